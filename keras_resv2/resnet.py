@@ -1,0 +1,353 @@
+"""`ResNet`: stem, stages of residual units, head.
+
+Layer names, relied on by weight files, surgery and converters (S: stage from 1, U: unit from 1,
+K: convolution of the branch from 1; only those that the network has):
+
+| layer | name |
+| --- | --- |
+| pixels to normalised input | `preprocessing` |
+| stem | `stem_conv`, `stem_bn`, `stem_relu`, `stem_pool` |
+| activation before the branch | `stageS_unitU_preact_bn`, `_preact_relu` |
+| branch | `stageS_unitU_convK`, `_bnK`, `_reluK` (what follows convolution K) |
+| 1x1 convolution of the shortcut | `stageS_unitU_shortcut_conv`, `_shortcut_bn` |
+| option A | `stageS_unitU_shortcut_subsample`, `_shortcut_pad` |
+| scaling, gates, dropout | `stageS_unitU_shortcut_scale`, `_branch_scale`, `_gate_conv`, `_gate_carry`, `_shortcut_gated`, `_branch_gated`, `_shortcut_dropout` |
+| addition, and what follows it | `stageS_unitU_add`, `_postact_bn`, `_postact_relu` |
+| after the last addition of pre-activation networks | `head_bn`, `head_relu` |
+| head | `head_pool`, `head_dense` |
+
+Explicit padding before a strided convolution or a pooling is the layer's name with `_pad`.
+"""
+
+import dataclasses
+import re
+
+import keras
+
+from keras_resv2 import units
+from keras_resv2.units import check_choice
+
+# Units per stage of He et al. 2015, Table 1, and ResNet-200 of He et al. 2016.
+IMAGENET_UNITS = {
+    18: ("basic", (2, 2, 2, 2)),
+    34: ("basic", (3, 4, 6, 3)),
+    50: ("bottleneck", (3, 4, 6, 3)),
+    101: ("bottleneck", (3, 4, 23, 3)),
+    152: ("bottleneck", (3, 8, 36, 3)),
+    200: ("bottleneck", (3, 24, 36, 3)),
+}
+IMAGENET_WIDTHS = (64, 128, 256, 512)
+
+# CIFAR networks have three stages of n units: depth = 6n+2 (basic) or 9n+2 (bottleneck).
+CIFAR_LAYERS_PER_N = {"basic": 6, "bottleneck": 9}
+CIFAR_WIDTHS = (16, 32, 64)
+CIFAR_BOTTLENECK_DEPTHS = (164, 1001)  # those that the paper makes of bottlenecks
+
+
+@dataclasses.dataclass(frozen=True)
+class Stem:
+    """First layers, and what goes with the pictures that they are made for.
+
+    Attributes:
+        kernel_size, strides: of the first convolution.
+        pool: whether a 3x3 max-pooling with stride 2 follows.
+        size: height and width of the pictures, pixels.
+        classes: of the dataset.
+        mean, std: of the dataset's pixels per channel (red, green, blue), on the 0-255 scale.
+    """
+
+    kernel_size: int
+    strides: int
+    pool: bool
+    size: int
+    classes: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+STEMS = {
+    "cifar": Stem(3, 1, False, 32, 10, (125.307, 122.95, 113.865), (62.993, 62.089, 66.705)),
+    "imagenet": Stem(7, 2, True, 224, 1000, (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """Units and widths of the stages; `resolve_layout` finds it from a depth."""
+
+    branch: str
+    units: tuple[int, ...]
+    widths: tuple[int, ...]
+    stem: str
+
+
+def resolve_layout(depth, branch=None, stem=None):
+    """The stages of a network of `depth` weighted layers.
+
+    Args:
+        depth: 18, 34, 50, 101, 152, 200 (four stages, ImageNet widths); else 6n+2 (basic) or 9n+2
+            (bottleneck): three stages, CIFAR widths.
+        branch: a key of `keras_resv2.units.BRANCHES`; None for the paper's.
+        stem: a key of `STEMS`; None for the one of the depth's family.
+
+    Returns:
+        `Layout`.
+
+    Raises:
+        ValueError: no network has that depth, or not with that branch.
+    """
+    if branch is not None:
+        check_choice("branch", branch, units.BRANCHES)
+    if stem is not None:
+        check_choice("stem", stem, STEMS)
+    if isinstance(depth, bool) or not isinstance(depth, int):
+        raise ValueError(f"depth={depth!r} must be a whole number, for example 20, 50, 110 or 164.")
+    if depth in IMAGENET_UNITS:
+        own_branch, counts = IMAGENET_UNITS[depth]
+        if branch not in (None, own_branch):
+            raise ValueError(f"ResNet-{depth} is made of {own_branch} branches: leave branch out.")
+        return Layout(own_branch, counts, IMAGENET_WIDTHS, stem or "imagenet")
+    if branch is None:
+        fits_basic = depth > 2 and (depth - 2) % CIFAR_LAYERS_PER_N["basic"] == 0
+        branch = "basic" if fits_basic and depth not in CIFAR_BOTTLENECK_DEPTHS else "bottleneck"
+    n, remainder = divmod(depth - 2, CIFAR_LAYERS_PER_N[branch])
+    if n < 1 or remainder:
+        raise ValueError(
+            f"depth={depth} fits no network with {branch} branches: choose 6n+2 (basic: 20, 32, 44, 56, 110, ...), "
+            f"9n+2 (bottleneck: 164, 1001, ...) or one of {', '.join(map(str, IMAGENET_UNITS))}."
+        )
+    return Layout(branch, (n,) * len(CIFAR_WIDTHS), CIFAR_WIDTHS, stem or "cifar")
+
+
+def ResNet(
+    depth,
+    *,
+    activation="original",
+    shortcut="identity",
+    branch=None,
+    projection=None,
+    stride_on=None,
+    stem=None,
+    include_top=True,
+    weights=None,
+    input_tensor=None,
+    input_shape=None,
+    pooling=None,
+    classes=None,
+    classifier_activation="softmax",
+    include_preprocessing=True,
+    dtype=None,
+    name=None,
+):
+    """A residual network of any depth, activation order and shortcut of He et al. 2016.
+
+    Args:
+        depth: weighted layers: 18, 34, 50, 101, 152 or 200 (ImageNet stages), 6n+2 (three stages of
+            n basic units) or 9n+2 (three stages of n bottleneck units).
+        activation: where BN and ReLU stand (the paper's Fig. 4): "original" (ResNet-v1),
+            "bn_after_addition", "relu_before_addition", "relu_only_preactivation" or
+            "full_preactivation" (ResNet-v2).
+        shortcut: what the shortcut does (Fig. 2): "identity", "constant_scaling",
+            "exclusive_gating", "shortcut_only_gating", "conv1x1", "dropout", or "none" for the plain
+            network. With parameters: an object of `keras_resv2.units`, as
+            ``ExclusiveGating(bias=-7)``, or its text ``"exclusive_gating(bias=-7)"``.
+        branch: "basic" or "bottleneck"; None for the paper's choice at this depth.
+        projection: shortcut where the size changes: "A" (no parameters), "B" (1x1 convolution) or
+            "C" (1x1 convolution in every unit). None: "A" for basic CIFAR networks, "C" with the
+            shortcut "conv1x1", else "B".
+        stride_on: convolution of a bottleneck that takes the stride: "3x3" (torchvision, timm) or
+            "1x1" (the papers). None: "3x3" for ImageNet stages, "1x1" for CIFAR stages.
+        stem: "cifar" (3x3 convolution) or "imagenet" (7x7 convolution with stride 2, max-pooling).
+        include_top: whether the classifier is part of the model.
+        weights: None (random) or the path of a weight file of this architecture.
+        input_tensor: Keras tensor to use as the input.
+        input_shape: shape of one picture, ``(height, width, 3)`` in channels_last. By default the
+            dataset's with the classifier, any size without.
+        pooling: without the classifier, None (feature maps), "avg" or "max".
+        classes: of the classifier; by default 10 (CIFAR stem) or 1000.
+        classifier_activation: of the classifier; None for logits.
+        include_preprocessing: whether the model takes raw pixels from 0 to 255 and normalises them
+            itself.
+        dtype: Keras dtype policy, as "mixed_bfloat16"; None for the global one. The classifier's
+            output is float32 in any case.
+        name: of the model.
+
+    Returns:
+        A functional `keras.Model` from pixels ``(batch, height, width, 3)`` to
+        ``(batch, classes)``; without the classifier to ``(batch, h, w, channels)`` or, with
+        pooling, ``(batch, channels)``.
+
+    Raises:
+        ValueError: an argument is none of the choices, or the choices make no network.
+
+    Example:
+
+    >>> model = ResNet(110, activation="full_preactivation", shortcut="exclusive_gating(bias=-6)")
+    >>> model.output_shape
+    (None, 10)
+    """
+    layout = resolve_layout(depth, branch, stem)
+    spec = _unit_spec(layout, activation, shortcut, projection, stride_on)
+    stem = STEMS[layout.stem]
+    classes = _check_head(include_top, pooling, classes, stem)
+    data_format = keras.config.image_data_format()
+    inputs = _input(input_tensor, input_shape, include_top, include_preprocessing, layout, data_format)
+    layers = units.Layers(dtype, data_format)
+    preactivation = spec.activation.before_branch
+
+    x = inputs
+    if include_preprocessing:
+        x = _preprocess(x, stem, data_format)
+    x = _stem(x, stem, layout.widths[0], layers, activate=not preactivation)
+    for stage, (count, width) in enumerate(zip(layout.units, layout.widths, strict=True), start=1):
+        for unit in range(1, count + 1):
+            first = stage == 1 and unit == 1
+            strides = 2 if unit == 1 and stage > 1 else 1
+            x = units.residual_unit(
+                x, width, strides, spec, layers, f"stage{stage}_unit{unit}", share_activation=first
+            )
+    x = layers.activate(x, preactivation, "head")
+
+    if include_top or pooling == "avg":
+        x = keras.layers.GlobalAveragePooling2D(data_format=data_format, dtype=dtype, name="head_pool")(x)
+    elif pooling == "max":
+        x = keras.layers.GlobalMaxPooling2D(data_format=data_format, dtype=dtype, name="head_pool")(x)
+    if include_top:
+        x = keras.layers.Dense(classes, activation=classifier_activation, dtype="float32", name="head_dense")(x)
+    if input_tensor is not None:
+        inputs = keras.utils.get_source_inputs(input_tensor)
+    model = keras.Model(inputs, x, name=name or _default_name(depth, activation))
+    if weights is not None:
+        from keras_resv2.pretrained.weight_file import load_weights  # it knows files, not networks
+
+        load_weights(model, weights)
+    return model
+
+
+def features(model, names=None):
+    """The same network with the output of each stage, for detection and segmentation heads.
+
+    Weights are shared with `model`, not copied.
+
+    Args:
+        model: a network of this package, with or without its classifier.
+        names: the outputs wanted: "stem", "stage1", "stage2", ..., and in pre-activation networks
+            "head" (the last stage after its final BN and ReLU). None for all stages.
+
+    Returns:
+        A `keras.Model` that gives a dictionary from each name to feature maps
+        ``(batch, h, w, channels)``. In pre-activation networks stages end with the addition: a
+        head that reads them starts with BN and ReLU.
+
+    Raises:
+        ValueError: the model has no stages, or none of that name.
+
+    Example:
+
+    >>> backbone = features(PreActResNet50(include_top=False))
+    >>> [name for name in backbone.output]
+    ['stage1', 'stage2', 'stage3', 'stage4']
+    """
+    outputs = {}
+    for layer in model.layers:  # in topological order: the last layer of a stage wins
+        group = layer.name.split("_")[0]
+        if re.fullmatch(r"stem|stage\d+|head", group) and layer.name not in ("head_pool", "head_dense"):
+            outputs[group] = layer.output
+    stages = [name for name in outputs if name.startswith("stage")]
+    if not stages:
+        raise ValueError(f"model {model.name!r} has no layers named stage1_..., as those of keras_resv2 have.")
+    chosen = stages if names is None else [check_choice("name", name, list(outputs)) for name in names]
+    return keras.Model(model.inputs, {name: outputs[name] for name in chosen}, name=f"{model.name}_features")
+
+
+def _unit_spec(layout, activation, shortcut, projection, stride_on):
+    check_choice("activation", activation, units.ACTIVATIONS)
+    shortcut = units.get_shortcut(shortcut)
+    cifar_stages = layout.widths == CIFAR_WIDTHS
+    if isinstance(shortcut, units.NoShortcut):
+        if projection is not None:
+            raise ValueError(f"projection={projection!r} has no place in a plain network (shortcut='none').")
+    elif projection == "none":
+        raise ValueError(
+            "projection='none': the stages differ in size, so their shortcuts need a projection: choose 'A', 'B' or 'C'."
+        )
+    elif projection is not None:
+        check_choice("projection", projection, units.PROJECTIONS)
+    elif isinstance(shortcut, units.Conv1x1):
+        projection = "C"
+    else:
+        projection = "A" if cifar_stages and layout.branch == "basic" else "B"
+    if stride_on is None:
+        stride_on = "1x1" if cifar_stages else "3x3"
+    check_choice("stride_on", stride_on, units.STRIDE_ON)
+    return units.UnitSpec(
+        units.ACTIVATIONS[activation], shortcut, units.BRANCHES[layout.branch], projection, stride_on
+    )
+
+
+def _check_head(include_top, pooling, classes, stem):
+    if pooling is not None:
+        check_choice("pooling", pooling, ("avg", "max"))
+    classes = stem.classes if classes is None else classes
+    if include_top and (isinstance(classes, bool) or not isinstance(classes, int) or classes < 1):
+        raise ValueError(f"classes={classes!r} must be a whole number, at least 1.")
+    return classes
+
+
+def _input(input_tensor, input_shape, include_top, include_preprocessing, layout, data_format):
+    if input_tensor is not None:
+        shape = tuple(input_tensor.shape[1:])
+    elif input_shape is not None:
+        shape = tuple(input_shape)
+    else:
+        size = STEMS[layout.stem].size if include_top else None
+        shape = (size, size, 3) if data_format == "channels_last" else (3, size, size)
+    if len(shape) != 3:
+        raise ValueError(f"input_shape={shape} must have three entries: height, width and 3 channels.")
+    channels = shape[-1] if data_format == "channels_last" else shape[0]
+    if channels != 3 and (include_preprocessing or channels is None):
+        raise ValueError(
+            f"input_shape={shape} must have three channels ({data_format}): repeat a grey picture three times, "
+            "or build with include_preprocessing=False."
+        )
+    sides = shape[:2] if data_format == "channels_last" else shape[1:]
+    stem = STEMS[layout.stem]
+    smallest = stem.strides * (2 if stem.pool else 1) * 2 ** (len(layout.units) - 1)
+    if any(side is not None and side < smallest for side in sides):
+        raise ValueError(
+            f"input_shape={shape} is too small: the {layout.stem} stem and {len(layout.units)} stages divide height and "
+            f"width by {smallest}, so each must be at least {smallest}"
+            + (", or build with stem='cifar'." if layout.stem == "imagenet" else ".")
+        )
+    return keras.Input(shape, name="pixels") if input_tensor is None else input_tensor
+
+
+def _preprocess(x, stem, data_format):
+    """(pixels - mean) / std, in float32 whatever the policy."""
+    scale = [1 / std for std in stem.std]
+    offset = [-mean / std for mean, std in zip(stem.mean, stem.std, strict=True)]
+    if data_format == "channels_first":
+        scale, offset = ([[[value]] for value in values] for values in (scale, offset))
+    return keras.layers.Rescaling(scale, offset, dtype="float32", name="preprocessing")(x)
+
+
+def _stem(x, stem, filters, layers, activate):
+    """The first convolution. Pre-activation networks have its BN and ReLU in their first unit."""
+    x = layers.conv(x, filters, stem.kernel_size, stem.strides, "stem_conv")
+    if activate:
+        x = layers.activate(x, ("bn", "relu"), "stem")
+    if not stem.pool:
+        return x
+    pooling = dict(data_format=layers.data_format, dtype=layers.dtype)
+    if activate:  # zeros outside the picture change no maximum after a ReLU
+        x = layers.zero_padding(x, 1, "stem_pool_pad")
+        return keras.layers.MaxPooling2D(3, strides=2, name="stem_pool", **pooling)(x)
+    # Values may be negative, so nothing may be padded: windows cut at the border, then every second.
+    x = keras.layers.MaxPooling2D(3, strides=1, padding="same", name="stem_pool", **pooling)(x)
+    return layers.subsample(x, 2, "stem_pool_subsample")
+
+
+def _default_name(depth, activation):
+    if activation == "full_preactivation":
+        return f"preact_resnet{depth}"
+    return f"resnet{depth}" if activation == "original" else f"resnet{depth}_{activation}"
