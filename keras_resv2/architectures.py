@@ -1,0 +1,146 @@
+"""The named networks: one table, and the builders made from it."""
+
+import dataclasses
+import fnmatch
+import os
+
+from keras_resv2.resnet import ResNet
+from keras_resv2.units import check_choice
+
+
+@dataclasses.dataclass(frozen=True)
+class Architecture:
+    """A named network: what `ResNet` is called with.
+
+    Attributes:
+        builder: name of the function, "PreActResNet20".
+        depth: weighted layers.
+        activation: "original" (v1) or "full_preactivation" (v2).
+        source: paper that has it.
+    """
+
+    builder: str
+    depth: int
+    activation: str
+    source: str
+
+
+V1 = "He et al. 2015, arXiv 1512.03385"
+V2 = "He et al. 2016, arXiv 1603.05027"
+CIFAR_DEPTHS = (20, 32, 44, 56, 110, 164, 1001)
+IMAGENET_DEPTHS = (18, 34, 50, 101, 152, 200)
+
+ARCHITECTURES = {
+    **{f"resnet{d}": Architecture(f"ResNet{d}", d, "original", V1) for d in (*CIFAR_DEPTHS, 1202, *IMAGENET_DEPTHS)},
+    **{
+        f"preact_resnet{d}": Architecture(f"PreActResNet{d}", d, "full_preactivation", V2)
+        for d in (*CIFAR_DEPTHS, *IMAGENET_DEPTHS)
+    },
+}
+
+
+def list_architectures(pattern="*"):
+    """Names of the networks that this package builds.
+
+    Args:
+        pattern: shell-style, as "preact_*".
+
+    Returns:
+        List of names, each also the lower-case name of a builder's network.
+
+    Example:
+
+    >>> list_architectures("*1001")
+    ['resnet1001', 'preact_resnet1001']
+    """
+    return fnmatch.filter(ARCHITECTURES, pattern)
+
+
+def build(architecture, **arguments):
+    """The network of that name.
+
+    Args:
+        architecture: one of `list_architectures()`.
+        **arguments: of the builder, as `ResNet` takes them.
+
+    Returns:
+        `keras.Model`.
+
+    Raises:
+        ValueError: an unknown name (the message has the nearest), or as `ResNet`.
+
+    Example:
+
+    >>> build("resnet20", classes=5).output_shape
+    (None, 5)
+    """
+    return BUILDERS[check_choice("architecture", architecture, ARCHITECTURES)](**arguments)
+
+
+_DOC = """{builder}: {depth} layers ({source}).
+
+    Args:
+        include_top: whether the classifier is part of the model.
+        weights: None (random), the dataset that pretrained weights were made on ("cifar10", or
+            "cifar10@1" for version 1), or the path of a weight file.
+        input_tensor: Keras tensor to use as the input.
+        input_shape: shape of one picture, ``(height, width, 3)``.
+        pooling: without the classifier, None (feature maps), "avg" or "max".
+        classes: of the classifier; by default the dataset's.
+        classifier_activation: of the classifier; None for logits.
+        name: of the model.
+        **variant: the other arguments of `keras_resv2.ResNet`: activation, shortcut, projection,
+            stride_on, stem, include_preprocessing, dtype.
+
+    Returns:
+        `keras.Model` from raw pixels ``(batch, height, width, 3)``, 0 to 255, to class
+        probabilities ``(batch, classes)``; without the classifier to feature maps, or to
+        ``(batch, channels)`` with pooling.
+
+    Raises:
+        ValueError: as `keras_resv2.ResNet`; or there are no such weights, or they are damaged or
+            of another network.
+
+    Example:
+
+    >>> model = {builder}(classes=5)
+    >>> model.output_shape
+    (None, 5)
+    """
+
+
+def _make_builder(key, architecture):
+    def builder(
+        include_top=True,
+        weights=None,
+        input_tensor=None,
+        input_shape=None,
+        pooling=None,
+        classes=None,
+        classifier_activation="softmax",
+        name=None,
+        **variant,
+    ):
+        if weights is not None and not os.path.exists(weights):
+            from keras_resv2 import pretrained  # the layer above: only named weights need it
+
+            weights, classes = pretrained.weights_for_builder(key, weights, include_top, classes)
+        return ResNet(
+            architecture.depth,
+            **{"activation": architecture.activation, **variant},
+            include_top=include_top,
+            weights=weights,
+            input_tensor=input_tensor,
+            input_shape=input_shape,
+            pooling=pooling,
+            classes=classes,
+            classifier_activation=classifier_activation,
+            name=name,
+        )
+
+    builder.__name__ = builder.__qualname__ = architecture.builder
+    builder.__doc__ = _DOC.format(**dataclasses.asdict(architecture))
+    return builder
+
+
+BUILDERS = {key: _make_builder(key, architecture) for key, architecture in ARCHITECTURES.items()}

@@ -1,0 +1,66 @@
+"""Checkpoints of a run: everything that its next step depends on, written whole or not at all."""
+
+import json
+import os
+import pathlib
+import re
+import zipfile
+
+import keras
+import numpy as np
+
+KEEP = 2
+
+
+def save(folder, step, variables, meta):
+    """Writes the state after `step` steps and drops all but the newest checkpoints.
+
+    Args:
+        folder: of the run; the file is ``checkpoint-<step>.npz``.
+        step: steps done.
+        variables: list of Keras variables, in an order that a restart reproduces.
+        meta: JSON-serialisable rest of the state.
+    """
+    folder = pathlib.Path(folder)
+    arrays = {f"v{i}": keras.ops.convert_to_numpy(v) for i, v in enumerate(variables)}
+    partial = folder / "checkpoint.part"
+    with open(partial, "wb") as file:
+        np.savez(file, meta=json.dumps(meta), **arrays)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, folder / f"checkpoint-{step:08d}.npz")
+    for old in _newest_first(folder)[KEEP:]:
+        old.unlink()
+
+
+def restore(folder, variables):
+    """Sets `variables` from the newest checkpoint that can be read.
+
+    Args:
+        folder: of the run.
+        variables: as given to `save`.
+
+    Returns:
+        ``(step, meta)``; ``(0, None)`` where there is no checkpoint.
+
+    Raises:
+        ValueError: the newest readable checkpoint is of another network.
+    """
+    for path in _newest_first(pathlib.Path(folder)):
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                meta = json.loads(str(file["meta"]))
+                arrays = [file[f"v{i}"] for i in range(len(file.files) - 1)]
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            print(f"{path.name} is damaged; trying the one before", flush=True)
+            continue
+        if [a.shape for a in arrays] != [tuple(v.shape) for v in variables]:
+            raise ValueError(f"{path} is a checkpoint of another network: choose another --out.")
+        for variable, array in zip(variables, arrays, strict=True):
+            variable.assign(array)
+        return int(re.search(r"\d+", path.name).group()), meta
+    return 0, None
+
+
+def _newest_first(folder):
+    return sorted(folder.glob("checkpoint-*.npz"), reverse=True)
