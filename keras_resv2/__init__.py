@@ -1,3 +1,42 @@
-"""keras-resv2: residual networks in Keras, with weights whose error was measured."""
+"""keras-resv2: residual networks in Keras, with weights whose error was measured.
+
+>>> import keras_resv2
+>>> model = keras_resv2.from_pretrained("preact_resnet20-cifar10")
+>>> model.input_shape, model.output_shape
+((None, 32, 32, 3), (None, 10))
+"""
+
+import importlib
 
 __version__ = "0.1.0"
+
+# Where each public name lives. They are imported when first used, so that what needs no Keras, as the
+# list of weights, does not wait for it.
+_MODULES = {
+    "ResNet": "keras_resv2.resnet",
+    "features": "keras_resv2.resnet",
+    "count_multiply_adds": "keras_resv2.complexity",
+    "build": "keras_resv2.architectures",
+    "list_architectures": "keras_resv2.architectures",
+    "from_pretrained": "keras_resv2.pretrained",
+    "list_pretrained": "keras_resv2.pretrained",
+    "pretrained_card": "keras_resv2.pretrained",
+}
+_BUILDERS = [
+    *(f"ResNet{depth}" for depth in (18, 20, 32, 34, 44, 50, 56, 101, 110, 152, 164, 200, 1001, 1202)),
+    *(f"PreActResNet{depth}" for depth in (18, 20, 32, 34, 44, 50, 56, 101, 110, 152, 164, 200, 1001)),
+]
+_MODULES.update(dict.fromkeys(_BUILDERS, "keras_resv2.architectures"))
+
+__all__ = list(_MODULES)
+
+
+def __getattr__(name):
+    if name not in _MODULES:
+        raise AttributeError(f"module 'keras_resv2' has no attribute {name!r}")
+    globals()[name] = getattr(importlib.import_module(_MODULES[name]), name)
+    return globals()[name]
+
+
+def __dir__():
+    return sorted({*globals(), *__all__})

@@ -4,8 +4,8 @@ import dataclasses
 import fnmatch
 import os
 
+from keras_resv2.choices import check_choice
 from keras_resv2.resnet import ResNet
-from keras_resv2.units import check_choice
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,7 +124,7 @@ def _make_builder(key, architecture):
         if weights is not None and not os.path.exists(weights):
             from keras_resv2 import pretrained  # the layer above: only named weights need it
 
-            weights, classes = pretrained.weights_for_builder(key, weights, include_top, classes)
+            weights, classes = pretrained.weights_for_builder(key, weights, include_top, classes, variant)
         return ResNet(
             architecture.depth,
             **{"activation": architecture.activation, **variant},
@@ -144,3 +144,4 @@ def _make_builder(key, architecture):
 
 
 BUILDERS = {key: _make_builder(key, architecture) for key, architecture in ARCHITECTURES.items()}
+globals().update({builder.__name__: builder for builder in BUILDERS.values()})

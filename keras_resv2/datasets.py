@@ -10,7 +10,7 @@ import os
 
 import numpy as np
 
-from keras_resv2.units import check_choice
+from keras_resv2.choices import check_choice
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +85,9 @@ def _load_npz(dataset, split, path):
         with np.load(path, allow_pickle=False) as arrays:
             return arrays[f"x_{split}"], arrays[f"y_{split}"]
     except KeyError as error:
-        raise ValueError(f"{path} holds no {error.args[0].split()[0]}: it needs x_train, y_train, x_test, y_test.") from None
+        raise ValueError(
+            f"{path} holds no {error.args[0].split()[0]}: it needs x_train, y_train, x_test, y_test."
+        ) from None
     except (ValueError, OSError, EOFError) as error:
         raise ValueError(f"{path} is no readable .npz file of images and labels: {error}") from None
 

@@ -11,7 +11,8 @@ K: convolution of the branch from 1; only those that the network has):
 | branch | `stageS_unitU_convK`, `_bnK`, `_reluK` (what follows convolution K) |
 | 1x1 convolution of the shortcut | `stageS_unitU_shortcut_conv`, `_shortcut_bn` |
 | option A | `stageS_unitU_shortcut_subsample`, `_shortcut_pad` |
-| scaling, gates, dropout | `stageS_unitU_shortcut_scale`, `_branch_scale`, `_gate_conv`, `_gate_carry`, `_shortcut_gated`, `_branch_gated`, `_shortcut_dropout` |
+| scaling, dropout | `stageS_unitU_shortcut_scale`, `_branch_scale`, `_shortcut_dropout` |
+| gates | `stageS_unitU_gate_conv`, `_gate_carry`, `_shortcut_gated`, `_branch_gated` |
 | addition, and what follows it | `stageS_unitU_add`, `_postact_bn`, `_postact_relu` |
 | after the last addition of pre-activation networks | `head_bn`, `head_relu` |
 | head | `head_pool`, `head_dense` |
@@ -25,7 +26,7 @@ import re
 import keras
 
 from keras_resv2 import units
-from keras_resv2.units import check_choice
+from keras_resv2.choices import check_choice
 
 # Units per stage of He et al. 2015, Table 1, and ResNet-200 of He et al. 2016.
 IMAGENET_UNITS = {
@@ -203,9 +204,7 @@ def ResNet(
         for unit in range(1, count + 1):
             first = stage == 1 and unit == 1
             strides = 2 if unit == 1 and stage > 1 else 1
-            x = units.residual_unit(
-                x, width, strides, spec, layers, f"stage{stage}_unit{unit}", share_activation=first
-            )
+            x = units.residual_unit(x, width, strides, spec, layers, f"stage{stage}_unit{unit}", share_activation=first)
     x = layers.activate(x, preactivation, "head")
 
     if include_top or pooling == "avg":
@@ -257,7 +256,7 @@ def features(model, names=None):
     if not stages:
         raise ValueError(f"model {model.name!r} has no layers named stage1_..., as those of keras_resv2 have.")
     chosen = stages if names is None else [check_choice("name", name, list(outputs)) for name in names]
-    return keras.Model(model.inputs, {name: outputs[name] for name in chosen}, name=f"{model.name}_features")
+    return keras.Model(model.input, {name: outputs[name] for name in chosen}, name=f"{model.name}_features")
 
 
 def _unit_spec(layout, activation, shortcut, projection, stride_on):
@@ -269,7 +268,7 @@ def _unit_spec(layout, activation, shortcut, projection, stride_on):
             raise ValueError(f"projection={projection!r} has no place in a plain network (shortcut='none').")
     elif projection == "none":
         raise ValueError(
-            "projection='none': the stages differ in size, so their shortcuts need a projection: choose 'A', 'B' or 'C'."
+            "projection='none': the stages differ in size, so shortcuts need a projection: choose 'A', 'B' or 'C'."
         )
     elif projection is not None:
         check_choice("projection", projection, units.PROJECTIONS)
@@ -280,9 +279,7 @@ def _unit_spec(layout, activation, shortcut, projection, stride_on):
     if stride_on is None:
         stride_on = "1x1" if cifar_stages else "3x3"
     check_choice("stride_on", stride_on, units.STRIDE_ON)
-    return units.UnitSpec(
-        units.ACTIVATIONS[activation], shortcut, units.BRANCHES[layout.branch], projection, stride_on
-    )
+    return units.UnitSpec(units.ACTIVATIONS[activation], shortcut, units.BRANCHES[layout.branch], projection, stride_on)
 
 
 def _check_head(include_top, pooling, classes, stem):
@@ -315,8 +312,8 @@ def _input(input_tensor, input_shape, include_top, include_preprocessing, layout
     smallest = stem.strides * (2 if stem.pool else 1) * 2 ** (len(layout.units) - 1)
     if any(side is not None and side < smallest for side in sides):
         raise ValueError(
-            f"input_shape={shape} is too small: the {layout.stem} stem and {len(layout.units)} stages divide height and "
-            f"width by {smallest}, so each must be at least {smallest}"
+            f"input_shape={shape} is too small: the {layout.stem} stem and {len(layout.units)} stages divide height "
+            f"and width by {smallest}, so each must be at least {smallest}"
             + (", or build with stem='cifar'." if layout.stem == "imagenet" else ".")
         )
     return keras.Input(shape, name="pixels") if input_tensor is None else input_tensor

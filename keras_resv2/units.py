@@ -9,11 +9,12 @@ in `keras_resv2.resnet`.
 """
 
 import dataclasses
-import difflib
 import math
 from typing import ClassVar
 
 import keras
+
+from keras_resv2.choices import check_choice
 
 
 @dataclasses.dataclass(frozen=True)
@@ -263,15 +264,6 @@ def get_shortcut(shortcut):
     return kind(**parameters)
 
 
-def check_choice(argument, value, choices):
-    """Returns `value` if it is one of `choices`; raises ValueError with the valid ones if not."""
-    if value in choices:
-        return value
-    near = difflib.get_close_matches(str(value), [str(c) for c in choices], n=1)
-    hint = f" (did you mean {near[0]!r}?)" if near else ""
-    raise ValueError(f"{argument}={value!r} must be one of {', '.join(repr(c) for c in choices)}{hint}.")
-
-
 def _check_number(name, value):
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
         raise ValueError(f"{name}={value!r} must be a finite number.")
@@ -332,9 +324,9 @@ class Layers:
 
     def subsample(self, x, strides, name):
         """Every `strides`-th pixel, from the first."""
-        return keras.layers.MaxPooling2D(
-            1, strides=strides, data_format=self.data_format, dtype=self.dtype, name=name
-        )(x)
+        return keras.layers.MaxPooling2D(1, strides=strides, data_format=self.data_format, dtype=self.dtype, name=name)(
+            x
+        )
 
     def pad_channels(self, x, filters, name):
         """Zero channels, half before and half after those of `x`, to `filters` in all."""

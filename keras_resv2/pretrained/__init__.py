@@ -1,0 +1,144 @@
+"""Pretrained weights: cards, files, and the models made from them."""
+
+import fnmatch
+
+from keras_resv2.pretrained.card import Card
+from keras_resv2.pretrained.store import card_paths, find_card, weight_path
+
+__all__ = ["Card", "from_pretrained", "list_pretrained", "pretrained_card"]
+
+# Arguments of the builders that change nothing that weights depend on.
+FREE_ARGUMENTS = ("dtype", "include_preprocessing")
+
+
+def list_pretrained(pattern="*", versions=False):
+    """Names that `from_pretrained` takes.
+
+    Args:
+        pattern: shell-style, as "preact_*".
+        versions: list every version, as "resnet20-cifar10@1", not each name once.
+
+    Returns:
+        List of names.
+
+    Example:
+
+    >>> list_pretrained("*resnet20-cifar10")
+    ['preact_resnet20-cifar10', 'resnet20-cifar10']
+    """
+    names = {name: found for name, found in card_paths().items() if fnmatch.fnmatch(name, pattern)}
+    return [f"{name}@{v}" for name, found in names.items() for v in found] if versions else list(names)
+
+
+def pretrained_card(name):
+    """The card of a weight file: its measured error, how it was made, its classes.
+
+    Args:
+        name: as `from_pretrained` takes it.
+
+    Returns:
+        `Card`, with attributes name, version, test_error and paper_error (percent) among others.
+
+    Raises:
+        ValueError: unknown name or version.
+
+    Example:
+
+    >>> pretrained_card("resnet20-cifar10").class_names[0]
+    'airplane'
+    """
+    return find_card(name)
+
+
+def from_pretrained(
+    name,
+    classes=None,
+    include_top=True,
+    input_tensor=None,
+    input_shape=None,
+    pooling=None,
+    classifier_activation="softmax",
+    include_preprocessing=True,
+    dtype=None,
+):
+    """A network with its trained weights.
+
+    Args:
+        name: ``<architecture>-<dataset>``, as `list_pretrained` has it; ``@<version>`` pins a
+            version, else the newest is taken.
+        classes: None for the classes that the weights know; another number puts a new, random
+            classifier of that many classes on the pretrained body.
+        include_top: whether the classifier is part of the model.
+        input_tensor: Keras tensor to use as the input.
+        input_shape: shape of one picture, ``(height, width, 3)``.
+        pooling: without the classifier, None (feature maps), "avg" or "max".
+        classifier_activation: of the classifier; None for logits.
+        include_preprocessing: whether the model takes raw pixels from 0 to 255 and normalises them
+            as in training.
+        dtype: Keras dtype policy; None for the global one.
+
+    Returns:
+        `keras.Model` from pixels ``(batch, height, width, 3)`` to probabilities
+        ``(batch, classes)``, or to features as `keras_resv2.ResNet` with ``include_top=False``.
+
+    Raises:
+        ValueError: unknown name or version, a damaged file, or an argument that no network takes.
+        OSError: the weights are missing or cannot be downloaded.
+
+    Example:
+
+    >>> model = from_pretrained("resnet20-cifar10", classes=5)
+    >>> model.output_shape
+    (None, 5)
+    """
+    from keras_resv2.architectures import build  # cards and files alone need no Keras
+    from keras_resv2.pretrained.weight_file import load_weights
+
+    card = find_card(name)
+    path = weight_path(card)
+    new_head = include_top and classes not in (None, len(card.class_names))
+    model = build(
+        card.architecture,
+        **card.arguments,
+        include_top=include_top,
+        input_tensor=input_tensor,
+        input_shape=input_shape,
+        pooling=pooling,
+        classes=classes if new_head else len(card.class_names),
+        classifier_activation=classifier_activation,
+        include_preprocessing=include_preprocessing,
+        dtype=dtype,
+    )
+    load_weights(model, path, skip_head=new_head)
+    return model
+
+
+def weights_for_builder(architecture, weights, include_top, classes, variant):
+    """What ``ResNet20(weights="cifar10")`` stands for: a verified file and its number of classes.
+
+    Args:
+        architecture: key of the builder.
+        weights: dataset, with or without ``@<version>``.
+        include_top, classes: as the builder got them.
+        variant: the other arguments that the builder got.
+
+    Returns:
+        ``(path, classes)``.
+
+    Raises:
+        ValueError: there are no such weights, or the builder's arguments are not those of the
+            weights.
+    """
+    card = find_card(f"{architecture}-{weights}")
+    given = {key: value for key, value in variant.items() if key not in FREE_ARGUMENTS}
+    if {key: str(value) for key, value in given.items()} != {k: str(v) for k, v in card.arguments.items()}:
+        raise ValueError(
+            f"weights={weights!r} of {architecture} were trained with {card.arguments or 'the default arguments'}, "
+            f"not with {given or 'the default arguments'}."
+        )
+    if include_top and classes not in (None, len(card.class_names)):
+        raise ValueError(
+            f"weights={weights!r} have {len(card.class_names)} classes, not {classes}: for a new classifier use "
+            f"from_pretrained({card.name!r}, classes={classes})."
+        )
+    return weight_path(card), len(card.class_names)

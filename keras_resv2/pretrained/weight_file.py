@@ -66,8 +66,7 @@ def read_weights(path):
     except (OSError, KeyError) as error:
         raise ValueError(f"weight file {path} is damaged or not HDF5: {error}") from None
     return {
-        entry["name"]: values[entry["offset"] :][: math.prod(entry["shape"])].reshape(entry["shape"])
-        for entry in index
+        entry["name"]: values[entry["offset"] :][: math.prod(entry["shape"])].reshape(entry["shape"]) for entry in index
     }
 
 

@@ -1,0 +1,252 @@
+"""The command line: keras-resv2 list | predict | evaluate | summary.
+
+Exit codes: 0 done; 1 `evaluate` measured another error than the card says; 2 bad input.
+"""
+
+import argparse
+import json
+import math
+import os
+import sys
+
+from rich.console import Console
+from rich.table import Table
+
+from keras_resv2 import __version__
+from keras_resv2.datasets import DATASETS, fingerprint, load_split
+from keras_resv2.pretrained import from_pretrained, list_pretrained, pretrained_card
+
+DISAGREES, BAD_INPUT, INTERRUPTED = 1, 2, 130
+TOLERANCE = 0.05  # points of error that rounding may move between backends and processors
+QUICK_IMAGES = 2000
+
+
+def main(argv=None):
+    """Runs one command; returns its exit code."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # Keras is imported later, by the commands
+    arguments = _parser().parse_args(argv)
+    try:
+        return arguments.command(arguments)
+    except (ValueError, OSError, ImportError) as error:
+        print(f"keras-resv2: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def _parser():
+    parser = argparse.ArgumentParser(
+        prog="keras-resv2", description="Residual networks with weights whose error was measured."
+    )
+    parser.add_argument("--version", action="version", version=f"keras-resv2 {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    def add(name, function, help):
+        command = commands.add_parser(name, help=help, description=help)
+        command.set_defaults(command=function)
+        command.add_argument("--json", action="store_true", help="print JSON")
+        return command
+
+    command = add("list", list_, "List the pretrained networks.")
+    command.add_argument("--versions", action="store_true", help="every version, not the newest alone")
+    command.add_argument("--architectures", action="store_true", help="list the networks that can be built instead")
+    command.add_argument("--markdown", action="store_true", help="print the table of the README")
+
+    command = add("predict", predict, "Say what is in pictures, of any size and format.")
+    command.add_argument("name", metavar="NAME", help="pretrained network, as preact_resnet20-cifar10")
+    command.add_argument("images", metavar="IMAGE", nargs="+", help="picture")
+    command.add_argument("--top", type=int, default=5, help="labels per picture (default 5)")
+    command.add_argument("--save", metavar="FILE", help="draw the pictures with labels and bars into FILE")
+
+    command = add("evaluate", evaluate, "Measure a network's error again and compare it with its card.")
+    command.add_argument("name", metavar="NAME", help="pretrained network")
+    command.add_argument("--data_dir", required=True, help="tensorflow-datasets directory, or .npz file")
+    command.add_argument("--quick", action="store_true", help=f"the first {QUICK_IMAGES} test images alone")
+
+    command = add("summary", summary, "Show the stages, size and card of a network.")
+    command.add_argument("name", metavar="NAME", help="pretrained network or architecture")
+    return parser
+
+
+def list_(arguments):
+    """keras-resv2 list"""
+    if arguments.architectures:
+        return _list_architectures(arguments)
+    cards = [pretrained_card(name) for name in list_pretrained(versions=arguments.versions)]
+    if arguments.json:
+        _print_json([_describe(card) for card in cards])
+    elif arguments.markdown:
+        print(markdown_table(cards), end="")
+    else:
+        columns = ("name", "version", "parameters", "test error", "paper's", "recipe", "file")
+        table = _table(columns, right=columns[1:5] + columns[6:])
+        for card in cards:
+            row = (card.name, str(card.version), f"{card.parameters:,}", _percent(card.test_error))
+            table.add_row(*row, _percent(card.paper_error), card.recipe, f"{card.size / 1e6:.1f} MB")
+        Console().print(table)
+    return 0
+
+
+def _list_architectures(arguments):
+    from keras_resv2.architectures import ARCHITECTURES
+
+    if arguments.json:
+        _print_json({name: vars(row) for name, row in ARCHITECTURES.items()})
+        return 0
+    table = _table(("name", "builder", "layers", "source"), right=("layers",))
+    for name, row in ARCHITECTURES.items():
+        table.add_row(name, row.builder, str(row.depth), row.source)
+    Console().print(table)
+    return 0
+
+
+def markdown_table(cards):
+    """The zoo table of the README.
+
+    Args:
+        cards: list of `keras_resv2.pretrained.Card`.
+
+    Returns:
+        Markdown text.
+    """
+    lines = [
+        "| name | parameters | test error | the papers' | recipe | steps | trained on | file |",
+        "| --- | ---: | ---: | ---: | --- | ---: | --- | ---: |",
+    ]
+    for card in cards:
+        trained = f"{card.hardware}, {card.wall_seconds / 60:.0f} min"
+        lines.append(
+            f"| `{card.full_name}` | {card.parameters:,} | {_percent(card.test_error)} | {_percent(card.paper_error)} "
+            f"| `{card.recipe}` | {card.steps:,} | {trained} | {card.size / 1e6:.1f} MB |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def predict(arguments):
+    """keras-resv2 predict NAME IMAGE..."""
+    from keras_resv2.images import draw_predictions, read_image
+
+    if arguments.top < 1:
+        raise ValueError(f"--top {arguments.top} must be at least 1.")
+    card = pretrained_card(arguments.name)
+    images = [read_image(path, DATASETS[card.dataset].image_shape[:2]) for path in arguments.images]
+    import numpy as np
+
+    probabilities = from_pretrained(arguments.name).predict(np.stack(images), verbose=0)
+    ranked = [
+        [(card.class_names[i], float(row[i])) for i in np.argsort(-row)[: arguments.top]] for row in probabilities
+    ]
+    if arguments.save:
+        draw_predictions(images, ranked, arguments.save, [os.path.basename(path) for path in arguments.images])
+    if arguments.json:
+        _print_json(
+            [
+                {"image": path, "predictions": [{"label": label, "probability": p} for label, p in row]}
+                for path, row in zip(arguments.images, ranked, strict=True)
+            ]
+        )
+        return 0
+    for path, row in zip(arguments.images, ranked, strict=True):
+        print(path)
+        for label, p in row:
+            print(f"  {100 * p:5.1f} %  {label:<12} {'#' * round(40 * p)}".rstrip())
+    return 0
+
+
+def evaluate(arguments):
+    """keras-resv2 evaluate NAME --data_dir DIR"""
+    card = pretrained_card(arguments.name)
+    images, labels = load_split(card.dataset, "test", arguments.data_dir)
+    same_data = fingerprint(images, labels) == card.dataset_sha256["test"]
+    expected = card.test_error
+    if arguments.quick:
+        images, labels = images[:QUICK_IMAGES], labels[:QUICK_IMAGES]
+        expected = 100 * card.test_errors_first_2000 / QUICK_IMAGES
+    from keras_resv2.evaluation import measure_error
+
+    measured = measure_error(from_pretrained(arguments.name), images, labels)
+    agrees = abs(measured - expected) <= TOLERANCE + 1e-9
+    if arguments.json:
+        _print_json(
+            {
+                "name": card.full_name,
+                "images": len(labels),
+                "measured_error": measured,
+                "card_error": expected,
+                "agrees": agrees,
+                "same_images_as_card": same_data,
+            }
+        )
+    else:
+        print(f"{card.full_name}: {measured:.2f} % of {len(labels):,} test images; the card says {expected:.2f} %")
+        print("They agree." if agrees else f"They differ by more than {TOLERANCE} points.")
+        if not same_data:
+            print("The test images are not, to the byte, those that the card was measured on.")
+    return 0 if agrees else DISAGREES
+
+
+def summary(arguments):
+    """keras-resv2 summary NAME"""
+    from keras_resv2.architectures import ARCHITECTURES, build
+    from keras_resv2.complexity import count_multiply_adds
+    from keras_resv2.resnet import features
+
+    card = None
+    if arguments.name in ARCHITECTURES:
+        model = build(arguments.name)
+    else:
+        card = pretrained_card(arguments.name)
+        model = from_pretrained(arguments.name)
+    facts = {
+        "name": model.name,
+        "input": list(model.input_shape[1:]),
+        "stages": {name: list(output.shape[1:]) for name, output in features(model).output.items()},
+        "output": list(model.output_shape[1:]),
+        "layers": len(model.layers),
+        "parameters": sum(math.prod(weight.shape) for weight in model.trainable_weights),
+        "multiply_adds": count_multiply_adds(model),
+    }
+    if arguments.json:
+        _print_json({**facts, "card": _describe(card) if card else None})
+        return 0
+    table = _table(("", ""), right=())
+    table.show_header = False
+    for key in ("name", "input"):
+        table.add_row(key, _shape(facts[key]))
+    for key, shape in facts["stages"].items():
+        table.add_row(key, _shape(shape))
+    table.add_row("output", _shape(facts["output"]))
+    for key in ("layers", "parameters", "multiply_adds"):
+        table.add_row(key.replace("_", "-"), f"{facts[key]:,}")
+    for key, value in (_describe(card) if card else {}).items():
+        if key not in ("architecture", "parameters") and not isinstance(value, (dict, list)):
+            table.add_row(key.replace("_", " "), str(value))
+    Console().print(table)
+    return 0
+
+
+def _describe(card):
+    return json.loads(card.to_json())
+
+
+def _shape(value):
+    return value if isinstance(value, str) else " x ".join(map(str, value))
+
+
+def _percent(value):
+    return "-" if value is None else f"{value:.2f} %"
+
+
+def _table(columns, right):
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, justify="right" if column in right else "left", no_wrap=True)
+    return table
+
+
+def _print_json(content):
+    print(json.dumps(content, indent=2))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

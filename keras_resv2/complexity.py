@@ -1,0 +1,39 @@
+"""What a network costs: multiply-adds, as the papers' tables count FLOPs."""
+
+import math
+
+import keras
+
+
+def count_multiply_adds(model):
+    """Multiply-adds of one forward pass of one picture: convolutions and dense layers.
+
+    The papers' tables call these FLOPs (He et al. 2015, Table 1).
+
+    Args:
+        model: a functional `keras.Model` with a fixed input size.
+
+    Returns:
+        The number of multiply-adds.
+
+    Raises:
+        ValueError: the input size is open.
+
+    Example:
+
+    >>> round(count_multiply_adds(ResNet20()) / 1e6)
+    41
+    """
+    if any(side is None for side in model.input_shape[1:]):
+        raise ValueError(f"model {model.name!r} takes any size: build it with input_shape=(height, width, 3).")
+    return sum(_multiply_adds(layer) for layer in model.layers)
+
+
+def _multiply_adds(layer):
+    if isinstance(layer, keras.layers.Dense):
+        return math.prod(layer.kernel.shape)
+    if not isinstance(layer, keras.layers.Conv2D):
+        return 0
+    last = layer.data_format == "channels_last"
+    height, width = layer.output.shape[1:3] if last else layer.output.shape[2:4]
+    return height * width * math.prod(layer.kernel.shape)

@@ -1,0 +1,93 @@
+"""Pictures from files, as networks take them, and pictures of what networks say of them."""
+
+import pathlib
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+
+def read_image(path, size):
+    """A picture of any size and format that Pillow reads, as an array.
+
+    Turned upright by its EXIF orientation, put on white where transparent, scaled so that its short
+    side fits, and cropped in the middle. A picture of the right size is not changed.
+
+    Args:
+        path: of the file.
+        size: (height, width) in pixels.
+
+    Returns:
+        uint8 ``(height, width, 3)``, 0 to 255.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no picture, or a damaged one.
+
+    Example:
+
+    >>> read_image("cat.jpg", (32, 32)).shape  # doctest: +SKIP
+    (32, 32, 3)
+    """
+    path = pathlib.Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"picture {path} does not exist.")
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder: name the pictures in it.")
+    try:
+        with Image.open(path) as file:
+            picture = _to_rgb(ImageOps.exif_transpose(file))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        reason = "unknown format" if "cannot identify" in str(error) else error
+        raise ValueError(f"{path} is not a picture that can be read: {reason}.") from None
+    height, width = size
+    if picture.size != (width, height):
+        picture = ImageOps.fit(picture, (width, height), Image.Resampling.BICUBIC)
+    return np.asarray(picture)
+
+
+def _to_rgb(picture):
+    if picture.mode.startswith("I"):  # 16 bits of grey
+        values = np.asarray(picture).astype("float64")
+        return Image.fromarray((values / 257).clip(0, 255).round().astype("uint8")).convert("RGB")
+    if "A" in picture.getbands() or "transparency" in picture.info:
+        picture = picture.convert("RGBA")
+        white = Image.new("RGBA", picture.size, "white")
+        return Image.alpha_composite(white, picture).convert("RGB")
+    return picture.convert("RGB")
+
+
+def draw_predictions(images, predictions, path, captions=None, columns=4, shown=3):
+    """Draws a sheet: each picture with its most likely labels and bars as long as their probability.
+
+    Args:
+        images: uint8 arrays ``(height, width, 3)``.
+        predictions: per image a list of (label, probability), most likely first.
+        path: of the picture to write; its ending is the format.
+        captions: per image a line above it, or None.
+        columns: pictures in a row.
+        shown: labels per picture.
+
+    Raises:
+        ValueError: Pillow does not know the ending.
+        OSError: the place cannot be written.
+    """
+    side, text, line, margin = 128, 190, 24, 14
+    cell = (side + text + 3 * margin, side + line + 2 * margin)
+    rows = -(-len(images) // columns)
+    sheet = Image.new("RGB", (min(columns, len(images)) * cell[0], rows * cell[1]), "white")
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=14)
+    for i, (image, ranked) in enumerate(zip(images, predictions, strict=True)):
+        left, top = i % columns * cell[0] + margin, i // columns * cell[1] + margin
+        if captions:
+            draw.text((left, top), str(captions[i])[:42], "black", font=font)
+        picture = Image.fromarray(image).resize((side, side), Image.Resampling.NEAREST)
+        sheet.paste(picture, (left, top + line))
+        for k, (label, probability) in enumerate(ranked[:shown]):
+            x, y = left + side + margin, top + line + k * 42
+            draw.text((x, y), f"{label}  {100 * probability:.1f} %", "black", font=font)
+            draw.rectangle((x, y + 21, x + text, y + 31), outline="#cccccc")
+            draw.rectangle((x, y + 21, x + round(text * probability), y + 31), fill="#2a6fbb" if k == 0 else "#9fbfdf")
+    try:
+        sheet.save(path)
+    except ValueError:
+        raise ValueError(f"{path}: pictures are saved as .png, .jpg, .webp, ...: name one of these endings.") from None

@@ -1,0 +1,119 @@
+"""The card: what a weight file is, how it was made and what was measured of it."""
+
+import dataclasses
+import json
+import pathlib
+
+
+@dataclasses.dataclass(frozen=True)
+class Card:
+    """One version of one weight file; `card.json` beside the file holds the same fields.
+
+    Attributes:
+        name: ``<architecture>[_<variant>]-<dataset>``.
+        version: from 1; a published version never changes.
+        architecture: one of `keras_resv2.list_architectures()`.
+        arguments: what the builder takes besides its defaults.
+        parameters: number of trainable parameters.
+        dataset: that the weights were trained on.
+        class_names: in the order of the outputs.
+        dataset_sha256: fingerprint of the images and labels of each split.
+        test_error: percent of the test images that this file gets wrong, one view per image, float32.
+        test_errors_first_2000: how many of the first 2,000 test images it gets wrong: a quick check.
+        test_images: number of test images.
+        seed_errors: test error, percent, of every run of this recipe, by seed.
+        median_error: of `seed_errors`, percent.
+        paper_error: the paper's figure, percent; None where the papers have none.
+        paper: where that figure stands.
+        recipe, recipe_values, command, seed, steps: how it was trained.
+        wall_seconds, hardware, backend, versions, commit: on what, how long, from which source.
+        size, sha256: of the weight file, bytes and hex.
+        file: name of the weight file.
+        url: where the file can be had when it is not beside the card; None if nowhere.
+        license: of the weights.
+        folder: where the card was read; not part of the file.
+    """
+
+    name: str
+    version: int
+    architecture: str
+    arguments: dict
+    parameters: int
+    dataset: str
+    class_names: tuple[str, ...]
+    dataset_sha256: dict
+    test_error: float
+    test_errors_first_2000: int
+    test_images: int
+    seed_errors: dict
+    median_error: float
+    paper_error: float | None
+    paper: str | None
+    recipe: str
+    recipe_values: dict
+    command: str
+    seed: int
+    steps: int
+    wall_seconds: float
+    hardware: str
+    backend: str
+    versions: dict
+    commit: str
+    size: int
+    sha256: str
+    file: str = "weights.h5"
+    url: str | None = None
+    license: str = "Apache-2.0"
+    folder: pathlib.Path | None = dataclasses.field(default=None, compare=False)
+
+    @property
+    def full_name(self):
+        """Name with version, as ``resnet20-cifar10@1``."""
+        return f"{self.name}@{self.version}"
+
+    def to_json(self):
+        """Text of card.json."""
+        fields = dataclasses.asdict(self)
+        del fields["folder"]
+        return json.dumps(fields, indent=2) + "\n"
+
+
+def read_card(path):
+    """The card in a file.
+
+    Args:
+        path: of a card.json.
+
+    Returns:
+        `Card`.
+
+    Raises:
+        ValueError: it is not JSON, or lacks a field; the message names it.
+    """
+    path = pathlib.Path(path)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        known = {field.name for field in dataclasses.fields(Card)} - {"folder"}
+        content = {key: value for key, value in content.items() if key in known}
+        return Card(**{**content, "class_names": tuple(content.get("class_names", ()))}, folder=path.parent)
+    except (json.JSONDecodeError, UnicodeDecodeError, AttributeError) as error:
+        raise ValueError(f"{path} is not a weight card: {error}") from None
+    except TypeError as error:  # Card() says which fields are missing
+        missing = str(error).partition("missing ")[2] or str(error)
+        raise ValueError(f"{path} is not a complete weight card: {missing} missing.") from None
+
+
+def split_name(name):
+    """``("resnet20-cifar10", 1)`` from ``"resnet20-cifar10@1"``; version None without ``@``.
+
+    Raises:
+        ValueError: what follows ``@`` is no version number.
+    """
+    if not isinstance(name, str):
+        raise ValueError(f"a pretrained name is text such as 'resnet20-cifar10', not {name!r}.")
+    base, at, version = name.partition("@")
+    if not at:
+        return base, None
+    if not version.isdigit():
+        raise ValueError(f"{name!r}: a version is a whole number, as in '{base}@1'.")
+    return base, int(version)

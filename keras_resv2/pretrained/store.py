@@ -1,0 +1,120 @@
+"""Where cards and weight files are: in the package, in the source tree, or in the cache."""
+
+import difflib
+import hashlib
+import os
+import pathlib
+import re
+
+from keras_resv2.pretrained import download
+from keras_resv2.pretrained.card import read_card, split_name
+
+CARD = "card.json"
+
+
+def home():
+    """The cache directory: the environment's KERAS_RESV2_HOME, or ~/.keras/keras_resv2."""
+    return pathlib.Path(os.environ.get("KERAS_RESV2_HOME") or "~/.keras/keras_resv2").expanduser()
+
+
+def weight_folders():
+    """Folders that hold ``<name>/<version>/card.json``, the first that has a version wins."""
+    package = pathlib.Path(__file__).resolve().parents[1]
+    installed, source_tree = package / "weights", package.parent / "weights"
+    return [installed if installed.is_dir() else source_tree, home() / "weights"]
+
+
+def card_paths():
+    """Paths of all cards, as ``{name: {version: path}}``, versions ascending."""
+    found = {}
+    for folder in weight_folders():
+        for path in folder.glob(f"*/*/{CARD}"):
+            version = path.parent.name
+            if version.isdigit():
+                found.setdefault(path.parent.parent.name, {}).setdefault(int(version), path)
+    ordered = sorted(found, key=lambda name: [int(p) if p.isdigit() else p for p in re.split(r"(\d+)", name)])
+    return {name: dict(sorted(found[name].items())) for name in ordered}
+
+
+def find_card(name):
+    """The card of a pretrained name.
+
+    Args:
+        name: ``"resnet20-cifar10"`` for the newest version, ``"resnet20-cifar10@1"`` for one.
+
+    Returns:
+        `keras_resv2.pretrained.card.Card`.
+
+    Raises:
+        ValueError: unknown name (with the nearest ones), unknown version (with those there are), or
+            a damaged card.
+    """
+    base, version = split_name(name)
+    paths = card_paths()
+    if base not in paths:
+        near = difflib.get_close_matches(base, paths, n=3) or list(paths)
+        folders = " or ".join(map(str, weight_folders()))
+        offer = f"nearest: {', '.join(near)}" if near else f"there are none in {folders}"
+        raise ValueError(f"there are no pretrained weights {base!r}; {offer}.")
+    versions = paths[base]
+    if version is None:
+        version = max(versions)
+    if version not in versions:
+        raise ValueError(f"{base} has no version {version}; there is {', '.join(f'{base}@{v}' for v in versions)}.")
+    return read_card(versions[version])
+
+
+def weight_path(card):
+    """Path of the verified weight file of a card, downloaded into the cache where necessary.
+
+    Args:
+        card: `keras_resv2.pretrained.card.Card`.
+
+    Returns:
+        `pathlib.Path` of a file whose SHA-256 is the card's.
+
+    Raises:
+        FileNotFoundError: the file is not there and the card has no URL.
+        ValueError: the file is damaged.
+        OSError: it cannot be downloaded or the cache cannot be written.
+    """
+    beside = card.folder / card.file
+    if beside.exists():
+        check_sum(beside, card)
+        return beside
+    cached = home() / "weights" / card.name / str(card.version) / card.file
+    if not card.url and not cached.exists():
+        raise FileNotFoundError(
+            f"the weight file of {card.full_name}, {beside}, is missing and its card has no URL: "
+            "install the package again."
+        )
+    if not cached.exists():
+        download.fetch(card.url, cached, card.size, card.sha256)
+    check_sum(cached, card)
+    return cached
+
+
+def check_sum(path, card):
+    """Raises ValueError unless the file's size and SHA-256 are the card's."""
+    size = path.stat().st_size
+    if size != card.size:
+        raise ValueError(f"weight file {path} is damaged: {size} bytes, {card.size} expected. {_mend(path)}")
+    if sha256(path) != card.sha256:
+        raise ValueError(f"weight file {path} is damaged: its SHA-256 is not that of {card.full_name}. {_mend(path)}")
+
+
+def sha256(path):
+    """SHA-256 of a file, in hex."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(file)
+
+
+def _digest(file):
+    digest = hashlib.sha256()
+    while block := file.read(1 << 20):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+def _mend(path):
+    return "Delete it to download it again." if home() in path.parents else "Install the package again."

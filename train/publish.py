@@ -1,0 +1,140 @@
+"""Makes a published version of a run's weights: file, card, history and curve.
+
+    python -m train.publish --run runs/resnet20-0 --data_dir cifar10.npz
+
+The error on the card is what the file's own bytes score, measured here, in float32. A version that
+exists is never written over: the next one is made, or with --version the command refuses.
+"""
+
+import pathlib
+import shutil
+import statistics
+import sys
+
+from absl import app, flags
+
+from keras_resv2 import datasets
+from keras_resv2.pretrained.card import Card
+from keras_resv2.pretrained.store import CARD, sha256
+from keras_resv2.pretrained.weight_file import read_weights
+from train.evaluate import evaluate, load_record
+from train.paper import paper_error
+
+FLAGS = flags.FLAGS
+flags.DEFINE_multi_string("seed_run", [], "Folder of a run of the same recipe with another seed; may be repeated.")
+flags.DEFINE_string("variant", None, "Added to the architecture's name where it has other arguments, as 'gated'.")
+flags.DEFINE_integer("version", None, "Of the weights; by default the next.", lower_bound=1)
+flags.DEFINE_string("weights_dir", "weights", "Folder of published weights.")
+flags.DEFINE_string("url", None, "Where the weight file will be had.")
+
+FILE = "weights.h5"
+
+
+def publish(run, data_dir, weights_dir, version=None, variant=None, seed_runs=(), url=None):
+    """Writes ``<weights_dir>/<name>/<version>/``.
+
+    Args:
+        run: folder of a finished run.
+        data_dir: of the dataset, as `keras_resv2.datasets.load_split` takes it.
+        weights_dir: folder of published weights.
+        version: None for the next.
+        variant: part of the name, needed where the network has other arguments than its defaults.
+        seed_runs: folders of finished runs that differ in the seed alone.
+        url: where the weight file will be had.
+
+    Returns:
+        `Card`.
+
+    Raises:
+        FileExistsError: the version is published already.
+        FileNotFoundError, ValueError: a run is unfinished or does not belong to the others.
+    """
+    run, record = pathlib.Path(run), load_record(run)
+    settings = record["settings"]
+    if settings["arguments"] and not variant:
+        raise ValueError(f"{run} has arguments {settings['arguments']}: name its --variant.")
+    name = "_".join(filter(None, (settings["model"], variant))) + f"-{settings['dataset']}"
+    folder = _new_version(pathlib.Path(weights_dir) / name, version)
+    measured = evaluate(run, data_dir)
+    seed_errors = {str(settings["seed"]): measured["test_error"]}
+    for other in seed_runs:
+        seed_errors.update(_seed_error(other, settings, data_dir))
+    error, source = paper_error(settings["model"], settings["arguments"], settings["dataset"])
+    card = Card(
+        name=name,
+        version=int(folder.name),
+        architecture=settings["model"],
+        arguments=settings["arguments"],
+        parameters=_trainable(read_weights(run / FILE)),
+        dataset=settings["dataset"],
+        class_names=datasets.DATASETS[settings["dataset"]].class_names,
+        dataset_sha256=settings["dataset_sha256"],
+        **measured,
+        seed_errors=seed_errors,
+        median_error=round(statistics.median(seed_errors.values()), 2),
+        paper_error=error,
+        paper=source,
+        recipe=settings["recipe"],
+        recipe_values=settings["recipe_values"],
+        command=record["command"],
+        seed=settings["seed"],
+        steps=settings["recipe_values"]["steps"],
+        wall_seconds=record["wall_seconds"],
+        hardware=record["hardware"],
+        backend=record["backend"],
+        versions=record["versions"],
+        commit=record["commit"],
+        size=(run / FILE).stat().st_size,
+        sha256=sha256(run / FILE),
+        url=url,
+    )
+    _write(folder, run, card)
+    return card
+
+
+def _new_version(folder, version):
+    published = [int(path.name) for path in folder.glob("*") if path.name.isdigit()]
+    if version is None:
+        version = max(published, default=0) + 1
+    if version in published:
+        raise FileExistsError(f"{folder / str(version)} is published; a version never changes: leave --version out.")
+    return folder / str(version)
+
+
+def _seed_error(other, settings, data_dir):
+    found = load_record(other)["settings"]
+    differs = [key for key in settings if key != "seed" and found.get(key) != settings[key]]
+    if differs or found["seed"] == settings["seed"]:
+        differs = ", ".join(differs) or "nothing, not even the seed"
+        raise ValueError(f"{other} is no run of another seed: it differs in {differs}.")
+    return {str(found["seed"]): evaluate(other, data_dir)["test_error"]}
+
+
+def _trainable(arrays):
+    return sum(array.size for name, array in arrays.items() if "/moving_" not in name)
+
+
+def _write(folder, run, card):
+    """Fills a folder beside the final one, then renames it: published whole or not at all."""
+    partial = folder.with_name(f"{folder.name}.part")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    for name in (FILE, "history.csv", "curve.png"):
+        shutil.copyfile(run / name, partial / name)
+    (partial / CARD).write_text(card.to_json())
+    partial.rename(folder)
+
+
+def main(argv):
+    del argv
+    try:
+        card = publish(
+            FLAGS.run, FLAGS.data_dir, FLAGS.weights_dir, FLAGS.version, FLAGS.variant, FLAGS.seed_run, FLAGS.url
+        )
+    except (ValueError, OSError, ImportError) as error:
+        sys.exit(f"error: {error}")
+    print(f"{card.full_name}: test error {card.test_error:.2f} % (the papers: {card.paper_error or '-'})")
+
+
+if __name__ == "__main__":
+    app.run(main)
