@@ -5,6 +5,7 @@ import itertools
 import keras
 import numpy as np
 import pytest
+
 from keras_resv2 import ResNet, units
 
 ACTIVATIONS = list(units.ACTIVATIONS)

@@ -39,9 +39,7 @@ def fetch(url, path, size, sha256):
             if not path.exists():
                 _download(url, part, size, sha256)
                 os.replace(part, path)
-    except urllib.error.URLError:
-        raise
-    except ConnectionError:
+    except (urllib.error.URLError, ConnectionError):
         raise
     except OSError as error:
         raise OSError(

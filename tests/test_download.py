@@ -1,0 +1,177 @@
+"""Downloading weights, from a server on the loopback address that behaves badly on demand."""
+
+import http.server
+import multiprocessing
+import os
+import threading
+import urllib.error
+
+import pytest
+from published import publish
+
+import keras_resv2
+from keras_resv2.pretrained import download, store
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """Serves `content`; `cut_after` bytes it drops the connection, that many times; counts requests."""
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.content, self.cut_after, self.cuts, self.status, self.ranges = b"", None, 0, None, True
+        self.requests = []
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.server_address[1]}/weights.h5"
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        server, asked = self.server, self.headers.get("Range")
+        server.requests.append(asked)
+        if server.status:
+            return self.send_error(server.status)
+        start = int(asked.split("=")[1].rstrip("-")) if asked and server.ranges else 0
+        if start >= len(server.content):
+            return self.send_error(416)
+        body = server.content[start:]
+        self.send_response(206 if start else 200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if server.cuts:
+            server.cuts -= 1
+            body = body[: server.cut_after]
+        self.wfile.write(body)
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture
+def server():
+    server = Server()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def remote(server, tmp_path, monkeypatch):
+    """A card without its file, whose URL is the server's."""
+    folder = tmp_path / "weights"
+    card, server.content = publish(folder, url=server.url, keep_file=False)
+    monkeypatch.setattr(store, "weight_folders", lambda: [folder, store.home() / "weights"])
+    return card
+
+
+def cached(card):
+    return store.home() / "weights" / card.name / str(card.version) / card.file
+
+
+def test_a_file_is_downloaded_once(remote, server):
+    for _ in range(2):
+        assert keras_resv2.from_pretrained("resnet20-cifar10").count_params() > 0
+    assert server.requests == [None]
+    assert cached(remote).read_bytes() == server.content
+
+
+def test_a_cut_connection_is_resumed_in_the_same_call(remote, server):
+    server.cut_after, server.cuts = 100_000, 2
+    keras_resv2.from_pretrained("resnet20-cifar10")
+    assert server.requests == [None, "bytes=100000-", "bytes=200000-"]
+    assert cached(remote).read_bytes() == server.content
+
+
+def test_a_download_given_up_is_resumed_by_the_next_call(remote, server):
+    server.cut_after, server.cuts = 1000, 3
+    with pytest.raises(ConnectionError, match=f"cut after 3000 of {remote.size} bytes"):
+        keras_resv2.from_pretrained("resnet20-cifar10")
+    assert not cached(remote).exists()
+    keras_resv2.from_pretrained("resnet20-cifar10")
+    assert server.requests[-1] == "bytes=3000-"
+    assert cached(remote).read_bytes() == server.content
+
+
+def test_a_server_without_ranges_starts_again(remote, server):
+    server.ranges, server.cut_after, server.cuts = False, 1000, 1
+    keras_resv2.from_pretrained("resnet20-cifar10")
+    assert cached(remote).read_bytes() == server.content
+
+
+def test_a_wrong_beginning_is_thrown_away(remote, server):
+    """What an earlier version of the file left behind does not end up in this one."""
+    path = cached(remote)
+    path.parent.mkdir(parents=True)
+    path.with_name("weights.h5.part").write_bytes(b"x" * 5000)
+    keras_resv2.from_pretrained("resnet20-cifar10")
+    assert server.requests == ["bytes=5000-", None]
+    assert path.read_bytes() == server.content
+
+
+@pytest.mark.parametrize("change", [lambda c: c[:-1] + b"?", lambda c: c + b"more"])
+def test_a_wrong_sum_or_size_is_refused_and_deleted(remote, server, change):
+    server.content = change(server.content)
+    with pytest.raises(ValueError, match="not the file expected"):
+        keras_resv2.from_pretrained("resnet20-cifar10")
+    assert [path.suffix for path in cached(remote).parent.iterdir() if path.suffix != ".lock"] == []
+
+
+@pytest.mark.parametrize("status", [404, 403])
+def test_a_server_that_says_no(remote, server, status):
+    server.status = status
+    with pytest.raises(urllib.error.URLError, match=f"HTTP {status}"):
+        keras_resv2.from_pretrained("resnet20-cifar10")
+    assert len(server.requests) == 1
+
+
+def test_no_server(remote, server):
+    server.shutdown()
+    server.server_close()
+    with pytest.raises(OSError, match="refused"):
+        keras_resv2.from_pretrained("resnet20-cifar10")
+
+
+def test_a_read_only_cache_says_what_to_set(remote, server, tmp_path, monkeypatch):
+    blocked = tmp_path / "blocked"
+    blocked.mkdir()
+    blocked.chmod(0o500)
+    if os.access(blocked, os.W_OK):  # the superuser writes anywhere but into a file's inside
+        blocked.rmdir()
+        blocked.write_text("")
+    monkeypatch.setenv("KERAS_RESV2_HOME", str(blocked))
+    with pytest.raises(OSError, match=r"cannot write .* KERAS_RESV2_HOME"):
+        keras_resv2.from_pretrained("resnet20-cifar10")
+    assert server.requests == []
+
+
+def test_a_read_only_cache_that_has_the_file_is_enough(remote, server, monkeypatch):
+    keras_resv2.from_pretrained("resnet20-cifar10")
+    monkeypatch.setattr(download, "fetch", lambda *_: pytest.fail("nothing needs to be written"))
+    keras_resv2.from_pretrained("resnet20-cifar10")
+
+
+def fetch_in_a_process(url, path, size, sha256):
+    download.fetch(url, path, size, sha256)
+
+
+def test_parallel_processes_download_once(remote, server):
+    path = cached(remote)
+    context = multiprocessing.get_context("spawn")
+    arguments = (server.url, path, remote.size, remote.sha256)
+    processes = [context.Process(target=fetch_in_a_process, args=arguments) for _ in range(4)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0, 0, 0, 0]
+    assert server.requests == [None]
+    assert path.read_bytes() == server.content
+
+
+def test_a_damaged_cached_file_says_to_delete_it(remote):
+    keras_resv2.from_pretrained("resnet20-cifar10")
+    cached(remote).write_bytes(b"x" * remote.size)
+    with pytest.raises(ValueError, match="Delete it to download it again"):
+        keras_resv2.from_pretrained("resnet20-cifar10")

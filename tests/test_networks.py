@@ -1,0 +1,239 @@
+"""The named networks: parameters and FLOPs of the papers' tables, shapes, names, arguments."""
+
+import inspect
+import math
+
+import keras
+import numpy as np
+import pytest
+
+import keras_resv2
+from keras_resv2 import ResNet, count_multiply_adds, features
+from keras_resv2.architectures import ARCHITECTURES, BUILDERS
+
+
+def trainable(model):
+    return sum(math.prod(w.shape) for w in model.trainable_weights)
+
+
+# Millions of parameters: He et al. 2015, Table 6; He et al. 2016, the authors' README (1.7M, 10.2M).
+PAPER_PARAMETERS = {20: 0.27, 32: 0.46, 44: 0.66, 56: 0.85, 110: 1.7}
+
+
+@pytest.mark.parametrize("depth, millions", PAPER_PARAMETERS.items())
+@pytest.mark.parametrize("activation", ["original", "full_preactivation"])
+def test_parameters_of_the_papers_tables(depth, millions, activation):
+    digits = len(str(millions).split(".")[1])
+    assert round(trainable(ResNet(depth, activation=activation)) / 1e6, digits) == millions
+
+
+def test_parameters_of_resnet164():
+    assert round(trainable(keras_resv2.PreActResNet164()) / 1e6, 1) == 1.7
+
+
+def cifar_parameters(depth, bottleneck):
+    """Parameters of a pre-activation network by hand: weights of 3 stages of n units, BN, classifier."""
+    n = (depth - 2) // (9 if bottleneck else 6)
+    total, channels = 3 * 3 * 3 * 16, 16
+    for width in (16, 32, 64):
+        for _ in range(n):
+            out = 4 * width if bottleneck else width
+            if bottleneck:
+                total += channels * width + 9 * width * width + width * out
+                total += 2 * (channels + width + width)
+                total += channels * out if channels != out else 0
+            else:
+                total += 9 * channels * width + 9 * width * width + 2 * (channels + width)
+            channels = out
+    return total + 2 * channels + channels * 10 + 10
+
+
+@pytest.mark.parametrize("depth, bottleneck", [(20, False), (56, False), (110, False), (164, True)])
+def test_parameters_by_hand(depth, bottleneck):
+    assert trainable(ResNet(depth, activation="full_preactivation")) == cifar_parameters(depth, bottleneck)
+
+
+def test_the_1001_layer_network_has_the_papers_10_million_parameters():
+    """The authors' README says 10.2M; their convolutions' count, without BN."""
+    counted = trainable(keras_resv2.PreActResNet1001())
+    assert counted == cifar_parameters(1001, True)
+    assert 10.2e6 < counted < 10.4e6
+
+
+# torchvision's documentation and timm's (resnetv2_*), to the last digit.
+REFERENCE_PARAMETERS = {
+    "resnet18": 11_689_512,
+    "resnet34": 21_797_672,
+    "resnet50": 25_557_032,
+    "resnet101": 44_549_160,
+    "resnet152": 60_192_808,
+    "preact_resnet50": 25_549_352,
+    "preact_resnet101": 44_541_480,
+}
+
+
+@pytest.mark.parametrize("name, count", REFERENCE_PARAMETERS.items())
+def test_parameters_of_torchvision_and_timm(name, count):
+    assert trainable(keras_resv2.build(name)) == count
+
+
+# He et al. 2015, Table 1: FLOPs (multiply-adds) of 224x224 pictures, strides on the first 1x1.
+PAPER_FLOPS = {18: 1.8e9, 34: 3.6e9, 50: 3.8e9, 101: 7.6e9, 152: 11.3e9}
+
+
+@pytest.mark.parametrize("depth, flops", PAPER_FLOPS.items())
+def test_flops_of_the_papers_table(depth, flops):
+    counted = count_multiply_adds(ResNet(depth, stride_on="1x1"))
+    assert abs(counted - flops) <= 0.05e9 + 0.02 * flops  # the table rounds to 0.1e9
+
+
+def test_flops_by_hand_of_resnet20():
+    stage1 = 6 * 32 * 32 * 9 * 16 * 16
+    stage2 = 16 * 16 * 9 * (16 * 32 + 5 * 32 * 32)
+    stage3 = 8 * 8 * 9 * (32 * 64 + 5 * 64 * 64)
+    assert count_multiply_adds(ResNet(20)) == 32 * 32 * 27 * 16 + stage1 + stage2 + stage3 + 640
+
+
+def test_flops_of_a_network_of_any_size():
+    with pytest.raises(ValueError, match="input_shape"):
+        count_multiply_adds(ResNet(20, include_top=False))
+
+
+STAGE_SHAPES = [
+    ("ResNet56", {}, [(32, 32, 16), (16, 16, 32), (8, 8, 64)]),
+    ("PreActResNet164", {}, [(32, 32, 64), (16, 16, 128), (8, 8, 256)]),
+    ("ResNet34", {}, [(56, 56, 64), (28, 28, 128), (14, 14, 256), (7, 7, 512)]),
+    ("PreActResNet50", {}, [(56, 56, 256), (28, 28, 512), (14, 14, 1024), (7, 7, 2048)]),
+    (
+        "ResNet18",
+        dict(stem="cifar", input_shape=(32, 32, 3), classes=10),
+        [(32, 32, 64), (16, 16, 128), (8, 8, 256), (4, 4, 512)],
+    ),
+    ("PreActResNet18", dict(stem="cifar"), [(32, 32, 64), (16, 16, 128), (8, 8, 256), (4, 4, 512)]),
+]
+
+
+@pytest.mark.parametrize("builder, arguments, shapes", STAGE_SHAPES)
+def test_feature_shapes_stage_by_stage(builder, arguments, shapes):
+    model = getattr(keras_resv2, builder)(**arguments)
+    found = {name: tuple(output.shape[1:]) for name, output in features(model).output.items()}
+    assert found == {f"stage{i}": shape for i, shape in enumerate(shapes, start=1)}
+
+
+def test_features_share_weights_and_compute_the_stages(pixels):
+    model = keras_resv2.PreActResNet20()
+    outputs = features(model, ["stage3", "head"])(pixels)
+    stage3, head = (keras.ops.convert_to_numpy(outputs[name]) for name in ("stage3", "head"))
+    bn = model.get_layer("head_bn")
+    np.testing.assert_allclose(head, np.maximum(keras.ops.convert_to_numpy(bn(stage3)), 0), atol=1e-5)
+    dense = model.get_layer("head_dense")
+    np.testing.assert_allclose(
+        keras.ops.convert_to_numpy(dense(head.mean((1, 2)))), keras.ops.convert_to_numpy(model(pixels)), atol=1e-5
+    )
+
+
+def test_features_of_another_model():
+    with pytest.raises(ValueError, match="stage1_"):
+        features(keras.Sequential([keras.layers.Input((4,)), keras.layers.Dense(2)]))
+    with pytest.raises(ValueError, match="stage3"):
+        features(ResNet(20), ["stage4"])
+
+
+def test_every_architecture_has_its_builder():
+    for key, row in ARCHITECTURES.items():
+        assert getattr(keras_resv2, row.builder) is BUILDERS[key]
+        assert row.builder in keras_resv2.__all__
+    assert sum(name in keras_resv2.__all__ for name in (b.__name__ for b in BUILDERS.values())) == len(BUILDERS)
+    assert {"resnet1202", "preact_resnet1001", "resnet200"} <= set(keras_resv2.list_architectures())
+
+
+def test_builders_take_what_keras_applications_take():
+    ours = inspect.signature(keras_resv2.ResNet50).parameters
+    theirs = inspect.signature(keras.applications.ResNet50).parameters
+    assert [name for name in ours if name != "variant"] == list(theirs)
+    same = ("include_top", "input_tensor", "input_shape", "pooling", "classifier_activation")
+    assert all(ours[name].default == theirs[name].default for name in same)
+
+
+@pytest.mark.parametrize("pooling, shape", [(None, (None, None, None, 64)), ("avg", (None, 64)), ("max", (None, 64))])
+def test_without_classifier(pooling, shape):
+    assert keras_resv2.ResNet20(include_top=False, pooling=pooling).output_shape == shape
+
+
+def test_input_tensor():
+    pixels = keras.Input((48, 48, 3))
+    halved = keras.layers.Rescaling(0.5)(pixels)
+    model = keras_resv2.ResNet20(input_tensor=halved)
+    assert model.input_shape == (None, 48, 48, 3)
+    assert model.output_shape == (None, 10)
+
+
+def test_preprocessing_is_part_of_the_model(pixels):
+    """Raw pixels into one model are normalised pixels into the other."""
+    whole = keras_resv2.ResNet20()
+    bare = keras_resv2.ResNet20(include_preprocessing=False)
+    bare.set_weights(whole.get_weights())
+    mean, std = np.array([125.307, 122.95, 113.865]), np.array([62.993, 62.089, 66.705])
+    np.testing.assert_allclose(
+        whole.predict(pixels, verbose=0), bare.predict((pixels - mean) / std, verbose=0), atol=1e-5
+    )
+
+
+def test_logits_and_probabilities(pixels):
+    model = keras_resv2.ResNet20()
+    logits = keras_resv2.ResNet20(classifier_activation=None)
+    logits.set_weights(model.get_weights())
+    exponentials = np.exp(logits.predict(pixels, verbose=0))
+    np.testing.assert_allclose(
+        model.predict(pixels, verbose=0), exponentials / exponentials.sum(1, keepdims=True), atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("how", ["argument", "global"])
+def test_mixed_precision_computes_in_bfloat16_and_ends_in_float32(how):
+    if how == "global":
+        keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        model = ResNet(20, dtype="mixed_bfloat16" if how == "argument" else None)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert model.get_layer("stage2_unit2_conv1").compute_dtype == "bfloat16"
+    assert model.get_layer("stage2_unit2_conv1").kernel.dtype == "float32"
+    assert model.output.dtype == "float32"
+
+
+def test_initialisation_is_he_et_al():
+    """Standard deviation sqrt(2 / fan_out) of a kernel, and BN that starts as the identity."""
+    keras.utils.set_random_seed(0)
+    model = ResNet(20)
+    kernel = keras.ops.convert_to_numpy(model.get_layer("stage3_unit2_conv1").kernel)
+    assert abs(kernel.std() / math.sqrt(2 / (9 * 64)) - 1) < 0.02
+    bn = model.get_layer("stage3_unit2_bn1")
+    assert (bn.momentum, bn.epsilon) == (0.9, 1e-5)
+
+
+def test_models_save_as_plain_keras_files(tmp_path, pixels):
+    """A .keras file loads with Keras alone: nothing in it is a class of this package."""
+    model = keras_resv2.PreActResNet20(shortcut="exclusive_gating")
+    model.save(tmp_path / "model.keras")
+    assert "keras_resv2" not in str(model.get_config())
+    again = keras.saving.load_model(tmp_path / "model.keras", custom_objects={})
+    np.testing.assert_array_equal(model.predict(pixels, verbose=0), again.predict(pixels, verbose=0))
+
+
+def test_unknown_architecture_names_the_nearest():
+    with pytest.raises(ValueError, match="preact_resnet110"):
+        keras_resv2.build("preactresnet110")
+
+
+@pytest.mark.parametrize("builder", ["ResNet20", "PreActResNet20"])
+def test_channels_first_is_the_same_network(builder, pixels):
+    """Structure only: TensorFlow's CPU kernels do not run channels_first convolutions."""
+    keras.config.set_image_data_format("channels_first")
+    try:
+        model = getattr(keras_resv2, builder)()
+    finally:
+        keras.config.set_image_data_format("channels_last")
+    assert model.input_shape == (None, 3, 32, 32)
+    assert model.get_layer("stage3_unit3_add").output.shape == (None, 64, 8, 8)
+    assert model.count_params() == getattr(keras_resv2, builder)().count_params()

@@ -1,0 +1,186 @@
+"""Weight files and cards: what is found, what is refused, and that nothing is left half done."""
+
+import json
+import pathlib
+
+import keras
+import numpy as np
+import pytest
+from published import publish
+
+import keras_resv2
+from keras_resv2.pretrained import store
+from keras_resv2.pretrained.weight_file import load_weights, read_weights, save_weights
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def zoo(tmp_path, monkeypatch):
+    """A weights folder with versions 1 and 2 of resnet20-cifar10, and nothing else."""
+    folder = tmp_path / "weights"
+    for version in (1, 2):
+        publish(folder, version=version)
+    monkeypatch.setattr(store, "weight_folders", lambda: [folder, store.home() / "weights"])
+    return folder
+
+
+def weights_of(model):
+    return {w.path: keras.ops.convert_to_numpy(w) for w in model.weights}
+
+
+def test_a_weight_file_gives_back_the_weights(tmp_path, pixels):
+    model, other = keras_resv2.PreActResNet20(), keras_resv2.PreActResNet20()
+    save_weights(model, tmp_path / "w.h5")
+    load_weights(other, tmp_path / "w.h5")
+    np.testing.assert_array_equal(model.predict(pixels, verbose=0), other.predict(pixels, verbose=0))
+
+
+def test_a_weight_file_is_as_large_as_its_parameters(tmp_path):
+    model = keras_resv2.ResNet56()
+    save_weights(model, tmp_path / "w.h5")
+    assert (tmp_path / "w.h5").stat().st_size < 1.02 * 4 * model.count_params() + 30_000
+    assert sum(a.size for a in read_weights(tmp_path / "w.h5").values()) == model.count_params()
+
+
+@pytest.mark.parametrize(
+    "other, words",
+    [
+        ("ResNet32", ["60 weights are not in the file", "stage1_unit4_conv1/kernel"]),
+        ("PreActResNet20", ["not in the file", "in the file are not in the model", "stem_bn/gamma"]),
+        ("ResNet18", ["differ in shape", "(3, 3, 3, 16) in the file", "(7, 7, 3, 64) in the model"]),
+    ],
+)
+def test_another_architecture_says_what_differs_and_changes_nothing(tmp_path, other, words):
+    save_weights(keras_resv2.ResNet20(), tmp_path / "w.h5")
+    model = getattr(keras_resv2, other)()
+    before = weights_of(model)
+    with pytest.raises(ValueError) as error:
+        load_weights(model, tmp_path / "w.h5")
+    assert all(word in str(error.value) for word in words), error.value
+    assert all(np.array_equal(value, before[path]) for path, value in weights_of(model).items())
+
+
+def test_weight_files_that_are_none(tmp_path):
+    model = keras_resv2.ResNet20()
+    with pytest.raises(FileNotFoundError, match="does not exist"):
+        load_weights(model, tmp_path / "none.h5")
+    (tmp_path / "text.h5").write_text("no HDF5")
+    with pytest.raises(ValueError, match="damaged or not HDF5"):
+        load_weights(model, tmp_path / "text.h5")
+    model.save_weights(tmp_path / "keras.weights.h5")
+    with pytest.raises(ValueError, match="not a keras-resv2 weight file"):
+        load_weights(model, tmp_path / "keras.weights.h5")
+    save_weights(model, tmp_path / "cut.h5")
+    content = (tmp_path / "cut.h5").read_bytes()
+    (tmp_path / "cut.h5").write_bytes(content[: len(content) // 2])
+    with pytest.raises(ValueError, match="damaged"):
+        load_weights(model, tmp_path / "cut.h5")
+
+
+def test_versions(zoo):
+    assert keras_resv2.list_pretrained() == ["resnet20-cifar10"]
+    assert keras_resv2.list_pretrained(versions=True) == ["resnet20-cifar10@1", "resnet20-cifar10@2"]
+    assert keras_resv2.pretrained_card("resnet20-cifar10").version == 2
+    assert keras_resv2.pretrained_card("resnet20-cifar10@1").version == 1
+    one, two = (keras_resv2.from_pretrained(f"resnet20-cifar10@{v}").get_weights()[0] for v in (1, 2))
+    np.testing.assert_array_equal(one, read_weights(zoo / "resnet20-cifar10/1/weights.h5")["stem_conv/kernel"])
+    assert not np.array_equal(one, two)
+
+
+@pytest.mark.parametrize(
+    "name, words",
+    [
+        ("resnet2-cifar10", "nearest: resnet20-cifar10"),
+        ("vgg", "nearest: resnet20-cifar10"),
+        ("resnet20-cifar10@3", "no version 3; there is resnet20-cifar10@1, resnet20-cifar10@2"),
+        ("resnet20-cifar10@new", "whole number"),
+        (20, "is text"),
+    ],
+)
+def test_unknown_names_and_versions(zoo, name, words):
+    with pytest.raises(ValueError, match=words) as error:
+        keras_resv2.from_pretrained(name)
+    assert "\n" not in str(error.value)
+
+
+def test_an_empty_zoo_says_where_it_looked(tmp_path, monkeypatch):
+    monkeypatch.setattr(store, "weight_folders", lambda: [tmp_path])
+    assert keras_resv2.list_pretrained() == []
+    with pytest.raises(ValueError, match=str(tmp_path)):
+        keras_resv2.from_pretrained("resnet20-cifar10")
+
+
+def test_a_new_classifier_on_the_pretrained_body(zoo):
+    model = keras_resv2.from_pretrained("resnet20-cifar10", classes=5)
+    assert model.output_shape == (None, 5)
+    arrays = read_weights(zoo / "resnet20-cifar10/2/weights.h5")
+    for layer in model.layers:
+        for weight in layer.weights:
+            if layer.name != "head_dense":
+                np.testing.assert_array_equal(weight, arrays[f"{layer.name}/{weight.name}"])
+
+
+def test_without_classifier_and_other_sizes(zoo, pixels):
+    body = keras_resv2.from_pretrained("resnet20-cifar10", include_top=False, pooling="avg")
+    whole = keras_resv2.from_pretrained("resnet20-cifar10")
+    features = keras.Model(whole.input, whole.get_layer("head_pool").output)
+    np.testing.assert_allclose(
+        body.predict(pixels, verbose=0), features.predict(pixels, verbose=0), rtol=1e-4, atol=1e-4
+    )
+    large = keras_resv2.from_pretrained("resnet20-cifar10", input_shape=(96, 64, 3))
+    assert large.predict(np.zeros((1, 96, 64, 3)), verbose=0).shape == (1, 10)
+
+
+def test_builders_take_a_dataset_as_weights(zoo):
+    ours = keras_resv2.ResNet20(weights="cifar10@1").get_weights()
+    theirs = keras_resv2.from_pretrained("resnet20-cifar10@1").get_weights()
+    assert all(np.array_equal(a, b) for a, b in zip(ours, theirs, strict=True))
+    path = str(zoo / "resnet20-cifar10/1/weights.h5")
+    assert np.array_equal(keras_resv2.ResNet20(weights=path).get_weights()[0], ours[0])
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (dict(weights="imagenet"), "nearest: resnet20-cifar10"),
+        (dict(weights="cifar10", classes=5), r"from_pretrained\('resnet20-cifar10', classes=5\)"),
+        (dict(weights="cifar10", shortcut="constant_scaling"), "trained with the default arguments"),
+    ],
+)
+def test_weights_that_a_builder_cannot_take(zoo, arguments, words):
+    with pytest.raises(ValueError, match=words):
+        keras_resv2.ResNet20(**arguments)
+
+
+def test_damaged_and_missing_files(zoo):
+    path = zoo / "resnet20-cifar10/2/weights.h5"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="SHA-256 is not that of resnet20-cifar10@2"):
+        keras_resv2.from_pretrained("resnet20-cifar10")
+    path.write_bytes(content[:-1])
+    with pytest.raises(ValueError, match=r"damaged: \d+ bytes"):
+        keras_resv2.from_pretrained("resnet20-cifar10")
+    path.unlink()
+    with pytest.raises(FileNotFoundError, match="no URL"):
+        keras_resv2.from_pretrained("resnet20-cifar10")
+
+
+def test_damaged_cards(zoo):
+    path = zoo / "resnet20-cifar10/2/card.json"
+    content = json.loads(path.read_text())
+    path.write_text("{")
+    with pytest.raises(ValueError, match="not a weight card"):
+        keras_resv2.pretrained_card("resnet20-cifar10")
+    del content["sha256"]
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="'sha256'"):
+        keras_resv2.pretrained_card("resnet20-cifar10")
+
+
+def test_cards_in_the_cache_are_found(zoo):
+    publish(store.home() / "weights", name="resnet32-cifar10")
+    assert keras_resv2.list_pretrained() == ["resnet20-cifar10", "resnet32-cifar10"]
+    assert keras_resv2.from_pretrained("resnet32-cifar10").count_params() == keras_resv2.ResNet32().count_params()
