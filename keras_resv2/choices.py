@@ -2,6 +2,8 @@
 
 import difflib
 
+MANY = 10  # more choices than this are not listed
+
 
 def check_choice(argument, value, choices):
     """Returns `value` if it is one of `choices`.
@@ -25,6 +27,9 @@ def check_choice(argument, value, choices):
     choices = list(choices)
     if value in choices:
         return value
-    near = difflib.get_close_matches(str(value), map(str, choices), n=3)
-    hint = f" (did you mean {near[0]!r}?)" if near else ""
+    near = ", ".join(map(repr, difflib.get_close_matches(str(value), map(str, choices), n=3)))
+    if len(choices) > MANY:
+        near = near or ", ".join(map(repr, choices[:3])) + ", ..."
+        raise ValueError(f"{argument}={value!r} is none of the {len(choices)} there are; nearest: {near}.")
+    hint = f" (nearest: {near})" if near else ""
     raise ValueError(f"{argument}={value!r} must be one of {', '.join(map(repr, choices))}{hint}.")

@@ -1,0 +1,38 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test env zoo-table clean
+
+demo: $(VENV)/.demo
+	$(BIN)/keras-resv2 list
+	$(BIN)/python examples/demo.py --save predictions.png
+
+test: env
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python -m pytest
+	KERAS_BACKEND=jax $(BIN)/python -m pytest tests/test_pretrained.py tests/test_networks.py -m "not slow"
+
+env: $(VENV)/.test
+
+# The table of the README, from the cards.
+zoo-table: $(VENV)/.demo
+	$(BIN)/keras-resv2 list --markdown
+
+$(VENV)/.venv:
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+$(VENV)/.demo: $(VENV)/.venv setup.cfg
+	$(BIN)/python -m pip install --quiet -e .
+	$(BIN)/python -m pip install --quiet --no-deps foolbox
+	touch $@
+
+$(VENV)/.test: $(VENV)/.venv setup.cfg
+	$(BIN)/python -m pip install --quiet -e '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info predictions.png

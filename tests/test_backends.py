@@ -1,0 +1,72 @@
+"""The same weights give the same outputs on every backend, and importing the package loads none of them."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+import keras_resv2
+from keras_resv2.pretrained.weight_file import save_weights
+
+OTHER_BACKENDS = [name for name in ("tensorflow", "jax", "torch") if name != keras.backend.backend()]
+
+
+def run(code, *arguments, backend=None):
+    environment = {**os.environ, **({"KERAS_BACKEND": backend} if backend else {})}
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, env=environment
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
+def needs(backend):
+    if importlib.util.find_spec(backend) is None:
+        pytest.skip(f"{backend} is not installed")
+
+
+PREDICT = """
+import sys, numpy as np, keras, keras_resv2
+name, weights, pixels, out = sys.argv[1:]
+model = keras_resv2.build(name, weights=weights)
+np.save(out, model.predict(np.load(pixels), verbose=0))
+"""
+
+
+@pytest.mark.parametrize("backend", OTHER_BACKENDS)
+@pytest.mark.parametrize("name", ["resnet20", "preact_resnet20"])
+def test_same_weights_same_outputs(backend, name, tmp_path, pixels):
+    """Weights with BN that is not the identity: after a few steps of training."""
+    needs(backend)
+    model = keras_resv2.build(name)
+    model.compile("adam", "sparse_categorical_crossentropy")
+    model.fit(pixels, np.arange(8), epochs=3, verbose=0)
+    save_weights(model, tmp_path / "w.h5")
+    np.save(tmp_path / "pixels.npy", pixels)
+    run(PREDICT, name, tmp_path / "w.h5", tmp_path / "pixels.npy", tmp_path / "out.npy", backend=backend)
+    np.testing.assert_allclose(np.load(tmp_path / "out.npy"), model.predict(pixels, verbose=0), atol=1e-4)
+
+
+LOADED = """
+import sys, json
+BACKENDS = ("tensorflow", "jax", "torch", "keras")
+import keras_resv2
+light = [m for m in BACKENDS if m in sys.modules]
+keras_resv2.list_pretrained()
+cards = [m for m in BACKENDS if m in sys.modules]
+keras_resv2.ResNet20
+print(json.dumps([light, cards, [m for m in BACKENDS[:3] if m in sys.modules]]))
+"""
+
+
+def test_the_package_imports_no_backend_itself():
+    """Importing it, and reading cards, loads not even Keras; building loads Keras and its backend alone."""
+    needs("jax")
+    light, cards, building = json.loads(run(LOADED, backend="jax"))
+    assert light == [] and cards == []
+    assert "torch" not in building

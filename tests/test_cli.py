@@ -1,0 +1,186 @@
+"""The command line, on the weights of this checkout: what it prints, and one line for what is wrong."""
+
+import csv
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import keras_resv2
+from keras_resv2 import cli
+from keras_resv2.images import draw_predictions, read_image
+
+NAME = "resnet20-cifar10"
+
+
+@pytest.fixture
+def picture(tmp_path):
+    """A 200x120 photograph-like gradient."""
+    y, x = np.mgrid[:120, :200]
+    path = tmp_path / "picture.png"
+    Image.fromarray(np.stack([x, y, x + y], axis=-1).astype("uint8")).save(path)
+    return str(path)
+
+
+def test_list(capsys):
+    assert cli.main(["list"]) == 0
+    text = capsys.readouterr().out
+    card = keras_resv2.pretrained_card(NAME)
+    assert NAME in text and f"{card.test_error:.2f} %" in text and "8.75 %" in text and "269,722" in text
+
+
+def test_list_as_json_and_architectures(capsys):
+    assert cli.main(["list", "--json"]) == 0
+    assert {row["name"] for row in json.loads(capsys.readouterr().out)} == set(keras_resv2.list_pretrained())
+    assert cli.main(["list", "--architectures", "--json"]) == 0
+    assert list(json.loads(capsys.readouterr().out)) == keras_resv2.list_architectures()
+
+
+def test_predict_prints_what_the_model_says(picture, capsys, tmp_path):
+    saved = tmp_path / "out.png"
+    assert cli.main(["predict", NAME, picture, picture, "--json", "--top", "10", "--save", str(saved)]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    pixels = read_image(picture, (32, 32))
+    expected = keras_resv2.from_pretrained(NAME).predict(pixels[None], verbose=0)[0]
+    found = {p["label"]: p["probability"] for p in rows[0]["predictions"]}
+    names = keras_resv2.pretrained_card(NAME).class_names
+    np.testing.assert_allclose([found[name] for name in names], expected, atol=1e-5)
+    assert sorted(found.values(), reverse=True) == list(found.values())
+    assert Image.open(saved).size[0] > 300
+    assert cli.main(["predict", NAME, picture]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == picture and len(lines) == 6
+    assert rows[0]["predictions"][0]["label"] in lines[1]
+
+
+def test_summary(capsys):
+    assert cli.main(["summary", "preact_resnet164", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["stages"] == {"stage1": [32, 32, 64], "stage2": [16, 16, 128], "stage3": [8, 8, 256]}
+    assert facts["parameters"] == 1_703_258 and facts["card"] is None
+    assert cli.main(["summary", NAME]) == 0
+    text = capsys.readouterr().out
+    assert "269,722" in text and "sha256" in text
+
+
+@pytest.fixture
+def tiny_data(tmp_path):
+    """An .npz in the form of CIFAR-10, of a few pictures."""
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(0, 256, (40, 32, 32, 3), dtype="uint8"), rng.integers(0, 10, 40, dtype="uint8")
+    np.savez(tmp_path / "tiny.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
+    return str(tmp_path / "tiny.npz")
+
+
+def test_evaluate_says_when_the_card_is_not_met(tiny_data, capsys):
+    assert cli.main(["evaluate", NAME, "--data_dir", tiny_data, "--json"]) == cli.DISAGREES
+    result = json.loads(capsys.readouterr().out)
+    assert result["images"] == 40 and not result["agrees"] and not result["same_images_as_card"]
+    with np.load(tiny_data) as data:
+        probabilities = keras_resv2.from_pretrained(NAME).predict(data["x_test"], verbose=0)
+        assert result["measured_error"] == 100 * np.mean(probabilities.argmax(1) != data["y_test"])
+
+
+@pytest.mark.parametrize(
+    "make, words",
+    [
+        (lambda p: None, "does not exist"),
+        (lambda p: p.write_text("no picture"), "not a picture"),
+        (lambda p: p.write_bytes(b""), "not a picture"),
+        (lambda p: p.mkdir(), "is a folder"),
+        (lambda p: _cut_png(p), "not a picture"),
+    ],
+)
+def test_pictures_that_are_none(tmp_path, capsys, picture, make, words):
+    """One line, exit code 2, and nothing predicted or drawn for the good picture before it."""
+    path, saved = tmp_path / "bad.png", tmp_path / "out.png"
+    make(path)
+    assert cli.main(["predict", NAME, picture, str(path), "--save", str(saved)]) == cli.BAD_INPUT
+    output = capsys.readouterr()
+    assert output.out == "" and output.err.count("\n") == 1 and words in output.err and str(path) in output.err
+    assert not saved.exists()
+
+
+def _cut_png(path):
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype="uint8")).save(path)
+    path.write_bytes(path.read_bytes()[:3000])
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["predict", "resnet21-cifar10", "x.png"], "nearest: resnet20-cifar10"),
+        (["predict", "resnet20-cifar10@99", "x.png"], "no version 99"),
+        (["predict", NAME, "x.png", "--top", "0"], "at least 1"),
+        (["summary", "resnet21-cifar10"], "nearest: resnet20-cifar10"),
+        (["evaluate", NAME, "--data_dir", "nowhere"], "nowhere does not exist"),
+        (["evaluate", NAME, "--data_dir", "."], "holds no cifar10"),
+        (["evaluate", NAME, "--data_dir", __file__], "no readable .npz"),
+    ],
+)
+def test_bad_input_is_one_line(arguments, words, capsys):
+    assert cli.main(arguments) == cli.BAD_INPUT
+    output = capsys.readouterr()
+    assert output.err.count("\n") == 1 and words in output.err and output.out == ""
+
+
+def test_data_of_another_shape(tmp_path, capsys):
+    np.savez(tmp_path / "grey.npz", x_test=np.zeros((4, 28, 28), "uint8"), y_test=np.zeros(4))
+    assert cli.main(["evaluate", NAME, "--data_dir", str(tmp_path / "grey.npz")]) == cli.BAD_INPUT
+    assert "(4, 28, 28)" in capsys.readouterr().err
+    np.savez(tmp_path / "train.npz", x_train=np.zeros((4, 32, 32, 3), "uint8"), y_train=np.zeros(4))
+    assert cli.main(["evaluate", NAME, "--data_dir", str(tmp_path / "train.npz")]) == cli.BAD_INPUT
+    assert "x_train, y_train, x_test, y_test" in capsys.readouterr().err
+
+
+def test_the_installed_command_has_no_traceback(tmp_path):
+    command = [sys.executable, "-m", "keras_resv2.cli", "predict", NAME, str(tmp_path / "none.png")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr == f"keras-resv2: error: picture {tmp_path / 'none.png'} does not exist.\n"
+
+
+def test_reading_pictures_of_all_kinds(tmp_path):
+    """Grey, palette, transparent, 16 bits, rotated by EXIF, wide: always upright RGB of the size asked for."""
+    grey = np.tile(np.linspace(0, 255, 64).astype("uint8"), (64, 1))
+    kinds = {
+        "grey.png": Image.fromarray(grey),
+        "palette.gif": Image.fromarray(grey).convert("P"),
+        "deep.png": Image.fromarray(grey.astype("uint16") * 257),
+        "cmyk.jpg": Image.fromarray(np.stack([grey] * 3, -1)).convert("CMYK"),
+    }
+    for name, picture in kinds.items():
+        picture.save(tmp_path / name)
+        pixels = read_image(tmp_path / name, (64, 64))
+        assert pixels.shape == (64, 64, 3) and pixels.dtype == np.uint8
+        assert np.abs(pixels.astype(int) - grey[..., None]).max() < 12, name
+    clear = Image.new("RGBA", (40, 40), (255, 0, 0, 0))
+    clear.save(tmp_path / "clear.png")
+    assert (read_image(tmp_path / "clear.png", (32, 32)) == 255).all()
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was held on its side
+    Image.fromarray(np.stack([grey] * 3, -1)).save(tmp_path / "turned.png", exif=exif)
+    np.testing.assert_array_equal(read_image(tmp_path / "turned.png", (64, 64))[..., 0], np.rot90(grey, -1))
+    wide = Image.new("RGB", (300, 100), "blue")
+    wide.paste("red", (100, 0, 200, 100))
+    wide.save(tmp_path / "wide.png")
+    middle = read_image(tmp_path / "wide.png", (32, 32))
+    assert (middle[4:-4, 4:-4] == (255, 0, 0)).all()
+
+
+def test_drawing_needs_a_known_ending(tmp_path):
+    with pytest.raises(ValueError, match=r"\.png"):
+        draw_predictions([np.zeros((32, 32, 3), "uint8")], [[("cat", 1.0)]], tmp_path / "out.xyz")
+
+
+def test_history_of_published_weights_ends_at_the_card():
+    for name in keras_resv2.list_pretrained(versions=True):
+        card = keras_resv2.pretrained_card(name)
+        with open(card.folder / "history.csv", newline="") as file:
+            last = list(csv.DictReader(file))[-1]
+        assert int(last["step"]) == card.steps
+        assert abs(float(last["test_error"]) - card.test_error) < 0.5  # bfloat16 then, float32 on the card
+        assert (card.folder / "curve.png").stat().st_size > 1000

@@ -1,0 +1,53 @@
+"""The published weights: every error on every card is what the file scores on the test images."""
+
+import pathlib
+import re
+
+import pytest
+
+import keras_resv2
+from keras_resv2 import datasets
+from keras_resv2.cli import TOLERANCE, markdown_table
+from keras_resv2.evaluation import measure_error
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+PUBLISHED = keras_resv2.list_pretrained(versions=True)
+WHOLE_SET_BELOW = 500_000  # parameters; of larger networks the first 2,000 images are measured
+
+
+def test_there_are_published_weights():
+    assert {"resnet20-cifar10@1", "preact_resnet20-cifar10@1"} <= set(PUBLISHED)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_error_of_the_card(name, cifar10):
+    card = keras_resv2.pretrained_card(name)
+    images, labels = datasets.load_split(card.dataset, "test", cifar10)
+    model = keras_resv2.from_pretrained(name)
+    if card.parameters < WHOLE_SET_BELOW:
+        assert abs(measure_error(model, images, labels) - card.test_error) <= TOLERANCE
+    images, labels = images[:2000], labels[:2000]
+    wrong = round(measure_error(model, images, labels) * len(labels) / 100)
+    assert abs(wrong - card.test_errors_first_2000) <= 2
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_card(name):
+    card = keras_resv2.pretrained_card(name)
+    assert card.full_name == name
+    assert card.name == f"{card.architecture}-{card.dataset}" or card.arguments
+    model = keras_resv2.from_pretrained(name)
+    assert sum(w.shape[0] if len(w.shape) == 1 else 0 for w in model.non_trainable_weights) > 0
+    import math
+
+    assert card.parameters == sum(math.prod(w.shape) for w in model.trainable_weights)
+    assert re.fullmatch(r"[0-9a-f]{64}", card.sha256)
+    assert card.seed_errors[str(card.seed)] == card.test_error
+    assert card.class_names == datasets.DATASETS[card.dataset].class_names
+    assert "dirty" not in card.commit
+
+
+def test_the_readme_has_the_table_of_the_cards():
+    """Made by `keras-resv2 list --markdown`."""
+    table = markdown_table([keras_resv2.pretrained_card(name) for name in keras_resv2.list_pretrained()])
+    assert table in (ROOT / "README.md").read_text()
