@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from keras_resv2 import datasets
 
 

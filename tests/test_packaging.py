@@ -1,0 +1,62 @@
+"""What `pip install .` brings: the package, its command and all published weights."""
+
+import pathlib
+import shutil
+import subprocess
+import sys
+import zipfile
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    pytest.importorskip("setuptools", reason="setuptools is not installed")
+    folder = tmp_path_factory.mktemp("wheel")
+    for name in ("keras_resv2", "weights"):
+        shutil.copytree(ROOT / name, folder / "source" / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, folder / "source" / name)
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--no-deps",
+        "--no-build-isolation",
+        "-w",
+        folder,
+        folder / "source",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return zipfile.ZipFile(next(folder.glob("keras_resv2-*.whl")))
+
+
+def test_the_wheel_carries_every_published_file(wheel):
+    published = {p.relative_to(ROOT).as_posix() for p in (ROOT / "weights").glob("*/*/*")}
+    assert published and {f"keras_resv2/{path}" for path in published} <= set(wheel.namelist())
+
+
+def test_the_installed_package_finds_its_weights(wheel, tmp_path):
+    """From the unpacked wheel, away from the source tree."""
+    wheel.extractall(tmp_path)
+    code = "import keras_resv2, keras_resv2.cli; print(keras_resv2.__file__, *keras_resv2.list_pretrained())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert done.stdout.startswith(str(tmp_path)), done.stderr
+    assert "preact_resnet20-cifar10 resnet20-cifar10" in done.stdout
+
+
+def test_metadata(wheel):
+    name = next(n for n in wheel.namelist() if n.endswith("METADATA"))
+    metadata = wheel.read(name).decode()
+    assert "Name: keras-resv2\n" in metadata and "Requires-Python: >=3.10" in metadata
+    required = [line.split(": ")[1] for line in metadata.splitlines() if line.startswith("Requires-Dist")]
+    assert {"tensorflow", "h5py", "numpy"} <= set(required) and any(r.startswith("keras>=3") for r in required)
+    assert {"train", "convert", "export", "dev"} <= {
+        line.split(": ")[1] for line in metadata.splitlines() if line.startswith("Provides-Extra")
+    }
+    entry_points = wheel.read(name.replace("METADATA", "entry_points.txt")).decode()
+    assert "keras-resv2 = keras_resv2.cli:main" in entry_points
