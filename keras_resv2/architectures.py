@@ -109,6 +109,11 @@ _DOC = """{builder}: {depth} layers ({source}).
     """
 
 
+def _is_path(weights):
+    """Whether `weights` names a file, not a dataset."""
+    return isinstance(weights, os.PathLike) or os.sep in weights or weights.endswith(".h5")
+
+
 def _make_builder(key, architecture):
     def builder(
         include_top=True,
@@ -121,7 +126,7 @@ def _make_builder(key, architecture):
         name=None,
         **variant,
     ):
-        if weights is not None and not os.path.exists(weights):
+        if weights is not None and not _is_path(weights):
             from keras_resv2 import pretrained  # the layer above: only named weights need it
 
             weights, classes = pretrained.weights_for_builder(key, weights, include_top, classes, variant)

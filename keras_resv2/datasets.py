@@ -7,6 +7,8 @@ y_train, x_test and y_test. Both give the same arrays in the same order.
 import dataclasses
 import hashlib
 import os
+import zipfile
+import zlib
 
 import numpy as np
 
@@ -21,13 +23,13 @@ class Dataset:
         name: as tensorflow-datasets has it.
         class_names: in the order of the labels.
         image_shape: (height, width, channels).
-        sizes: number of images of each split.
+        splits: names of its parts.
     """
 
     name: str
     class_names: tuple[str, ...]
     image_shape: tuple[int, int, int]
-    sizes: dict
+    splits: tuple[str, ...] = ("train", "test")
 
 
 DATASETS = {
@@ -35,7 +37,6 @@ DATASETS = {
         "cifar10",
         ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
         (32, 32, 3),
-        {"train": 50_000, "test": 10_000},
     ),
 }
 
@@ -63,7 +64,7 @@ def load_split(name, split, data_dir=None):
     >>> images, labels = load_split("cifar10", "test", "cifar10.npz")  # doctest: +SKIP
     """
     dataset = DATASETS[check_choice("dataset", name, DATASETS)]
-    check_choice("split", split, dataset.sizes)
+    check_choice("split", split, dataset.splits)
     if data_dir is not None and not os.path.exists(data_dir):
         raise FileNotFoundError(f"data_dir {data_dir} does not exist.")
     if data_dir is not None and os.path.isfile(data_dir):
@@ -82,13 +83,16 @@ def fingerprint(images, labels):
 
 def _load_npz(dataset, split, path):
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        arrays = np.load(path, allow_pickle=False)
+        if not isinstance(arrays, np.lib.npyio.NpzFile):
+            raise ValueError("it holds one array")
+        with arrays:
             return arrays[f"x_{split}"], arrays[f"y_{split}"]
     except KeyError as error:
         raise ValueError(
             f"{path} holds no {error.args[0].split()[0]}: it needs x_train, y_train, x_test, y_test."
         ) from None
-    except (ValueError, OSError, EOFError) as error:
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{path} is no readable .npz file of images and labels: {error}") from None
 
 

@@ -3,7 +3,9 @@
 import pathlib
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
+
+SAVED_AS = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 
 
 def read_image(path, size):
@@ -36,8 +38,8 @@ def read_image(path, size):
     try:
         with Image.open(path) as file:
             picture = _to_rgb(ImageOps.exif_transpose(file))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        reason = "unknown format" if "cannot identify" in str(error) else error
+    except Exception as error:  # Pillow's decoders raise many types; all mean a picture that cannot be read
+        reason = "unknown format" if isinstance(error, UnidentifiedImageError) else error
         raise ValueError(f"{path} is not a picture that can be read: {reason}.") from None
     height, width = size
     if picture.size != (width, height):
@@ -68,9 +70,10 @@ def draw_predictions(images, predictions, path, captions=None, columns=4, shown=
         shown: labels per picture.
 
     Raises:
-        ValueError: Pillow does not know the ending.
+        ValueError: the ending is none that pictures are saved under.
         OSError: the place cannot be written.
     """
+    check_ending(path)
     side, text, line, margin = 128, 190, 24, 14
     cell = (side + text + 3 * margin, side + line + 2 * margin)
     rows = -(-len(images) // columns)
@@ -87,7 +90,10 @@ def draw_predictions(images, predictions, path, captions=None, columns=4, shown=
             draw.text((x, y), f"{label}  {100 * probability:.1f} %", "black", font=font)
             draw.rectangle((x, y + 21, x + text, y + 31), outline="#cccccc")
             draw.rectangle((x, y + 21, x + round(text * probability), y + 31), fill="#2a6fbb" if k == 0 else "#9fbfdf")
-    try:
-        sheet.save(path)
-    except ValueError:
-        raise ValueError(f"{path}: pictures are saved as .png, .jpg, .webp, ...: name one of these endings.") from None
+    sheet.save(path)
+
+
+def check_ending(path):
+    """Raises ValueError unless a picture can be saved under this name."""
+    if pathlib.Path(path).suffix.lower() not in SAVED_AS:
+        raise ValueError(f"{path}: a picture is saved as one of {', '.join(SAVED_AS)}.")

@@ -5,8 +5,9 @@ K: convolution of the branch from 1; only those that the network has):
 
 | layer | name |
 | --- | --- |
+| input | `pixels` |
 | pixels to normalised input | `preprocessing` |
-| stem | `stem_conv`, `stem_bn`, `stem_relu`, `stem_pool` |
+| stem | `stem_conv`, `stem_bn`, `stem_relu`, `stem_pool`, `stem_pool_subsample` |
 | activation before the branch | `stageS_unitU_preact_bn`, `_preact_relu` |
 | branch | `stageS_unitU_convK`, `_bnK`, `_reluK` (what follows convolution K) |
 | 1x1 convolution of the shortcut | `stageS_unitU_shortcut_conv`, `_shortcut_bn` |
@@ -20,104 +21,14 @@ K: convolution of the branch from 1; only those that the network has):
 Explicit padding before a strided convolution or a pooling is the layer's name with `_pad`.
 """
 
-import dataclasses
 import re
 
 import keras
 
-from keras_resv2 import units
 from keras_resv2.choices import check_choice
-
-# Units per stage of He et al. 2015, Table 1, and ResNet-200 of He et al. 2016.
-IMAGENET_UNITS = {
-    18: ("basic", (2, 2, 2, 2)),
-    34: ("basic", (3, 4, 6, 3)),
-    50: ("bottleneck", (3, 4, 6, 3)),
-    101: ("bottleneck", (3, 4, 23, 3)),
-    152: ("bottleneck", (3, 8, 36, 3)),
-    200: ("bottleneck", (3, 24, 36, 3)),
-}
-IMAGENET_WIDTHS = (64, 128, 256, 512)
-
-# CIFAR networks have three stages of n units: depth = 6n+2 (basic) or 9n+2 (bottleneck).
-CIFAR_LAYERS_PER_N = {"basic": 6, "bottleneck": 9}
-CIFAR_WIDTHS = (16, 32, 64)
-CIFAR_BOTTLENECK_DEPTHS = (164, 1001)  # those that the paper makes of bottlenecks
-
-
-@dataclasses.dataclass(frozen=True)
-class Stem:
-    """First layers, and what goes with the pictures that they are made for.
-
-    Attributes:
-        kernel_size, strides: of the first convolution.
-        pool: whether a 3x3 max-pooling with stride 2 follows.
-        size: height and width of the pictures, pixels.
-        classes: of the dataset.
-        mean, std: of the dataset's pixels per channel (red, green, blue), on the 0-255 scale.
-    """
-
-    kernel_size: int
-    strides: int
-    pool: bool
-    size: int
-    classes: int
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-
-
-STEMS = {
-    "cifar": Stem(3, 1, False, 32, 10, (125.307, 122.95, 113.865), (62.993, 62.089, 66.705)),
-    "imagenet": Stem(7, 2, True, 224, 1000, (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
-}
-
-
-@dataclasses.dataclass(frozen=True)
-class Layout:
-    """Units and widths of the stages; `resolve_layout` finds it from a depth."""
-
-    branch: str
-    units: tuple[int, ...]
-    widths: tuple[int, ...]
-    stem: str
-
-
-def resolve_layout(depth, branch=None, stem=None):
-    """The stages of a network of `depth` weighted layers.
-
-    Args:
-        depth: 18, 34, 50, 101, 152, 200 (four stages, ImageNet widths); else 6n+2 (basic) or 9n+2
-            (bottleneck): three stages, CIFAR widths.
-        branch: a key of `keras_resv2.units.BRANCHES`; None for the paper's.
-        stem: a key of `STEMS`; None for the one of the depth's family.
-
-    Returns:
-        `Layout`.
-
-    Raises:
-        ValueError: no network has that depth, or not with that branch.
-    """
-    if branch is not None:
-        check_choice("branch", branch, units.BRANCHES)
-    if stem is not None:
-        check_choice("stem", stem, STEMS)
-    if isinstance(depth, bool) or not isinstance(depth, int):
-        raise ValueError(f"depth={depth!r} must be a whole number, for example 20, 50, 110 or 164.")
-    if depth in IMAGENET_UNITS:
-        own_branch, counts = IMAGENET_UNITS[depth]
-        if branch not in (None, own_branch):
-            raise ValueError(f"ResNet-{depth} is made of {own_branch} branches: leave branch out.")
-        return Layout(own_branch, counts, IMAGENET_WIDTHS, stem or "imagenet")
-    if branch is None:
-        fits_basic = depth > 2 and (depth - 2) % CIFAR_LAYERS_PER_N["basic"] == 0
-        branch = "basic" if fits_basic and depth not in CIFAR_BOTTLENECK_DEPTHS else "bottleneck"
-    n, remainder = divmod(depth - 2, CIFAR_LAYERS_PER_N[branch])
-    if n < 1 or remainder:
-        raise ValueError(
-            f"depth={depth} fits no network with {branch} branches: choose 6n+2 (basic: 20, 32, 44, 56, 110, ...), "
-            f"9n+2 (bottleneck: 164, 1001, ...) or one of {', '.join(map(str, IMAGENET_UNITS))}."
-        )
-    return Layout(branch, (n,) * len(CIFAR_WIDTHS), CIFAR_WIDTHS, stem or "cifar")
+from keras_resv2.layers import Layers
+from keras_resv2.layouts import STEMS, resolve_network
+from keras_resv2.units import residual_unit
 
 
 def ResNet(
@@ -150,7 +61,7 @@ def ResNet(
             "full_preactivation" (ResNet-v2).
         shortcut: what the shortcut does (Fig. 2): "identity", "constant_scaling",
             "exclusive_gating", "shortcut_only_gating", "conv1x1", "dropout", or "none" for the plain
-            network. With parameters: an object of `keras_resv2.units`, as
+            network. With parameters: an object of `keras_resv2.shortcuts`, as
             ``ExclusiveGating(bias=-7)``, or its text ``"exclusive_gating(bias=-7)"``.
         branch: "basic" or "bottleneck"; None for the paper's choice at this depth.
         projection: shortcut where the size changes: "A" (no parameters), "B" (1x1 convolution) or
@@ -187,13 +98,12 @@ def ResNet(
     >>> model.output_shape
     (None, 10)
     """
-    layout = resolve_layout(depth, branch, stem)
-    spec = _unit_spec(layout, activation, shortcut, projection, stride_on)
+    layout, spec = resolve_network(depth, activation, shortcut, branch, projection, stride_on, stem)
     stem = STEMS[layout.stem]
     classes = _check_head(include_top, pooling, classes, stem)
     data_format = keras.config.image_data_format()
     inputs = _input(input_tensor, input_shape, include_top, include_preprocessing, layout, data_format)
-    layers = units.Layers(dtype, data_format)
+    layers = Layers(dtype, data_format)
     preactivation = spec.activation.before_branch
 
     x = inputs
@@ -204,7 +114,7 @@ def ResNet(
         for unit in range(1, count + 1):
             first = stage == 1 and unit == 1
             strides = 2 if unit == 1 and stage > 1 else 1
-            x = units.residual_unit(x, width, strides, spec, layers, f"stage{stage}_unit{unit}", share_activation=first)
+            x = residual_unit(x, width, strides, spec, layers, f"stage{stage}_unit{unit}", share_activation=first)
     x = layers.activate(x, preactivation, "head")
 
     if include_top or pooling == "avg":
@@ -257,29 +167,6 @@ def features(model, names=None):
         raise ValueError(f"model {model.name!r} has no layers named stage1_..., as those of keras_resv2 have.")
     chosen = stages if names is None else [check_choice("name", name, list(outputs)) for name in names]
     return keras.Model(model.input, {name: outputs[name] for name in chosen}, name=f"{model.name}_features")
-
-
-def _unit_spec(layout, activation, shortcut, projection, stride_on):
-    check_choice("activation", activation, units.ACTIVATIONS)
-    shortcut = units.get_shortcut(shortcut)
-    cifar_stages = layout.widths == CIFAR_WIDTHS
-    if isinstance(shortcut, units.NoShortcut):
-        if projection is not None:
-            raise ValueError(f"projection={projection!r} has no place in a plain network (shortcut='none').")
-    elif projection == "none":
-        raise ValueError(
-            "projection='none': the stages differ in size, so shortcuts need a projection: choose 'A', 'B' or 'C'."
-        )
-    elif projection is not None:
-        check_choice("projection", projection, units.PROJECTIONS)
-    elif isinstance(shortcut, units.Conv1x1):
-        projection = "C"
-    else:
-        projection = "A" if cifar_stages and layout.branch == "basic" else "B"
-    if stride_on is None:
-        stride_on = "1x1" if cifar_stages else "3x3"
-    check_choice("stride_on", stride_on, units.STRIDE_ON)
-    return units.UnitSpec(units.ACTIVATIONS[activation], shortcut, units.BRANCHES[layout.branch], projection, stride_on)
 
 
 def _check_head(include_top, pooling, classes, stem):

@@ -6,10 +6,10 @@ import keras
 import numpy as np
 import pytest
 
-from keras_resv2 import ResNet, units
+from keras_resv2 import ResNet, shortcuts, units
 
 ACTIVATIONS = list(units.ACTIVATIONS)
-SHORTCUTS = list(units.SHORTCUTS)
+SHORTCUTS = list(shortcuts.SHORTCUTS)
 
 
 def names(model, unit):
@@ -105,14 +105,14 @@ def test_identity_adds_x(small_input):
 
 
 def test_constant_scaling_multiplies_both_paths(small_input):
-    model, (h, shortcut, branch, total) = unit_function(units.ConstantScaling(0.3, 0.7), small_input)
+    model, (h, shortcut, branch, total) = unit_function(shortcuts.ConstantScaling(0.3, 0.7), small_input)
     np.testing.assert_allclose(shortcut, 0.3 * h, atol=1e-5)
     np.testing.assert_allclose(branch, 0.7 * raw_branch(model, small_input), atol=1e-5)
 
 
 @pytest.mark.parametrize("bias", [0, -3, -10])
 def test_exclusive_gating(bias, small_input):
-    model, (h, shortcut, branch, total) = unit_function(units.ExclusiveGating(bias), small_input)
+    model, (h, shortcut, branch, total) = unit_function(shortcuts.ExclusiveGating(bias), small_input)
     g = gate(model, h)
     assert np.all(keras.ops.convert_to_numpy(model.get_layer("stage1_unit1_gate_conv").bias) == bias)
     np.testing.assert_allclose(shortcut, (1 - g) * h, atol=1e-5)
@@ -169,8 +169,8 @@ def test_full_preactivation_projects_the_shared_activation():
 
 @pytest.mark.parametrize("shortcut", SHORTCUTS)
 def test_text_of_a_shortcut_reads_back(shortcut):
-    value = units.get_shortcut(shortcut)
-    assert units.get_shortcut(str(value)) == value
+    value = shortcuts.get_shortcut(shortcut)
+    assert shortcuts.get_shortcut(str(value)) == value
 
 
 @pytest.mark.parametrize(
@@ -182,7 +182,7 @@ def test_text_of_a_shortcut_reads_back(shortcut):
         (dict(shortcut="exclusive_gating(bias=low)"), ["number"]),
         (dict(shortcut=7), ["identity"]),
         (dict(shortcut="dropout(rate=1)"), ["below 1"]),
-        (dict(branch="wide"), ["basic", "bottleneck"]),
+        (dict(depth=38, branch="wide"), ["basic", "bottleneck"]),
         (dict(projection="D"), ["'A'", "'B'", "'C'"]),
         (dict(projection="none"), ["need a projection", "'A'"]),
         (dict(projection="B", shortcut="none"), ["plain"]),

@@ -1,6 +1,6 @@
 """Downloads a file once: resumed if cut, verified before it gets its name, locked against others."""
 
-import hashlib
+import http.client
 import os
 import time
 import urllib.error
@@ -10,12 +10,18 @@ import filelock
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
+from keras_resv2.pretrained.checksum import sha256
+
 BLOCK = 1 << 18
 ATTEMPTS = 3
 TIMEOUT_SECONDS = 30
 
 
-def fetch(url, path, size, sha256):
+class Cut(Exception):
+    """The connection ended early, or the server asks to come again: worth another attempt."""
+
+
+def fetch(url, path, size, checksum):
     """Downloads `url` to `path`. Does nothing if another process has done it meanwhile.
 
     Bytes go to ``<path>.part`` and are kept when the connection is cut, so the next attempt, in this
@@ -25,91 +31,104 @@ def fetch(url, path, size, sha256):
         url: http, https or file.
         path: `pathlib.Path` to write.
         size: bytes expected.
-        sha256: sum expected, in hex.
+        checksum: SHA-256 expected, in hex.
 
     Raises:
-        OSError: the place cannot be written, the server says no, or the connection was cut in every
-            attempt.
-        ValueError: what was downloaded is not the file expected; it has been deleted.
+        PermissionError: the place cannot be written.
+        ConnectionError: the server says no, cannot be reached, or cut the connection every time.
+        ValueError: what the server has is not the file expected; nothing of it is kept.
     """
     part = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(str(path) + ".lock"):
+        with filelock.FileLock(f"{path}.lock"):
             if not path.exists():
-                _download(url, part, size, sha256)
+                _download(url, part, size, checksum)
                 os.replace(part, path)
-    except (urllib.error.URLError, ConnectionError):
+    except (ConnectionError, ValueError):
         raise
     except OSError as error:
-        raise OSError(
+        raise PermissionError(
             f"cannot write {path.parent}: {error.strerror or error}. Set KERAS_RESV2_HOME to another directory."
         ) from None
 
 
-def _download(url, part, size, sha256):
+def _download(url, part, size, checksum):
     """Fills `part` until it is the whole, verified file."""
-    for attempt in range(1, ATTEMPTS + 1):
-        resumed_from = part.stat().st_size if part.exists() else 0
-        if resumed_from >= size:
-            part.unlink()
-            resumed_from = 0
-        problem = _receive(url, part, resumed_from, size)
-        received = part.stat().st_size if part.exists() else 0
-        if problem is None and received == size and _sum(part) == sha256:
+    problem = ""
+    for attempt in range(ATTEMPTS):
+        time.sleep(0.2 * attempt)
+        have = part.stat().st_size if part.exists() else 0
+        if have < size:
+            try:
+                _receive(url, part, have, size)
+            except Cut as cut:
+                problem = str(cut)
+                continue
+        if sha256(part) == checksum:
             return
-        if (problem is None and received >= size) or received > size:
-            part.unlink()  # whole, but not what was expected
-            if resumed_from == 0:
-                raise ValueError(f"{url} is not the file expected: its SHA-256 or size differs from the card's.")
-        if attempt < ATTEMPTS:
-            time.sleep(0.2 * attempt)
-    raise ConnectionError(
-        f"{url}: the connection was cut after {received} of {size} bytes ({problem or 'end of data'}). "
-        "Call again to go on from there."
-    )
+        part.unlink()
+        if have == 0:  # nothing of it was older than this attempt: the server has another file
+            break
+    else:
+        have = part.stat().st_size if part.exists() else 0
+        raise ConnectionError(f"{url}: {problem} after {have} of {size} bytes. Call again to go on from there.")
+    raise ValueError(f"{url} is not the file expected: its SHA-256 is not the card's.")
 
 
-def _receive(url, part, offset, size):
-    """Appends what the server sends from `offset` on; returns what went wrong, or None."""
-    request = urllib.request.Request(url, headers={"Range": f"bytes={offset}-"} if offset else {})
+def _receive(url, part, have, size):
+    """Appends what the server sends from byte `have` on, until there are `size` bytes.
+
+    Raises:
+        Cut: they did not all come.
+        ConnectionError: the server says no.
+        ValueError: the server's file is of another size.
+    """
     try:
-        response = urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS)
+        with _open(url, have) as response:
+            resumes = have > 0 and response.status == 206
+            start = have if resumes else 0
+            length = response.headers.get("Content-Length")
+            if length is not None and start + int(length) != size:
+                part.unlink(missing_ok=True)
+                raise ValueError(f"{url} is not the file expected: {start + int(length)} bytes, {size} expected.")
+            _write(response, part, start, size)
+    except http.client.HTTPException as error:
+        raise Cut(f"the connection was cut ({type(error).__name__})") from None
+
+
+def _open(url, have):
+    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
+    try:
+        return urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS)
     except urllib.error.HTTPError as error:
-        if error.code == 416:  # the part is not a beginning of what the server has
-            part.unlink()
-            return f"HTTP {error.code}"
         if error.code >= 500:
-            return f"HTTP {error.code}"
-        raise urllib.error.URLError(f"{url}: HTTP {error.code} {error.reason}") from None
-    except urllib.error.URLError as error:
-        raise urllib.error.URLError(f"{url}: {error.reason}") from None
-    with response:
-        resumes = offset and response.status == 206
-        with open(part, "ab" if resumes else "wb") as file, _progress_bar() as bar:
-            task = bar.add_task(part.name.removesuffix(".part"), total=size, completed=offset if resumes else 0)
-            while True:
-                try:
-                    block = response.read(BLOCK)
-                except (OSError, ValueError) as error:  # reset, timed out, broken chunk
-                    return str(error) or type(error).__name__
-                if not block:
-                    return None if file.tell() >= size else "end of data"
-                file.write(block)
-                bar.update(task, advance=len(block))
+            raise Cut(f"HTTP {error.code} {error.reason}") from None
+        if error.code == 416:
+            raise ValueError(f"{url} is not the file expected: it has no more than {have} bytes.") from None
+        raise ConnectionError(f"{url}: HTTP {error.code} {error.reason}.") from None
+    except http.client.InvalidURL as error:
+        raise ValueError(f"{url} is no valid URL: {error}.") from None
+    except OSError as error:  # refused, unknown host, reset, timed out
+        raise Cut(f"no connection ({getattr(error, 'reason', None) or error})") from None
 
 
-def _sum(path):
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def _write(response, part, start, size):
+    with open(part, "r+b" if start else "wb") as file, _progress_bar() as bar:
+        file.seek(start)
+        task = bar.add_task(part.name.removesuffix(".part"), total=size, completed=start)
+        while file.tell() < size:
+            try:
+                block = response.read(BLOCK)
+            except OSError as error:  # reset, timed out
+                raise Cut(f"the connection was cut ({error})") from None
+            if not block:
+                raise Cut("the connection was cut")
+            file.write(block[: size - file.tell()])
+            bar.update(task, completed=file.tell())
 
 
 def _progress_bar():
     console = Console(stderr=True)
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        console=console,
-        disable=not console.is_terminal,
-    )
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    return Progress(*columns, console=console, disable=not console.is_terminal)

@@ -1,20 +1,20 @@
 """Where cards and weight files are: in the package, in the source tree, or in the cache."""
 
 import difflib
-import hashlib
 import os
 import pathlib
 import re
 
 from keras_resv2.pretrained import download
 from keras_resv2.pretrained.card import read_card, split_name
+from keras_resv2.pretrained.checksum import sha256
 
 CARD = "card.json"
 
 
 def home():
     """The cache directory: the environment's KERAS_RESV2_HOME, or ~/.keras/keras_resv2."""
-    return pathlib.Path(os.environ.get("KERAS_RESV2_HOME") or "~/.keras/keras_resv2").expanduser()
+    return pathlib.Path(os.path.expanduser(os.environ.get("KERAS_RESV2_HOME") or "~/.keras/keras_resv2"))
 
 
 def weight_folders():
@@ -101,19 +101,6 @@ def check_sum(path, card):
         raise ValueError(f"weight file {path} is damaged: {size} bytes, {card.size} expected. {_mend(path)}")
     if sha256(path) != card.sha256:
         raise ValueError(f"weight file {path} is damaged: its SHA-256 is not that of {card.full_name}. {_mend(path)}")
-
-
-def sha256(path):
-    """SHA-256 of a file, in hex."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(file)
-
-
-def _digest(file):
-    digest = hashlib.sha256()
-    while block := file.read(1 << 20):
-        digest.update(block)
-    return digest.hexdigest()
 
 
 def _mend(path):

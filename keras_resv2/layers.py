@@ -1,0 +1,105 @@
+"""Keras layers as residual networks take them: one dtype policy, one data format, stock classes only."""
+
+import dataclasses
+
+import keras
+
+
+@dataclasses.dataclass(frozen=True)
+class Layers:
+    """Makes the Keras layers of one network, all with the same dtype policy and data format.
+
+    Attributes:
+        dtype: a Keras dtype policy or its name; None for the global policy.
+        data_format: "channels_last" or "channels_first".
+    """
+
+    dtype: object
+    data_format: str
+
+    @property
+    def channel_axis(self):
+        return -1 if self.data_format == "channels_last" else 1
+
+    def conv(self, x, filters, kernel_size, strides, name):
+        """Convolution without bias, padded on all sides alike (as Torch and the papers' code do)."""
+        padding = "same"
+        if strides > 1 and kernel_size > 1:
+            # TensorFlow's "same" pads a strided convolution more at the end than at the start.
+            x = self.zero_padding(x, kernel_size // 2, f"{name}_pad")
+            padding = "valid"
+        return keras.layers.Conv2D(
+            filters,
+            kernel_size,
+            strides=strides,
+            padding=padding,
+            use_bias=False,
+            # He et al. 2015b, eq. 14, with the fan counted at the output as the papers' code has it.
+            kernel_initializer=keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal"),
+            data_format=self.data_format,
+            dtype=self.dtype,
+            name=name,
+        )(x)
+
+    def activate(self, x, kinds, name):
+        """`x` through the BN and ReLU that `kinds` lists, named `<name>_bn` and `<name>_relu`."""
+        for kind in kinds:
+            x = self.batch_norm(x, f"{name}_bn") if kind == "bn" else self.relu(x, f"{name}_relu")
+        return x
+
+    def batch_norm(self, x, name):
+        return keras.layers.BatchNormalization(
+            axis=self.channel_axis, momentum=0.9, epsilon=1e-5, dtype=self.dtype, name=name
+        )(x)
+
+    def relu(self, x, name):
+        return keras.layers.Activation("relu", dtype=self.dtype, name=name)(x)
+
+    def zero_padding(self, x, pixels, name):
+        return keras.layers.ZeroPadding2D(pixels, data_format=self.data_format, dtype=self.dtype, name=name)(x)
+
+    def subsample(self, x, strides, name):
+        """Every `strides`-th pixel, from the first."""
+        return keras.layers.MaxPooling2D(1, strides=strides, data_format=self.data_format, dtype=self.dtype, name=name)(
+            x
+        )
+
+    def pad_channels(self, x, filters, name):
+        """Zero channels, half before and half after those of `x`, to `filters` in all."""
+        missing = filters - x.shape[self.channel_axis]
+        channels, none = (missing // 2, missing - missing // 2), (0, 0)
+        # ZeroPadding2D pads two neighbouring axes. Told the other data format, it takes width and
+        # channels of a channels_last tensor, or channels and height of a channels_first one.
+        last = self.data_format == "channels_last"
+        return keras.layers.ZeroPadding2D(
+            (none, channels) if last else (channels, none),
+            data_format="channels_first" if last else "channels_last",
+            dtype=self.dtype,
+            name=name,
+        )(x)
+
+    def rescaling(self, x, scale, name, offset=0.0):
+        return keras.layers.Rescaling(scale, offset, dtype=self.dtype, name=name)(x)
+
+    def multiply(self, a, b, name):
+        return keras.layers.Multiply(dtype=self.dtype, name=name)([a, b])
+
+    def dropout(self, x, rate, name):
+        return keras.layers.Dropout(rate, dtype=self.dtype, name=name)(x)
+
+    def gate(self, x, like, strides, bias, name):
+        """``sigmoid(conv1x1(x) + b)`` (section 3.1), with as many channels as `like` has."""
+        return keras.layers.Conv2D(
+            like.shape[self.channel_axis],
+            1,
+            strides=strides,
+            activation="sigmoid",
+            kernel_initializer="he_normal",
+            bias_initializer=keras.initializers.Constant(bias),
+            data_format=self.data_format,
+            dtype=self.dtype,
+            name=f"{name}_conv",
+        )(x)
+
+    def add(self, a, b, name):
+        return keras.layers.Add(dtype=self.dtype, name=name)([a, b])
