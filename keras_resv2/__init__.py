@@ -8,6 +8,8 @@
 
 import importlib
 
+from keras_resv2.architectures import ARCHITECTURES
+
 __version__ = "0.1.0"
 
 # Where each public name lives. They are imported when first used, so that what needs no Keras, as the
@@ -22,11 +24,7 @@ _MODULES = {
     "list_pretrained": "keras_resv2.pretrained",
     "pretrained_card": "keras_resv2.pretrained",
 }
-_BUILDERS = [
-    *(f"ResNet{depth}" for depth in (18, 20, 32, 34, 44, 50, 56, 101, 110, 152, 164, 200, 1001, 1202)),
-    *(f"PreActResNet{depth}" for depth in (18, 20, 32, 34, 44, 50, 56, 101, 110, 152, 164, 200, 1001)),
-]
-_MODULES.update(dict.fromkeys(_BUILDERS, "keras_resv2.architectures"))
+_MODULES.update({row.builder: "keras_resv2.architectures" for row in ARCHITECTURES.values()})
 
 __all__ = list(_MODULES)
 

@@ -1,11 +1,10 @@
-"""The named networks: one table, and the builders made from it."""
+"""The named networks: one table, and the builders made from it. The table needs no Keras."""
 
 import dataclasses
 import fnmatch
 import os
 
 from keras_resv2.choices import check_choice
-from keras_resv2.resnet import ResNet
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,6 +125,8 @@ def _make_builder(key, architecture):
         name=None,
         **variant,
     ):
+        from keras_resv2.resnet import ResNet  # brings Keras
+
         if weights is not None and not _is_path(weights):
             from keras_resv2 import pretrained  # the layer above: only named weights need it
 

@@ -27,9 +27,14 @@ def check_choice(argument, value, choices):
     choices = list(choices)
     if value in choices:
         return value
-    near = ", ".join(map(repr, difflib.get_close_matches(str(value), map(str, choices), n=3)))
     if len(choices) > MANY:
-        near = near or ", ".join(map(repr, choices[:3])) + ", ..."
-        raise ValueError(f"{argument}={value!r} is none of the {len(choices)} there are; nearest: {near}.")
-    hint = f" (nearest: {near})" if near else ""
-    raise ValueError(f"{argument}={value!r} must be one of {', '.join(map(repr, choices))}{hint}.")
+        raise ValueError(
+            f"{argument}={value!r} is none of the {len(choices)} there are; nearest: {nearest(value, choices)}."
+        )
+    raise ValueError(f"{argument}={value!r} must be one of {', '.join(map(repr, choices))}.")
+
+
+def nearest(value, choices):
+    """Text of the three choices that look most like `value`; of the first three where none does."""
+    choices = [str(choice) for choice in choices]
+    return ", ".join(difflib.get_close_matches(str(value), choices, n=3, cutoff=0.5) or choices[:3])

@@ -13,17 +13,16 @@ from rich.console import Console
 from rich.table import Table
 
 from keras_resv2 import __version__
-from keras_resv2.datasets import DATASETS, fingerprint, load_split
+from keras_resv2.choices import nearest
+from keras_resv2.datasets import fingerprint, load_split
 from keras_resv2.pretrained import from_pretrained, list_pretrained, pretrained_card
 
 DISAGREES, BAD_INPUT, INTERRUPTED = 1, 2, 130
-TOLERANCE = 0.05  # points of error that rounding may move between backends and processors
 QUICK_IMAGES = 2000
 
 
 def main(argv=None):
     """Runs one command; returns its exit code."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # Keras is imported later, by the commands
     arguments = _parser().parse_args(argv)
     try:
         return arguments.command(arguments)
@@ -83,7 +82,7 @@ def list_(arguments):
         for card in cards:
             row = (card.name, str(card.version), f"{card.parameters:,}", _percent(card.test_error))
             table.add_row(*row, _percent(card.paper_error), card.recipe, f"{card.size / 1e6:.1f} MB")
-        Console().print(table)
+        _print_table(table)
     return 0
 
 
@@ -96,7 +95,7 @@ def _list_architectures(arguments):
     table = _table(("name", "builder", "layers", "source"), right=("layers",))
     for name, row in ARCHITECTURES.items():
         table.add_row(name, row.builder, str(row.depth), row.source)
-    Console().print(table)
+    _print_table(table)
     return 0
 
 
@@ -124,12 +123,15 @@ def markdown_table(cards):
 
 def predict(arguments):
     """keras-resv2 predict NAME IMAGE..."""
-    from keras_resv2.images import draw_predictions, read_image
+    from keras_resv2.images import check_ending, draw_predictions, read_image
 
     if arguments.top < 1:
         raise ValueError(f"--top {arguments.top} must be at least 1.")
+    if arguments.save:
+        check_ending(arguments.save)
     card = pretrained_card(arguments.name)
-    images = [read_image(path, DATASETS[card.dataset].image_shape[:2]) for path in arguments.images]
+    images = [read_image(path, card.image_shape[:2]) for path in arguments.images]
+    _start_backend()
     import numpy as np
 
     probabilities = from_pretrained(arguments.name).predict(np.stack(images), verbose=0)
@@ -158,45 +160,47 @@ def evaluate(arguments):
     card = pretrained_card(arguments.name)
     images, labels = load_split(card.dataset, "test", arguments.data_dir)
     same_data = fingerprint(images, labels) == card.dataset_sha256["test"]
-    expected = card.test_error
+    expected = round(card.test_error * card.test_images / 100)
     if arguments.quick:
-        images, labels = images[:QUICK_IMAGES], labels[:QUICK_IMAGES]
-        expected = 100 * card.test_errors_first_2000 / QUICK_IMAGES
-    from keras_resv2.evaluation import measure_error
+        images, labels, expected = images[:QUICK_IMAGES], labels[:QUICK_IMAGES], card.test_errors_first_2000
+    _start_backend()
+    from keras_resv2.evaluation import error_agrees, measure_error
 
     measured = measure_error(from_pretrained(arguments.name), images, labels)
-    agrees = abs(measured - expected) <= TOLERANCE + 1e-9
+    agrees = error_agrees(measured * len(labels) / 100, expected, len(labels), same_data)
+    result = {
+        "name": card.full_name,
+        "images": len(labels),
+        "measured_error": measured,
+        "card_error": 100 * expected / (QUICK_IMAGES if arguments.quick else card.test_images),
+        "agrees": agrees,
+        "same_images_as_card": same_data,
+    }
     if arguments.json:
-        _print_json(
-            {
-                "name": card.full_name,
-                "images": len(labels),
-                "measured_error": measured,
-                "card_error": expected,
-                "agrees": agrees,
-                "same_images_as_card": same_data,
-            }
-        )
+        _print_json(result)
     else:
-        print(f"{card.full_name}: {measured:.2f} % of {len(labels):,} test images; the card says {expected:.2f} %")
-        print("They agree." if agrees else f"They differ by more than {TOLERANCE} points.")
+        print(f"{card.full_name}: {measured:.2f} % of {len(labels):,} test images", end="; ")
+        print(f"the card says {result['card_error']:.2f} %. They {'agree' if agrees else 'do not agree'}.")
         if not same_data:
-            print("The test images are not, to the byte, those that the card was measured on.")
+            print("These test images are not, to the byte, those that the card was measured on.")
     return 0 if agrees else DISAGREES
 
 
 def summary(arguments):
     """keras-resv2 summary NAME"""
-    from keras_resv2.architectures import ARCHITECTURES, build
+    from keras_resv2.architectures import ARCHITECTURES
+
+    pretrained = list_pretrained()
+    if arguments.name not in ARCHITECTURES and arguments.name.partition("@")[0] not in pretrained:
+        offer = nearest(arguments.name, [*ARCHITECTURES, *pretrained])
+        raise ValueError(f"there is no network {arguments.name!r}; nearest: {offer}.")
+    card = None if arguments.name in ARCHITECTURES else pretrained_card(arguments.name)
+    _start_backend()
+    from keras_resv2.architectures import build
     from keras_resv2.complexity import count_multiply_adds
     from keras_resv2.resnet import features
 
-    card = None
-    if arguments.name in ARCHITECTURES:
-        model = build(arguments.name)
-    else:
-        card = pretrained_card(arguments.name)
-        model = from_pretrained(arguments.name)
+    model = from_pretrained(arguments.name) if card else build(arguments.name)
     facts = {
         "name": model.name,
         "input": list(model.input_shape[1:]),
@@ -221,8 +225,28 @@ def summary(arguments):
     for key, value in (_describe(card) if card else {}).items():
         if key not in ("architecture", "parameters") and not isinstance(value, (dict, list)):
             table.add_row(key.replace("_", " "), str(value))
-    Console().print(table)
+    _print_table(table)
     return 0
+
+
+def _start_backend():
+    """Imports Keras and its backend, without what TensorFlow's libraries write to the terminal meanwhile."""
+    if "TF_CPP_MIN_LOG_LEVEL" in os.environ:  # somebody wants to see it
+        import keras
+
+        return
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    sys.stderr.flush()
+    saved, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(null, 2)
+        import keras
+
+        keras.ops.convert_to_numpy(keras.ops.zeros(()))
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(null)
 
 
 def _describe(card):
@@ -240,8 +264,14 @@ def _percent(value):
 def _table(columns, right):
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        table.add_column(column, justify="right" if column in right else "left", no_wrap=True)
+        table.add_column(column, justify="right" if column in right else "left", overflow="fold")
     return table
+
+
+def _print_table(table):
+    """As wide as the terminal; where there is none, as wide as the table."""
+    console = Console()
+    console.print(table, width=None if console.is_terminal else 1000, no_wrap=not console.is_terminal)
 
 
 def _print_json(content):

@@ -1,9 +1,12 @@
 """Makes published weights on the spot: a small network, random weights, and a card that fits them."""
 
+import dataclasses
+
 import keras_resv2
 from keras_resv2.datasets import DATASETS
 from keras_resv2.pretrained.card import Card
-from keras_resv2.pretrained.store import CARD, sha256
+from keras_resv2.pretrained.checksum import sha256
+from keras_resv2.pretrained.store import CARD
 from keras_resv2.pretrained.weight_file import save_weights
 
 
@@ -23,6 +26,7 @@ def publish(folder, name="resnet20-cifar10", version=1, url=None, keep_file=True
         parameters=269_722,
         dataset="cifar10",
         class_names=DATASETS["cifar10"].class_names,
+        image_shape=(32, 32, 3),
         dataset_sha256={"train": "0", "test": "0"},
         test_error=90.0,
         test_errors_first_2000=1800,
@@ -45,13 +49,7 @@ def publish(folder, name="resnet20-cifar10", version=1, url=None, keep_file=True
         sha256=sha256(path),
         url=url,
     )
-    (place / CARD).write_text(_with(card, changes).to_json())
+    (place / CARD).write_text(dataclasses.replace(card, **changes).to_json())
     if not keep_file:
         path.unlink()
     return card, content
-
-
-def _with(card, changes):
-    import dataclasses
-
-    return dataclasses.replace(card, **changes)

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+import pathlib
 import subprocess
 import sys
 
@@ -63,7 +65,7 @@ def test_summary(capsys):
     assert facts["parameters"] == 1_703_258 and facts["card"] is None
     assert cli.main(["summary", NAME]) == 0
     text = capsys.readouterr().out
-    assert "269,722" in text and "sha256" in text
+    assert "269,722" in text and keras_resv2.pretrained_card(NAME).sha256 in text
 
 
 @pytest.fixture
@@ -115,7 +117,9 @@ def _cut_png(path):
         (["predict", "resnet21-cifar10", "x.png"], "nearest: resnet20-cifar10"),
         (["predict", "resnet20-cifar10@99", "x.png"], "no version 99"),
         (["predict", NAME, "x.png", "--top", "0"], "at least 1"),
-        (["summary", "resnet21-cifar10"], "nearest: resnet20-cifar10"),
+        (["summary", "resnet21-cifar10"], "resnet20-cifar10"),
+        (["summary", "preactresnet50"], "nearest: preact_resnet50"),
+        (["predict", NAME, __file__, "--save", "out.psd"], "saved as one of .png"),
         (["evaluate", NAME, "--data_dir", "nowhere"], "nowhere does not exist"),
         (["evaluate", NAME, "--data_dir", "."], "holds no cifar10"),
         (["evaluate", NAME, "--data_dir", __file__], "no readable .npz"),
@@ -127,6 +131,17 @@ def test_bad_input_is_one_line(arguments, words, capsys):
     assert output.err.count("\n") == 1 and words in output.err and output.out == ""
 
 
+def test_damaged_data(tiny_data, tmp_path, capsys):
+    content = pathlib.Path(tiny_data).read_bytes()
+    (tmp_path / "cut.npz").write_bytes(content[: len(content) // 2])
+    (tmp_path / "changed.npz").write_bytes(content[:5000] + b"????" + content[5004:])
+    np.save(tmp_path / "one.npy", np.zeros(3))
+    for name in ("cut.npz", "changed.npz", "one.npy"):
+        assert cli.main(["evaluate", NAME, "--data_dir", str(tmp_path / name)]) == cli.BAD_INPUT
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1 and "no readable .npz" in error
+
+
 def test_data_of_another_shape(tmp_path, capsys):
     np.savez(tmp_path / "grey.npz", x_test=np.zeros((4, 28, 28), "uint8"), y_test=np.zeros(4))
     assert cli.main(["evaluate", NAME, "--data_dir", str(tmp_path / "grey.npz")]) == cli.BAD_INPUT
@@ -136,11 +151,22 @@ def test_data_of_another_shape(tmp_path, capsys):
     assert "x_train, y_train, x_test, y_test" in capsys.readouterr().err
 
 
-def test_the_installed_command_has_no_traceback(tmp_path):
-    command = [sys.executable, "-m", "keras_resv2.cli", "predict", NAME, str(tmp_path / "none.png")]
-    done = subprocess.run(command, capture_output=True, text=True)
+def run_command(*arguments):
+    environment = {key: value for key, value in os.environ.items() if key != "TF_CPP_MIN_LOG_LEVEL"}
+    command = [sys.executable, "-m", "keras_resv2.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env=environment)
+
+
+def test_the_command_writes_one_line_for_what_is_wrong(tmp_path):
+    done = run_command("predict", NAME, tmp_path / "none.png")
     assert done.returncode == 2 and done.stdout == ""
     assert done.stderr == f"keras-resv2: error: picture {tmp_path / 'none.png'} does not exist.\n"
+
+
+def test_the_command_writes_nothing_but_the_answer(picture):
+    """Not what TensorFlow's libraries say while they start."""
+    done = run_command("predict", NAME, picture)
+    assert done.returncode == 0 and done.stdout.startswith(picture) and done.stderr == ""
 
 
 def test_reading_pictures_of_all_kinds(tmp_path):

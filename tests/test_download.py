@@ -4,7 +4,7 @@ import http.server
 import multiprocessing
 import os
 import threading
-import urllib.error
+import time
 
 import pytest
 from published import publish
@@ -19,6 +19,7 @@ class Server(http.server.ThreadingHTTPServer):
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
         self.content, self.cut_after, self.cuts, self.status, self.ranges = b"", None, 0, None, True
+        self.busy, self.silent, self.delay = 0, False, 0.0
         self.requests = []
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
@@ -31,6 +32,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         server, asked = self.server, self.headers.get("Range")
         server.requests.append(asked)
+        time.sleep(server.delay)
+        if server.silent:
+            return None
+        if server.busy:
+            server.busy -= 1
+            return self.send_error(503)
         if server.status:
             return self.send_error(server.status)
         start = int(asked.split("=")[1].rstrip("-")) if asked and server.ranges else 0
@@ -101,7 +108,7 @@ def test_a_server_without_ranges_starts_again(remote, server):
 
 
 def test_a_wrong_beginning_is_thrown_away(remote, server):
-    """What an earlier version of the file left behind does not end up in this one."""
+    """What another file left behind does not end up in this one."""
     path = cached(remote)
     path.parent.mkdir(parents=True)
     path.with_name("weights.h5.part").write_bytes(b"x" * 5000)
@@ -121,7 +128,7 @@ def test_a_wrong_sum_or_size_is_refused_and_deleted(remote, server, change):
 @pytest.mark.parametrize("status", [404, 403])
 def test_a_server_that_says_no(remote, server, status):
     server.status = status
-    with pytest.raises(urllib.error.URLError, match=f"HTTP {status}"):
+    with pytest.raises(ConnectionError, match=f"HTTP {status}"):
         keras_resv2.from_pretrained("resnet20-cifar10")
     assert len(server.requests) == 1
 
@@ -157,7 +164,7 @@ def fetch_in_a_process(url, path, size, sha256):
 
 
 def test_parallel_processes_download_once(remote, server):
-    path = cached(remote)
+    path, server.delay = cached(remote), 2.0
     context = multiprocessing.get_context("spawn")
     arguments = (server.url, path, remote.size, remote.sha256)
     processes = [context.Process(target=fetch_in_a_process, args=arguments) for _ in range(4)]
@@ -175,3 +182,41 @@ def test_a_damaged_cached_file_says_to_delete_it(remote):
     cached(remote).write_bytes(b"x" * remote.size)
     with pytest.raises(ValueError, match="Delete it to download it again"):
         keras_resv2.from_pretrained("resnet20-cifar10")
+
+
+def test_a_shorter_file_is_refused(remote, server):
+    """A page that says "log in" is not a cut connection."""
+    server.content = b"<html>log in</html>"
+    with pytest.raises(ValueError, match="19 bytes"):
+        keras_resv2.from_pretrained("resnet20-cifar10")
+    assert not cached(remote).with_name("weights.h5.part").exists()
+
+
+def test_a_cut_and_then_a_wrong_sum(remote, server):
+    server.content = server.content[:-1] + b"?"
+    server.cut_after, server.cuts = 1000, 2
+    with pytest.raises(ValueError, match="not the file expected"):
+        keras_resv2.from_pretrained("resnet20-cifar10")
+    assert not cached(remote).with_name("weights.h5.part").exists()
+
+
+def test_a_whole_part_left_by_a_killed_process_is_taken(remote, server):
+    path = cached(remote)
+    path.parent.mkdir(parents=True)
+    path.with_name("weights.h5.part").write_bytes(server.content)
+    keras_resv2.from_pretrained("resnet20-cifar10")
+    assert server.requests == [] and path.exists()
+
+
+def test_a_busy_server_is_asked_again(remote, server):
+    server.busy = 1
+    keras_resv2.from_pretrained("resnet20-cifar10")
+    assert server.requests == [None, None]
+
+
+def test_a_server_that_says_nothing(remote, server, monkeypatch):
+    """The connection opens, and closes without an answer."""
+    server.silent = True
+    with pytest.raises(ConnectionError, match="Call again"):
+        keras_resv2.from_pretrained("resnet20-cifar10")
+    assert len(server.requests) == download.ATTEMPTS

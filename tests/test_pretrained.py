@@ -136,6 +136,8 @@ def test_builders_take_a_dataset_as_weights(zoo):
     ours = keras_resv2.ResNet20(weights="cifar10@1").get_weights()
     theirs = keras_resv2.from_pretrained("resnet20-cifar10@1").get_weights()
     assert all(np.array_equal(a, b) for a, b in zip(ours, theirs, strict=True))
+    same = keras_resv2.ResNet20(weights="cifar10@1", shortcut="identity", projection="A", stem="cifar")
+    assert np.array_equal(same.get_weights()[0], ours[0])
     path = str(zoo / "resnet20-cifar10/1/weights.h5")
     assert np.array_equal(keras_resv2.ResNet20(weights=path).get_weights()[0], ours[0])
 
@@ -177,6 +179,10 @@ def test_damaged_cards(zoo):
     del content["sha256"]
     path.write_text(json.dumps(content))
     with pytest.raises(ValueError, match="'sha256'"):
+        keras_resv2.pretrained_card("resnet20-cifar10")
+    (zoo / "resnet20-cifar10/3").mkdir()
+    (zoo / "resnet20-cifar10/3/card.json").write_text((zoo / "resnet20-cifar10/1/card.json").read_text())
+    with pytest.raises(ValueError, match="its folder must be resnet20-cifar10/1"):
         keras_resv2.pretrained_card("resnet20-cifar10")
 
 

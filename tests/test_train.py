@@ -5,6 +5,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -263,10 +264,33 @@ def test_checkpoints_keep_two_and_refuse_another_network(tmp_path):
         checkpoint.restore(tmp_path, variables[:1])
 
 
-def test_publishing(finished, digits_npz, tmp_path, monkeypatch):
+def test_damaged_checkpoints_do_not_outlive_their_successors(tmp_path):
+    variables = [keras.Variable(0.0)]
+    for step in (10, 20):
+        checkpoint.save(tmp_path, step, variables, {})
+        (tmp_path / f"checkpoint-{step:08d}.npz").write_bytes(b"damaged")
+    assert checkpoint.restore(tmp_path, variables) == (0, None)
+    checkpoint.save(tmp_path, 5, variables, {})
+    assert checkpoint.restore(tmp_path, variables)[0] == 5
+
+
+@pytest.fixture
+def committed(finished, tmp_path):
+    """The finished run, as a clean checkout would have made it."""
+    return with_commit(finished, tmp_path / "committed", "0123456789ab")
+
+
+def with_commit(run, copy, commit):
+    shutil.copytree(run, copy)
+    record = json.loads((copy / "run.json").read_text())
+    record["environments"][0]["commit"] = commit
+    (copy / "run.json").write_text(json.dumps(record))
+    return copy
+
+
+def test_publishing(committed, digits_npz, tmp_path):
     """The card has what the file scores; versions are never written over."""
-    card = publish.publish(finished, digits_npz, tmp_path / "weights")
-    monkeypatch.setenv("KERAS_RESV2_HOME", str(tmp_path))
+    card = publish.publish(committed, digits_npz, tmp_path / "weights")
     assert card.full_name == "resnet20-cifar10@1" and card.paper_error == 8.75
     folder = tmp_path / "weights/resnet20-cifar10/1"
     content = {path.name: path.read_bytes() for path in folder.iterdir()}
@@ -276,12 +300,12 @@ def test_publishing(finished, digits_npz, tmp_path, monkeypatch):
     wrong = np.sum(model.predict(images, verbose=0).argmax(1) != labels)
     assert card.test_error == round(100 * wrong / len(labels), 2)
     with pytest.raises(FileExistsError, match="never changes"):
-        publish.publish(finished, digits_npz, tmp_path / "weights", version=1)
-    assert publish.publish(finished, digits_npz, tmp_path / "weights").version == 2
+        publish.publish(committed, digits_npz, tmp_path / "weights", version=1)
+    assert publish.publish(committed, digits_npz, tmp_path / "weights").version == 2
     assert content == {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def test_publishing_what_is_not_finished_or_measured_elsewhere(finished, digits_npz, tmp_path):
+def test_publishing_what_must_not_be(committed, digits_npz, tmp_path):
     with pytest.raises(FileNotFoundError, match="no finished run"):
         publish.publish(tmp_path, digits_npz, tmp_path / "weights")
     with np.load(digits_npz) as arrays:
@@ -289,16 +313,23 @@ def test_publishing_what_is_not_finished_or_measured_elsewhere(finished, digits_
     changed["x_test"] = changed["x_test"][::-1]
     np.savez(tmp_path / "other.npz", **changed)
     with pytest.raises(ValueError, match="not the test images"):
-        publish.publish(finished, tmp_path / "other.npz", tmp_path / "weights")
+        publish.publish(committed, tmp_path / "other.npz", tmp_path / "weights")
     with pytest.raises(ValueError, match="not even the seed"):
-        publish.publish(finished, digits_npz, tmp_path / "weights", seed_runs=[finished])
+        publish.publish(committed, digits_npz, tmp_path / "weights", seed_runs=[committed])
+    dirty = with_commit(committed, tmp_path / "dirty", "0123456789ab-dirty")
+    with pytest.raises(ValueError, match="clean checkout"):
+        publish.publish(dirty, digits_npz, tmp_path / "weights")
+    (dirty / "curve.png").unlink()
+    with pytest.raises(FileNotFoundError, match=r"no curve\.png"):
+        publish.publish(dirty, digits_npz, tmp_path / "weights")
     assert not list((tmp_path / "weights").glob("*/*"))
 
 
 @pytest.mark.parametrize("script", ["train", "evaluate", "publish"])
 def test_help(script):
     done = subprocess.run([sys.executable, "-m", f"train.{script}", "--help"], capture_output=True, text=True, cwd=ROOT)
-    assert "--data_dir" in done.stdout and f"python -m train.{script}" in done.stdout
+    assert f"python -m train.{script}" in done.stdout
+    assert "--data_dir: tensorflow-datasets directory" in done.stdout
 
 
 def test_training_needs_neither_tensorflow_nor_tfds(digits_npz, tmp_path):
@@ -319,4 +350,4 @@ def test_training_needs_neither_tensorflow_nor_tfds(digits_npz, tmp_path):
         capture_output=True, text=True, cwd=ROOT, env=environment,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
-    assert json.loads((tmp_path / "run/run.json").read_text())["backend"] == "jax"
+    assert json.loads((tmp_path / "run/run.json").read_text())["environments"][0]["backend"] == "jax"

@@ -53,6 +53,7 @@ def restore(folder, variables):
                 arrays = [file[f"v{i}"] for i in range(len(file.files) - 1)]
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             print(f"{path.name} is damaged; trying the one before", flush=True)
+            path.unlink()
             continue
         if [a.shape for a in arrays] != [tuple(v.shape) for v in variables]:
             raise ValueError(f"{path} is a checkpoint of another network: choose another --out.")

@@ -12,6 +12,7 @@ import pathlib
 import time
 
 import keras
+import numpy as np
 
 from keras_resv2.evaluation import measure_error
 from keras_resv2.pretrained.weight_file import save_weights
@@ -112,11 +113,11 @@ def train(model, train_data, test_data, recipe, seed, out, checkpoint_seconds=60
     for done in range(first + 1, recipe.steps + 1):
         rate = recipe.learning_rate(done - 1)
         model.optimizer.learning_rate = rate
+        model.reset_metrics()  # before Keras 3.15 train_on_batch returned means since the last reset
         loss, accuracy = map(float, model.train_on_batch(*batches[done - 1]))
         if not math.isfinite(loss):
             raise FloatingPointError(
-                f"the loss is {loss} at step {done}, learning rate {rate:g}. The last good checkpoint is in {out}; "
-                "train with a lower rate."
+                f"the loss is {loss} at step {done}, learning rate {rate:g}. The last good checkpoint is in {out}."
             )
         progress.add_step(loss, accuracy)
         row = None
@@ -129,12 +130,20 @@ def train(model, train_data, test_data, recipe, seed, out, checkpoint_seconds=60
             _write_history(out, progress.history)
         progress.seconds = time.monotonic() - started
         if time.monotonic() - last_save > checkpoint_seconds or done == recipe.steps:
+            _check_finite(state, done, rate)
             checkpoint.save(out, done, state, dataclasses.asdict(progress))
             last_save = time.monotonic()
         for observe in observers:
             observe(done, row)
     save_weights(model, out / "weights.h5")
     return progress
+
+
+def _check_finite(state, step, rate):
+    """A checkpoint of weights that are no numbers could never be resumed."""
+    for variable in state:
+        if not np.isfinite(keras.ops.convert_to_numpy(variable)).all():
+            raise FloatingPointError(f"{variable.path} is not finite after step {step}, learning rate {rate:g}.")
 
 
 def _compile(model, recipe):

@@ -55,14 +55,18 @@ def evaluate(run, data_dir):
 def load_record(run):
     """run.json of a finished run."""
     run = pathlib.Path(run)
-    for name in ("run.json", "weights.h5"):
+    for name in ("run.json", "weights.h5", "history.csv", "curve.png"):
         if not (run / name).exists():
             raise FileNotFoundError(f"{run} has no {name}: it is no finished run of train.train.")
-    return json.loads((run / "run.json").read_text())
+    record = json.loads((run / "run.json").read_text())
+    if "wall_seconds" not in record:
+        raise FileNotFoundError(f"{run} is no finished run: the command that began it finishes it.")
+    return record
 
 
 def main(argv):
-    del argv
+    if len(argv) > 1:
+        raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
     try:
         print(json.dumps(evaluate(FLAGS.run, FLAGS.data_dir)))
     except (ValueError, OSError, ImportError) as error:

@@ -13,14 +13,17 @@ import sys
 
 from absl import app, flags
 
+import train.evaluate
 from keras_resv2 import datasets
 from keras_resv2.pretrained.card import Card
-from keras_resv2.pretrained.store import CARD, sha256
+from keras_resv2.pretrained.checksum import sha256
+from keras_resv2.pretrained.store import CARD, check_sum
 from keras_resv2.pretrained.weight_file import read_weights
 from train.evaluate import evaluate, load_record
 from train.paper import paper_error
 
 FLAGS = flags.FLAGS
+flags.adopt_module_key_flags(train.evaluate)
 flags.DEFINE_multi_string("seed_run", [], "Folder of a run of the same recipe with another seed; may be repeated.")
 flags.DEFINE_string("variant", None, "Added to the architecture's name where it has other arguments, as 'gated'.")
 flags.DEFINE_integer("version", None, "Of the weights; by default the next.", lower_bound=1)
@@ -47,10 +50,13 @@ def publish(run, data_dir, weights_dir, version=None, variant=None, seed_runs=()
 
     Raises:
         FileExistsError: the version is published already.
-        FileNotFoundError, ValueError: a run is unfinished or does not belong to the others.
+        FileNotFoundError: a run is unfinished.
+        ValueError: a run was made by uncommitted source, or does not belong to the others.
     """
     run, record = pathlib.Path(run), load_record(run)
     settings = record["settings"]
+    dataset = datasets.DATASETS[settings["dataset"]]
+    _check_commits(run, record)
     if settings["arguments"] and not variant:
         raise ValueError(f"{run} has arguments {settings['arguments']}: name its --variant.")
     name = "_".join(filter(None, (settings["model"], variant))) + f"-{settings['dataset']}"
@@ -67,7 +73,8 @@ def publish(run, data_dir, weights_dir, version=None, variant=None, seed_runs=()
         arguments=settings["arguments"],
         parameters=_trainable(read_weights(run / FILE)),
         dataset=settings["dataset"],
-        class_names=datasets.DATASETS[settings["dataset"]].class_names,
+        class_names=dataset.class_names,
+        image_shape=dataset.image_shape,
         dataset_sha256=settings["dataset_sha256"],
         **measured,
         seed_errors=seed_errors,
@@ -80,16 +87,29 @@ def publish(run, data_dir, weights_dir, version=None, variant=None, seed_runs=()
         seed=settings["seed"],
         steps=settings["recipe_values"]["steps"],
         wall_seconds=record["wall_seconds"],
-        hardware=record["hardware"],
-        backend=record["backend"],
-        versions=record["versions"],
-        commit=record["commit"],
+        hardware=_over_sessions(record, "hardware"),
+        backend=_over_sessions(record, "backend"),
+        versions=record["environments"][-1]["versions"],
+        commit=_over_sessions(record, "commit"),
         size=(run / FILE).stat().st_size,
         sha256=sha256(run / FILE),
         url=url,
     )
     _write(folder, run, card)
     return card
+
+
+def _check_commits(run, record):
+    for environment in record["environments"]:
+        if environment["commit"] == "unknown" or environment["commit"].endswith("-dirty"):
+            raise ValueError(
+                f"{run} was made by source that no commit has ({environment['commit']}): train from a clean checkout."
+            )
+
+
+def _over_sessions(record, key):
+    """A fact of the run's environment; where it was resumed in another, all of them in order."""
+    return ", then ".join(dict.fromkeys(environment[key] for environment in record["environments"]))
 
 
 def _new_version(folder, version):
@@ -119,14 +139,19 @@ def _write(folder, run, card):
     partial = folder.with_name(f"{folder.name}.part")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    for name in (FILE, "history.csv", "curve.png"):
-        shutil.copyfile(run / name, partial / name)
-    (partial / CARD).write_text(card.to_json())
-    partial.rename(folder)
+    try:
+        for name in (FILE, "history.csv", "curve.png"):
+            shutil.copyfile(run / name, partial / name)
+        check_sum(partial / FILE, card)
+        (partial / CARD).write_text(card.to_json())
+        partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def main(argv):
-    del argv
+    if len(argv) > 1:
+        raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
     try:
         card = publish(
             FLAGS.run, FLAGS.data_dir, FLAGS.weights_dir, FLAGS.version, FLAGS.variant, FLAGS.seed_run, FLAGS.url

@@ -11,21 +11,20 @@ command on the same --out resumes a run that was cut off.
 
 import dataclasses
 import json
+import os
 import pathlib
-import platform
 import shlex
 import signal
-import subprocess
 import sys
 
 import keras
 from absl import app, flags
 
-import keras_resv2
 from keras_resv2 import datasets
 from keras_resv2.architectures import build
 from train import engine
 from train.display import Display, draw_curve
+from train.environment import environment
 from train.recipes import RECIPES
 
 FLAGS = flags.FLAGS
@@ -42,11 +41,13 @@ flags.DEFINE_enum("dtype", None, ["float32", "mixed_bfloat16"], "Precision of th
 flags.DEFINE_string("activation", None, "Order of BN and ReLU (Fig. 4), where it is not the model's own.")
 flags.DEFINE_string("shortcut", None, "Shortcut (Fig. 2), for example 'exclusive_gating(bias=-6)'.")
 flags.DEFINE_enum("projection", None, ["A", "B", "C"], "Shortcut where the size changes.")
+flags.DEFINE_enum("stride_on", None, ["1x1", "3x3"], "Convolution of a bottleneck that takes the stride.")
+flags.DEFINE_enum("stem", None, ["cifar", "imagenet"], "First layers; 'cifar' for small pictures.")
 flags.DEFINE_integer("evaluate_every", 5, "Epochs between measurements of the test error.", lower_bound=1)
 flags.DEFINE_integer("checkpoint_seconds", 60, "Seconds between checkpoints.", lower_bound=0)
 
 RECIPE_FLAGS = ("steps", "batch_size", "weight_decay", "dtype")
-VARIANT_FLAGS = ("activation", "shortcut", "projection")
+VARIANT_FLAGS = ("activation", "shortcut", "projection", "stride_on", "stem")
 
 
 def main(argv):
@@ -119,14 +120,17 @@ def _given(names):
 
 def _start_record(out, settings):
     """Writes run.json, or checks that the one there is of the same run."""
-    path = out / "run.json"
+    path, here = out / "run.json", environment()
     if path.exists():
         record = json.loads(path.read_text())
         changed = [key for key, value in settings.items() if record["settings"].get(key) != value]
         if changed:
             raise ValueError(f"{out} holds a run with other {', '.join(changed)}: choose another --out.")
+        if record["environments"][-1] != here:
+            record["environments"].append(here)
+            _write_json(path, record)
         return record
-    record = {"settings": settings, "command": _command(), **environment()}
+    record = {"settings": settings, "command": _command(), "environments": [here]}
     _write_json(path, record)
     return record
 
@@ -146,40 +150,10 @@ def _command():
     return " ".join(["python -m train.train", *shown])
 
 
-def environment():
-    """Versions, commit and machine: what a figure depends on besides its settings."""
-    versions = {"python": platform.python_version(), "keras": keras.__version__, "keras_resv2": keras_resv2.__version__}
-    backend = keras.backend.backend()
-    versions[backend] = sys.modules[backend].__version__ if backend in sys.modules else "unknown"
-    return {"backend": backend, "versions": versions, "commit": _commit(), "hardware": hardware()}
-
-
-def _commit():
-    found = subprocess.run(["git", "describe", "--always", "--dirty", "--abbrev=12"], capture_output=True, text=True)
-    return found.stdout.strip() or "unknown"
-
-
-def hardware():
-    """Accelerators, or the processor and the number of cores in use."""
-    accelerators = [d for d in keras.distribution.list_devices() if not d.lower().startswith("cpu")]
-    if accelerators:
-        return f"{len(accelerators)} accelerators: {', '.join(accelerators)}"
-    return f"{len(__import__('os').sched_getaffinity(0))} cores of {_processor()}"
-
-
-def _processor():
-    try:
-        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    flags_line = next((line for line in lines if line.startswith("flags")), "")
-    bfloat16 = [f for f in ("avx512_bf16", "amx_bf16") if f in flags_line.split()]
-    return " ".join([names[0] if names else platform.machine(), *([f"({', '.join(bfloat16)})"] if bfloat16 else [])])
-
-
 def _write_json(path, content):
-    path.write_text(json.dumps(content, indent=2) + "\n")
+    partial = path.with_suffix(".part")
+    partial.write_text(json.dumps(content, indent=2) + "\n")
+    os.replace(partial, path)
 
 
 if __name__ == "__main__":

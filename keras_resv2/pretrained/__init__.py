@@ -2,6 +2,7 @@
 
 import fnmatch
 
+from keras_resv2.architectures import ARCHITECTURES
 from keras_resv2.pretrained.card import Card
 from keras_resv2.pretrained.store import card_paths, find_card, weight_path
 
@@ -70,7 +71,8 @@ def from_pretrained(
             classifier of that many classes on the pretrained body.
         include_top: whether the classifier is part of the model.
         input_tensor: Keras tensor to use as the input.
-        input_shape: shape of one picture, ``(height, width, 3)``.
+        input_shape: shape of one picture, ``(height, width, 3)``; by default, with the classifier,
+            that of the pictures that the weights were trained on.
         pooling: without the classifier, None (feature maps), "avg" or "max".
         classifier_activation: of the classifier; None for logits.
         include_preprocessing: whether the model takes raw pixels from 0 to 255 and normalises them
@@ -96,6 +98,8 @@ def from_pretrained(
 
     card = find_card(name)
     path = weight_path(card)
+    if input_shape is None and input_tensor is None and include_top:
+        input_shape = _in_data_format(card.image_shape)
     new_head = include_top and classes not in (None, len(card.class_names))
     model = build(
         card.architecture,
@@ -129,9 +133,13 @@ def weights_for_builder(architecture, weights, include_top, classes, variant):
         ValueError: there are no such weights, or the builder's arguments are not those of the
             weights.
     """
+    from keras_resv2.layouts import resolve_network
+
     card = find_card(f"{architecture}-{weights}")
     given = {key: value for key, value in variant.items() if key not in FREE_ARGUMENTS}
-    if {key: str(value) for key, value in given.items()} != {k: str(v) for k, v in card.arguments.items()}:
+    row = ARCHITECTURES[architecture]
+    defaults = {"depth": row.depth, "activation": row.activation}
+    if resolve_network(**{**defaults, **given}) != resolve_network(**{**defaults, **card.arguments}):
         raise ValueError(
             f"weights={weights!r} of {architecture} were trained with {card.arguments or 'the default arguments'}, "
             f"not with {given or 'the default arguments'}."
@@ -142,3 +150,10 @@ def weights_for_builder(architecture, weights, include_top, classes, variant):
             f"from_pretrained({card.name!r}, classes={classes})."
         )
     return weight_path(card), len(card.class_names)
+
+
+def _in_data_format(shape):
+    import keras
+
+    height, width, channels = shape
+    return shape if keras.config.image_data_format() == "channels_last" else (channels, height, width)

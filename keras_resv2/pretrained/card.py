@@ -17,6 +17,7 @@ class Card:
         parameters: number of trainable parameters.
         dataset: that the weights were trained on.
         class_names: in the order of the outputs.
+        image_shape: of the pictures it was trained on, (height, width, channels).
         dataset_sha256: fingerprint of the images and labels of each split.
         test_error: percent of the test images that this file gets wrong, one view per image, float32.
         test_errors_first_2000: how many of the first 2,000 test images it gets wrong: a quick check.
@@ -41,6 +42,7 @@ class Card:
     parameters: int
     dataset: str
     class_names: tuple[str, ...]
+    image_shape: tuple[int, int, int]
     dataset_sha256: dict
     test_error: float
     test_errors_first_2000: int
@@ -95,12 +97,20 @@ def read_card(path):
         content = json.loads(path.read_text(encoding="utf-8"))
         known = {field.name for field in dataclasses.fields(Card)} - {"folder"}
         content = {key: value for key, value in content.items() if key in known}
-        return Card(**{**content, "class_names": tuple(content.get("class_names", ()))}, folder=path.parent)
+        for key in ("class_names", "image_shape"):
+            content[key] = tuple(content.get(key, ()))
+        card = Card(**content, folder=path.parent)
     except (json.JSONDecodeError, UnicodeDecodeError, AttributeError) as error:
         raise ValueError(f"{path} is not a weight card: {error}") from None
     except TypeError as error:  # Card() says which fields are missing
         missing = str(error).partition("missing ")[2] or str(error)
         raise ValueError(f"{path} is not a complete weight card: {missing} missing.") from None
+    place = (path.parent.parent.name, path.parent.name)
+    if (card.name, str(card.version)) != place:
+        raise ValueError(f"{path} is the card of {card.full_name}: its folder must be {card.name}/{card.version}.")
+    if not {"train", "test"} <= set(card.dataset_sha256) or len(card.image_shape) != 3 or not card.class_names:
+        raise ValueError(f"{path} is not a complete weight card: dataset_sha256, image_shape or class_names is wrong.")
+    return card
 
 
 def split_name(name):

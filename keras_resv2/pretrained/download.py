@@ -55,25 +55,24 @@ def fetch(url, path, size, checksum):
 
 def _download(url, part, size, checksum):
     """Fills `part` until it is the whole, verified file."""
-    problem = ""
-    for attempt in range(ATTEMPTS):
-        time.sleep(0.2 * attempt)
+    cuts = 0
+    while True:
         have = part.stat().st_size if part.exists() else 0
         if have < size:
             try:
                 _receive(url, part, have, size)
             except Cut as cut:
-                problem = str(cut)
-                continue
+                cuts += 1
+                if cuts < ATTEMPTS:
+                    time.sleep(0.2 * cuts)
+                    continue
+                have = part.stat().st_size if part.exists() else 0
+                raise ConnectionError(f"{url}: {cut} after {have} of {size} bytes. Call again to go on.") from None
         if sha256(part) == checksum:
             return
         part.unlink()
-        if have == 0:  # nothing of it was older than this attempt: the server has another file
-            break
-    else:
-        have = part.stat().st_size if part.exists() else 0
-        raise ConnectionError(f"{url}: {problem} after {have} of {size} bytes. Call again to go on from there.")
-    raise ValueError(f"{url} is not the file expected: its SHA-256 is not the card's.")
+        if have == 0:  # all of it came just now: the server has another file
+            raise ValueError(f"{url} is not the file expected: its SHA-256 is not the card's.")
 
 
 def _receive(url, part, have, size):

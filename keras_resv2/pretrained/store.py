@@ -1,10 +1,10 @@
 """Where cards and weight files are: in the package, in the source tree, or in the cache."""
 
-import difflib
 import os
 import pathlib
 import re
 
+from keras_resv2.choices import nearest
 from keras_resv2.pretrained import download
 from keras_resv2.pretrained.card import read_card, split_name
 from keras_resv2.pretrained.checksum import sha256
@@ -52,9 +52,8 @@ def find_card(name):
     base, version = split_name(name)
     paths = card_paths()
     if base not in paths:
-        near = difflib.get_close_matches(base, paths, n=3) or list(paths)
         folders = " or ".join(map(str, weight_folders()))
-        offer = f"nearest: {', '.join(near)}" if near else f"there are none in {folders}"
+        offer = f"nearest: {nearest(base, paths)}" if paths else f"there are none in {folders}"
         raise ValueError(f"there are no pretrained weights {base!r}; {offer}.")
     versions = paths[base]
     if version is None:
