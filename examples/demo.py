@@ -16,6 +16,7 @@ import keras_resv2
 from keras_resv2.images import draw_predictions, read_image
 
 NETWORKS = ("resnet20-cifar10", "preact_resnet20-cifar10")
+DRAWN = "preact_resnet20-cifar10"
 
 
 def labelled_pictures():
@@ -32,16 +33,22 @@ def main():
     parser.add_argument("--save", default="predictions.png", help="picture of the predictions")
     arguments = parser.parse_args()
     paths, labels = labelled_pictures()
+    pixels = np.stack([read_image(path, (32, 32)) for path in paths])
     for name in NETWORKS:
-        card, model = keras_resv2.pretrained_card(name), keras_resv2.from_pretrained(name)
-        pixels = np.stack([read_image(path, model.input_shape[1:3]) for path in paths])
-        probabilities = model.predict(pixels, verbose=0)
+        card = keras_resv2.pretrained_card(name)
+        probabilities = keras_resv2.from_pretrained(name).predict(pixels, verbose=0)
         right = int(np.sum(probabilities.argmax(1) == labels))
-        print(f"{card.full_name}: {right} of {len(labels)} pictures right (on 10,000: {100 - card.test_error:.2f} %)")
+        print(f"{card.full_name}: {right} of {len(labels)} right, {100 * right / len(labels):.0f} %", end=" ")
+        print(f"(of the 10,000 test images {100 - card.test_error:.2f} %)")
+        if name == DRAWN:
+            draw(card, pixels, labels, probabilities, arguments.save)
+            print(f"its predictions, picture by picture: {arguments.save}")
+
+
+def draw(card, pixels, labels, probabilities, path):
+    """Saves the sheet of predictions; captions are the true classes."""
     ranked = [[(card.class_names[i], float(p[i])) for i in np.argsort(-p)] for p in probabilities]
-    captions = [f"{card.class_names[label]} ({path.stem})" for path, label in zip(paths, labels, strict=True)]
-    draw_predictions(pixels, ranked, arguments.save, captions)
-    print(f"{card.full_name} on each picture: {arguments.save}")
+    draw_predictions(pixels, ranked, path, [f"this is: {card.class_names[label]}" for label in labels])
 
 
 if __name__ == "__main__":

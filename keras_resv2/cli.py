@@ -270,8 +270,7 @@ def _table(columns, right):
 
 def _print_table(table):
     """As wide as the terminal; where there is none, as wide as the table."""
-    console = Console()
-    console.print(table, width=None if console.is_terminal else 1000, no_wrap=not console.is_terminal)
+    Console(width=None if sys.stdout.isatty() else 1000).print(table)
 
 
 def _print_json(content):

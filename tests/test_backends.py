@@ -59,7 +59,7 @@ import keras_resv2
 light = [m for m in BACKENDS if m in sys.modules]
 keras_resv2.list_pretrained()
 cards = [m for m in BACKENDS if m in sys.modules]
-keras_resv2.ResNet20
+keras_resv2.ResNet20()
 print(json.dumps([light, cards, [m for m in BACKENDS[:3] if m in sys.modules]]))
 """
 

@@ -134,7 +134,9 @@ def test_bad_input_is_one_line(arguments, words, capsys):
 def test_damaged_data(tiny_data, tmp_path, capsys):
     content = pathlib.Path(tiny_data).read_bytes()
     (tmp_path / "cut.npz").write_bytes(content[: len(content) // 2])
-    (tmp_path / "changed.npz").write_bytes(content[:5000] + b"????" + content[5004:])
+    among_the_test_images = 150_000
+    changed = content[:among_the_test_images] + b"????" + content[among_the_test_images + 4 :]
+    (tmp_path / "changed.npz").write_bytes(changed)
     np.save(tmp_path / "one.npy", np.zeros(3))
     for name in ("cut.npz", "changed.npz", "one.npy"):
         assert cli.main(["evaluate", NAME, "--data_dir", str(tmp_path / name)]) == cli.BAD_INPUT
