@@ -13,7 +13,7 @@ test: env
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest
-	KERAS_BACKEND=jax $(BIN)/python -m pytest tests/test_pretrained.py tests/test_networks.py -m "not slow"
+	KERAS_BACKEND=jax $(BIN)/python -m pytest tests/test_units.py tests/test_pretrained.py -m "not slow"
 
 env: $(VENV)/.test
 
@@ -27,7 +27,7 @@ $(VENV)/.venv:
 
 $(VENV)/.demo: $(VENV)/.venv setup.cfg
 	$(BIN)/python -m pip install --quiet -e .
-	$(BIN)/python -m pip install --quiet --no-deps foolbox
+	$(BIN)/python -m pip install --quiet --no-deps foolbox==3.3.4
 	touch $@
 
 $(VENV)/.test: $(VENV)/.venv setup.cfg

@@ -53,6 +53,7 @@ def test_parameters_by_hand(depth, bottleneck):
     assert trainable(ResNet(depth, activation="full_preactivation")) == cifar_parameters(depth, bottleneck)
 
 
+@pytest.mark.slow
 def test_the_1001_layer_network_has_the_papers_10_million_parameters():
     """The authors' README says 10.2M; their convolutions' count, without BN."""
     counted = trainable(keras_resv2.PreActResNet1001())

@@ -208,9 +208,34 @@ def test_a_killed_run_resumes_and_ends_the_same(finished, digits_npz, tmp_path):
     newest.write_bytes(newest.read_bytes()[:1000])  # and the newest checkpoint is damaged
     done = train(digits_npz, out, "--steps=120", "--dtype=float32")
     assert "damaged" in done.stdout
+    # Sums in another order round differently, and training magnifies it; the exact test is the next one.
+    within = {"step": 0, "epoch": 0, "learning_rate": 0, "train_loss": 0.05, "train_error": 3, "test_error": 3}
     for resumed, whole in zip(history(out), history(finished), strict=True):
-        for column in whole:
-            assert abs(float(resumed[column] or 0) - float(whole[column] or 0)) < 2e-2 * (1 + float(whole[column] or 0))
+        assert all(abs(float(resumed[c]) - float(whole[c])) <= within[c] for c in within), (resumed, whole)
+
+
+def test_resuming_restores_everything_that_the_next_step_depends_on(digits, tmp_path):
+    """Stopped after 5 of 8 steps and resumed into a network with other initial weights: the same weights."""
+    recipe = small_recipe(steps=8)
+
+    def stop(done, row):
+        if done == 5:
+            raise KeyboardInterrupt
+
+    def run(seed, out, observers=()):
+        out.mkdir(exist_ok=True)
+        keras.utils.set_random_seed(seed)
+        model = keras_resv2.ResNet(8, classifier_activation=None)
+        progress = engine.train(model, *digits, recipe, 0, out, checkpoint_seconds=0, observers=observers)
+        return model.get_weights(), progress.history[-1]
+
+    whole, whole_row = run(0, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        run(0, tmp_path / "cut", [stop])
+    resumed, resumed_row = run(1, tmp_path / "cut")
+    for a, b in zip(whole, resumed, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
+    assert abs(whole_row["train_loss"] - resumed_row["train_loss"]) < 1e-3
 
 
 def test_other_settings_do_not_resume(finished, digits_npz):
@@ -332,22 +357,24 @@ def test_help(script):
     assert "--data_dir: tensorflow-datasets directory" in done.stdout
 
 
-def test_training_needs_neither_tensorflow_nor_tfds(digits_npz, tmp_path):
-    """With the JAX backend, and both made impossible to import."""
-    pytest.importorskip("jax", reason="JAX is not installed")
-    blocker = tmp_path / "sitecustomize.py"
-    blocker.write_text(
-        "import sys\n"
-        "class Block:\n"
-        "    def find_spec(self, name, path=None, target=None):\n"
-        "        if name.split('.')[0] in ('tensorflow', 'tensorflow_datasets', 'torch'):\n"
-        "            raise ImportError(name + ' is blocked')\n"
-        "sys.meta_path.insert(0, Block())\n"
-    )
-    environment = {**os.environ, "KERAS_BACKEND": "jax", "PYTHONPATH": f"{tmp_path}:{ROOT}"}
+HIDE_TENSORFLOW = """
+from importlib.machinery import PathFinder
+
+find = PathFinder.find_spec
+hidden = ("tensorflow", "tensorflow_datasets")
+PathFinder.find_spec = lambda name, *rest: None if name.split(".")[0] in hidden else find(name, *rest)
+"""
+
+
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_training_on_other_backends_needs_neither_tensorflow_nor_tfds(backend, digits_npz, tmp_path):
+    """Both hidden, as if they were not installed."""
+    pytest.importorskip(backend, reason=f"{backend} is not installed")
+    (tmp_path / "sitecustomize.py").write_text(HIDE_TENSORFLOW)
+    environment = {**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
     done = subprocess.run(
         command(digits_npz, tmp_path / "run", "--steps=3", "--dtype=float32"),
         capture_output=True, text=True, cwd=ROOT, env=environment,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
-    assert json.loads((tmp_path / "run/run.json").read_text())["environments"][0]["backend"] == "jax"
+    assert json.loads((tmp_path / "run/run.json").read_text())["environments"][0]["backend"] == backend

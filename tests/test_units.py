@@ -44,6 +44,7 @@ def test_stride_on(stride_on, expected):
     assert [model.get_layer(f"stage2_unit1_conv{i}").strides[0] for i in (1, 2, 3)] == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("activation, shortcut", itertools.product(ACTIVATIONS, SHORTCUTS))
 @pytest.mark.parametrize("depth, branch", [(8, "basic"), (11, "bottleneck")])
 def test_every_combination_trains_one_step(activation, shortcut, depth, branch, pixels):
