@@ -158,12 +158,12 @@ def predict(arguments):
 def evaluate(arguments):
     """keras-resv2 evaluate NAME --data_dir DIR"""
     card = pretrained_card(arguments.name)
+    _start_backend()
     images, labels = load_split(card.dataset, "test", arguments.data_dir)
     same_data = fingerprint(images, labels) == card.dataset_sha256["test"]
     expected = round(card.test_error * card.test_images / 100)
     if arguments.quick:
         images, labels, expected = images[:QUICK_IMAGES], labels[:QUICK_IMAGES], card.test_errors_first_2000
-    _start_backend()
     from keras_resv2.evaluation import error_agrees, measure_error
 
     measured = measure_error(from_pretrained(arguments.name), images, labels)

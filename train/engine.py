@@ -160,7 +160,7 @@ def _compile(model, recipe):
         optimizer,
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
-        # XLA is several times slower than TensorFlow's own kernels on a CPU.
+        # On a CPU XLA takes about three times as long as TensorFlow's own kernels.
         jit_compile=keras.backend.backend() == "jax",
     )
 
