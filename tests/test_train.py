@@ -246,7 +246,7 @@ def test_other_settings_do_not_resume(finished, digits_npz):
 @pytest.mark.parametrize(
     "more, words",
     [
-        (["--model=resnet21"], "'resnet20'"),
+        (["--model=resnet21"], "nearest: resnet32, resnet20"),
         (["--shortcut=gate"], "exclusive_gating"),
         (["--data_dir=nowhere"], "nowhere does not exist"),
     ],
