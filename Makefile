@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 
 demo: $(VENV)/.demo
 	$(BIN)/keras-resv2 list
-	$(BIN)/python examples/demo.py --save predictions.png
+	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python examples/demo.py --save predictions.png
 
 test: env
 	$(BIN)/ruff check .

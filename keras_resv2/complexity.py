@@ -21,7 +21,8 @@ def count_multiply_adds(model):
 
     Example:
 
-    >>> round(count_multiply_adds(ResNet20()) / 1e6)
+    >>> import keras_resv2
+    >>> round(count_multiply_adds(keras_resv2.ResNet20()) / 1e6)
     41
     """
     if any(side is None for side in model.input_shape[1:]):

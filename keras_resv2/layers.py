@@ -1,8 +1,30 @@
 """Keras layers as residual networks take them: one dtype policy, one data format, stock classes only."""
 
+import contextlib
 import dataclasses
+import sys
 
 import keras
+
+# Keras follows a graph by recursion, up to eight calls per unit of a network; there are up to 600 units.
+RECURSION_LIMIT = 20_000
+
+
+@contextlib.contextmanager
+def deep_graph():
+    """Lets `keras.Model` follow graphs that are deeper than Python's recursion limit, as of 1,202 layers.
+
+    Example:
+
+    >>> with deep_graph():
+    ...     model = keras.Model(inputs := keras.Input((1,)), inputs)
+    """
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(limit, RECURSION_LIMIT))
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(limit)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -26,7 +26,7 @@ import re
 import keras
 
 from keras_resv2.choices import check_choice
-from keras_resv2.layers import Layers
+from keras_resv2.layers import Layers, deep_graph
 from keras_resv2.layouts import STEMS, resolve_network
 from keras_resv2.units import residual_unit
 
@@ -125,7 +125,8 @@ def ResNet(
         x = keras.layers.Dense(classes, activation=classifier_activation, dtype="float32", name="head_dense")(x)
     if input_tensor is not None:
         inputs = keras.utils.get_source_inputs(input_tensor)
-    model = keras.Model(inputs, x, name=name or _default_name(depth, activation))
+    with deep_graph():
+        model = keras.Model(inputs, x, name=name or _default_name(depth, activation))
     if weights is not None:
         from keras_resv2.pretrained.weight_file import load_weights  # it knows files, not networks
 
@@ -153,8 +154,8 @@ def features(model, names=None):
 
     Example:
 
-    >>> backbone = features(PreActResNet50(include_top=False))
-    >>> [name for name in backbone.output]
+    >>> backbone = features(ResNet(50, include_top=False))
+    >>> list(backbone.output)
     ['stage1', 'stage2', 'stage3', 'stage4']
     """
     outputs = {}
@@ -166,7 +167,8 @@ def features(model, names=None):
     if not stages:
         raise ValueError(f"model {model.name!r} has no layers named stage1_..., as those of keras_resv2 have.")
     chosen = stages if names is None else [check_choice("name", name, list(outputs)) for name in names]
-    return keras.Model(model.input, {name: outputs[name] for name in chosen}, name=f"{model.name}_features")
+    with deep_graph():
+        return keras.Model(model.input, {name: outputs[name] for name in chosen}, name=f"{model.name}_features")
 
 
 def _check_head(include_top, pooling, classes, stem):

@@ -61,6 +61,18 @@ def test_the_1001_layer_network_has_the_papers_10_million_parameters():
     assert 10.2e6 < counted < 10.4e6
 
 
+@pytest.mark.slow
+def test_the_1202_layer_network_has_the_papers_19_million_parameters():
+    """He et al. 2015, Table 6: 19.4M. Its graph is deeper than Python's recursion limit."""
+    assert round(trainable(keras_resv2.ResNet1202()) / 1e6, 1) == 19.4
+
+
+@pytest.mark.parametrize("shortcut", ["none", "exclusive_gating"])
+def test_graphs_deeper_than_the_recursion_limit(shortcut, pixels):
+    model = ResNet(362 if shortcut == "none" else 560, shortcut=shortcut, input_shape=(8, 8, 3))
+    assert features(model).output["stage3"].shape == (None, 2, 2, 64)
+
+
 # torchvision's documentation and timm's (resnetv2_*), to the last digit.
 REFERENCE_PARAMETERS = {
     "resnet18": 11_689_512,

@@ -10,6 +10,8 @@ import math
 
 import keras
 
+from keras_resv2.layers import deep_graph
+
 
 def with_fused_batch_norm(model):
     """A copy of `model` whose batch normalisation uses the fused kernel.
@@ -25,7 +27,8 @@ def with_fused_batch_norm(model):
         is_batch_norm = type(layer) is keras.layers.BatchNormalization
         return (FusedBatchNormalization if is_batch_norm else type(layer)).from_config(layer.get_config())
 
-    copy = keras.models.clone_model(model, clone_function=clone)
+    with deep_graph():
+        copy = keras.models.clone_model(model, clone_function=clone)
     copy.set_weights(model.get_weights())
     return copy
 
