@@ -87,10 +87,10 @@ def publish(run, data_dir, weights_dir, version=None, variant=None, seed_runs=()
         seed=settings["seed"],
         steps=settings["recipe_values"]["steps"],
         wall_seconds=record["wall_seconds"],
-        hardware=_over_sessions(record, "hardware"),
-        backend=_over_sessions(record, "backend"),
+        hardware=_over_environments(record, "hardware"),
+        backend=_over_environments(record, "backend"),
         versions=record["environments"][-1]["versions"],
-        commit=_over_sessions(record, "commit"),
+        commit=_over_environments(record, "commit"),
         size=(run / FILE).stat().st_size,
         sha256=sha256(run / FILE),
         url=url,
@@ -107,7 +107,7 @@ def _check_commits(run, record):
             )
 
 
-def _over_sessions(record, key):
+def _over_environments(record, key):
     """A fact of the run's environment; where it was resumed in another, all of them in order."""
     return ", then ".join(dict.fromkeys(environment[key] for environment in record["environments"]))
 
