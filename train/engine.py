@@ -113,7 +113,7 @@ def train(model, train_data, test_data, recipe, seed, out, checkpoint_seconds=60
     for done in range(first + 1, recipe.steps + 1):
         rate = recipe.learning_rate(done - 1)
         model.optimizer.learning_rate = rate
-        model.reset_metrics()  # before Keras 3.15 train_on_batch returned means since the last reset
+        model.reset_metrics()  # older Keras returns means since the last reset
         loss, accuracy = map(float, model.train_on_batch(*batches[done - 1]))
         if not math.isfinite(loss):
             raise FloatingPointError(
@@ -160,7 +160,7 @@ def _compile(model, recipe):
         optimizer,
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
-        # On a CPU XLA takes about three times as long as TensorFlow's own kernels.
+        # On a CPU XLA is slower than TensorFlow's own kernels.
         jit_compile=keras.backend.backend() == "jax",
     )
 

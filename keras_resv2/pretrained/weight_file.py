@@ -4,8 +4,8 @@
     index    JSON text       [{"name": "stem_conv/kernel", "shape": [3, 3, 3, 16], "offset": 0}, ...]
 
 Names are ``<layer>/<variable>``, so a file fits any model with the same layer names, whatever the
-backend. One array keeps the file as large as its parameters (Keras' own files spend a kilobyte on
-each variable, a fifth of a 1001-layer network) and makes reading it one call.
+backend. One array keeps the file as large as its parameters (Keras' own files add a group to
+each variable, which tells in deep networks) and makes reading it one call.
 """
 
 import json
