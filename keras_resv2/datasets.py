@@ -11,6 +11,7 @@ import zipfile
 import zlib
 
 import numpy as np
+from PIL import Image
 
 from keras_resv2.choices import check_choice
 
@@ -41,7 +42,7 @@ DATASETS = {
 }
 
 
-def load_split(name, split, data_dir=None):
+def load_split(name, split, data_dir=None, resize=False):
     """All images and labels of one split.
 
     Args:
@@ -49,6 +50,7 @@ def load_split(name, split, data_dir=None):
         split: "train" or "test".
         data_dir: an `.npz` file or a tensorflow-datasets directory; None for tensorflow-datasets'
             own directory, into which it downloads what is missing.
+        resize: whether images of another size may be resized (bilinear).
 
     Returns:
         ``(images, labels)``: uint8 ``(n, height, width, channels)`` on the 0-255 scale and int32
@@ -71,6 +73,8 @@ def load_split(name, split, data_dir=None):
         images, labels = _load_npz(dataset, split, data_dir)
     else:
         images, labels = _load_tfds(dataset, split, data_dir)
+    if resize and images.dtype == np.uint8 and images.ndim == 4 and images.shape[3] == 3:
+        images = _resized(images, dataset.image_shape)
     return images, _checked_labels(dataset, images, labels, data_dir)
 
 
@@ -120,12 +124,19 @@ def _load_tfds(dataset, split, data_dir):
     return examples["image"][order], examples["label"][order]
 
 
+def _resized(images, shape):
+    if images.shape[1:] == shape:
+        return images
+    size = shape[1], shape[0]
+    return np.stack([np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR)) for image in images])
+
+
 def _checked_labels(dataset, images, labels, data_dir):
     where = data_dir or dataset.name
     if images.dtype != np.uint8 or images.shape[1:] != dataset.image_shape:
         raise ValueError(
             f"{where}: images are {images.dtype} {images.shape}; {dataset.name} has uint8 (n, "
-            f"{', '.join(map(str, dataset.image_shape))})."
+            f"{', '.join(map(str, dataset.image_shape))}). resize=True (--resize in training) scales other sizes."
         )
     labels = np.asarray(labels).reshape(-1).astype("int32")
     if len(labels) != len(images):

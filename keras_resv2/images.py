@@ -37,7 +37,7 @@ def read_image(path, size):
         raise ValueError(f"{path} is a folder: name the pictures in it.")
     try:
         with Image.open(path) as file:
-            picture = _to_rgb(ImageOps.exif_transpose(file))
+            picture = to_rgb(ImageOps.exif_transpose(file))
     except Exception as error:  # Pillow's decoders raise many types; all mean a picture that cannot be read
         reason = "unknown format" if isinstance(error, UnidentifiedImageError) else error
         raise ValueError(f"{path} is not a picture that can be read: {reason}.") from None
@@ -47,7 +47,7 @@ def read_image(path, size):
     return np.asarray(picture)
 
 
-def _to_rgb(picture):
+def to_rgb(picture):
     if picture.mode.startswith("I"):  # 16 bits of grey
         values = np.asarray(picture).astype("float64")
         return Image.fromarray((values / 257).clip(0, 255).round().astype("uint8")).convert("RGB")

@@ -1,9 +1,11 @@
 """Checkpoints of a run: everything that its next step depends on, written whole or not at all."""
 
+import errno
 import json
+import math
 import os
 import pathlib
-import re
+import shutil
 import zipfile
 
 import keras
@@ -20,17 +22,37 @@ def save(folder, step, variables, meta):
         step: steps done.
         variables: list of Keras variables, in an order that a restart reproduces.
         meta: JSON-serialisable rest of the state.
+
+    Raises:
+        OSError: the disk is full; older checkpoints are kept.
     """
     folder = pathlib.Path(folder)
     arrays = {f"v{i}": keras.ops.convert_to_numpy(v) for i, v in enumerate(variables)}
     partial = folder / "checkpoint.part"
-    with open(partial, "wb") as file:
-        np.savez(file, meta=json.dumps(meta), **arrays)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with open(partial, "wb") as file:
+            np.savez(file, meta=json.dumps(meta), **arrays)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        partial.unlink()
+        raise OSError(
+            f"no room on the disk of {folder} for the checkpoint of step {step}; the one before is kept. "
+            "Make room, and the same command resumes."
+        ) from None
     os.replace(partial, folder / f"checkpoint-{step:08d}.npz")
     for old in _newest_first(folder)[KEEP:]:
         old.unlink()
+
+
+def check_room(folder, variables):
+    """Raises OSError unless the disk has room for the checkpoints and the weights of a run."""
+    needed = (KEEP + 2) * sum(math.prod(v.shape) * np.dtype("float32").itemsize for v in variables)
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise OSError(f"{folder} has {free / 1e6:.0f} MB free; checkpoints and weights take {needed / 1e6:.0f} MB.")
 
 
 def restore(folder, variables):
@@ -41,7 +63,7 @@ def restore(folder, variables):
         variables: as given to `save`.
 
     Returns:
-        ``(step, meta)``; ``(0, None)`` where there is no checkpoint.
+        `meta`, as given to `save`; None where there is no checkpoint.
 
     Raises:
         ValueError: the newest readable checkpoint is of another network.
@@ -59,8 +81,8 @@ def restore(folder, variables):
             raise ValueError(f"{path} is a checkpoint of another network: choose another --out.")
         for variable, array in zip(variables, arrays, strict=True):
             variable.assign(array)
-        return int(re.search(r"\d+", path.name).group()), meta
-    return 0, None
+        return meta
+    return None
 
 
 def _newest_first(folder):

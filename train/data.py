@@ -1,13 +1,19 @@
-"""Batches for training: which images a step sees, and how they are cropped and flipped.
+"""A small dataset on the accelerator: which images a step sees, and how they are cropped and flipped.
 
-All of it follows from (seed, step), so a resumed run sees what an uninterrupted one would have.
+The host draws a few numbers per image (which one, how far it is shifted, whether it is flipped); the
+compiled step turns them into pictures. All of it follows from (seed, step), so a resumed run sees what
+an uninterrupted one would have, on any backend and any number of devices.
 """
 
+import itertools
+
+import keras
 import numpy as np
+from keras import ops
 
 
-class Batches:
-    """Augmented training batches, addressed by step.
+class Resident:
+    """Augmented training batches of a dataset that stays on the accelerator as uint8.
 
     Epochs follow one another without a gap: a batch may hold the end of one and the start of the
     next, and every image is seen once per epoch.
@@ -18,35 +24,64 @@ class Batches:
         recipe: `train.recipes.Recipe`.
         seed: of the order, the crops and the flips.
 
+    Attributes:
+        resident: what the accelerator keeps: all pixels ``(n * padded height * padded width, 3)`` and
+            labels ``(n,)``.
+        images_per_epoch: n.
+        most_steps: that one dispatch may run.
+
     Example:
 
-    >>> images, labels = Batches(images, labels, RECIPES["fast"], seed=0)[100]  # doctest: +SKIP
+    >>> source = Resident(images, labels, RECIPES["fast"], seed=0)  # doctest: +SKIP
+    >>> pictures, classes = source.prepare(source.resident, *source.plan(100))  # doctest: +SKIP
     """
 
+    most_steps = 400
+
     def __init__(self, images, labels, recipe, seed):
-        self._labels, self._recipe, self._seed = labels, recipe, seed
-        self._size = images.shape[1:3]
-        self._padded = pad_images(images, recipe.pad, recipe.pad_mode)
+        self._recipe, self._seed, self._size = recipe, seed, images.shape[1:3]
+        padded = pad_images(images, recipe.pad, recipe.pad_mode)
+        self._padded_size = padded.shape[1:3]
+        self.resident = (padded.reshape(-1, images.shape[3]), np.asarray(labels, "int32"))
+        self.images_per_epoch = len(labels)
         self._orders = {}
         self._first_flip = np.random.default_rng((seed, 2)).integers(0, 2, len(images))
 
-    def __getitem__(self, step):
-        """Images ``(batch_size, height, width, 3)`` uint8 and labels ``(batch_size,)`` of a step."""
+    def feeds(self, first):
+        """Yields `plan` of step `first` and all that follow."""
+        return map(self.plan, itertools.count(first))
+
+    def plan(self, step):
+        """What the images of a step are: index, row and column of the crop, flip; int32 ``(batch_size,)`` each."""
         epochs, indices = self._indices(step)
-        count = len(indices)
         rng = np.random.default_rng((self._seed, 1, step))
-        rows, columns = rng.integers(0, 2 * self._recipe.pad + 1, (2, count))
+        rows, columns = rng.integers(0, 2 * self._recipe.pad + 1, (2, len(indices)))
         if self._recipe.flip == "alternating":
             flips = (self._first_flip[indices] + epochs) % 2
         else:
-            flips = rng.integers(0, 2, count)
-        return crop_and_flip(self._padded[indices], rows, columns, flips, self._size), self._labels[indices]
+            flips = rng.integers(0, 2, len(indices))
+        return tuple(values.astype("int32") for values in (indices, rows, columns, flips))
+
+    def prepare(self, resident, indices, rows, columns, flips):
+        """Images ``(batch, height, width, 3)`` uint8 and labels ``(batch,)`` of a plan; part of the compiled step.
+
+        One gather takes every pixel from where crop and flip say it stands.
+        """
+        pixels, labels = resident
+        (height, width), (padded_height, padded_width) = self._size, self._padded_size
+        across = ops.arange(width, dtype="int32")
+        across = ops.where(flips[:, None] == 1, width - 1 - across, across) + columns[:, None]
+        down = ops.arange(height, dtype="int32") + rows[:, None] + padded_height * indices[:, None]
+        positions = padded_width * down[:, :, None] + across[:, None, :]
+        images = ops.take(pixels, positions, axis=0)
+        if keras.config.image_data_format() == "channels_first":
+            images = ops.transpose(images, (0, 3, 1, 2))
+        return images, ops.take(labels, indices, axis=0)
 
     def _indices(self, step):
         """Epoch and position in the dataset of each image of a step."""
-        n, size = len(self._labels), self._recipe.batch_size
-        position = np.arange(step * size, (step + 1) * size)
-        epochs, within = np.divmod(position, n)
+        n, size = self.images_per_epoch, self._recipe.batch_size
+        epochs, within = np.divmod(np.arange(step * size, (step + 1) * size), n)
         indices = np.empty(size, "int64")
         for epoch in np.unique(epochs):
             chosen = epochs == epoch
@@ -56,7 +91,7 @@ class Batches:
     def _order(self, epoch):
         if epoch not in self._orders:
             self._orders = {e: order for e, order in self._orders.items() if e == epoch - 1}
-            self._orders[epoch] = np.random.default_rng((self._seed, 0, epoch)).permutation(len(self._labels))
+            self._orders[epoch] = np.random.default_rng((self._seed, 0, epoch)).permutation(self.images_per_epoch)
         return self._orders[epoch]
 
 
@@ -71,12 +106,3 @@ def pad_images(images, pixels, mode):
     padded[:] = images.mean((0, 1, 2)).round().astype(images.dtype)
     padded[:, pixels:-pixels, pixels:-pixels] = images
     return padded
-
-
-def crop_and_flip(images, rows, columns, flips, size):
-    """The window of `size` at (row, column) of each image, mirrored left-right where `flips`."""
-    height, width = size
-    windows = np.lib.stride_tricks.sliding_window_view(images, (height, width), axis=(1, 2))
-    crops = windows[np.arange(len(images)), rows, columns]  # (n, channels, height, width)
-    crops = np.where(np.asarray(flips, bool)[:, None, None, None], crops[..., ::-1], crops)
-    return np.ascontiguousarray(crops.transpose(0, 2, 3, 1))

@@ -1,5 +1,6 @@
-"""What a person sees of a run: a progress bar on a terminal, a line per epoch, and the curve."""
+"""What a person sees of a run: a progress bar on a terminal, a line per epoch, curves."""
 
+import contextlib
 import sys
 import time
 
@@ -10,18 +11,22 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 class Display:
     """Reports steps and epochs; an observer of `train.engine.train`.
 
+    On a terminal it is a bar with steps, images/s, loss, errors, learning rate and the time left, and a
+    line per epoch above it; elsewhere the lines alone.
+
     Args:
-        steps: of the whole run.
+        recipe: `train.recipes.Recipe`, with its steps counted.
     """
 
-    def __init__(self, steps):
-        self._steps = steps
+    def __init__(self, recipe):
+        self._recipe = recipe
         self._started = self._first = None
+        self._test_error = ""
         self._bar = None
         if sys.stdout.isatty():
             columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
             self._bar = Progress(*columns, console=Console())
-            self._task = self._bar.add_task("compiling", total=steps)
+            self._task = self._bar.add_task("compiling", total=recipe.steps)
 
     def __enter__(self):
         if self._bar:
@@ -32,41 +37,81 @@ class Display:
         if self._bar:
             self._bar.stop()
 
-    def __call__(self, done, row):
+    def __call__(self, progress, rate, row):
         now = time.monotonic()
-        if self._started is None:  # the first step compiles: it is left out of the speed
-            self._started, self._first = now, done
-        speed = (done - self._first) / max(now - self._started, 1e-9)
+        if self._started is None:  # the first dispatch compiles: it is left out of the speed
+            self._started, self._first = now, progress.step
+        speed = (progress.step - self._first) / max(now - self._started, 1e-9)
+        if row and "test_error" in row:
+            self._test_error = f", test error {row['test_error']:.2f} %"
         if self._bar:
-            self._bar.update(self._task, completed=done, description=f"{speed:.2f} steps/s")
+            self._bar.update(self._task, completed=progress.step, description=self._state(progress, rate, speed))
         if row:
-            left = (self._steps - done) / speed / 60 if speed else 0
-            print(_line(row, left), flush=True)
+            print(self._line(row, speed), flush=True)
+
+    def _state(self, progress, rate, speed):
+        speed = f"{speed * self._recipe.batch_size:,.0f} images/s, rate {rate:.4g}"
+        if not progress.steps:
+            return speed
+        loss, right = progress.loss_sum / progress.steps, progress.right_sum / progress.steps
+        return f"{speed}, loss {loss:.3f}, error {100 * (1 - right):.1f} %{self._test_error}"
+
+    def _line(self, row, speed):
+        left = (self._recipe.steps - row["step"]) / speed / 60 if speed else 0
+        error = f"test error {row['test_error']:5.2f} %" if "test_error" in row else " " * 18
+        return (
+            f"epoch {row['epoch']:3d}  step {row['step']:6d}  rate {row['learning_rate']:.4f}  "
+            f"loss {row['train_loss']:.4f}  train error {row['train_error']:6.2f} %  {error}  "
+            f"{speed * self._recipe.batch_size:,.0f} images/s  {left:.0f} min left"
+        )
 
 
-def _line(row, minutes_left):
-    error = f"  test error {row['test_error']:5.2f} %" if "test_error" in row else " " * 20
-    return (
-        f"epoch {row['epoch']:3d}  step {row['step']:6d}  rate {row['learning_rate']:.4f}  loss {row['train_loss']:.4f}"
-        f"  train error {row['train_error']:6.2f} %{error}  {minutes_left:.0f} min left"
-    )
+@contextlib.contextmanager
+def tensorboard(folder):
+    """An observer that writes loss, errors and learning rate for TensorBoard.
+
+    Args:
+        folder: for the event files.
+
+    Raises:
+        ImportError: the package tensorboard is not installed.
+    """
+    try:
+        from tensorboard.summary import Writer
+    except ImportError:
+        raise ImportError("--tensorboard needs that package: pip install tensorboard") from None
+    writer = Writer(str(folder))
+
+    def observe(progress, rate, row):
+        writer.add_scalar("learning_rate", rate, progress.step)
+        if progress.steps:
+            writer.add_scalar("loss", progress.loss_sum / progress.steps, progress.step)
+        for name in (row or {}).keys() - {"step", "epoch", "learning_rate"}:
+            writer.add_scalar(f"epoch/{name}", row[name], progress.step)
+
+    try:
+        yield observe
+    finally:
+        writer.close()
 
 
 def draw_curve(history, path, title):
-    """Draws training and test error against steps, as the papers' figures do.
+    """Draws training loss and test error against steps, as He et al. 2016 do (Fig. 3, 6).
 
     Args:
-        history: rows of `train.engine.HISTORY_COLUMNS`.
+        history: rows, as `train.engine.Progress` has them.
         path: of the PNG.
         title: above the plot.
     """
     from matplotlib.figure import Figure
 
     axes = (figure := Figure(figsize=(6, 4), layout="constrained")).subplots()
-    for column, style in (("train_error", "--"), ("test_error", "-")):
-        rows = [row for row in history if column in row]
-        axes.plot([row["step"] for row in rows], [row[column] for row in rows], style, label=column.replace("_", " "))
-    axes.set(xlabel="steps", ylabel="error (%)", title=title, ylim=(0, None))
-    axes.legend()
+    errors = axes.twinx()
+    measured = [row for row in history if "test_error" in row]
+    loss = axes.plot([row["step"] for row in history], [row["train_loss"] for row in history], "C0--")
+    error = errors.plot([row["step"] for row in measured], [row["test_error"] for row in measured], "C1-o", ms=3)
+    axes.set(xlabel="steps", ylabel="training loss", title=title, yscale="log")
+    errors.set(ylabel="test error (%)", ylim=(0, None))
+    axes.legend([*loss, *error], ["training loss", "test error"])
     axes.grid(alpha=0.3)
     figure.savefig(path, dpi=120)

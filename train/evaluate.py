@@ -12,10 +12,12 @@ from absl import app, flags
 from keras_resv2 import datasets
 from keras_resv2.architectures import build
 from keras_resv2.evaluation import measure_error
+from train.inputs import view_errors
+from train.pictures import PICTURE_DATASETS, fingerprint, open_source
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("run", None, "Folder of a finished run.", required=True)
-flags.DEFINE_string("data_dir", None, "tensorflow-datasets directory, or .npz file.")
+flags.DEFINE_string("data_dir", None, "tensorflow-datasets directory, .npz file, or folder of pictures.")
 
 
 def evaluate(run, data_dir):
@@ -26,30 +28,39 @@ def evaluate(run, data_dir):
         data_dir: as `keras_resv2.datasets.load_split` takes it.
 
     Returns:
-        Dictionary: test_error (percent), test_errors_first_2000 (count), test_images.
+        Dictionary: test_error (percent), test_images; of a small dataset test_errors_first_2000 (count)
+        too, of pictures the errors of the recipe's other views.
 
     Raises:
         FileNotFoundError: the run is not finished.
         ValueError: the test images are not those of the run.
     """
     settings = load_record(run)["settings"]
+    network = {"weights": str(pathlib.Path(run) / "weights.h5"), "dtype": "float32", **settings["arguments"]}
+    if settings["dataset"] in PICTURE_DATASETS:
+        return _evaluate_pictures(run, settings, data_dir, network)
     dataset = datasets.DATASETS[settings["dataset"]]
     images, labels = datasets.load_split(dataset.name, "test", data_dir)
-    if datasets.fingerprint(images, labels) != settings["dataset_sha256"]["test"]:
-        raise ValueError(f"{data_dir}: these are not the test images that {run} was made with.")
-    model = build(
-        settings["model"],
-        **settings["arguments"],
-        input_shape=dataset.image_shape,
-        classes=len(dataset.class_names),
-        weights=str(pathlib.Path(run) / "weights.h5"),
-        dtype="float32",
-    )
+    _check_images(run, settings, data_dir, datasets.fingerprint(images, labels))
+    model = build(settings["model"], **network, input_shape=dataset.image_shape, classes=len(dataset.class_names))
     return {
         "test_error": round(measure_error(model, images, labels), 2),
         "test_errors_first_2000": round(measure_error(model, images[:2000], labels[:2000]) * 20),
         "test_images": len(labels),
     }
+
+
+def _evaluate_pictures(run, settings, data_dir, network):
+    source = open_source(settings["dataset"], data_dir, "test")
+    _check_images(run, settings, data_dir, fingerprint(source))
+    model = build(settings["model"], **network, input_shape=(None, None, 3), classes=len(settings["class_names"]))
+    errors = view_errors(model, source, settings["recipe_values"]["views"])
+    return {**{name: round(error, 2) for name, error in errors.items()}, "test_images": len(source)}
+
+
+def _check_images(run, settings, data_dir, found):
+    if found != settings["dataset_sha256"]["test"]:
+        raise ValueError(f"{data_dir}: these are not the test images that {run} was made with.")
 
 
 def load_record(run):

@@ -55,6 +55,10 @@ def publish(run, data_dir, weights_dir, version=None, variant=None, seed_runs=()
     """
     run, record = pathlib.Path(run), load_record(run)
     settings = record["settings"]
+    if settings["dataset"] not in datasets.DATASETS:
+        raise ValueError(
+            f"{run} was trained on {settings['dataset']}; weights are published for {', '.join(datasets.DATASETS)}."
+        )
     dataset = datasets.DATASETS[settings["dataset"]]
     _check_commits(run, record)
     if settings["arguments"] and not variant:

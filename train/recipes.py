@@ -4,6 +4,7 @@ Weight decay is L2 regularisation added to the gradient, ``wd * w``, as in the p
 """
 
 import dataclasses
+import math
 
 
 @dataclasses.dataclass(frozen=True)
@@ -11,36 +12,57 @@ class Recipe:
     """How a network is trained.
 
     Attributes:
-        steps: updates of the weights.
+        steps: updates of the weights; None where `epochs` says how long.
         batch_size: images per step.
-        schedule: ((step, learning rate), ...): corners of the learning rate, steps as fractions of
-            the whole.
+        schedule: ((part of the run, learning rate), ...): corners of the learning rate.
         interpolate: whether the rate runs linearly between corners, or jumps at each.
+        epochs: passes over the training images, where `steps` is None.
         warmup_steps: first steps that take `warmup_rate` instead.
         warmup_rate: learning rate of those steps.
         momentum, nesterov: of SGD.
         weight_decay: L2, on the weights that `decay` names.
         decay: "all" (every trainable weight, as the papers' code) or "kernels" (no BN, no biases).
-        pad: pixels of padding before the random crop.
+        crop: "shift" (pad, then a random crop of the same size) or "scale" (a random part of 8 to
+            100 % of the area, of aspect 3:4 to 4:3, resized).
+        pad: pixels of padding before the shift.
         pad_mode: "mean" (zeros after normalisation, as the papers) or "reflect".
         flip: "random", or "alternating": each image is flipped every other epoch.
+        image_size: height and width in training, where the dataset has pictures of many sizes.
+        views: (shorter side, centre crop) of each test error, for such datasets; the first is the
+            one that counts.
         dtype: Keras dtype policy.
     """
 
-    steps: int
+    steps: int | None
     batch_size: int
     schedule: tuple[tuple[float, float], ...]
-    interpolate: bool
+    interpolate: bool = False
+    epochs: int | None = None
     warmup_steps: int = 0
     warmup_rate: float = 0.0
     momentum: float = 0.9
     nesterov: bool = False
     weight_decay: float = 1e-4
     decay: str = "all"
+    crop: str = "shift"
     pad: int = 4
     pad_mode: str = "mean"
     flip: str = "random"
+    image_size: int | None = None
+    views: tuple[tuple[int, int], ...] = ()
     dtype: str = "float32"
+
+    def for_images(self, images):
+        """This recipe with its steps counted, for a training set of `images` images."""
+        if self.steps is not None:
+            return self
+        return dataclasses.replace(self, steps=math.ceil(self.epochs * images / self.batch_size))
+
+    def with_peak(self, rate):
+        """This recipe with all learning rates multiplied so that `rate` is the highest."""
+        factor = rate / max(corner[1] for corner in self.schedule)
+        schedule = tuple((part, low * factor) for part, low in self.schedule)
+        return dataclasses.replace(self, schedule=schedule, warmup_rate=self.warmup_rate * factor)
 
     def learning_rate(self, step):
         """The rate of step `step`, counted from 0."""
@@ -61,8 +83,7 @@ RECIPES = {
     "paper": Recipe(
         steps=64_000,
         batch_size=128,
-        schedule=((0, 0.1), (0.5, 0.01), (0.75, 0.001)),
-        interpolate=False,
+        schedule=((0, 0.1), (1 / 2, 0.01), (3 / 4, 0.001)),
         warmup_steps=400,
         warmup_rate=0.01,
     ),
@@ -78,5 +99,16 @@ RECIPES = {
         pad_mode="reflect",
         flip="alternating",
         dtype="mixed_bfloat16",
+    ),
+    # He et al. 2016, section 5: divided by 10 every 30 epochs, scale and aspect-ratio augmentation.
+    "imagenet": Recipe(
+        steps=None,
+        epochs=90,
+        batch_size=256,
+        schedule=((0, 0.1), (1 / 3, 0.01), (2 / 3, 0.001)),
+        crop="scale",
+        pad=0,
+        image_size=224,
+        views=((256, 224), (320, 320)),
     ),
 }

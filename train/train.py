@@ -4,156 +4,199 @@
         --recipe fast --seed 0 --out runs/preact_resnet20-0
 
 --data_dir is a tensorflow-datasets directory or an .npz file with x_train, y_train, x_test, y_test;
-without it tensorflow-datasets downloads the dataset. --out holds all that the run leaves: run.json
-(settings, versions, dataset), history.csv, curve.png, checkpoints, and weights.h5 at the end. The same
-command on the same --out resumes a run that was cut off.
+without it tensorflow-datasets downloads the dataset. With --recipe imagenet it is a tensorflow-datasets
+directory, or a folder with train/ and val/ that hold a folder of pictures per class. --out holds all that
+the run leaves: run.json (settings, versions, dataset), history.csv, curve.png, checkpoints, and weights.h5
+at the end. The same command on the same --out resumes a run that was cut off. SIGTERM and Ctrl-C save
+first. --dry_run prints the plan, with the time that it will take, and writes nothing.
 """
 
+import contextlib
 import dataclasses
 import json
-import os
 import pathlib
-import shlex
 import signal
+import statistics
 import sys
 
 import keras
 from absl import app, flags
 
 from keras_resv2 import datasets
-from keras_resv2.architectures import build
-from train import engine
-from train.display import Display, draw_curve
-from train.environment import environment
+from keras_resv2.architectures import ARCHITECTURES, build
+from keras_resv2.choices import check_choice
+from train import batch_norm, engine, plan
+from train.devices import check_batch, make_deterministic, use_devices
+from train.display import Display, draw_curve, tensorboard
+from train.inputs import PICTURES, open_input
 from train.recipes import RECIPES
+from train.record import start_record, write_json
+from train.streams import TrainStream
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("model", None, "Network: a name that `keras-resv2 list --architectures` shows.")
-flags.DEFINE_enum("dataset", "cifar10", list(datasets.DATASETS), "What to train on.")
-flags.DEFINE_string("data_dir", None, "tensorflow-datasets directory, or .npz file.")
+flags.DEFINE_enum("dataset", "cifar10", [*datasets.DATASETS, *PICTURES], "What to train on.")
+flags.DEFINE_string("data_dir", None, "tensorflow-datasets directory, .npz file, or folder of pictures.")
 flags.DEFINE_enum("recipe", "fast", list(RECIPES), "A row of train/recipes.py; the flags below replace its values.")
 flags.DEFINE_string("out", None, "Folder of the run. Resumes if it holds an unfinished one.")
 flags.DEFINE_integer("seed", 0, "Of the initial weights, the order of images and augmentation.", lower_bound=0)
+flags.DEFINE_integer("seeds", None, "Train so many, from --seed on, and print the median.", lower_bound=1)
 flags.DEFINE_integer("steps", None, "Updates of the weights.", lower_bound=1)
-flags.DEFINE_integer("batch_size", None, "Images per step.", lower_bound=1)
+flags.DEFINE_integer("batch_size", None, "Images per step, over all devices.", lower_bound=1)
+flags.DEFINE_float("learning_rate", None, "Highest rate; the others change with it.", lower_bound=0)
 flags.DEFINE_float("weight_decay", None, "L2 factor.", lower_bound=0)
-flags.DEFINE_enum("dtype", None, ["float32", "mixed_bfloat16"], "Precision of the layers.")
+flags.DEFINE_integer("image_size", None, "Side of the training crops of --recipe imagenet.", lower_bound=1)
+flags.DEFINE_enum("dtype", None, ["float32", "mixed_bfloat16", "mixed_float16"], "Precision of the layers.")
 flags.DEFINE_string("activation", None, "Order of BN and ReLU (Fig. 4), where it is not the model's own.")
 flags.DEFINE_string("shortcut", None, "Shortcut (Fig. 2), for example 'exclusive_gating(bias=-6)'.")
 flags.DEFINE_enum("projection", None, ["A", "B", "C"], "Shortcut where the size changes.")
 flags.DEFINE_enum("stride_on", None, ["1x1", "3x3"], "Convolution of a bottleneck that takes the stride.")
 flags.DEFINE_enum("stem", None, ["cifar", "imagenet"], "First layers; 'cifar' for small pictures.")
+flags.DEFINE_bool("resize", False, "Resize images of another size to the dataset's.")
+flags.DEFINE_bool("cache", False, "Keep picture files in memory once they were read.")
 flags.DEFINE_integer("evaluate_every", 5, "Epochs between measurements of the test error.", lower_bound=1)
 flags.DEFINE_integer("checkpoint_seconds", 60, "Seconds between checkpoints.", lower_bound=0)
+flags.DEFINE_string("tensorboard", None, "Folder for TensorBoard's event files.")
+flags.DEFINE_integer("devices", 1, "Accelerators of this machine to train on.", lower_bound=1)
+flags.DEFINE_string("processes", None, "JAX on several machines: ADDRESS:PORT,NUMBER,INDEX. TensorFlow: TF_CONFIG.")
+flags.DEFINE_bool("dry_run", False, "Print the plan, time a few steps, and stop.")
 
-RECIPE_FLAGS = ("steps", "batch_size", "weight_decay", "dtype")
+RECIPE_FLAGS = ("steps", "batch_size", "weight_decay", "image_size", "dtype")
 VARIANT_FLAGS = ("activation", "shortcut", "projection", "stride_on", "stem")
+STOPPED = 128 + signal.SIGTERM  # exit status of a run that saved and stopped when asked
 
 
 def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
-    if not FLAGS.model or not FLAGS.out:
+    if not FLAGS.model or not (FLAGS.out or FLAGS.dry_run):
         raise app.UsageError("--model and --out are needed.")
     try:
-        run()
+        check_choice("architecture", FLAGS.model, ARCHITECTURES)
+        devices = use_devices(FLAGS.devices, FLAGS.processes)
+        make_deterministic()
+        if FLAGS.dry_run:
+            with devices.scope() if devices else contextlib.nullcontext():
+                dry_run(devices)
+        else:
+            train_seeds(devices)
+    except engine.Stopped as stopped:
+        print(stopped, file=sys.stderr)
+        sys.exit(STOPPED)
     except (ValueError, OSError, ImportError, FloatingPointError) as error:
         sys.exit(f"error: {error}")
 
 
-def run():
-    """Trains as the flags say."""
-    recipe = dataclasses.replace(RECIPES[FLAGS.recipe], **_given(RECIPE_FLAGS))
-    variant = _given(VARIANT_FLAGS)
-    keras.utils.set_random_seed(FLAGS.seed)
-    keras.config.set_dtype_policy(recipe.dtype)
-    model = build(
-        FLAGS.model,
-        **variant,
-        classes=len(datasets.DATASETS[FLAGS.dataset].class_names),
-        input_shape=datasets.DATASETS[FLAGS.dataset].image_shape,
-        classifier_activation=None,
-    )
-    train_data, test_data = (datasets.load_split(FLAGS.dataset, s, FLAGS.data_dir) for s in ("train", "test"))
+def train_seeds(devices):
+    """Trains one seed in --out, or with --seeds several in folders of it, and prints their median."""
+    with devices.scope() if devices else contextlib.nullcontext():
+        if FLAGS.seeds is None:
+            return train(FLAGS.seed, pathlib.Path(FLAGS.out), devices)
+        errors = {}
+        for seed in range(FLAGS.seed, FLAGS.seed + FLAGS.seeds):
+            keras.utils.clear_session()
+            errors[seed] = train(seed, pathlib.Path(FLAGS.out) / f"seed{seed}", devices)
+    shown = ", ".join(f"{error:.2f}" for error in errors.values())
+    print(f"test error, median of {len(errors)} seeds: {statistics.median(errors.values()):.2f} % ({shown})")
 
-    out = pathlib.Path(FLAGS.out)
+
+def train(seed, out, devices):
+    """Trains one network as the flags say.
+
+    Args:
+        seed: of this run.
+        out: its folder.
+        devices: `train.devices.Devices`, or None for one.
+
+    Returns:
+        Test error of the last step, percent.
+    """
+    recipe, data, model, variant = _prepare(seed, devices)
     out.mkdir(parents=True, exist_ok=True)
     settings = {
         "model": FLAGS.model,
         "arguments": variant,
         "dataset": FLAGS.dataset,
-        "dataset_sha256": {"train": datasets.fingerprint(*train_data), "test": datasets.fingerprint(*test_data)},
-        "train_images": len(train_data[1]),
+        "dataset_sha256": data.fingerprints,
+        "train_images": data.train_images,
         "recipe": FLAGS.recipe,
         "recipe_values": json.loads(json.dumps(dataclasses.asdict(recipe))),
-        "seed": FLAGS.seed,
+        "seed": seed,
     }
-    record = _start_record(out, settings)
+    if FLAGS.dataset in PICTURES:
+        settings["class_names"] = list(data.class_names)
+    main_process = devices is None or devices.main
+    record = start_record(out, settings) if main_process else None
 
-    if keras.backend.backend() == "tensorflow" and keras.config.image_data_format() == "channels_last":
-        from train.fused_batch_norm import with_fused_batch_norm
-
-        model = with_fused_batch_norm(model)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped by SIGTERM: the same command resumes"))
-    with Display(recipe.steps) as display:
+    if main_process and isinstance(data.source, TrainStream):
+        print(f"input pipeline alone: {data.source.speed(steps=5):,.0f} images/s", flush=True)
+    with contextlib.ExitStack() as stack:
+        observers = []
+        if main_process:
+            observers.append(stack.enter_context(Display(recipe)))
+            if FLAGS.tensorboard:
+                observers.append(stack.enter_context(tensorboard(FLAGS.tensorboard)))
         progress = engine.train(
-            model,
-            train_data,
-            test_data,
-            recipe,
-            FLAGS.seed,
-            out,
-            checkpoint_seconds=FLAGS.checkpoint_seconds,
-            evaluate_every=FLAGS.evaluate_every,
-            observers=[display],
-        )
-    record["wall_seconds"] = round(progress.seconds, 1)
-    record["test_error_at_end"] = progress.history[-1]["test_error"]
-    _write_json(out / "run.json", record)
-    draw_curve(progress.history, out / "curve.png", f"{FLAGS.model}, {FLAGS.dataset}, {FLAGS.recipe}")
-    print(f"test error {record['test_error_at_end']:.2f} %; {out / 'weights.h5'}")
+            model, data.source, data.measure, recipe, out,
+            checkpoint_seconds=FLAGS.checkpoint_seconds, evaluate_every=FLAGS.evaluate_every,
+            observers=observers, stop=stack.enter_context(_stop_signals()), devices=devices,
+        )  # fmt: skip
+    last = progress.history[-1]
+    if main_process:
+        record["wall_seconds"] = round(progress.seconds, 1)
+        record.update({f"{name}_at_end": error for name, error in last.items() if name.startswith("test_error")})
+        write_json(out / "run.json", record)
+        draw_curve(progress.history, out / "curve.png", f"{FLAGS.model}, {FLAGS.dataset}, {FLAGS.recipe}")
+        print(f"test error {last['test_error']:.2f} %; {out / 'weights.h5'}")
+    return last["test_error"]
+
+
+def dry_run(devices):
+    """Prints what `train` would do, and how long it would take."""
+    recipe, data, model, variant = _prepare(FLAGS.seed, devices)
+    print(plan.describe(FLAGS.model, variant, FLAGS.dataset, data, recipe, model))
+    print(plan.measure(data.source, recipe, model, devices), flush=True)
+
+
+def _prepare(seed, devices):
+    """Recipe, data and network that the flags ask for, and the network's arguments."""
+    recipe = dataclasses.replace(RECIPES[FLAGS.recipe], **_given(RECIPE_FLAGS))
+    if FLAGS.learning_rate is not None:
+        recipe = recipe.with_peak(FLAGS.learning_rate)
+    check_batch(recipe.batch_size, devices)
+    variant = _given(VARIANT_FLAGS)
+    keras.utils.set_random_seed(seed)
+    keras.config.set_dtype_policy(recipe.dtype)
+    data = open_input(FLAGS.dataset, FLAGS.data_dir, recipe, seed, FLAGS.resize, FLAGS.cache)
+    model = build(
+        FLAGS.model,
+        **variant,
+        classes=len(data.class_names),
+        input_shape=data.image_shape,
+        classifier_activation=None,
+    )
+    return recipe.for_images(data.train_images), data, batch_norm.for_training(model, devices), variant
+
+
+@contextlib.contextmanager
+def _stop_signals():
+    """Turns SIGTERM and Ctrl-C into an answer to "stop?"; a second signal acts as ever."""
+    asked = []
+
+    def ask(number, frame):
+        asked.append(number)
+        signal.signal(number, before[number])
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield lambda: bool(asked)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _given(names):
     return {name: FLAGS[name].value for name in names if FLAGS[name].value is not None}
-
-
-def _start_record(out, settings):
-    """Writes run.json, or checks that the one there is of the same run."""
-    path, here = out / "run.json", environment()
-    if path.exists():
-        record = json.loads(path.read_text())
-        changed = [key for key, value in settings.items() if record["settings"].get(key) != value]
-        if changed:
-            raise ValueError(f"{out} holds a run with other {', '.join(changed)}: choose another --out.")
-        if record["environments"][-1] != here:
-            record["environments"].append(here)
-            _write_json(path, record)
-        return record
-    record = {"settings": settings, "command": _command(), "environments": [here]}
-    _write_json(path, record)
-    return record
-
-
-def _command():
-    """The command of this run, without the places that are this machine's own."""
-    local = ("--data_dir", "--out")
-    shown, skip = [], False
-    for argument in sys.argv[1:]:
-        name, equals, _ = argument.partition("=")
-        if skip:
-            skip = False
-        elif name in local:
-            skip = not equals
-        else:
-            shown.append(shlex.quote(argument))
-    return " ".join(["python -m train.train", *shown])
-
-
-def _write_json(path, content):
-    partial = path.with_suffix(".part")
-    partial.write_text(json.dumps(content, indent=2) + "\n")
-    os.replace(partial, path)
 
 
 if __name__ == "__main__":

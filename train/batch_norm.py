@@ -1,30 +1,40 @@
-"""TensorFlow's fused batch normalisation kernel, for training on that backend.
+"""Batch normalisation for training on TensorFlow: its fused kernel, or statistics over several devices.
 
 Keras' layer computes moments and normalisation as separate operations; the fused kernel does both in
 one pass and takes bfloat16 with float32 statistics, which is faster on a CPU. Weights, names and results
 are those of the stock layer.
 """
 
-import math
-
 import keras
 
 from keras_resv2.layers import deep_graph
 
 
-def with_fused_batch_norm(model):
-    """A copy of `model` whose batch normalisation uses the fused kernel.
+def for_training(model, devices=None):
+    """`model` with the batch normalisation that trains best where it runs.
 
     Args:
-        model: a functional `keras.Model`, channels_last, on the TensorFlow backend.
+        model: a functional `keras.Model`.
+        devices: `train.devices.Devices`; None for one device.
 
     Returns:
-        A `keras.Model` with the same layer names, and weights copied from `model`.
+        On TensorFlow a copy of the model, with the same layer names and weights: of the fused kernel on
+        one device, of Keras' layer with synchronised statistics on several. Elsewhere the model itself.
     """
+    if keras.backend.backend() != "tensorflow":
+        return model
+    if devices:
+        return _copy(model, keras.layers.BatchNormalization, synchronized=True)
+    if keras.config.image_data_format() == "channels_last":
+        return _copy(model, FusedBatchNormalization)
+    return model
 
+
+def _copy(model, kind, **changes):
     def clone(layer):
-        is_batch_norm = type(layer) is keras.layers.BatchNormalization
-        return (FusedBatchNormalization if is_batch_norm else type(layer)).from_config(layer.get_config())
+        if type(layer) is keras.layers.BatchNormalization:
+            return kind.from_config({**layer.get_config(), **changes})
+        return type(layer).from_config(layer.get_config())
 
     with deep_graph():
         copy = keras.models.clone_model(model, clone_function=clone)
@@ -45,7 +55,7 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
             return kernel(inputs, scale, offset, mean, variance, epsilon=self.epsilon, is_training=False)[0]
         outputs, mean, variance = kernel(inputs, scale, offset, epsilon=self.epsilon, is_training=True)
         # The kernel returns the unbiased variance; Keras keeps the biased one.
-        pixels = math.prod(inputs.shape[1:3]) * tf.shape(inputs)[0]
+        pixels = tf.size(inputs) // inputs.shape[-1]
         variance *= 1 - 1 / tf.cast(pixels, variance.dtype)
         for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
             moving.assign(moving * self.momentum + batch * (1 - self.momentum))

@@ -1,0 +1,473 @@
+"""Pictures from disk: crops against their definition, the same stream from every runner, tfds' own reading."""
+
+import importlib.util
+import io
+import itertools
+import math
+import os
+import pathlib
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+from train import pictures, streams, tfds_records
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+INSTALLED = {"tf.data": "tensorflow", "grain": "grain", "threads": "numpy"}
+RUNNERS = [
+    pytest.param(name, marks=pytest.mark.skipif(not importlib.util.find_spec(needs), reason=f"{needs} is missing"))
+    for name, needs in INSTALLED.items()
+]
+
+
+def encoded(picture, kind="PNG", **options):
+    file = io.BytesIO()
+    picture.save(file, kind, **options)
+    return file.getvalue()
+
+
+def shapes(width, height, seed):
+    """A smooth picture of random colours."""
+    few = np.random.default_rng(seed).integers(0, 256, (5, 6, 3), dtype="uint8")
+    return Image.fromarray(few).resize((width, height), Image.Resampling.BICUBIC)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """13 training pictures and 7 test pictures of several sizes and modes; each its own class, if training's."""
+    root = tmp_path_factory.mktemp("pictures")
+    for i in range(13):
+        (root / f"train/class{i:02d}").mkdir(parents=True)
+        mode = ("RGB", "L", "CMYK", "RGB")[i % 4]
+        shapes(60 + 17 * i, 150 - 7 * i, i).convert(mode).save(root / f"train/class{i:02d}/a.jpeg", quality=90)
+    for i in range(7):
+        (root / f"val/class{2 * i % 13:02d}").mkdir(parents=True)
+        shapes(40 + 9 * i, 50, 100 + i).save(root / f"val/class{2 * i % 13:02d}/b.PNG")
+    (root / "train/class00/notes.txt").write_text("no picture")
+    (root / "train/class00/.hidden.jpeg").write_text("no picture")
+    (root / "val/README").write_text("no class")
+    return root
+
+
+@pytest.fixture(scope="module")
+def source(folder):
+    return pictures.open_source("folder", folder, "train")
+
+
+def boxes_by_definition(width, height, rng, count):
+    """Uniform area and log-uniform aspect ratio, in whole pixels, drawn until they fit: (share, aspect, left, top)."""
+    area = rng.uniform(0.08, 1, 20 * count) * width * height
+    aspect = np.exp(rng.uniform(math.log(3 / 4), math.log(4 / 3), 20 * count))
+    w, h = np.round(np.sqrt(area * aspect)), np.round(np.sqrt(area / aspect))
+    fits = np.flatnonzero((w <= width) & (h <= height))[:count]
+    left, top = (np.floor(rng.random(count) * (edge - size[fits] + 1)) for edge, size in ((width, w), (height, h)))
+    return np.stack([(w * h)[fits] / (width * height), (w / h)[fits], left, top])
+
+
+def boxes_of_torchvision(width, height, rng, count):
+    try:
+        import torch
+        from torchvision.transforms import RandomResizedCrop
+    except (ImportError, RuntimeError) as error:  # builds of torch and torchvision may not fit together
+        pytest.skip(f"torchvision does not import: {error}")
+    torch.manual_seed(0)
+    picture = torch.zeros(3, height, width)
+    drawn = [RandomResizedCrop.get_params(picture, (0.08, 1.0), (3 / 4, 4 / 3)) for _ in range(count)]
+    top, left, h, w = np.transpose(drawn).astype(float)
+    return np.stack([w * h / (width * height), w / h, left, top])
+
+
+@pytest.mark.parametrize("reference", [boxes_by_definition, boxes_of_torchvision])
+@pytest.mark.parametrize("width, height", [(500, 375), (240, 400)])
+def test_boxes_are_distributed_as(reference, width, height):
+    """Kolmogorov-Smirnov; 0.037 is the 0.1 % level of two samples of 6,000."""
+    stats = pytest.importorskip("scipy.stats", reason="SciPy is not installed")
+    count, rng = 6000, np.random.default_rng(0)
+    expected = reference(width, height, rng, count)
+    left, top, right, bottom = np.transpose([pictures.random_box(width, height, rng) for _ in range(count)])
+    w, h = right - left, bottom - top
+    for found, of_reference in zip((w * h / (width * height), w / h, left, top), expected, strict=True):
+        assert stats.ks_2samp(found, of_reference).statistic < 0.037
+
+
+def test_boxes_keep_to_their_bounds():
+    rng = np.random.default_rng(0)
+    for width, height in ((500, 375), (91, 640), (33, 32)):
+        for _ in range(2000):
+            left, top, right, bottom = pictures.random_box(width, height, rng)
+            w, h = right - left, bottom - top
+            assert 0 <= left < right <= width and 0 <= top < bottom <= height
+            # Edges are rounded to pixels: half a pixel either way.
+            assert (w + 0.5) * (h + 0.5) >= 0.08 * width * height or w == h == min(width, height)
+            assert (w + 0.5) / (h - 0.5) >= 3 / 4 and (w - 0.5) / (h + 0.5) <= 4 / 3
+
+
+def test_where_no_box_fits_it_is_the_square_in_the_middle():
+    assert pictures.random_box(1000, 11, np.random.default_rng(0)) == (494, 0, 505, 11)
+    assert pictures.random_box(1, 40, np.random.default_rng(0)) == (0, 20, 1, 21)
+
+
+def test_random_crops_are_boxes_scaled_and_mirrored():
+    """In a picture whose colours are coordinates, a crop tells its own box."""
+    x, y = np.meshgrid(np.arange(250), np.arange(200))
+    picture = encoded(Image.fromarray(np.stack([x, y, 0 * x], -1).astype("uint8")))
+    shares, mirrored = [], 0
+    for seed in range(300):
+        crop = pictures.random_crop(picture, 32, np.random.default_rng(seed)).astype(float)
+        left, top, right, bottom = pictures.random_box(250, 200, np.random.default_rng(seed))
+        across, down = crop[:, :, 0].mean(0), crop[:, :, 1].mean(1)
+        mirrored += across[0] > across[-1]
+        across = np.sort(across)
+        middles = (np.arange(32) + 0.5) / 32
+        np.testing.assert_allclose(across[2:-2], (left + middles * (right - left) - 0.5)[2:-2], atol=1)
+        np.testing.assert_allclose(down[2:-2], (top + middles * (bottom - top) - 0.5)[2:-2], atol=1)
+        shares.append((right - left) * (bottom - top) / 50_000)
+    assert 120 < mirrored < 180  # 3.5 standard deviations about one half
+    assert min(shares) < 0.12 and max(shares) > 0.9
+
+
+@pytest.mark.parametrize(
+    "width, height, rows, columns", [(341, 256, (16, 240), (58, 282)), (256, 300, (38, 262), (16, 240))]
+)
+def test_centre_crop_of_a_picture_of_the_right_size_is_a_slice(width, height, rows, columns):
+    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype="uint8")
+    crop = pictures.centre_crop(encoded(Image.fromarray(pixels)), 256, 224)
+    np.testing.assert_array_equal(crop, pixels[slice(*rows), slice(*columns)])
+
+
+@pytest.mark.parametrize("size, start", [(224, (16, 144)), (256, (0, 128))])
+def test_centre_crop_is_scaling_then_slicing(size, start):
+    picture = shapes(1000, 500, seed=0)
+    scaled = np.asarray(picture.resize((512, 256), Image.Resampling.BILINEAR)).astype(int)
+    expected = scaled[start[0] : start[0] + size, start[1] : start[1] + size]
+    assert np.abs(pictures.centre_crop(encoded(picture), 256, size) - expected).max() <= 1
+
+
+def test_every_mode_becomes_rgb():
+    picture = shapes(80, 64, seed=1)
+
+    def crop(changed, *args, **options):
+        return pictures.centre_crop(encoded(changed, *args, **options), 64, 64).astype(int)
+
+    colours, grey = crop(picture), np.asarray(picture.convert("L"))[:, 8:72]
+    np.testing.assert_array_equal(colours, np.asarray(picture)[:, 8:72])
+    np.testing.assert_array_equal(crop(picture.convert("L")), np.repeat(grey[:, :, None], 3, 2))
+    np.testing.assert_array_equal(crop(picture.convert("RGBA")), colours)
+    assert np.abs(crop(picture.convert("CMYK"), "JPEG", quality=98, subsampling=0) - colours).mean() < 2
+    few = picture.quantize(16)
+    np.testing.assert_array_equal(crop(few), np.asarray(few.convert("RGB"))[:, 8:72])
+    sixteen = Image.fromarray(np.asarray(picture.convert("L")).astype("uint16") * 257)
+    np.testing.assert_array_equal(crop(sixteen), np.repeat(grey[:, :, None], 3, 2))
+
+
+def test_orientation_of_jpeg_files_is_ignored():
+    picture, exif = shapes(90, 64, seed=2), Image.Exif()
+    exif[0x0112] = 6
+    turned = encoded(picture, "JPEG", exif=exif)
+    assert Image.open(io.BytesIO(turned)).getexif()[0x0112] == 6
+    plain = pictures.centre_crop(encoded(picture, "JPEG"), 64, 64)
+    np.testing.assert_array_equal(pictures.centre_crop(turned, 64, 64), plain)
+
+
+def test_decoding_large_jpeg_files_at_a_fraction_is_not_noticeable():
+    """Against the same pixels as a PNG file, which are decoded whole."""
+    samples = pytest.importorskip("sklearn.datasets", reason="scikit-learn is not installed").load_sample_images()
+    for pixels in samples.images:
+        jpeg = encoded(Image.fromarray(pixels).resize((2560, 1708), Image.Resampling.LANCZOS), "JPEG", quality=90)
+        png = encoded(Image.open(io.BytesIO(jpeg)), compress_level=0)
+        for crop in (
+            lambda file: pictures.centre_crop(file, 256, 224),
+            lambda file: pictures.random_crop(file, 224, np.random.default_rng(1)),
+        ):
+            difference = np.abs(crop(jpeg).astype(int) - crop(png))
+            assert 0 < difference.mean() < 0.5 and difference.max() <= 10, "0 where it was decoded whole"
+
+
+def test_folder_source(folder, source):
+    """Classes and files in sorted order; other files are left out; labels of both splits are the training classes'."""
+    assert source.class_names == tuple(f"class{i:02d}" for i in range(13)) and len(source) == 13
+    assert [int(source[i][1]) for i in range(13)] == list(range(13))
+    assert source[4][0] == (folder / "train/class04/a.jpeg").read_bytes()
+    test = pictures.open_source("folder", folder, "test")
+    assert test.class_names == source.class_names
+    assert [int(test[i][1]) for i in range(7)] == [0, 2, 4, 6, 8, 10, 12]
+    assert test.place(1) == str(folder / "val/class02/b.PNG")
+
+
+def test_cached_sources_read_once(tmp_path):
+    (tmp_path / "train/a").mkdir(parents=True)
+    shapes(20, 20, 0).save(tmp_path / "train/a/1.png")
+    source = pictures.open_source("folder", tmp_path, "train", cache=True)
+    first = source[0]
+    (tmp_path / "train/a/1.png").unlink()
+    assert source[0] == first and source.class_names == ("a",) and len(source) == 1
+
+
+def some(stream, first, count):
+    """Images and labels of a few batches."""
+    feeds = stream.feeds(first)
+    found = list(itertools.islice(feeds, count))
+    feeds.close()
+    return found
+
+
+@pytest.fixture(scope="module")
+def one_by_one(source):
+    """Nine batches of five, of pictures that one worker made singly."""
+    images, labels = zip(
+        *some(streams.TrainStream(source, 1, 24, seed=3, runner="threads", workers=1), 0, 45), strict=True
+    )
+    return np.stack(images).reshape(9, 5, 24, 24, 3), np.stack(labels).reshape(9, 5)
+
+
+@pytest.mark.parametrize("workers", [None, 1, 7])
+@pytest.mark.parametrize("runner", RUNNERS)
+def test_runners_and_workers_change_nothing(runner, workers, source, one_by_one):
+    found = some(streams.TrainStream(source, 5, 24, seed=3, runner=runner, workers=workers), 0, 9)
+    assert {(x.dtype.name, y.dtype.name, x.shape) for x, y in found} == {("uint8", "int32", (5, 24, 24, 3))}
+    np.testing.assert_array_equal([images for images, _ in found], one_by_one[0])
+    np.testing.assert_array_equal([labels for _, labels in found], one_by_one[1])
+
+
+@pytest.mark.parametrize("runner", RUNNERS)
+def test_resuming_goes_on_where_the_stream_was(runner, source, one_by_one):
+    (images, labels), _ = some(streams.TrainStream(source, 5, 24, seed=3, runner=runner), 7, 2)
+    np.testing.assert_array_equal(images, one_by_one[0][7])
+    np.testing.assert_array_equal(labels, one_by_one[1][7])
+
+
+def test_every_epoch_has_every_picture_once(source):
+    """Batches do not divide the source; labels name the pictures."""
+    stream = streams.TrainStream(source, 5, 8, seed=0, runner="threads")
+    assert stream.images_per_epoch == 13
+    seen = np.concatenate([labels for _, labels in some(stream, 0, 8)])[:39].reshape(3, 13)
+    assert all(sorted(epoch) == list(range(13)) for epoch in seen)
+    assert len({tuple(epoch) for epoch in seen}) == 3
+    other = np.concatenate([labels for _, labels in some(streams.TrainStream(source, 5, 8, seed=1), 0, 3)])[:13]
+    assert tuple(other) != tuple(seen[0])
+
+
+def test_a_picture_is_cropped_anew_in_every_epoch(tmp_path):
+    """Thirty epochs of a single picture."""
+    (tmp_path / "train/only").mkdir(parents=True)
+    shapes(90, 70, 0).save(tmp_path / "train/only/1.png")
+    source = pictures.open_source("folder", tmp_path, "train")
+    ((images, _),) = some(streams.TrainStream(source, 30, 16, seed=0), 0, 1)
+    assert len({image.tobytes() for image in images}) == 30
+
+
+def test_what_the_engine_needs(source):
+    stream = streams.TrainStream(source, 4, 16, seed=0)
+    assert stream.prepare(stream.resident, 1, 2) == (1, 2) and stream.resident == () and stream.most_steps == 4
+    assert stream.speed(steps=3) > 1
+
+
+@pytest.mark.parametrize("runner", RUNNERS)
+def test_measured_error(runner, tmp_path):
+    """Eleven pictures named by their strongest colour, four of them wrongly; only their middles count."""
+    named = [0, 1, 2, 0, 1, 2, 0, 1, 2, 0, 1]
+    strongest = [0, 1, 2, 0, 2, 1, 0, 1, 0, 1, 1]
+    for i, (label, colour) in enumerate(zip(named, strongest, strict=True)):
+        pixels = np.full((40, 60 + i, 3), 255, "uint8")
+        pixels[5:35, 14:-14] = np.eye(3, dtype="uint8")[colour] * 150
+        for split in ("train", "test"):
+            (tmp_path / split / "rgb"[label]).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(tmp_path / split / "rgb"[label] / f"{i}.png")
+    # Sorted class names are b, g, r: the model's scores are the colours in that order.
+    inputs = keras.Input((14, 14, 3))
+    model = keras.Model(inputs, keras.ops.flip(keras.layers.GlobalAveragePooling2D()(inputs), axis=-1))
+    source = pictures.open_source("folder", tmp_path, "test")
+    assert streams.measure_error(model, source, 20, 14, batch_size=4, runner=runner) == pytest.approx(400 / 11)
+    with pytest.raises(ValueError, match="does not fit"):
+        streams.measure_error(model, source, 20, 24)
+
+
+@pytest.fixture(scope="module")
+def imagenette(tmp_path_factory):
+    """A function that prepares "imagenette" with tensorflow-datasets, of twelve and five pictures, in a format."""
+    tfds = pytest.importorskip("tensorflow_datasets", reason="tensorflow-datasets is not installed")
+    official = tfds.builder_cls("imagenette")
+    files = tmp_path_factory.mktemp("files")
+    for i in range(12):
+        shapes(50 + i, 40, i).save(files / f"{i}.jpeg")
+
+    def prepare(file_format, variant="full-size-v2", counts=(("train", 12), ("validation", 5))):
+        with tfds.core.registered.skip_registration():
+
+            class Imagenette(official):
+                pkg_dir_path = official.pkg_dir_path
+
+                def _split_generators(self, dl_manager):
+                    return {split: self._examples(count) for split, count in counts}
+
+                def _examples(self, count):
+                    for i in range(count):
+                        yield i, {"image": str(files / f"{i}.jpeg"), "label": i % 10}
+
+        folder = tmp_path_factory.mktemp("tfds")
+        builder = Imagenette(config=variant, data_dir=str(folder), file_format=file_format)
+        config = tfds.download.DownloadConfig(num_shards=3)
+        builder.download_and_prepare(download_config=config)
+        return folder, builder
+
+    return prepare
+
+
+@pytest.mark.parametrize("file_format", ["tfrecord", "array_record"])
+def test_tfds_directories_hold_what_tfds_reads(file_format, imagenette):
+    """Bytes, labels and their order against tensorflow-datasets' own reading."""
+    import tensorflow_datasets as tfds
+
+    folder, builder = imagenette(file_format)
+    for split, official, count in (("train", "train", 12), ("test", "validation", 5)):
+        source = pictures.open_source("imagenette", folder, split)
+        expected = (
+            builder.as_data_source(official)
+            if file_format == "array_record"
+            else tfds.as_numpy(
+                builder.as_dataset(official, decoders={"image": tfds.decode.SkipDecoding()}, shuffle_files=False)
+            )
+        )
+        found = [source[i] for i in range(len(source))]
+        assert len(found) == count and {type(file) for file, _ in found} == {bytes}
+        for (file, label), example in zip(found, expected, strict=True):
+            assert label == example["label"]
+            if file_format == "tfrecord":
+                assert file == example["image"]
+            else:
+                np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(file))), example["image"])
+        assert source.class_names == tuple(builder.info.features["label"].names) and len(source.class_names) == 10
+        assert "full-size-v2" in source.name
+
+
+def test_tfds_records_train(imagenette):
+    """All twelve once per epoch, and the same from every runner."""
+    source = pictures.open_source("imagenette", imagenette("tfrecord")[0], "train")
+    first = some(streams.TrainStream(source, 6, 16, seed=0, runner="threads"), 0, 3)
+    assert sorted(np.concatenate([labels for _, labels in first[:2]])) == sorted(i % 10 for i in range(12))
+    for runner in (name for name, needs in INSTALLED.items() if importlib.util.find_spec(needs)):
+        for (a, b), (c, d) in zip(first, some(streams.TrainStream(source, 6, 16, 0, runner), 0, 3), strict=True):
+            np.testing.assert_array_equal(a, c)
+            np.testing.assert_array_equal(b, d)
+
+
+def test_larger_pictures_and_newer_versions_come_first(imagenette):
+    folder, _ = imagenette("tfrecord", "160px-v2")
+    assert "160px-v2" in pictures.open_source("imagenette", folder, "train").name
+    larger, _ = imagenette("tfrecord")
+    (larger / "imagenette/full-size-v2").rename(folder / "imagenette/full-size-v2")
+    assert "full-size-v2" in pictures.open_source("imagenette", folder, "train").name
+    (folder / "imagenette/full-size-v2").rename(folder / "imagenet2012")
+    assert len(pictures.open_source("imagenet2012", folder, "test")) == 5
+    newer, _ = imagenette("tfrecord", counts=(("train", 12), ("validation", 9)))
+    (newer / "imagenette/full-size-v2/1.0.0").rename(folder / "imagenet2012/1.1.0")
+    (folder / "imagenet2012/1.1.0.incompleteAB12CD").mkdir()
+    assert len(pictures.open_source("imagenet2012", folder, "test")) == 9
+
+
+def test_damaged_and_half_prepared_tfds_directories(imagenette):
+    folder, _ = imagenette("tfrecord", counts=(("train", 12),))
+    with pytest.raises(ValueError, match="without its split 'validation'"):
+        pictures.open_source("imagenette", folder, "test")
+    shard = max(folder.rglob("*.tfrecord-00002-of-00003"))
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[:-9])
+    with pytest.raises(ValueError, match=f"{shard.name}.* ends within a record"):
+        pictures.open_source("imagenette", folder, "train")
+    shard.write_bytes(b"")
+    with pytest.raises(ValueError, match=r"\d records, not 12"):
+        pictures.open_source("imagenette", folder, "train")
+    length = int.from_bytes(whole[:8], "little")
+    shard.write_bytes(whole[:12] + b"\xff" * length + whole[12 + length :])
+    source = pictures.open_source("imagenette", folder, "train")
+    with pytest.raises(ValueError, match=r"train, record \d+ is damaged"):
+        [source[i] for i in range(len(source))]
+
+
+@pytest.mark.parametrize("dataset, words", [("imagenet2012", "ILSVRC2012_img_train.tar"), ("imagenette", "tfds build")])
+def test_absent_tfds_datasets_say_where_to_get_them(dataset, words, tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match=words):
+        pictures.open_source(dataset, tmp_path, "train")
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
+    with pytest.raises(ImportError, match="needs tensorflow-datasets"):
+        pictures.open_source(dataset, tmp_path, "train")
+
+
+@pytest.mark.parametrize(
+    "files, split, words",
+    [
+        (["val/a/1.png"], "train", "holds no folder train/"),
+        (["train/1.png"], "train", "holds no class folders"),
+        (["train/a/1.png", "train/b/notes.txt"], "train", "class folder .*b holds no pictures"),
+        (["train/a/1.png"], "test", "needs a folder val/, validation/ or test/"),
+        (["train/a/1.png", "test/b/1.png"], "test", "has the class 'b', which .*train does not have"),
+        (["train/a/1.png", "validation/1.png"], "test", "holds no class folders"),
+    ],
+)
+def test_bad_folders(files, split, words, tmp_path):
+    for file in files:
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        shapes(8, 8, 0).save(tmp_path / file, "PNG")
+    with pytest.raises(ValueError, match=words) as raised:
+        pictures.open_source("folder", tmp_path, split)
+    assert "\n" not in str(raised.value)
+
+
+def test_bad_arguments(folder, source):
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        pictures.open_source("folder", folder / "nowhere", "train")
+    with pytest.raises(ValueError, match="needs a data_dir"):
+        pictures.open_source("folder", None, "train")
+    with pytest.raises(ValueError, match="'imagenette'"):
+        pictures.open_source("imagenet", folder, "train")
+    with pytest.raises(ValueError, match="'train', 'test'"):
+        pictures.open_source("folder", folder, "validation")
+    with pytest.raises(ValueError, match="'threads'"):
+        streams.TrainStream(source, 5, 24, seed=0, runner="processes")
+
+
+@pytest.mark.parametrize("content", [b"", b"no picture", encoded(shapes(99, 99, 0), "JPEG")[:900]])
+@pytest.mark.parametrize("runner", RUNNERS)
+def test_a_picture_that_cannot_be_read_is_named(content, runner, tmp_path):
+    for i in range(6):
+        (tmp_path / "train/a").mkdir(parents=True, exist_ok=True)
+        shapes(40, 40, i).save(tmp_path / f"train/a/{i}.jpg")
+    (tmp_path / "train/a/3.jpg").write_bytes(content)
+    stream = streams.TrainStream(pictures.open_source("folder", tmp_path, "train"), 2, 16, 0, runner=runner)
+    with pytest.raises(ValueError, match=r"3\.jpg is not a picture that can be read") as raised:
+        some(stream, 0, 3)
+    assert "\n" not in str(raised.value)
+
+
+STREAM_WITHOUT = """
+import sys
+from train import pictures, streams
+
+stream = streams.TrainStream(pictures.open_source("folder", sys.argv[1], "train"), 4, 16, seed=0)
+print(next(stream.feeds(0))[0].shape, [name for name in ("tensorflow", "tensorflow_datasets") if name in sys.modules])
+"""
+
+
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_folders_on_other_backends_import_neither_tensorflow_nor_tfds(backend, folder):
+    pytest.importorskip(backend, reason=f"{backend} is not installed")
+    done = subprocess.run(
+        [sys.executable, "-c", STREAM_WITHOUT, str(folder)],
+        capture_output=True, text=True, cwd=ROOT, env={**os.environ, "KERAS_BACKEND": backend},
+    )  # fmt: skip
+    assert done.stdout.strip() == "(4, 16, 16, 3) []", done.stderr[-2000:]
+
+
+def test_records_of_tfrecord_files_against_tensorflow(tmp_path):
+    tf = pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
+    contents = [[b"one", b"", b"x" * 1000], [], [b"four"]]
+    for name, records in zip("abc", contents, strict=True):
+        with tf.io.TFRecordWriter(str(tmp_path / name)) as writer:
+            for record in records:
+                writer.write(record)
+    records = tfds_records.TFRecords([tmp_path / name for name in "abc"])
+    assert [records[i] for i in range(len(records))] == [b"one", b"", b"x" * 1000, b"four"]

@@ -1,0 +1,130 @@
+"""Several devices: each takes an equal part of every batch, and the gradients are summed.
+
+On TensorFlow this is `tf.distribute` (MirroredStrategy, or MultiWorkerMirroredStrategy where TF_CONFIG
+names several machines), on JAX `keras.distribution.DataParallel` (with `jax.distributed` for several
+processes). Statistics of batch normalisation are those of the whole batch on both, so that the number of
+devices changes nothing but rounding.
+"""
+
+import contextlib
+import dataclasses
+import json
+import os
+
+import keras
+
+
+@dataclasses.dataclass(frozen=True)
+class Devices:
+    """The devices of a run.
+
+    Attributes:
+        count: of devices, over all processes.
+        main: whether this process writes files and reports.
+        strategy: on TensorFlow, the `tf.distribute.Strategy`.
+        mesh: on JAX, the `jax.sharding.Mesh` with the one axis "batch".
+    """
+
+    count: int
+    main: bool = True
+    strategy: object = None
+    mesh: object = None
+
+    def scope(self):
+        """Context in which the network and the optimizer are made."""
+        return self.strategy.scope() if self.strategy else contextlib.nullcontext()
+
+    def place(self, array, batch_axis=None):
+        """`array` on all devices (JAX): whole, or its `batch_axis` split over them."""
+        import jax
+
+        axes = () if batch_axis is None else (None,) * batch_axis + ("batch",)
+        sharding = jax.sharding.NamedSharding(self.mesh, jax.sharding.PartitionSpec(*axes))
+        return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
+
+
+def use_devices(count, processes=None):
+    """Gets `count` devices ready; to be called before anything else touches the backend.
+
+    Args:
+        count: devices of this process. On a machine without accelerators the processor is divided
+            into so many virtual devices, to try it out.
+        processes: JAX only: "ADDRESS:PORT,NUMBER,INDEX", the first process's address, how many
+            processes there are, and which this is. TensorFlow reads TF_CONFIG.
+
+    Returns:
+        `Devices`; None for one device of one process, which needs nothing of all this.
+
+    Raises:
+        ValueError: there are fewer devices, or the backend has no way to use several.
+    """
+    backend = keras.backend.backend()
+    several = processes or (backend == "tensorflow" and _workers() > 1)
+    if count == 1 and not several:
+        return None
+    if backend == "torch":
+        raise ValueError("several devices need the TensorFlow or the JAX backend: set KERAS_BACKEND.")
+    return (_use_tensorflow if backend == "tensorflow" else _use_jax)(count, processes)
+
+
+def make_deterministic():
+    """On a processor the same run gives the same bits: it costs no speed there.
+
+    XLA on a processor does so by itself. On an accelerator it would cost speed, and is left out.
+    """
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        if not tf.config.list_physical_devices("GPU"):
+            tf.config.experimental.enable_op_determinism()
+
+
+def check_batch(batch_size, devices):
+    """Raises ValueError unless a batch divides over the devices."""
+    if devices and batch_size % devices.count:
+        raise ValueError(f"a batch of {batch_size} images does not divide over {devices.count} devices.")
+
+
+def _workers():
+    return len(json.loads(os.environ.get("TF_CONFIG", "{}")).get("cluster", {}).get("worker", []))
+
+
+def _use_tensorflow(count, processes):
+    import tensorflow as tf
+
+    if processes:
+        raise ValueError("--processes is for JAX; TensorFlow reads the machines from TF_CONFIG.")
+    if not tf.config.list_physical_devices("GPU"):
+        part = tf.config.LogicalDeviceConfiguration()
+        tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], [part] * count)
+    if _workers() > 1:
+        strategy = tf.distribute.MultiWorkerMirroredStrategy()
+        main = strategy.cluster_resolver.task_id == 0
+        return Devices(strategy.num_replicas_in_sync, main, strategy)
+    found = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+    _check_count(count, len(found))
+    return Devices(count, strategy=tf.distribute.MirroredStrategy([device.name for device in found[:count]]))
+
+
+def _use_jax(count, processes):
+    import jax
+
+    jax.config.update("jax_num_cpu_devices", count)
+    if processes:
+        try:
+            address, number, index = processes.split(",")
+            number, index = int(number), int(index)
+        except ValueError:
+            raise ValueError(f"--processes is ADDRESS:PORT,NUMBER,INDEX, not {processes!r}.") from None
+        jax.distributed.initialize(address, number, index)
+    _check_count(count, len(jax.local_devices()))
+    chosen = [device for device in jax.devices() if device in jax.local_devices()[:count] or processes]
+    distribution = keras.distribution.DataParallel(devices=[f"{d.platform}:{d.id}" for d in chosen])
+    keras.distribution.set_distribution(distribution)
+    mesh = jax.sharding.Mesh(chosen, ("batch",))
+    return Devices(len(chosen), jax.process_index() == 0, mesh=mesh)
+
+
+def _check_count(count, found):
+    if count > found:
+        raise ValueError(f"--devices={count}, but there are {found}.")

@@ -1,0 +1,121 @@
+"""What a run trains on and is measured with: a small dataset on the accelerator, or pictures from disk."""
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+
+from keras_resv2 import datasets
+from keras_resv2.choices import check_choice
+from train import pictures, streams
+from train.data import Resident
+from train.pictures import PICTURE_DATASETS as PICTURES
+
+BATCH = 500
+
+
+@dataclasses.dataclass(frozen=True)
+class Input:
+    """The data of a run.
+
+    Attributes:
+        source: of batches: `train.data.Resident` or `train.streams.TrainStream`.
+        measure: function from a network, an object with `predict_on_batch`, to its test errors in
+            percent: a dictionary whose "test_error" is the one that counts.
+        class_names: in the order of the labels.
+        image_shape: of the network's input; sides that may vary are None.
+        train_images, test_images: how many there are.
+        fingerprints: of the data: SHA-256 by split.
+    """
+
+    source: object
+    measure: Callable
+    class_names: tuple
+    image_shape: tuple
+    train_images: int
+    test_images: int
+    fingerprints: dict
+
+
+def open_input(dataset, data_dir, recipe, seed, resize=False, cache=False):
+    """Opens the data of a run.
+
+    Args:
+        dataset: a key of `keras_resv2.datasets.DATASETS`, or one of `PICTURES`.
+        data_dir: where it is.
+        recipe: `train.recipes.Recipe`.
+        seed: of the order and the augmentation.
+        resize: whether small images of another size than the dataset's may be resized.
+        cache: whether pictures from disk stay in memory, as they are in their files.
+
+    Returns:
+        `Input`.
+
+    Raises:
+        ValueError: recipe and dataset do not go together, or the data are not as they should be.
+        FileNotFoundError: `data_dir` does not exist.
+    """
+    check_choice("dataset", dataset, (*datasets.DATASETS, *PICTURES))
+    if (dataset in PICTURES) != (recipe.crop == "scale"):
+        wanted = PICTURES if recipe.crop == "scale" else datasets.DATASETS
+        raise ValueError(f"this recipe is for --dataset {' or '.join(wanted)}, not {dataset}.")
+    if dataset in PICTURES:
+        return _pictures(dataset, data_dir, recipe, seed, cache)
+    return _resident(dataset, data_dir, recipe, seed, resize)
+
+
+def _resident(name, data_dir, recipe, seed, resize):
+    dataset = datasets.DATASETS[name]
+    train, test = (datasets.load_split(name, split, data_dir, resize=resize) for split in dataset.splits)
+    return Input(
+        source=Resident(*train, recipe, seed),
+        measure=lambda network: {"test_error": batch_error(network, *test)},
+        class_names=dataset.class_names,
+        image_shape=dataset.image_shape,
+        train_images=len(train[1]),
+        test_images=len(test[1]),
+        fingerprints={"train": datasets.fingerprint(*train), "test": datasets.fingerprint(*test)},
+    )
+
+
+def _pictures(dataset, data_dir, recipe, seed, cache):
+    train, test = (pictures.open_source(dataset, data_dir, split, cache=cache) for split in ("train", "test"))
+
+    return Input(
+        source=streams.TrainStream(train, recipe.batch_size, recipe.image_size, seed),
+        measure=lambda network: view_errors(network, test, recipe.views),
+        class_names=train.class_names,
+        image_shape=(None, None, 3),
+        train_images=len(train),
+        test_images=len(test),
+        fingerprints={"train": pictures.fingerprint(train), "test": pictures.fingerprint(test)},
+    )
+
+
+def view_errors(network, source, views):
+    """Top-1 errors in percent, one for each view: "test_error" of the first, "test_error_320" of others.
+
+    Args:
+        network: an object with `predict_on_batch`.
+        source: as `train.pictures.open_source` returns.
+        views: ((shorter side, centre crop), ...) in pixels.
+    """
+    names = ["test_error", *(f"test_error_{size}" for _, size in views[1:])]
+    return {name: streams.measure_error(network, source, *view) for name, view in zip(names, views, strict=True)}
+
+
+def batch_error(network, images, labels):
+    """Top-1 error in percent, by forward passes of equal size.
+
+    Args:
+        network: an object with `predict_on_batch`.
+        images: ``(n, height, width, 3)``, raw pixels.
+        labels: ``(n,)``.
+    """
+    wrong = 0
+    for first in range(0, len(labels), BATCH):
+        part = images[first : first + BATCH]
+        filled = np.concatenate([part, np.zeros((BATCH - len(part), *part.shape[1:]), part.dtype)])
+        scores = np.asarray(network.predict_on_batch(filled))[: len(part)]
+        wrong += int(np.sum(scores.argmax(-1) != labels[first : first + BATCH]))
+    return 100.0 * wrong / len(labels)

@@ -1,0 +1,143 @@
+"""Our errors: what the cards of published weights and the folders of finished runs hold."""
+
+import dataclasses
+import itertools
+import json
+import pathlib
+
+from keras_resv2.pretrained.card import read_card
+from keras_resv2.pretrained.store import CARD
+from train.paper import DATASET, network
+from train.recipes import RECIPES, Recipe
+
+TRAIN_IMAGES, TEST_IMAGES = 50_000, 10_000  # a run on a part of the dataset is none of the papers'
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A training whose error was measured.
+
+    Attributes:
+        network: as `train.paper.network` gives it.
+        recipe: its name.
+        values: of the recipe, by field.
+        seed: of the run.
+        error: on the test images, percent.
+        origin: card or folder that has it.
+    """
+
+    network: tuple
+    recipe: str
+    values: dict
+    seed: int
+    error: float
+    origin: str
+
+    def __post_init__(self):
+        if not 0 <= self.error <= 100:
+            raise ValueError(f"the test error {self.error} is no percentage")
+        if not isinstance(self.values.get("steps"), int):
+            raise ValueError("its recipe has no steps")
+
+    @property
+    def steps(self):
+        return self.values["steps"]
+
+    @property
+    def way(self):
+        """How it was trained, precision aside: runs of one way have a median."""
+        return self.recipe, as_json(without_dtype(self.values))
+
+    @property
+    def identity(self):
+        """Equal for a run and the card that publishes it."""
+        return self.network, self.recipe, as_json(self.values), self.seed
+
+    @property
+    def changes(self):
+        """Values that are not those of the recipe of that name, as text; steps and precision aside."""
+        usual = recipe_values(RECIPES[self.recipe]) if self.recipe in RECIPES else self.values
+        apart = ("steps", "dtype")
+        return [f"{k}={v}" for k, v in self.values.items() if k not in apart and v != usual.get(k)]
+
+
+def collect(weights_dir, runs=None):
+    """All measured runs on CIFAR-10, each once.
+
+    Args:
+        weights_dir: folder of published weights.
+        runs: folder with the folders of runs; None for none.
+
+    Returns:
+        List of `Run`. Of a published run, the card's error counts: it is that of the file, in float32.
+
+    Raises:
+        FileNotFoundError: a folder does not exist.
+        ValueError: a card or a run.json is damaged.
+    """
+    for folder in filter(None, (weights_dir, runs)):
+        if not pathlib.Path(folder).is_dir():
+            raise FileNotFoundError(f"the folder {folder} does not exist.")
+    cards = [path for path in pathlib.Path(weights_dir).glob(f"*/*/{CARD}") if path.parent.name.isdigit()]
+    # The newest version first: it counts where two versions have the same run.
+    cards.sort(key=lambda path: (path.parent.parent.name, -int(path.parent.name)))
+    records = sorted(pathlib.Path(runs).glob("**/run.json")) if runs else []
+    found = {}
+    for run in itertools.chain(*map(_published, cards), *map(_finished, records)):
+        found.setdefault(run.identity, run)
+    return list(found.values())
+
+
+def _published(path):
+    """The runs of a card: one for each seed."""
+    card = read_card(path)
+    if card.dataset != DATASET or card.test_images != TEST_IMAGES:
+        return []
+    try:
+        made = network(card.architecture, card.arguments)
+        values = _complete({"steps": card.steps, **card.recipe_values})
+        return [
+            Run(made, card.recipe, values, int(seed), error, card.full_name) for seed, error in card.seed_errors.items()
+        ]
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} is a damaged card: {str(error).rstrip('.')}.") from None
+
+
+def _finished(path):
+    """The run of a run.json; none if it is unfinished, or on other pictures."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        settings = record["settings"]
+        if settings["dataset"] != DATASET or settings.get("train_images", TRAIN_IMAGES) != TRAIN_IMAGES:
+            return []
+        made = network(settings["model"], settings["arguments"])
+        values = _complete(settings["recipe_values"])
+        if "wall_seconds" not in record:
+            return []
+        origin, error = str(path.parent), record["test_error_at_end"]
+        return [Run(made, settings["recipe"], values, settings["seed"], error, origin)]
+    except KeyError as error:
+        raise ValueError(f"{path} is a damaged run.json: it has no {error}.") from None
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} is a damaged run.json: {str(error).rstrip('.')}.") from None
+
+
+def _complete(values):
+    """Recipe values; fields that came later have the defaults that they stand for in older runs."""
+    fields = {f.name: f.default for f in dataclasses.fields(Recipe) if f.default is not dataclasses.MISSING}
+    return json.loads(as_json({**fields, **values}))
+
+
+def recipe_values(recipe):
+    """The fields of a `Recipe`, as run.json has them."""
+    return json.loads(as_json(dataclasses.asdict(recipe)))
+
+
+def without_dtype(values):
+    """Recipe values but for the precision."""
+    return {key: value for key, value in values.items() if key != "dtype"}
+
+
+def as_json(values):
+    """A text that is equal for equal values."""
+    return json.dumps(values, sort_keys=True)

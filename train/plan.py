@@ -1,0 +1,97 @@
+"""The plan of a run: what it will do, and how long that will take by a few measured steps."""
+
+import itertools
+import math
+import time
+
+from keras_resv2.complexity import count_multiply_adds
+from train.environment import environment
+from train.optimizer import make_optimizer
+from train.steps import make_steps
+from train.streams import TrainStream
+
+MEASURED_SECONDS = 10
+
+
+def describe(name, arguments, dataset, data, recipe, model):
+    """Data, schedule, optimizer and size of a run, as lines of text.
+
+    Args:
+        name: architecture.
+        arguments: its arguments besides the defaults.
+        dataset: name.
+        data: `train.inputs.Input`.
+        recipe: `train.recipes.Recipe`, with its steps counted.
+        model: the network.
+    """
+    here = environment()
+    parameters = sum(math.prod(v.shape) for v in model.trainable_variables)
+    state = 4 * (2 * parameters + sum(math.prod(v.shape) for v in model.non_trainable_variables))
+    rates = [f"{recipe.learning_rate(step):g} at step {step:,}" for step in _corners(recipe)]
+    crop = f"shift by up to {recipe.pad} ({recipe.pad_mode} padding)" if recipe.crop == "shift" else "scale and aspect"
+    lines = {
+        "network": f"{name} {arguments or ''}".strip(),
+        "size": f"{parameters:,} parameters{_cost(model)}",
+        "data": f"{dataset}: {data.train_images:,} training images, {data.test_images:,} test images",
+        "steps": f"{recipe.steps:,} of {recipe.batch_size} images, "
+        f"{recipe.steps * recipe.batch_size / data.train_images:.1f} epochs",
+        "learning rate": ", ".join(rates) + (", linear between" if recipe.interpolate else ""),
+        "optimizer": f"SGD, momentum {recipe.momentum:g}{' (Nesterov)' if recipe.nesterov else ''}, "
+        f"L2 {recipe.weight_decay:g} on {'all weights' if recipe.decay == 'all' else 'kernels'}",
+        "augmentation": f"{crop}, flip {recipe.flip}",
+        "precision": recipe.dtype,
+        "runs on": f"{here['backend']}, {here['hardware']}",
+        "checkpoint": f"{state / 1e6:.1f} MB",
+    }
+    return "\n".join(f"{title:16}{text}" for title, text in lines.items())
+
+
+def measure(source, recipe, model, devices=None):
+    """Runs a few steps, on a throwaway optimizer, and estimates the whole run from them.
+
+    Args:
+        source: of batches.
+        recipe: `train.recipes.Recipe`, with its steps counted.
+        model: the network; its weights are changed.
+        devices: `train.devices.Devices`; None for one device.
+
+    Returns:
+        Lines of text: the input pipeline's own speed where there is one, the speed of training, and
+        the time of the whole run without evaluation.
+    """
+    lines = {}
+    if isinstance(source, TrainStream):
+        lines["input alone"] = f"{source.speed(steps=5):,.0f} images/s"
+    steps = make_steps(model, make_optimizer(recipe, model.trainable_variables), source, devices)
+    feeds = source.feeds(0)
+
+    def run(count):
+        started = time.monotonic()
+        list(map(float, steps.run([recipe.learning_rate(0)] * count, list(itertools.islice(feeds, count)))[0]))
+        return time.monotonic() - started
+
+    first, second = run(1), run(1)
+    count = max(1, min(source.most_steps, recipe.steps, int(MEASURED_SECONDS / second)))
+    seconds = run(count) / count
+    lines["first step"] = f"{first:.1f} s, compilation included"
+    lines["measured"] = f"{1000 * seconds:.1f} ms a step, {recipe.batch_size / seconds:,.0f} images/s"
+    lines["training takes"] = f"{_time(first + recipe.steps * seconds)}, and the measurements of the test error"
+    return "\n".join(f"{title:16}{text}" for title, text in lines.items())
+
+
+def _cost(model):
+    if None in model.input_shape[1:]:
+        return ""
+    return f", {count_multiply_adds(model) / 1e6:,.1f} million multiply-adds per image"
+
+
+def _corners(recipe):
+    """Steps at which the learning rate turns or jumps."""
+    corners = {math.ceil(part * recipe.steps) for part, _ in recipe.schedule} | {0, recipe.warmup_steps}
+    return sorted(min(corner, recipe.steps - 1) for corner in corners)
+
+
+def _time(seconds):
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} hours"

@@ -1,0 +1,61 @@
+"""run.json: what a run is, where it was made, and how it ended."""
+
+import json
+import os
+import shlex
+import sys
+
+from train.environment import environment
+
+FILE = "run.json"
+
+
+def start_record(out, settings):
+    """Writes run.json, or checks that the one there is of the same run.
+
+    Args:
+        out: folder of the run.
+        settings: all that decides the result, as JSON.
+
+    Returns:
+        The record, a dictionary: settings, command, environments (one for each place the run was
+        resumed in).
+
+    Raises:
+        ValueError: the folder holds a run with other settings.
+    """
+    path, here = out / FILE, environment()
+    if path.exists():
+        record = json.loads(path.read_text())
+        changed = [key for key, value in settings.items() if record["settings"].get(key) != value]
+        if changed:
+            raise ValueError(f"{out} holds a run with other {', '.join(changed)}: choose another --out.")
+        if record["environments"][-1] != here:
+            record["environments"].append(here)
+            write_json(path, record)
+        return record
+    record = {"settings": settings, "command": command(), "environments": [here]}
+    write_json(path, record)
+    return record
+
+
+def command():
+    """The command of this run, without the places that are this machine's own."""
+    local = ("--data_dir", "--out", "--tensorboard", "--processes")
+    shown, skip = [], False
+    for argument in sys.argv[1:]:
+        name, equals, _ = argument.partition("=")
+        if skip:
+            skip = False
+        elif name in local:
+            skip = not equals
+        else:
+            shown.append(shlex.quote(argument))
+    return " ".join(["python -m train.train", *shown])
+
+
+def write_json(path, content):
+    """Writes a JSON file whole or not at all."""
+    partial = path.with_suffix(".part")
+    partial.write_text(json.dumps(content, indent=2) + "\n")
+    os.replace(partial, path)

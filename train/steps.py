@@ -1,0 +1,222 @@
+"""Many training steps per dispatch, on each backend.
+
+A dispatch costs the host milliseconds, a step of a small network takes the accelerator about as
+long: so one call runs a loop of steps. What a step needs comes from a source (`train.data.Resident`,
+`train.streams.TrainStream`), which has `resident`, kept on the device, and `prepare(resident, *feed)`,
+from the few numbers or the pictures that the host feeds to a batch of images and labels.
+
+Each class here has `run(rates, feeds)`, the losses and the shares of right answers of those steps;
+`predict_on_batch(images)`, logits of the network as it is now; and `sync()`, after which the variables of
+the model and the optimizer hold the state.
+"""
+
+import keras
+import numpy as np
+from keras import ops
+
+
+def make_steps(model, optimizer, source, devices=None):
+    """The steps of the backend in use.
+
+    Args:
+        model: `keras.Model` from pixels to logits.
+        optimizer: built for the model's trainable variables.
+        source: of batches.
+        devices: `train.devices.Devices`; None for one device.
+
+    Returns:
+        An object with `run`, `predict_on_batch` and `sync`.
+    """
+    kinds = {"jax": JaxSteps, "tensorflow": TensorFlowSteps, "torch": TorchSteps}
+    return kinds[keras.backend.backend()](model, optimizer, source, devices)
+
+
+def loss_and_right(labels, logits, images_per_step):
+    """Cross-entropy and right answers of (a part of) a batch, each divided by the whole batch's size."""
+    loss = ops.sum(ops.sparse_categorical_crossentropy(labels, logits, from_logits=True))
+    right = ops.sum(ops.cast(ops.argmax(logits, axis=-1) == ops.cast(labels, "int32"), "float32"))
+    return loss / images_per_step, right / images_per_step
+
+
+class JaxSteps:
+    """A loop of pure steps; the state stays in arrays, and the old ones are given up to the new.
+
+    On a CPU the loop is Python's: inside a compiled loop XLA's convolutions are many times slower there.
+    """
+
+    def __init__(self, model, optimizer, source, devices, compiled_loop=None):
+        import jax
+
+        self._model, self._optimizer, self._source, self._devices = model, optimizer, source, devices
+        self._variables = (model.trainable_variables, model.non_trainable_variables, optimizer.variables)
+        self._rate_index = [v is optimizer.learning_rate for v in optimizer.variables].index(True)
+        self._place = devices.place if devices else lambda array, batch_axis=None: jax.numpy.asarray(array)
+        self._resident = tuple(self._place(array) for array in source.resident)
+        self._state = None
+        if compiled_loop is None:
+            compiled_loop = jax.default_backend() != "cpu"
+        self._run = self._run_compiled if compiled_loop else self._run_one_by_one
+        self._loop = jax.jit(self._many, donate_argnums=0)
+        self._one = jax.jit(self._step, donate_argnums=0)
+        self._predict = jax.jit(lambda t, o, images: model.stateless_call(t, o, images, training=False)[0])
+
+    def run(self, rates, feeds):
+        self._begin()
+        return self._run(np.asarray(rates, "float32"), _stack(feeds))
+
+    def predict_on_batch(self, images):
+        self._begin()
+        trainable, other, _ = self._state
+        return np.asarray(self._predict(trainable, other, self._place(images)))
+
+    def sync(self):
+        for group, arrays in zip(self._variables, self._state or [], strict=False):
+            for variable, array in zip(group, arrays, strict=True):
+                variable.assign(array)
+        self._state = None
+
+    def _begin(self):
+        if self._state is None:
+            self._state = [[variable.value for variable in group] for group in self._variables]
+
+    def _run_one_by_one(self, rates, feeds):
+        results = []
+        for rate, *feed in zip(rates, *feeds, strict=True):
+            feed = [self._place(array, batch_axis=0) for array in feed]
+            self._state, *result = self._one(self._state, self._resident, rate, feed)
+            results.append(result)
+        return tuple(map(np.asarray, zip(*results, strict=True)))
+
+    def _run_compiled(self, rates, feeds):
+        # The number of steps is a value, not a shape: one compilation serves all.
+        count, most = len(rates), self._source.most_steps
+        feeds = [self._place(_padded(array, most), batch_axis=1) for array in feeds]
+        rates = self._place(_padded(rates, most))
+        self._state, losses, rights = self._loop(self._state, self._resident, np.int32(count), rates, feeds)
+        return losses[:count], rights[:count]
+
+    def _many(self, state, resident, count, rates, feeds):
+        import jax
+
+        def body(i, carry):
+            state, losses, rights = carry
+            state, loss, right = self._step(state, resident, rates[i], [array[i] for array in feeds])
+            return state, losses.at[i].set(loss), rights.at[i].set(right)
+
+        nothing = jax.numpy.zeros(len(rates))
+        return jax.lax.fori_loop(0, count, body, (state, nothing, nothing))
+
+    def _step(self, state, resident, rate, feed):
+        import jax
+
+        trainable, other, slots = state
+        images, labels = self._source.prepare(resident, *feed)
+
+        def objective(trainable):
+            logits, moved = self._model.stateless_call(trainable, other, images, training=True)
+            loss, right = loss_and_right(labels, logits, len(labels))
+            with keras.StatelessScope(zip(self._optimizer.variables, slots, strict=True)):
+                return self._optimizer.scale_loss(loss), (loss, right, moved)
+
+        gradients, (loss, right, other) = jax.grad(objective, has_aux=True)(trainable)
+        slots = [*slots]
+        slots[self._rate_index] = rate
+        trainable, slots = self._optimizer.stateless_apply(slots, gradients, trainable)
+        return [list(trainable), list(other), list(slots)], loss, right
+
+
+class TensorFlowSteps:
+    """A loop in one graph. With several replicas each takes its part of the batch; gradients are summed."""
+
+    def __init__(self, model, optimizer, source, devices):
+        import tensorflow as tf
+
+        self._model, self._optimizer, self._source = model, optimizer, source
+        self._strategy = devices.strategy if devices else tf.distribute.get_strategy()
+        self._resident = tuple(tf.constant(array) for array in source.resident)
+        self._loop = tf.function(self._run, reduce_retracing=True)
+        self._predict = tf.function(lambda images: model(images, training=False), reduce_retracing=True)
+
+    def run(self, rates, feeds):
+        import tensorflow as tf
+
+        feeds = tuple(tf.constant(array) for array in _stack(feeds))
+        return tuple(sums.numpy() for sums in self._loop(tf.constant(rates, "float32"), feeds))
+
+    def predict_on_batch(self, images):
+        return self._predict(images).numpy()
+
+    def sync(self):
+        pass
+
+    def _run(self, rates, feeds):
+        import tensorflow as tf
+
+        count = tf.shape(rates)[0]
+        losses, rights = (tf.TensorArray("float32", count) for _ in range(2))
+        for i in tf.range(count):
+            self._optimizer.learning_rate = rates[i]
+            feed = tuple(array[i] for array in feeds)
+            loss, right = self._strategy.run(self._step, args=(feed,))
+            losses = losses.write(i, self._strategy.reduce("SUM", loss, axis=None))
+            rights = rights.write(i, self._strategy.reduce("SUM", right, axis=None))
+        return losses.stack(), rights.stack()
+
+    def _step(self, feed):
+        import tensorflow as tf
+
+        context = tf.distribute.get_replica_context()
+        images_per_step, replicas = feed[0].shape[0], context.num_replicas_in_sync
+        part = images_per_step // replicas
+        first = context.replica_id_in_sync_group * part
+        images, labels = self._source.prepare(self._resident, *(array[first : first + part] for array in feed))
+        with tf.GradientTape() as tape:
+            loss, right = loss_and_right(labels, self._model(images, training=True), images_per_step)
+            scaled = self._optimizer.scale_loss(loss)
+        variables = self._model.trainable_variables
+        self._optimizer.apply(tape.gradient(scaled, [v.value for v in variables]), variables)
+        return loss, right
+
+
+class TorchSteps:
+    """One step after another."""
+
+    def __init__(self, model, optimizer, source, devices):
+        self._model, self._optimizer, self._source = model, optimizer, source
+        self._resident = tuple(ops.convert_to_tensor(array) for array in source.resident)
+
+    def run(self, rates, feeds):
+        losses, rights = zip(*map(self._step, rates, feeds), strict=True)
+        return np.asarray([float(x) for x in losses], "float32"), np.asarray([float(x) for x in rights], "float32")
+
+    def predict_on_batch(self, images):
+        import torch
+
+        with torch.no_grad():
+            return ops.convert_to_numpy(self._model(images, training=False))
+
+    def sync(self):
+        pass
+
+    def _step(self, rate, feed):
+        import torch
+
+        self._optimizer.learning_rate = rate
+        self._model.zero_grad()
+        images, labels = self._source.prepare(self._resident, *map(ops.convert_to_tensor, feed))
+        loss, right = loss_and_right(labels, self._model(images, training=True), len(labels))
+        self._optimizer.scale_loss(loss).backward()
+        variables = self._model.trainable_variables
+        with torch.no_grad():
+            self._optimizer.apply([v.value.grad for v in variables], variables)
+        return loss.detach(), right
+
+
+def _stack(feeds):
+    """Feeds of several steps as one: arrays get a leading axis of steps."""
+    return [np.stack(arrays) for arrays in zip(*feeds, strict=True)]
+
+
+def _padded(array, length):
+    """`array` with its first axis filled up to `length` with zeros."""
+    return np.pad(array, [(0, length - len(array))] + [(0, 0)] * (array.ndim - 1))
