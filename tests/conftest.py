@@ -9,8 +9,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 import pytest
+from PIL import Image
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
+COLOURS = {"blue": (40, 60, 220), "green": (50, 200, 60), "red": (220, 50, 40)}
 
 
 @pytest.fixture(scope="session")
@@ -37,3 +39,18 @@ def pixels():
 def own_cache(tmp_path, monkeypatch):
     """No test reads or writes the user's cache."""
     monkeypatch.setenv("KERAS_RESV2_HOME", str(tmp_path / "home"))
+
+
+@pytest.fixture(scope="session")
+def picture_folder(tmp_path_factory):
+    """Pictures of three colours with noise, 80 to 120 pixels a side: 8 of each to train on, 3 to test."""
+    rng = np.random.default_rng(0)
+    root = tmp_path_factory.mktemp("pictures")
+    for split, count in (("train", 8), ("val", 3)):
+        for name, colour in COLOURS.items():
+            (root / split / name).mkdir(parents=True)
+            for i in range(count):
+                noise = rng.normal(0, 20, (*rng.integers(80, 120, 2), 3))
+                pixels = np.clip(np.array(colour) + noise, 0, 255).astype("uint8")
+                Image.fromarray(pixels).save(root / split / name / f"{i}.jpg")
+    return root

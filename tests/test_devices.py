@@ -25,11 +25,15 @@ def npz(tmp_path_factory):
     return path
 
 
-def start(npz, out, backend, *more, **environment):
+COLOURS = "--recipe=paper", "--batch_size=60"
+PICTURES = "--recipe=imagenet", "--dataset=folder", "--image_size=32", "--batch_size=24", "--learning_rate=0.01"
+
+
+def start(data_dir, out, backend, *more, **environment):
     return subprocess.Popen(
         [
-            sys.executable, "-m", "train.train", "--model=resnet20", f"--data_dir={npz}", f"--out={out}",
-            "--recipe=paper", "--steps=5", "--batch_size=60", *more,
+            sys.executable, "-m", "train.train", "--model=resnet20", f"--data_dir={data_dir}", f"--out={out}",
+            "--steps=5", *more,
         ],
         cwd=ROOT, env={**os.environ, "KERAS_BACKEND": backend, **environment},
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -40,21 +44,6 @@ def finish(*processes):
     for process in processes:
         _, errors = process.communicate(timeout=300)
         assert process.returncode == 0, errors[-3000:]
-
-
-@pytest.fixture(scope="module")
-def on_one(npz, tmp_path_factory):
-    """The history of one device, by backend."""
-    rows = {}
-
-    def of(backend):
-        if backend not in rows:
-            out = tmp_path_factory.mktemp("one") / backend
-            finish(start(npz, out, backend))
-            rows[backend] = history(out)
-        return rows[backend]
-
-    return of
 
 
 def assert_same_curve(found, expected):
@@ -68,9 +57,10 @@ def assert_same_curve(found, expected):
 
 
 @pytest.mark.parametrize("backend", ["tensorflow", "jax"])
-def test_two_devices_train_as_one(backend, npz, on_one, tmp_path):
-    finish(start(npz, tmp_path / "two", backend, "--devices=2"))
-    assert_same_curve(history(tmp_path / "two"), on_one(backend))
+def test_two_devices_train_as_one(backend, npz, tmp_path):
+    finish(start(npz, tmp_path / "one", backend, *COLOURS))
+    finish(start(npz, tmp_path / "two", backend, *COLOURS, "--devices=2"))
+    assert_same_curve(history(tmp_path / "two"), history(tmp_path / "one"))
 
 
 def free_port():
@@ -79,14 +69,18 @@ def free_port():
         return listener.getsockname()[1]
 
 
-def test_two_processes_train_as_one_on_jax(npz, on_one, tmp_path):
-    address = f"127.0.0.1:{free_port()}"
-    finish(*(start(npz, tmp_path / "two", "jax", f"--processes={address},2,{i}") for i in range(2)))
-    assert_same_curve(history(tmp_path / "two"), on_one("jax"))
-
-
-def test_two_workers_train_as_one_on_tensorflow(npz, on_one, tmp_path):
-    workers = [f"127.0.0.1:{free_port()}" for _ in range(2)]
-    configs = [json.dumps({"cluster": {"worker": workers}, "task": {"type": "worker", "index": i}}) for i in range(2)]
-    finish(*(start(npz, tmp_path / "two", "tensorflow", TF_CONFIG=config) for config in configs))
-    assert_same_curve(history(tmp_path / "two"), on_one("tensorflow"))
+@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
+def test_two_processes_train_as_one(backend, picture_folder, tmp_path):
+    """Each decodes its half of every batch."""
+    finish(start(picture_folder, tmp_path / "one", backend, *PICTURES))
+    addresses = [f"127.0.0.1:{free_port()}" for _ in range(2)]
+    both = []
+    for i in range(2):
+        if backend == "jax":
+            flags, environment = [f"--processes={addresses[0]},2,{i}"], {}
+        else:
+            task = {"type": "worker", "index": i}
+            flags, environment = [], {"TF_CONFIG": json.dumps({"cluster": {"worker": addresses}, "task": task})}
+        both.append(start(picture_folder, tmp_path / "two", backend, *PICTURES, *flags, **environment))
+    finish(*both)
+    assert_same_curve(history(tmp_path / "two"), history(tmp_path / "one"))

@@ -240,6 +240,15 @@ def test_resuming_goes_on_where_the_stream_was(runner, source, one_by_one):
     np.testing.assert_array_equal(labels, one_by_one[1][7])
 
 
+def test_processes_share_a_batch(source):
+    """Two halves of each batch are the batch."""
+    whole = some(streams.TrainStream(source, 6, 16, seed=3, runner="threads"), 2, 3)
+    halves = [some(streams.TrainStream(source, 6, 16, seed=3, part=(i, 2), runner="threads"), 2, 3) for i in range(2)]
+    for (images, labels), (first, first_labels), (second, second_labels) in zip(whole, *halves, strict=True):
+        np.testing.assert_array_equal(np.concatenate([first, second]), images)
+        np.testing.assert_array_equal(np.concatenate([first_labels, second_labels]), labels)
+
+
 def test_every_epoch_has_every_picture_once(source):
     """Batches do not divide the source; labels name the pictures."""
     stream = streams.TrainStream(source, 5, 8, seed=0, runner="threads")

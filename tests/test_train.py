@@ -353,7 +353,7 @@ def test_bad_flags_are_one_line(digits_npz, tmp_path, more, words):
 def test_a_loss_that_is_no_number_stops_the_run(digits, tmp_path):
     recipe = small_recipe(schedule=((0, 1e30), (1, 1e30)))
     model = keras_resv2.ResNet20(classifier_activation=None)
-    with pytest.raises(FloatingPointError, match="step 2, learning rate 1e"):
+    with pytest.raises(FloatingPointError, match=r"at step [23], learning rate 1e"):
         train_here(model, digits, recipe, tmp_path)
 
 
@@ -385,15 +385,16 @@ def test_float16_leaves_out_a_step_that_overflows_and_halves_the_scale():
         np.testing.assert_array_equal(keras.ops.convert_to_numpy(variable), array)
 
 
-def test_many_steps_in_one_dispatch_are_the_same_steps():
+@pytest.mark.parametrize("dtype", ["float32", "mixed_float16"])
+def test_many_steps_in_one_dispatch_are_the_same_steps(dtype):
     """1 + 3 + 2 steps in three dispatches against six; on JAX the compiled loop against Python's."""
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (60, 32, 32, 3), dtype="uint8")
-    recipe = small_recipe(batch_size=4)
+    recipe = small_recipe(batch_size=4, dtype=dtype)
     losses = []
     for counts in ((1, 3, 2), (1,) * 6):
         keras.utils.set_random_seed(0)
-        model = keras_resv2.ResNet(8, classifier_activation=None)
+        model = keras_resv2.ResNet(8, classifier_activation=None, dtype=dtype)
         source = Resident(images, np.arange(60) % 10, recipe, 0)
         optimizer = make_optimizer(recipe, model.trainable_variables)
         if keras.backend.backend() == "jax":
@@ -407,7 +408,7 @@ def test_many_steps_in_one_dispatch_are_the_same_steps():
             found += list(map(float, steps.run(rates, list(itertools.islice(feeds, count)))[0]))
         steps.sync()
         losses.append([*found, float(np.abs(model.get_weights()[0]).sum())])
-    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4)
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4 if dtype == "float32" else 1e-2)
 
 
 def test_checkpoints_keep_two_and_refuse_another_network(tmp_path):
@@ -452,6 +453,7 @@ def test_publishing(committed, digits_npz, tmp_path):
     assert card.full_name == "resnet20-cifar10@1" and card.paper_error == 8.75
     folder = tmp_path / "weights/resnet20-cifar10/1"
     content = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert content["curve.png"].startswith(b"\x89PNG") and len(content["curve.png"]) > 5000
     assert set(content) == {"weights.h5", "card.json", "history.csv", "curve.png"}
     images, labels = datasets.load_split("cifar10", "test", digits_npz)
     model = keras_resv2.ResNet20(weights=str(folder / "weights.h5"))
@@ -477,8 +479,8 @@ def test_publishing_what_must_not_be(committed, digits_npz, tmp_path):
     dirty = with_commit(committed, tmp_path / "dirty", "0123456789ab-dirty")
     with pytest.raises(ValueError, match="clean checkout"):
         publish.publish(dirty, digits_npz, tmp_path / "weights")
-    (dirty / "curve.png").unlink()
-    with pytest.raises(FileNotFoundError, match=r"no curve\.png"):
+    (dirty / "history.csv").unlink()
+    with pytest.raises(FileNotFoundError, match=r"no history\.csv"):
         publish.publish(dirty, digits_npz, tmp_path / "weights")
     assert not list((tmp_path / "weights").glob("*/*"))
 
@@ -537,14 +539,14 @@ HIDE_TENSORFLOW = """
 from importlib.machinery import PathFinder
 
 find = PathFinder.find_spec
-hidden = ("tensorflow", "tensorflow_datasets")
+hidden = ("tensorflow", "tensorflow_datasets", "matplotlib", "grain", "tensorboard")
 PathFinder.find_spec = lambda name, *rest: None if name.split(".")[0] in hidden else find(name, *rest)
 """
 
 
 @pytest.mark.parametrize("backend", ["jax", "torch"])
 def test_training_on_other_backends_needs_neither_tensorflow_nor_tfds(backend, digits_npz, tmp_path):
-    """Both hidden, as if they were not installed."""
+    """They and what else is not always there are hidden, as if not installed."""
     pytest.importorskip(backend, reason=f"{backend} is not installed")
     (tmp_path / "sitecustomize.py").write_text(HIDE_TENSORFLOW)
     environment = {**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}

@@ -29,6 +29,7 @@ class Resident:
             labels ``(n,)``.
         images_per_epoch: n.
         most_steps: that one dispatch may run.
+        parts: 1: every process draws the numbers of the whole batch.
 
     Example:
 
@@ -37,6 +38,7 @@ class Resident:
     """
 
     most_steps = 400
+    parts = 1
 
     def __init__(self, images, labels, recipe, seed):
         self._recipe, self._seed, self._size = recipe, seed, images.shape[1:3]

@@ -20,26 +20,37 @@ class Devices:
 
     Attributes:
         count: of devices, over all processes.
-        main: whether this process writes files and reports.
+        process, processes: index of this process, and how many there are.
         strategy: on TensorFlow, the `tf.distribute.Strategy`.
         mesh: on JAX, the `jax.sharding.Mesh` with the one axis "batch".
     """
 
     count: int
-    main: bool = True
+    process: int = 0
+    processes: int = 1
     strategy: object = None
     mesh: object = None
+
+    @property
+    def main(self):
+        """Whether this process writes files and reports."""
+        return self.process == 0
 
     def scope(self):
         """Context in which the network and the optimizer are made."""
         return self.strategy.scope() if self.strategy else contextlib.nullcontext()
 
-    def place(self, array, batch_axis=None):
-        """`array` on all devices (JAX): whole, or its `batch_axis` split over them."""
+    def place(self, array, batch_axis=None, parts=1):
+        """`array` on all devices (JAX): whole, or its `batch_axis` split over them.
+
+        With `parts` > 1 each process has its part of the batch alone.
+        """
         import jax
 
         axes = () if batch_axis is None else (None,) * batch_axis + ("batch",)
         sharding = jax.sharding.NamedSharding(self.mesh, jax.sharding.PartitionSpec(*axes))
+        if parts > 1:
+            return jax.make_array_from_process_local_data(sharding, array)
         return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
 
@@ -99,8 +110,7 @@ def _use_tensorflow(count, processes):
         tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], [part] * count)
     if _workers() > 1:
         strategy = tf.distribute.MultiWorkerMirroredStrategy()
-        main = strategy.cluster_resolver.task_id == 0
-        return Devices(strategy.num_replicas_in_sync, main, strategy)
+        return Devices(strategy.num_replicas_in_sync, strategy.cluster_resolver.task_id, _workers(), strategy)
     found = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
     _check_count(count, len(found))
     return Devices(count, strategy=tf.distribute.MirroredStrategy([device.name for device in found[:count]]))
@@ -122,7 +132,7 @@ def _use_jax(count, processes):
     distribution = keras.distribution.DataParallel(devices=[f"{d.platform}:{d.id}" for d in chosen])
     keras.distribution.set_distribution(distribution)
     mesh = jax.sharding.Mesh(chosen, ("batch",))
-    return Devices(len(chosen), jax.process_index() == 0, mesh=mesh)
+    return Devices(len(chosen), jax.process_index(), jax.process_count(), mesh=mesh)
 
 
 def _check_count(count, found):

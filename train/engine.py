@@ -165,6 +165,12 @@ def _check_finite(state, step, rate):
             raise FloatingPointError(f"{variable.path} is not finite after step {step}, learning rate {rate:g}.")
 
 
+def read_history(path):
+    """Rows of a history.csv, as `Progress` has them."""
+    with open(path, newline="") as file:
+        return [{name: float(text) for name, text in row.items() if text} for row in csv.DictReader(file)]
+
+
 def _write_history(out, rows):
     columns = dict.fromkeys(name for row in sorted(rows, key=len, reverse=True) for name in row)
     with open(out / "history.csv", "w", newline="") as file:

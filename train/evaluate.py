@@ -66,7 +66,7 @@ def _check_images(run, settings, data_dir, found):
 def load_record(run):
     """run.json of a finished run."""
     run = pathlib.Path(run)
-    for name in ("run.json", "weights.h5", "history.csv", "curve.png"):
+    for name in ("run.json", "weights.h5", "history.csv"):
         if not (run / name).exists():
             raise FileNotFoundError(f"{run} has no {name}: it is no finished run of train.train.")
     record = json.loads((run / "run.json").read_text())

@@ -37,7 +37,7 @@ class Input:
     fingerprints: dict
 
 
-def open_input(dataset, data_dir, recipe, seed, resize=False, cache=False):
+def open_input(dataset, data_dir, recipe, seed, resize=False, cache=False, part=(0, 1)):
     """Opens the data of a run.
 
     Args:
@@ -47,6 +47,7 @@ def open_input(dataset, data_dir, recipe, seed, resize=False, cache=False):
         seed: of the order and the augmentation.
         resize: whether small images of another size than the dataset's may be resized.
         cache: whether pictures from disk stay in memory, as they are in their files.
+        part: (index, number) of this process: each reads its part of every batch from disk.
 
     Returns:
         `Input`.
@@ -60,7 +61,7 @@ def open_input(dataset, data_dir, recipe, seed, resize=False, cache=False):
         wanted = PICTURES if recipe.crop == "scale" else datasets.DATASETS
         raise ValueError(f"this recipe is for --dataset {' or '.join(wanted)}, not {dataset}.")
     if dataset in PICTURES:
-        return _pictures(dataset, data_dir, recipe, seed, cache)
+        return _pictures(dataset, data_dir, recipe, seed, cache, part)
     return _resident(dataset, data_dir, recipe, seed, resize)
 
 
@@ -78,11 +79,11 @@ def _resident(name, data_dir, recipe, seed, resize):
     )
 
 
-def _pictures(dataset, data_dir, recipe, seed, cache):
+def _pictures(dataset, data_dir, recipe, seed, cache, part):
     train, test = (pictures.open_source(dataset, data_dir, split, cache=cache) for split in ("train", "test"))
 
     return Input(
-        source=streams.TrainStream(train, recipe.batch_size, recipe.image_size, seed),
+        source=streams.TrainStream(train, recipe.batch_size, recipe.image_size, seed, part),
         measure=lambda network: view_errors(network, test, recipe.views),
         class_names=train.class_names,
         image_shape=(None, None, 3),

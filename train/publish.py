@@ -19,6 +19,8 @@ from keras_resv2.pretrained.card import Card
 from keras_resv2.pretrained.checksum import sha256
 from keras_resv2.pretrained.store import CARD, check_sum
 from keras_resv2.pretrained.weight_file import read_weights
+from train.display import draw_curve
+from train.engine import read_history
 from train.evaluate import evaluate, load_record
 from train.paper import paper_error
 
@@ -30,7 +32,7 @@ flags.DEFINE_integer("version", None, "Of the weights; by default the next.", lo
 flags.DEFINE_string("weights_dir", "weights", "Folder of published weights.")
 flags.DEFINE_string("url", None, "Where the weight file will be had.")
 
-FILE = "weights.h5"
+FILE, HISTORY = "weights.h5", "history.csv"
 
 
 def publish(run, data_dir, weights_dir, version=None, variant=None, seed_runs=(), url=None):
@@ -144,8 +146,9 @@ def _write(folder, run, card):
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
-        for name in (FILE, "history.csv", "curve.png"):
+        for name in (FILE, HISTORY):
             shutil.copyfile(run / name, partial / name)
+        draw_curve(read_history(run / HISTORY), partial / "curve.png", f"{card.full_name}, {card.recipe}")
         check_sum(partial / FILE, card)
         (partial / CARD).write_text(card.to_json())
         partial.rename(folder)

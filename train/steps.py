@@ -2,8 +2,9 @@
 
 A dispatch costs the host milliseconds, a step of a small network takes the accelerator about as
 long: so one call runs a loop of steps. What a step needs comes from a source (`train.data.Resident`,
-`train.streams.TrainStream`), which has `resident`, kept on the device, and `prepare(resident, *feed)`,
-from the few numbers or the pictures that the host feeds to a batch of images and labels.
+`train.streams.TrainStream`), which has `resident`, kept on the device; `prepare(resident, *feed)`, from
+the few numbers or the pictures that the host feeds to a batch of images and labels; `most_steps` of one
+dispatch; and `parts`, how many processes each feed a part of the batch (1: all feed the whole).
 
 Each class here has `run(rates, feeds)`, the losses and the shares of right answers of those steps;
 `predict_on_batch(images)`, logits of the network as it is now; and `sync()`, after which the variables of
@@ -50,7 +51,7 @@ class JaxSteps:
         self._model, self._optimizer, self._source, self._devices = model, optimizer, source, devices
         self._variables = (model.trainable_variables, model.non_trainable_variables, optimizer.variables)
         self._rate_index = [v is optimizer.learning_rate for v in optimizer.variables].index(True)
-        self._place = devices.place if devices else lambda array, batch_axis=None: jax.numpy.asarray(array)
+        self._place = devices.place if devices else lambda array, *_: jax.numpy.asarray(array)
         self._resident = tuple(self._place(array) for array in source.resident)
         self._state = None
         if compiled_loop is None:
@@ -82,7 +83,7 @@ class JaxSteps:
     def _run_one_by_one(self, rates, feeds):
         results = []
         for rate, *feed in zip(rates, *feeds, strict=True):
-            feed = [self._place(array, batch_axis=0) for array in feed]
+            feed = [self._place(array, 0, self._source.parts) for array in feed]
             self._state, *result = self._one(self._state, self._resident, rate, feed)
             results.append(result)
         return tuple(map(np.asarray, zip(*results, strict=True)))
@@ -90,7 +91,7 @@ class JaxSteps:
     def _run_compiled(self, rates, feeds):
         # The number of steps is a value, not a shape: one compilation serves all.
         count, most = len(rates), self._source.most_steps
-        feeds = [self._place(_padded(array, most), batch_axis=1) for array in feeds]
+        feeds = [self._place(_padded(array, most), 1, self._source.parts) for array in feeds]
         rates = self._place(_padded(rates, most))
         self._state, losses, rights = self._loop(self._state, self._resident, np.int32(count), rates, feeds)
         return losses[:count], rights[:count]
@@ -166,9 +167,9 @@ class TensorFlowSteps:
         import tensorflow as tf
 
         context = tf.distribute.get_replica_context()
-        images_per_step, replicas = feed[0].shape[0], context.num_replicas_in_sync
-        part = images_per_step // replicas
-        first = context.replica_id_in_sync_group * part
+        images_per_step = feed[0].shape[0] * self._source.parts
+        part = images_per_step // context.num_replicas_in_sync
+        first = context.replica_id_in_sync_group * part % feed[0].shape[0]
         images, labels = self._source.prepare(self._resident, *(array[first : first + part] for array in feed))
         with tf.GradientTape() as tape:
             loss, right = loss_and_right(labels, self._model(images, training=True), images_per_step)

@@ -33,6 +33,7 @@ class TrainStream:
         batch_size: images per step.
         size: side of the crops in pixels.
         seed: of the order, the crops and the flips.
+        part: (index, number) of this process: each decodes its part of every batch.
         runner: a key of `RUNNERS`; None for the one that suits the backend.
         workers: threads that decode; None for one per processor, or what tf.data finds best.
 
@@ -40,6 +41,7 @@ class TrainStream:
         images_per_epoch: pictures in the source.
         resident: what stays on the accelerator: nothing, batches come whole.
         most_steps: batches to dispatch at once, at most.
+        parts: how many processes make up a batch.
 
     Example:
 
@@ -49,8 +51,10 @@ class TrainStream:
     resident = ()
     most_steps = 4
 
-    def __init__(self, source, batch_size, size, seed, runner=None, workers=None):
+    def __init__(self, source, batch_size, size, seed, part=(0, 1), runner=None, workers=None):
         self.images_per_epoch = len(source)
+        self._part, self.parts = part
+        self._here = batch_size // self.parts
         self._source, self._batch_size, self._size, self._seed = source, batch_size, size, seed
         self._runner, self._workers = check_choice("runner", runner or default_runner(), RUNNERS), workers
         self._orders = {}
@@ -62,13 +66,14 @@ class TrainStream:
             first: step, counted from 0.
 
         Yields:
-            ``(images, labels)``: uint8 ``(batch_size, size, size, 3)`` and int32 ``(batch_size,)``.
+            ``(images, labels)``: uint8 ``(batch_size, size, size, 3)`` and int32 ``(batch_size,)``, or
+            this process's part of them.
 
         Raises:
             ValueError: a picture cannot be read; raised at its batch.
         """
-        positions = range(first * self._batch_size, FOREVER)
-        return batches(self._load, positions, self._batch_size, self._size, self._runner, self._workers)
+        positions = range(first * self._here, FOREVER)
+        return batches(self._load, positions, self._here, self._size, self._runner, self._workers)
 
     def prepare(self, resident, images, labels):
         """The images and labels of a step from a batch on the accelerator: the batch as it is."""
@@ -88,10 +93,12 @@ class TrainStream:
             next(feeds)
         seconds = time.perf_counter() - started
         feeds.close()
-        return steps * self._batch_size / seconds
+        return steps * self._here / seconds
 
     def _load(self, position):
-        """Crop and label of the picture at a position of the stream."""
+        """Crop and label of the picture at a position of this process's part of the stream."""
+        step, within = divmod(position, self._here)
+        position = step * self._batch_size + self._part * self._here + within
         epoch, within = divmod(position, self.images_per_epoch)
         rng = np.random.default_rng((self._seed, 1, position))
         crop = functools.partial(random_crop, size=self._size, rng=rng)

@@ -146,9 +146,16 @@ def train(seed, out, devices):
         record["wall_seconds"] = round(progress.seconds, 1)
         record.update({f"{name}_at_end": error for name, error in last.items() if name.startswith("test_error")})
         write_json(out / "run.json", record)
-        draw_curve(progress.history, out / "curve.png", f"{FLAGS.model}, {FLAGS.dataset}, {FLAGS.recipe}")
+        _draw(progress.history, out)
         print(f"test error {last['test_error']:.2f} %; {out / 'weights.h5'}")
     return last["test_error"]
+
+
+def _draw(history, out):
+    try:
+        draw_curve(history, out / "curve.png", f"{FLAGS.model}, {FLAGS.dataset}, {FLAGS.recipe}")
+    except ImportError:
+        print("matplotlib is not installed: train.publish draws the curve.")
 
 
 def dry_run(devices):
@@ -167,7 +174,8 @@ def _prepare(seed, devices):
     variant = _given(VARIANT_FLAGS)
     keras.utils.set_random_seed(seed)
     keras.config.set_dtype_policy(recipe.dtype)
-    data = open_input(FLAGS.dataset, FLAGS.data_dir, recipe, seed, FLAGS.resize, FLAGS.cache)
+    part = (devices.process, devices.processes) if devices else (0, 1)
+    data = open_input(FLAGS.dataset, FLAGS.data_dir, recipe, seed, FLAGS.resize, FLAGS.cache, part)
     model = build(
         FLAGS.model,
         **variant,
