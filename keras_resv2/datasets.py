@@ -68,7 +68,10 @@ def load_split(name, split, data_dir=None, resize=False):
     dataset = DATASETS[check_choice("dataset", name, DATASETS)]
     check_choice("split", split, dataset.splits)
     if data_dir is not None and not os.path.exists(data_dir):
-        raise FileNotFoundError(f"data_dir {data_dir} does not exist.")
+        raise FileNotFoundError(
+            f"data_dir {data_dir} does not exist. Without a data_dir tensorflow-datasets downloads {name}; "
+            "an .npz file needs x_train, y_train, x_test, y_test."
+        )
     if data_dir is not None and os.path.isfile(data_dir):
         images, labels = _load_npz(dataset, split, data_dir)
     else:

@@ -19,7 +19,7 @@ import pytest
 import keras_resv2
 from keras_resv2 import datasets
 from keras_resv2.pretrained.weight_file import read_weights
-from train import checkpoint, engine, publish
+from train import checkpoint, engine, floor, publish
 from train.batch_norm import FusedBatchNormalization
 from train.data import Resident, pad_images
 from train.inputs import batch_error
@@ -493,10 +493,25 @@ def test_dry_run_prints_the_plan_and_writes_nothing(digits_npz, tmp_path):
     assert facts["data"] == "cifar10: 1,500 training images, 297 test images"
     assert facts["steps"] == "300 of 50 images, 10.0 epochs"
     assert facts["optimizer"] == "SGD, momentum 0.9, L2 0.0001 on all weights"
+    assert float(facts["floor"].split()[0]) < float(facts["measured"].split()[0])
     seconds = float(facts["measured"].split()[0]) / 1000 * 300 + float(facts["first step"].split()[0])
     amount, unit = facts["training takes"].split(",")[0].split()
     assert np.isclose(float(amount) * {"s": 1, "min": 60}[unit], seconds, rtol=0.5 if unit == "min" else 0.05)
     assert not out.exists()
+
+
+def test_the_floor_counts_what_arithmetic_does():
+    """A 3x3 convolution of 4x4 pixels from 3 to 8 channels, and a classifier of 8 features."""
+    inputs = keras.Input((4, 4, 3))
+    x = keras.layers.Conv2D(8, 3, padding="same", use_bias=False)(inputs)
+    model = keras.Model(inputs, keras.layers.Dense(10)(keras.layers.GlobalAveragePooling2D()(x)))
+    assert floor.count_operations(model) == 3 * 2 * (4 * 4 * 8 * 9 * 3 + 8 * 10)
+    assert floor.count_bytes(model, "bfloat16") == 3 * 2 * (4 * 4 * (3 + 8) + 8 + 10)
+    assert floor.count_bytes(model, "float32") == 2 * floor.count_bytes(model, "bfloat16")
+    least = floor.floor(model, 16, "bfloat16")
+    by_hand = 16 * np.array([floor.count_operations(model), floor.count_bytes(model, "bfloat16")])
+    rates = np.array([least["operations_per_second"], least["bytes_per_second"]])
+    assert least["seconds"] == pytest.approx(max(by_hand / rates)) and rates.min() > 1e8
 
 
 def test_seeds_give_the_median(digits_npz, tmp_path):

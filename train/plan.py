@@ -6,6 +6,7 @@ import time
 
 from keras_resv2.complexity import count_multiply_adds
 from train.environment import environment
+from train.floor import floor
 from train.optimizer import make_optimizer
 from train.steps import make_steps
 from train.streams import TrainStream
@@ -57,7 +58,8 @@ def measure(source, recipe, model, devices=None):
 
     Returns:
         Lines of text: the input pipeline's own speed where there is one, the speed of training, and
-        the time of the whole run without evaluation.
+        the least time that the device's own rates allow a step, and the time of the whole run without
+        evaluation.
     """
     lines = {}
     if isinstance(source, TrainStream):
@@ -75,6 +77,8 @@ def measure(source, recipe, model, devices=None):
     seconds = run(count) / count
     lines["first step"] = f"{first:.1f} s, compilation included"
     lines["measured"] = f"{1000 * seconds:.1f} ms a step, {recipe.batch_size / seconds:,.0f} images/s"
+    if None not in model.input_shape[1:]:
+        lines["floor"] = _floor(model, recipe)
     lines["training takes"] = f"{_time(first + recipe.steps * seconds)}, and the measurements of the test error"
     return "\n".join(f"{title:16}{text}" for title, text in lines.items())
 
@@ -83,6 +87,15 @@ def _cost(model):
     if None in model.input_shape[1:]:
         return ""
     return f", {count_multiply_adds(model) / 1e6:,.1f} million multiply-adds per image"
+
+
+def _floor(model, recipe):
+    least = floor(model, recipe.batch_size, recipe.dtype.removeprefix("mixed_"))
+    return (
+        f"{1000 * least['seconds']:.1f} ms a step: {least['operations'] / 1e9:,.0f} GFLOP at "
+        f"{least['operations_per_second'] / 1e12:.3g} TFLOP/s, {least['bytes'] / 1e9:.2g} GB at "
+        f"{least['bytes_per_second'] / 1e9:,.0f} GB/s"
+    )
 
 
 def _corners(recipe):
