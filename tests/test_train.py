@@ -405,7 +405,7 @@ def test_many_steps_in_one_dispatch_are_the_same_steps(dtype):
         feeds, found = source.feeds(0), []
         for count in counts:
             rates = [0.01 * (1 + len(found) + i) for i in range(count)]
-            found += list(map(float, steps.run(rates, list(itertools.islice(feeds, count)))[0]))
+            found += list(map(float, steps.run(rates, list(itertools.islice(feeds, count)))[0][:count]))
         steps.sync()
         losses.append([*found, float(np.abs(model.get_weights()[0]).sum())])
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4 if dtype == "float32" else 1e-2)
@@ -463,6 +463,21 @@ def test_publishing(committed, digits_npz, tmp_path):
         publish.publish(committed, digits_npz, tmp_path / "weights", version=1)
     assert publish.publish(committed, digits_npz, tmp_path / "weights").version == 2
     assert content == {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_publishing_half_the_size(committed, digits_npz, tmp_path):
+    """Kernels as NumPy rounds them; the card's error is what they score."""
+    full = publish.publish(committed, digits_npz, tmp_path / "weights")
+    half = publish.publish(committed, digits_npz, tmp_path / "weights", half=True)
+    assert half.version == 2 and half.size < 0.53 * full.size and half.parameters == full.parameters
+    files = [tmp_path / f"weights/resnet20-cifar10/{version}/weights.h5" for version in (1, 2)]
+    arrays = [read_weights(file) for file in files]
+    for name, array in arrays[0].items():
+        rounded = array.astype("float16").astype("float32") if name.endswith("/kernel") else array
+        np.testing.assert_array_equal(arrays[1][name], rounded)
+    images, labels = datasets.load_split("cifar10", "test", digits_npz)
+    found = keras_resv2.ResNet20(weights=str(files[1])).predict(images, verbose=0).argmax(1)
+    assert half.test_error == round(100 * np.mean(found != labels), 2)
 
 
 def test_publishing_what_must_not_be(committed, digits_npz, tmp_path):

@@ -116,7 +116,7 @@ def train(
         results = steps.run(rates, ready[:count])
         del ready[:count]
         ready.extend(itertools.islice(feeds, max(0, pace - len(ready))))  # while the accelerator works
-        losses, rights = map(np.asarray, results)
+        losses, rights = (np.asarray(values)[:count] for values in results)
         _check_losses(losses, rates, progress.step, out)
         progress.add(losses, rights)
         # The first dispatch compiles: the second shows the pace.

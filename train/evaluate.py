@@ -20,12 +20,13 @@ flags.DEFINE_string("run", None, "Folder of a finished run.", required=True)
 flags.DEFINE_string("data_dir", None, "tensorflow-datasets directory, .npz file, or folder of pictures.")
 
 
-def evaluate(run, data_dir):
+def evaluate(run, data_dir, weights=None):
     """Test error of the weights of a run, by the package's own builder.
 
     Args:
         run: folder that `train.train` filled.
         data_dir: as `keras_resv2.datasets.load_split` takes it.
+        weights: another weight file than the run's own.
 
     Returns:
         Dictionary: test_error (percent), test_images; of a small dataset test_errors_first_2000 (count)
@@ -36,7 +37,8 @@ def evaluate(run, data_dir):
         ValueError: the test images are not those of the run.
     """
     settings = load_record(run)["settings"]
-    network = {"weights": str(pathlib.Path(run) / "weights.h5"), "dtype": "float32", **settings["arguments"]}
+    weights = str(weights or pathlib.Path(run) / "weights.h5")
+    network = {"weights": weights, "dtype": "float32", **settings["arguments"]}
     if settings["dataset"] in PICTURE_DATASETS:
         return _evaluate_pictures(run, settings, data_dir, network)
     dataset = datasets.DATASETS[settings["dataset"]]

@@ -18,7 +18,7 @@ from keras_resv2 import datasets
 from keras_resv2.pretrained.card import Card
 from keras_resv2.pretrained.checksum import sha256
 from keras_resv2.pretrained.store import CARD, check_sum
-from keras_resv2.pretrained.weight_file import read_weights
+from keras_resv2.pretrained.weight_file import read_weights, write_weights
 from train.display import draw_curve
 from train.engine import read_history
 from train.evaluate import evaluate, load_record
@@ -29,13 +29,14 @@ flags.adopt_module_key_flags(train.evaluate)
 flags.DEFINE_multi_string("seed_run", [], "Folder of a run of the same recipe with another seed; may be repeated.")
 flags.DEFINE_string("variant", None, "Added to the architecture's name where it has other arguments, as 'gated'.")
 flags.DEFINE_integer("version", None, "Of the weights; by default the next.", lower_bound=1)
+flags.DEFINE_bool("half", False, "Round kernels to float16: half the size; the error measured is that of the file.")
 flags.DEFINE_string("weights_dir", "weights", "Folder of published weights.")
 flags.DEFINE_string("url", None, "Where the weight file will be had.")
 
-FILE, HISTORY = "weights.h5", "history.csv"
+FILE, HALF_FILE, HISTORY = "weights.h5", "weights_half.h5", "history.csv"
 
 
-def publish(run, data_dir, weights_dir, version=None, variant=None, seed_runs=(), url=None):
+def publish(run, data_dir, weights_dir, version=None, variant=None, seed_runs=(), url=None, half=False):
     """Writes ``<weights_dir>/<name>/<version>/``.
 
     Args:
@@ -46,6 +47,7 @@ def publish(run, data_dir, weights_dir, version=None, variant=None, seed_runs=()
         variant: part of the name, needed where the network has other arguments than its defaults.
         seed_runs: folders of finished runs that differ in the seed alone.
         url: where the weight file will be had.
+        half: whether kernels are rounded to float16, before the error is measured.
 
     Returns:
         `Card`.
@@ -67,7 +69,8 @@ def publish(run, data_dir, weights_dir, version=None, variant=None, seed_runs=()
         raise ValueError(f"{run} has arguments {settings['arguments']}: name its --variant.")
     name = "_".join(filter(None, (settings["model"], variant))) + f"-{settings['dataset']}"
     folder = _new_version(pathlib.Path(weights_dir) / name, version)
-    measured = evaluate(run, data_dir)
+    weights = _weight_file(run, half)
+    measured = evaluate(run, data_dir, weights)
     seed_errors = {str(settings["seed"]): measured["test_error"]}
     for other in seed_runs:
         seed_errors.update(_seed_error(other, settings, data_dir))
@@ -77,7 +80,7 @@ def publish(run, data_dir, weights_dir, version=None, variant=None, seed_runs=()
         version=int(folder.name),
         architecture=settings["model"],
         arguments=settings["arguments"],
-        parameters=_trainable(read_weights(run / FILE)),
+        parameters=_trainable(read_weights(weights)),
         dataset=settings["dataset"],
         class_names=dataset.class_names,
         image_shape=dataset.image_shape,
@@ -97,12 +100,20 @@ def publish(run, data_dir, weights_dir, version=None, variant=None, seed_runs=()
         backend=_over_environments(record, "backend"),
         versions=record["environments"][-1]["versions"],
         commit=_over_environments(record, "commit"),
-        size=(run / FILE).stat().st_size,
-        sha256=sha256(run / FILE),
+        size=weights.stat().st_size,
+        sha256=sha256(weights),
         url=url,
     )
-    _write(folder, run, card)
+    _write(folder, run, weights, card)
     return card
+
+
+def _weight_file(run, half):
+    """The run's weight file, or the one of half the size that is made of it."""
+    if not half:
+        return run / FILE
+    write_weights(read_weights(run / FILE), run / HALF_FILE, half=True)
+    return run / HALF_FILE
 
 
 def _check_commits(run, record):
@@ -140,14 +151,14 @@ def _trainable(arrays):
     return sum(array.size for name, array in arrays.items() if "/moving_" not in name)
 
 
-def _write(folder, run, card):
+def _write(folder, run, weights, card):
     """Fills a folder beside the final one, then renames it: published whole or not at all."""
     partial = folder.with_name(f"{folder.name}.part")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
-        for name in (FILE, HISTORY):
-            shutil.copyfile(run / name, partial / name)
+        shutil.copyfile(weights, partial / FILE)
+        shutil.copyfile(run / HISTORY, partial / HISTORY)
         draw_curve(read_history(run / HISTORY), partial / "curve.png", f"{card.full_name}, {card.recipe}")
         check_sum(partial / FILE, card)
         (partial / CARD).write_text(card.to_json())
@@ -161,7 +172,14 @@ def main(argv):
         raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
     try:
         card = publish(
-            FLAGS.run, FLAGS.data_dir, FLAGS.weights_dir, FLAGS.version, FLAGS.variant, FLAGS.seed_run, FLAGS.url
+            FLAGS.run,
+            FLAGS.data_dir,
+            FLAGS.weights_dir,
+            FLAGS.version,
+            FLAGS.variant,
+            FLAGS.seed_run,
+            FLAGS.url,
+            FLAGS.half,
         )
     except (ValueError, OSError, ImportError) as error:
         sys.exit(f"error: {error}")

@@ -6,7 +6,8 @@ long: so one call runs a loop of steps. What a step needs comes from a source (`
 the few numbers or the pictures that the host feeds to a batch of images and labels; `most_steps` of one
 dispatch; and `parts`, how many processes each feed a part of the batch (1: all feed the whole).
 
-Each class here has `run(rates, feeds)`, the losses and the shares of right answers of those steps;
+Each class here has `run(rates, feeds)`, the losses and the shares of right answers of those steps (two
+arrays at least as long, which on JAX may still be computing);
 `predict_on_batch(images)`, logits of the network as it is now; and `sync()`, after which the variables of
 the model and the optimizer hold the state.
 """
@@ -94,7 +95,7 @@ class JaxSteps:
         feeds = [self._place(_padded(array, most), 1, self._source.parts) for array in feeds]
         rates = self._place(_padded(rates, most))
         self._state, losses, rights = self._loop(self._state, self._resident, np.int32(count), rates, feeds)
-        return losses[:count], rights[:count]
+        return losses, rights
 
     def _many(self, state, resident, count, rates, feeds):
         import jax
@@ -134,7 +135,7 @@ class TensorFlowSteps:
 
         self._model, self._optimizer, self._source = model, optimizer, source
         self._strategy = devices.strategy if devices else tf.distribute.get_strategy()
-        self._resident = tuple(tf.constant(array) for array in source.resident)
+        self._resident = tuple(map(self._on_every_device if devices else tf.constant, source.resident))
         self._loop = tf.function(self._run, reduce_retracing=True)
         self._predict = tf.function(lambda images: model(images, training=False), reduce_retracing=True)
 
@@ -158,19 +159,30 @@ class TensorFlowSteps:
         for i in tf.range(count):
             self._optimizer.learning_rate = rates[i]
             feed = tuple(array[i] for array in feeds)
-            loss, right = self._strategy.run(self._step, args=(feed,))
+            loss, right = self._strategy.run(self._step, args=(feed, self._resident))
             losses = losses.write(i, self._strategy.reduce("SUM", loss, axis=None))
             rights = rights.write(i, self._strategy.reduce("SUM", right, axis=None))
         return losses.stack(), rights.stack()
 
-    def _step(self, feed):
+    def _on_every_device(self, array):
+        import tensorflow as tf
+
+        places = self._strategy.extended.worker_devices
+
+        def copy(context):
+            with tf.device(places[context.replica_id_in_sync_group % len(places)]):
+                return tf.constant(array)
+
+        return self._strategy.experimental_distribute_values_from_function(copy)
+
+    def _step(self, feed, resident):
         import tensorflow as tf
 
         context = tf.distribute.get_replica_context()
         images_per_step = feed[0].shape[0] * self._source.parts
         part = images_per_step // context.num_replicas_in_sync
         first = context.replica_id_in_sync_group * part % feed[0].shape[0]
-        images, labels = self._source.prepare(self._resident, *(array[first : first + part] for array in feed))
+        images, labels = self._source.prepare(resident, *(array[first : first + part] for array in feed))
         with tf.GradientTape() as tape:
             loss, right = loss_and_right(labels, self._model(images, training=True), images_per_step)
             scaled = self._optimizer.scale_loss(loss)

@@ -3,6 +3,10 @@
     values   float32, (n,)   every parameter and moving statistic, one after another
     index    JSON text       [{"name": "stem_conv/kernel", "shape": [3, 3, 3, 16], "offset": 0}, ...]
 
+A file of half the size has its kernels in a second array (``"array": "half"`` in the index):
+
+    half     float16, (m,)   kernels, one after another
+
 Names are ``<layer>/<variable>``, so a file fits any model with the same layer names, whatever the
 backend. One array keeps the file as large as its parameters (Keras' own files add a group to
 each variable, which tells in deep networks) and makes reading it one call.
@@ -15,7 +19,7 @@ import os
 import h5py
 import numpy as np
 
-FORMAT = "keras-resv2 weights 1"
+FORMAT, FORMAT_WITH_HALF = "keras-resv2 weights 1", "keras-resv2 weights 2"
 HEAD = "head_dense"
 
 
@@ -28,17 +32,38 @@ def save_weights(model, path):
         model: a `keras.Model` whose layers have unique names.
         path: of the file; an existing one is replaced.
     """
-    variables = _variables(model)
-    index, offset = [], 0
-    for name, variable in variables.items():
-        index.append({"name": name, "shape": list(variable.shape), "offset": offset})
-        offset += math.prod(variable.shape)
-    values = np.concatenate([_to_numpy(v).ravel() for v in variables.values()])
+    write_weights({name: _to_numpy(variable) for name, variable in _variables(model).items()}, path)
+
+
+def write_weights(arrays, path, half=False):
+    """Writes arrays as a weight file, whole or not at all.
+
+    Args:
+        arrays: dictionary from ``<layer>/<variable>`` to an array.
+        path: of the file; an existing one is replaced.
+        half: whether kernels are rounded to float16. All else (biases, batch normalisation) stays
+            float32.
+
+    Raises:
+        ValueError: a kernel is too large for float16.
+    """
+    index, parts = [], {"values": [], "half": []}
+    offsets = dict.fromkeys(parts, 0)
+    for name, array in arrays.items():
+        part = "half" if half and name.endswith("/kernel") else "values"
+        entry = {"name": name, "shape": list(array.shape), "offset": offsets[part]}
+        index.append({**entry, "array": part} if half else entry)
+        parts[part].append(np.ravel(array))
+        offsets[part] += array.size
+    if half and max(np.abs(kernel).max() for kernel in parts["half"]) > np.finfo("float16").max:
+        raise ValueError("a kernel has values beyond the range of float16.")
     partial = f"{path}.part"
     with h5py.File(partial, "w", libver="latest") as file:
-        file.attrs["format"] = FORMAT
+        file.attrs["format"] = FORMAT_WITH_HALF if half else FORMAT
         file["index"] = json.dumps(index)
-        file["values"] = values.astype("float32")
+        file["values"] = np.concatenate(parts["values"]).astype("float32")
+        if half:
+            file["half"] = np.concatenate(parts["half"]).astype("float16")
     os.replace(partial, path)
 
 
@@ -46,7 +71,7 @@ def read_weights(path):
     """The arrays in a weight file, by name.
 
     Args:
-        path: of a file that `save_weights` wrote.
+        path: of a file that `save_weights` or `write_weights` wrote.
 
     Returns:
         Dictionary from ``<layer>/<variable>`` to a float32 array.
@@ -59,15 +84,17 @@ def read_weights(path):
         raise FileNotFoundError(f"weight file {path} does not exist.")
     try:
         with h5py.File(path, "r") as file:
-            if file.attrs.get("format") != FORMAT:
+            if file.attrs.get("format") not in (FORMAT, FORMAT_WITH_HALF):
                 raise ValueError(f"{path} is not a keras-resv2 weight file: its format is not {FORMAT!r}.")
             index = json.loads(file["index"][()])
-            values = file["values"][()]
+            parts = {name: file[name][()].astype("float32") for name in ("values", "half") if name in file}
     except (OSError, KeyError) as error:
         raise ValueError(f"weight file {path} is damaged or not HDF5: {error}") from None
-    return {
-        entry["name"]: values[entry["offset"] :][: math.prod(entry["shape"])].reshape(entry["shape"]) for entry in index
-    }
+    arrays = {}
+    for entry in index:
+        values = parts[entry.get("array", "values")][entry["offset"] :][: math.prod(entry["shape"])]
+        arrays[entry["name"]] = values.reshape(entry["shape"])
+    return arrays
 
 
 def load_weights(model, path, skip_head=False):
