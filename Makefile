@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+ON_JAX := tests/test_units.py tests/test_pretrained.py tests/test_engine.py
 
 .PHONY: demo test env zoo-table clean
 
@@ -12,8 +13,8 @@ demo: $(VENV)/.demo
 test: env
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest
-	KERAS_BACKEND=jax $(BIN)/python -m pytest tests/test_units.py tests/test_pretrained.py -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist loadscope
+	KERAS_BACKEND=jax $(BIN)/python -m pytest -n 2 --dist loadscope $(ON_JAX) -m "not slow"
 
 env: $(VENV)/.test
 

@@ -54,3 +54,30 @@ def picture_folder(tmp_path_factory):
                 pixels = np.clip(np.array(colour) + noise, 0, 255).astype("uint8")
                 Image.fromarray(pixels).save(root / split / name / f"{i}.jpg")
     return root
+
+
+@pytest.fixture(scope="session")
+def torchvision():
+    """torchvision, importable on a machine without CUDA libraries too."""
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    try:
+        import torchvision
+    except RuntimeError:  # builds for CUDA: their compiled operators do not load here, and are not needed
+        library = torch.library.Library("torchvision", "DEF")
+        for name in ("nms", "qnms"):
+            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        torch.keep_torchvision_library = library
+        import torchvision
+    except ImportError:
+        pytest.skip("torchvision is not installed")
+    return torchvision
+
+
+@pytest.fixture(scope="session")
+def digits():
+    """scikit-learn's 1,797 real 8x8 digits, as 32x32 pictures in the form of CIFAR-10: (train, test)."""
+    sklearn = pytest.importorskip("sklearn.datasets", reason="scikit-learn is not installed")
+    images, labels = sklearn.load_digits(return_X_y=True)
+    images = np.repeat(np.repeat(images.reshape(-1, 8, 8, 1), 4, 1), 4, 2) * (255 / 16)
+    images = np.repeat(images, 3, 3).astype("uint8")
+    return (images[:1500], labels[:1500].astype("uint8")), (images[1500:], labels[1500:].astype("uint8"))

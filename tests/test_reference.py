@@ -56,19 +56,9 @@ def applications_name(name):
 
 
 @pytest.fixture(scope="module")
-def torch():
-    """PyTorch with torchvision and timm importable on a machine without CUDA libraries."""
+def torch(torchvision):
+    """PyTorch, where torchvision and timm import too."""
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
-    try:
-        import torchvision
-    except RuntimeError:  # builds for CUDA: their compiled operators do not load here, and are not needed
-        library = torch.library.Library("torchvision", "DEF")
-        for name in ("nms", "qnms"):
-            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        torch.keep_torchvision_library = library
-        import torchvision  # noqa: F401
-    except ImportError:
-        pytest.skip("torchvision is not installed")
     pytest.importorskip("timm", reason="timm is not installed")
     return torch
 

@@ -1,0 +1,301 @@
+"""The engine: recipes and augmentation by arithmetic, steps on each backend, checkpoints."""
+
+import dataclasses
+import itertools
+import shutil
+
+import keras
+import numpy as np
+import pytest
+
+import keras_resv2
+from train import checkpoint, engine, floor
+from train.batch_norm import FusedBatchNormalization
+from train.data import Resident, pad_images
+from train.inputs import batch_error
+from train.optimizer import SGD, make_optimizer
+from train.recipes import RECIPES
+from train.steps import JaxSteps, make_steps
+
+
+def test_paper_recipe_is_the_papers():
+    """He et al. 2016, section 4: 64k steps of 128, 0.01 for 400 steps, then 0.1, divided by 10 at 32k and 48k."""
+    recipe = RECIPES["paper"]
+    assert (recipe.steps, recipe.batch_size, recipe.momentum, recipe.weight_decay) == (64_000, 128, 0.9, 1e-4)
+    assert (recipe.pad, recipe.pad_mode, recipe.flip, recipe.nesterov) == (4, "mean", "random", False)
+    at = {step: recipe.learning_rate(step) for step in (0, 399, 400, 31_999, 32_000, 47_999, 48_000, 63_999)}
+    assert at == {0: 0.01, 399: 0.01, 400: 0.1, 31_999: 0.1, 32_000: 0.01, 47_999: 0.01, 48_000: 0.001, 63_999: 0.001}
+
+
+def test_one_cycle_runs_up_then_down_to_nothing():
+    recipe = RECIPES["fast"]
+    rates = [recipe.learning_rate(step) for step in range(recipe.steps)]
+    top = int(np.argmax(rates))
+    assert rates[0] == 0.02 and abs(max(rates) - 0.2) < 1e-4 and abs(top / recipe.steps - 0.2) < 0.001
+    assert np.all(np.diff(rates[: top + 1]) > 0) and np.all(np.diff(rates[top:]) < 0) and 0 < rates[-1] < 1e-4
+
+
+def test_padding():
+    images = np.arange(2 * 4 * 4 * 3, dtype="uint8").reshape(2, 4, 4, 3)
+    mean = pad_images(images, 2, "mean")
+    np.testing.assert_array_equal(mean[:, 2:-2, 2:-2], images)
+    np.testing.assert_array_equal(mean[0, 0, 0], images.mean((0, 1, 2)).round())
+    np.testing.assert_array_equal(pad_images(images, 2, "reflect")[:, 1, 2:-2], images[:, 1])
+    assert pad_images(images, 0, "mean") is images
+
+
+def small_recipe(**changes):
+    return dataclasses.replace(RECIPES["fast"], **{"steps": 40, "batch_size": 10, "dtype": "float32", **changes})
+
+
+def test_a_learning_rate_scales_the_whole_schedule():
+    paper, gentle = RECIPES["paper"], RECIPES["paper"].with_peak(0.05)
+    for step in (0, 400, 32_000, 63_999):
+        assert gentle.learning_rate(step) == pytest.approx(paper.learning_rate(step) / 2)
+
+
+def batch(source, step):
+    """Images and labels of a step, as the compiled step has them."""
+    return tuple(np.asarray(keras.ops.convert_to_numpy(array)) for array in source.prepare(
+        [keras.ops.convert_to_tensor(array) for array in source.resident],
+        *map(keras.ops.convert_to_tensor, source.plan(step)),
+    ))  # fmt: skip
+
+
+@pytest.mark.parametrize("recipe", ["paper", "fast"])
+def test_augmentation_in_the_step_against_numpy(recipe):
+    """Every image of a batch: padded by np.pad, cut by a slice, mirrored by [::-1]."""
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(0, 256, (30, 8, 10, 3), dtype="uint8"), rng.integers(0, 10, 30)
+    source = Resident(images, labels, small_recipe(batch_size=20, pad=2, pad_mode=RECIPES[recipe].pad_mode), seed=0)
+    for step in (0, 1, 5):
+        found, found_labels = batch(source, step)
+        assert found.dtype == np.uint8 and len(found) == 20
+        for picture, label, i, row, column, flip in zip(found, found_labels, *source.plan(step), strict=True):
+            padding = [(2, 2), (2, 2), (0, 0)]
+            if recipe == "fast":
+                padded = np.pad(images[i], padding, mode="reflect")
+            else:
+                mean = images.mean((0, 1, 2)).round()
+                padded = np.stack([np.pad(images[i, ..., c], 2, constant_values=mean[c]) for c in range(3)], -1)
+            expected = padded[row : row + 8, column : column + 10]
+            np.testing.assert_array_equal(picture, expected[:, ::-1] if flip else expected)
+            assert label == labels[i]
+
+
+def test_augmentation_is_random_per_image():
+    """5 x 5 shifts and 2 flips, all about as often, and independent of each other."""
+    source = Resident(np.zeros((500, 8, 8, 3), "uint8"), np.zeros(500), small_recipe(pad=2, flip="random"), seed=0)
+    plans = np.concatenate([np.stack(source.plan(step), 1) for step in range(2000)])
+    assert np.bincount(plans[:, 0]).tolist() == [40] * 500
+    counts = np.bincount(np.ravel_multi_index(plans[:, 1:].T, (5, 5, 2)), minlength=50)
+    assert len(counts) == 50 and abs(counts - 400).max() < 5 * np.sqrt(400)
+
+
+def test_every_epoch_has_every_image_once():
+    """Batches do not divide the dataset: the stream goes on over the end of an epoch."""
+    source = Resident(np.zeros((25, 8, 8, 3), "uint8"), np.arange(25), small_recipe(), seed=0)
+    stream = np.concatenate([batch(source, step)[1] for step in range(5)])
+    epochs = stream[:25], stream[25:]
+    assert all(sorted(epoch) == list(range(25)) for epoch in epochs)
+    assert not np.array_equal(*epochs)
+
+
+def test_alternating_flips_show_both_sides_of_each_image_in_two_epochs():
+    images = np.zeros((20, 8, 8, 3), "uint8")
+    images[:, :, :4] = 255
+    source = Resident(images, np.arange(20), small_recipe(pad=0), seed=0)
+    seen = {}
+    for step in range(4):
+        for image, label in zip(*batch(source, step), strict=True):
+            seen.setdefault(int(label), []).append(image[0, 0, 0])
+    assert all(sorted(sides) == [0, 255] for sides in seen.values())
+
+
+def test_plans_depend_on_seed_and_step_alone():
+    images = np.zeros((30, 8, 8, 3), "uint8")
+    one, two, other = (Resident(images, np.arange(30), small_recipe(), seed) for seed in (0, 0, 1))
+    plans = [list(itertools.islice(source.feeds(7), 3)) for source in (one, two, other)]
+    np.testing.assert_array_equal(plans[0], plans[1])
+    np.testing.assert_array_equal(plans[0][1], one.plan(8))
+    assert not np.array_equal(plans[0], plans[2])
+
+
+def test_weight_decay_is_in_the_gradient():
+    """One step by hand: velocity = -rate * (gradient + l2 * w), on kernels and not on biases."""
+    kernel, bias = keras.Variable([2.0], name="kernel"), keras.Variable([3.0], name="bias")
+    optimizer = SGD(0.1, momentum=0.9, l2=0.5, decays=lambda v: v.name == "kernel")
+    optimizer.build([kernel, bias])
+    for _ in range(2):
+        optimizer.apply([keras.ops.array([1.0]), keras.ops.array([1.0])])
+    w, v = 2.0, 0.0
+    for _ in range(2):
+        v = 0.9 * v - 0.1 * (1.0 + 0.5 * w)
+        w += v
+    assert abs(float(kernel[0]) - w) < 1e-6
+    assert abs(float(bias[0]) - (3.0 - 0.1 - 0.19)) < 1e-6
+
+
+def test_fused_batch_norm_is_the_stock_layer():
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("the fused kernel is TensorFlow's")
+    import tensorflow as tf
+
+    x = tf.random.normal((16, 5, 7, 6), 2.0, 3.0, seed=0)
+    layers = [kind(momentum=0.9, epsilon=1e-5) for kind in (keras.layers.BatchNormalization, FusedBatchNormalization)]
+    results = []
+    for layer in layers:
+        layer.build(x.shape)
+        layer.set_weights([np.linspace(0.5, 1.5, 6), np.linspace(-1, 1, 6), np.zeros(6), np.ones(6)])
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = layer(x, training=True)
+            loss = tf.reduce_sum(y**3)
+        gradients = tape.gradient(loss, [x, layer.gamma.value, layer.beta.value])
+        moved = layer.get_weights()[2:]
+        frozen = layer(x, training=False)
+        layer.trainable = False
+        results.append([y, *gradients, *moved, frozen, layer(x, training=True), *layer.get_weights()[2:]])
+    for stock, fused in zip(*results, strict=True):
+        np.testing.assert_allclose(fused, stock, rtol=2e-4, atol=2e-3)
+
+
+def train_here(model, digits, recipe, out, **options):
+    """`engine.train` on the digits; the history's last row."""
+    out.mkdir(exist_ok=True)
+    source = Resident(*digits[0], recipe, 0)
+    measure = lambda network: {"test_error": batch_error(network, *digits[1])}  # noqa: E731
+    return engine.train(model, source, measure, recipe, out, **options).history[-1]
+
+
+def test_resuming_restores_everything_that_the_next_step_depends_on(digits, tmp_path):
+    """Stopped after 5 of 8 steps and resumed into a network with other initial weights: the same weights."""
+    recipe = small_recipe(steps=8)
+
+    def run(seed, out, stop=lambda: False):
+        keras.utils.set_random_seed(seed)
+        model = keras_resv2.ResNet(8, shortcut="dropout(rate=0.1)", classifier_activation=None)
+        row = train_here(model, digits, recipe, out, stop=stop)
+        return model.get_weights(), row
+
+    whole, whole_row = run(0, tmp_path / "whole")
+    asked = itertools.count()
+    with pytest.raises(engine.Stopped, match="saved"):
+        run(0, tmp_path / "cut", stop=lambda: next(asked) == 2)
+    resumed, resumed_row = run(1, tmp_path / "cut")
+    for a, b in zip(whole, resumed, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
+    assert abs(whole_row["train_loss"] - resumed_row["train_loss"]) < 1e-3
+
+
+def test_a_full_disk_says_so_and_keeps_the_last_checkpoint(digits, tmp_path):
+    """The file that a checkpoint is written to leads to /dev/full, which takes nothing."""
+    model = keras_resv2.ResNet(8, classifier_activation=None)
+    recipe = small_recipe(steps=30)
+    with pytest.raises(OSError, match=r"no room on the disk .* the one before is kept"):
+        fill = lambda progress, rate, row: (tmp_path / "checkpoint.part").symlink_to("/dev/full")  # noqa: E731
+        train_here(model, digits, recipe, tmp_path, checkpoint_seconds=0, observers=[fill])
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-00000001.npz"]
+
+
+def test_a_disk_without_room_is_noticed_before_training(digits, tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**6, 10**6, 10**5))
+    with pytest.raises(OSError, match="MB free; checkpoints and weights take"):
+        train_here(keras_resv2.ResNet20(classifier_activation=None), digits, small_recipe(), tmp_path)
+
+
+def test_a_loss_that_is_no_number_stops_the_run(digits, tmp_path):
+    recipe = small_recipe(schedule=((0, 1e30), (1, 1e30)))
+    model = keras_resv2.ResNet20(classifier_activation=None)
+    with pytest.raises(FloatingPointError, match=r"at step [23], learning rate 1e"):
+        train_here(model, digits, recipe, tmp_path)
+
+
+def test_precisions_learn_the_same(digits, tmp_path):
+    """Mean loss of the second epoch, same seed and batches, at a gentle rate."""
+    losses = {}
+    for dtype in ("float32", "mixed_bfloat16", "mixed_float16"):
+        keras.utils.set_random_seed(0)
+        model = keras_resv2.ResNet(8, classifier_activation=None, dtype=dtype)
+        recipe = small_recipe(steps=60, batch_size=50, schedule=((0, 0.05),), dtype=dtype)
+        losses[dtype] = train_here(model, digits, recipe, tmp_path / dtype)["train_loss"]
+    assert max(losses.values()) - min(losses.values()) < 0.1 and max(losses.values()) < 2.0, losses
+
+
+def test_float16_leaves_out_a_step_that_overflows_and_halves_the_scale():
+    """A scale beyond float16's range makes every gradient infinite: the weights stay as they were."""
+    model = keras_resv2.ResNet(8, classifier_activation=None, dtype="mixed_float16")
+    recipe = small_recipe(dtype="mixed_float16")
+    optimizer = make_optimizer(recipe, model.trainable_variables)
+    optimizer.dynamic_scale.assign(1e30)
+    rng = np.random.default_rng(0)
+    source = Resident(rng.integers(0, 256, (30, 32, 32, 3), dtype="uint8"), np.arange(30) % 10, recipe, 0)
+    steps = make_steps(model, optimizer, source)
+    before = [keras.ops.convert_to_numpy(v).copy() for v in model.trainable_variables]
+    losses, _ = steps.run([0.1], [source.plan(0)])
+    steps.sync()
+    assert np.isfinite(losses).all() and np.isclose(float(optimizer.dynamic_scale), 5e29)
+    for variable, array in zip(model.trainable_variables, before, strict=True):
+        np.testing.assert_array_equal(keras.ops.convert_to_numpy(variable), array)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "mixed_float16"])
+def test_many_steps_in_one_dispatch_are_the_same_steps(dtype):
+    """1 + 3 + 2 steps in three dispatches against six; on JAX the compiled loop against Python's."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (60, 32, 32, 3), dtype="uint8")
+    recipe = small_recipe(batch_size=4, dtype=dtype)
+    losses = []
+    for counts in ((1, 3, 2), (1,) * 6):
+        keras.utils.set_random_seed(0)
+        model = keras_resv2.ResNet(8, classifier_activation=None, dtype=dtype)
+        source = Resident(images, np.arange(60) % 10, recipe, 0)
+        optimizer = make_optimizer(recipe, model.trainable_variables)
+        if keras.backend.backend() == "jax":
+            source.most_steps = 3
+            steps = JaxSteps(model, optimizer, source, None, compiled_loop=len(counts) == 3)
+        else:
+            steps = make_steps(model, optimizer, source)
+        feeds, found = source.feeds(0), []
+        for count in counts:
+            rates = [0.01 * (1 + len(found) + i) for i in range(count)]
+            found += list(map(float, steps.run(rates, list(itertools.islice(feeds, count)))[0][:count]))
+        steps.sync()
+        losses.append([*found, float(np.abs(model.get_weights()[0]).sum())])
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4 if dtype == "float32" else 1e-2)
+
+
+def test_checkpoints_keep_two_and_refuse_another_network(tmp_path):
+    variables = [keras.Variable(np.arange(3.0)), keras.Variable(0.0)]
+    for step in (1, 2, 3):
+        variables[1].assign(step)
+        checkpoint.save(tmp_path, step, variables, {"at": step})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-00000002.npz", "checkpoint-00000003.npz"]
+    variables[1].assign(0)
+    assert checkpoint.restore(tmp_path, variables) == {"at": 3} and float(variables[1]) == 3
+    with pytest.raises(ValueError, match="another network"):
+        checkpoint.restore(tmp_path, variables[:1])
+
+
+def test_damaged_checkpoints_do_not_outlive_their_successors(tmp_path):
+    variables = [keras.Variable(0.0)]
+    for step in (10, 20):
+        checkpoint.save(tmp_path, step, variables, {"at": step})
+        (tmp_path / f"checkpoint-{step:08d}.npz").write_bytes(b"damaged")
+    assert checkpoint.restore(tmp_path, variables) is None
+    checkpoint.save(tmp_path, 5, variables, {"at": 5})
+    assert checkpoint.restore(tmp_path, variables) == {"at": 5}
+
+
+def test_the_floor_counts_what_arithmetic_does():
+    """A 3x3 convolution of 4x4 pixels from 3 to 8 channels, and a classifier of 8 features."""
+    inputs = keras.Input((4, 4, 3))
+    x = keras.layers.Conv2D(8, 3, padding="same", use_bias=False)(inputs)
+    model = keras.Model(inputs, keras.layers.Dense(10)(keras.layers.GlobalAveragePooling2D()(x)))
+    assert floor.count_operations(model) == 3 * 2 * (4 * 4 * 8 * 9 * 3 + 8 * 10)
+    assert floor.count_bytes(model, "bfloat16") == 3 * 2 * (4 * 4 * (3 + 8) + 8 + 10)
+    assert floor.count_bytes(model, "float32") == 2 * floor.count_bytes(model, "bfloat16")
+    least = floor.floor(model, 16, "bfloat16")
+    by_hand = 16 * np.array([floor.count_operations(model), floor.count_bytes(model, "bfloat16")])
+    rates = np.array([least["operations_per_second"], least["bytes_per_second"]])
+    assert least["seconds"] == pytest.approx(max(by_hand / rates)) and rates.min() > 1e8
