@@ -35,6 +35,22 @@ def test_one_cycle_runs_up_then_down_to_nothing():
     assert np.all(np.diff(rates[: top + 1]) > 0) and np.all(np.diff(rates[top:]) < 0) and 0 < rates[-1] < 1e-4
 
 
+def test_any_value_of_a_recipe_can_be_set():
+    recipe = RECIPES["fast"].with_values(
+        ["flip=random", "nesterov=False", "pad=2", "schedule=((0, 0.5),)", "momentum=1"]
+    )
+    assert (recipe.flip, recipe.nesterov, recipe.pad, recipe.momentum) == ("random", False, 2, 1)
+    assert recipe.learning_rate(9_000) == 0.5 and recipe.decay == RECIPES["fast"].decay
+    assert RECIPES["imagenet"].with_values(["steps=7"]).steps == 7
+    for text, words in (
+        ("flop=1", "recipe value"), ("flip=sometimes", "alternating"), ("pad=wide", "now it is 4"), ("steps", "now it"),
+        ("nesterov=2", "now it is True"), ("schedule=0.1", "now it is"),
+        ("schedule=(1, 2)", "part of the run"), ("schedule=((0.5, 1),)", "part of the run"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=words):
+            RECIPES["fast"].with_values([text])
+
+
 def test_padding():
     images = np.arange(2 * 4 * 4 * 3, dtype="uint8").reshape(2, 4, 4, 3)
     mean = pad_images(images, 2, "mean")

@@ -3,8 +3,21 @@
 Weight decay is L2 regularisation added to the gradient, ``wd * w``, as in the papers' code.
 """
 
+import ast
+import contextlib
 import dataclasses
 import math
+
+from keras_resv2.choices import check_choice
+
+WORDS = {
+    "decay": ("all", "kernels"),
+    "crop": ("shift", "scale"),
+    "pad_mode": ("mean", "reflect"),
+    "flip": ("random", "alternating"),
+    "dtype": ("float32", "mixed_bfloat16", "mixed_float16"),
+}
+KINDS = {bool: bool, int: int, float: (int, float), tuple: tuple}  # None stands for a number not given
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +64,42 @@ class Recipe:
     image_size: int | None = None
     views: tuple[tuple[int, int], ...] = ()
     dtype: str = "float32"
+
+    def __post_init__(self):
+        try:
+            parts = [part for part, rate in self.schedule if rate >= 0]
+        except (TypeError, ValueError):
+            parts = []
+        if not parts or parts[0] != 0 or parts != sorted(parts) or len(parts) != len(self.schedule):
+            raise ValueError(f"the schedule {self.schedule} is not ((0, rate), (part of the run, rate), ...).")
+
+    def with_values(self, texts):
+        """This recipe with values replaced.
+
+        Args:
+            texts: such as "flip=random" or "schedule=((0, 0.1), (0.5, 0.01))": an attribute and a Python
+                literal or a word.
+
+        Raises:
+            ValueError: there is no such attribute, or the value is not of its kind.
+
+        Example:
+
+        >>> RECIPES["fast"].with_values(["nesterov=False", "flip=random"]).flip
+        'random'
+        """
+        changes = {}
+        for text in texts:
+            name, _, value = text.partition("=")
+            check_choice("recipe value", name, [field.name for field in dataclasses.fields(self)])
+            with contextlib.suppress(ValueError, SyntaxError):
+                value = ast.literal_eval(value)
+            if name in WORDS:
+                check_choice(name, value, WORDS[name])
+            elif not isinstance(value, KINDS.get(type(getattr(self, name)), int)):
+                raise ValueError(f"recipe value {text}: now it is {getattr(self, name)!r}.")
+            changes[name] = value
+        return dataclasses.replace(self, **changes)
 
     def for_images(self, images):
         """This recipe with its steps counted, for a training set of `images` images."""

@@ -47,6 +47,7 @@ flags.DEFINE_float("learning_rate", None, "Highest rate; the others change with 
 flags.DEFINE_float("weight_decay", None, "L2 factor.", lower_bound=0)
 flags.DEFINE_integer("image_size", None, "Side of the training crops of --recipe imagenet.", lower_bound=1)
 flags.DEFINE_enum("dtype", None, ["float32", "mixed_bfloat16", "mixed_float16"], "Precision of the layers.")
+flags.DEFINE_multi_string("set", [], "Any value of the recipe, as --set flip=random; may be repeated.")
 flags.DEFINE_string("activation", None, "Order of BN and ReLU (Fig. 4), where it is not the model's own.")
 flags.DEFINE_string("shortcut", None, "Shortcut (Fig. 2), for example 'exclusive_gating(bias=-6)'.")
 flags.DEFINE_enum("projection", None, ["A", "B", "C"], "Shortcut where the size changes.")
@@ -167,7 +168,7 @@ def dry_run(devices):
 
 def _prepare(seed, devices):
     """Recipe, data and network that the flags ask for, and the network's arguments."""
-    recipe = dataclasses.replace(RECIPES[FLAGS.recipe], **_given(RECIPE_FLAGS))
+    recipe = dataclasses.replace(RECIPES[FLAGS.recipe].with_values(FLAGS.set), **_given(RECIPE_FLAGS))
     if FLAGS.learning_rate is not None:
         recipe = recipe.with_peak(FLAGS.learning_rate)
     check_batch(recipe.batch_size, devices)
