@@ -46,6 +46,8 @@ def test_any_value_of_a_recipe_can_be_set():
         ("flop=1", "recipe value"), ("flip=sometimes", "alternating"), ("pad=wide", "now it is 4"), ("steps", "now it"),
         ("nesterov=2", "now it is True"), ("schedule=0.1", "now it is"),
         ("schedule=(1, 2)", "part of the run"), ("schedule=((0.5, 1),)", "part of the run"),
+        ("schedule=((0, 1), ('x', 1))", "part of the run"), ("steps=0", "positive"), ("batch_size=0", "positive"),
+        ("steps=None", "positive"), ("views=(1, 2)", "crop within"), ("views=((224, 256),)", "crop within"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=words):
             RECIPES["fast"].with_values([text])
@@ -74,7 +76,7 @@ def batch(source, step):
     """Images and labels of a step, as the compiled step has them."""
     return tuple(np.asarray(keras.ops.convert_to_numpy(array)) for array in source.prepare(
         [keras.ops.convert_to_tensor(array) for array in source.resident],
-        *map(keras.ops.convert_to_tensor, source.plan(step)),
+        *map(keras.ops.convert_to_tensor, source.draw(step)),
     ))  # fmt: skip
 
 
@@ -87,7 +89,7 @@ def test_augmentation_in_the_step_against_numpy(recipe):
     for step in (0, 1, 5):
         found, found_labels = batch(source, step)
         assert found.dtype == np.uint8 and len(found) == 20
-        for picture, label, i, row, column, flip in zip(found, found_labels, *source.plan(step), strict=True):
+        for picture, label, i, row, column, flip in zip(found, found_labels, *source.draw(step), strict=True):
             padding = [(2, 2), (2, 2), (0, 0)]
             if recipe == "fast":
                 padded = np.pad(images[i], padding, mode="reflect")
@@ -102,7 +104,7 @@ def test_augmentation_in_the_step_against_numpy(recipe):
 def test_augmentation_is_random_per_image():
     """5 x 5 shifts and 2 flips, all about as often, and independent of each other."""
     source = Resident(np.zeros((500, 8, 8, 3), "uint8"), np.zeros(500), small_recipe(pad=2, flip="random"), seed=0)
-    plans = np.concatenate([np.stack(source.plan(step), 1) for step in range(2000)])
+    plans = np.concatenate([np.stack(source.draw(step), 1) for step in range(2000)])
     assert np.bincount(plans[:, 0]).tolist() == [40] * 500
     counts = np.bincount(np.ravel_multi_index(plans[:, 1:].T, (5, 5, 2)), minlength=50)
     assert len(counts) == 50 and abs(counts - 400).max() < 5 * np.sqrt(400)
@@ -133,7 +135,7 @@ def test_plans_depend_on_seed_and_step_alone():
     one, two, other = (Resident(images, np.arange(30), small_recipe(), seed) for seed in (0, 0, 1))
     plans = [list(itertools.islice(source.feeds(7), 3)) for source in (one, two, other)]
     np.testing.assert_array_equal(plans[0], plans[1])
-    np.testing.assert_array_equal(plans[0][1], one.plan(8))
+    np.testing.assert_array_equal(plans[0][1], one.draw(8))
     assert not np.array_equal(plans[0], plans[2])
 
 
@@ -185,19 +187,20 @@ def train_here(model, digits, recipe, out, **options):
 
 
 def test_resuming_restores_everything_that_the_next_step_depends_on(digits, tmp_path):
-    """Stopped after 5 of 8 steps and resumed into a network with other initial weights: the same weights."""
-    recipe = small_recipe(steps=8)
+    """Stopped in the middle of 12 steps and resumed into a network with other initial weights: the same weights."""
+    recipe = small_recipe(steps=12)
 
-    def run(seed, out, stop=lambda: False):
+    def run(seed, out, **options):
         keras.utils.set_random_seed(seed)
         model = keras_resv2.ResNet(8, shortcut="dropout(rate=0.1)", classifier_activation=None)
-        row = train_here(model, digits, recipe, out, stop=stop)
+        row = train_here(model, digits, recipe, out, **options)
         return model.get_weights(), row
 
     whole, whole_row = run(0, tmp_path / "whole")
-    asked = itertools.count()
+    done = []
     with pytest.raises(engine.Stopped, match="saved"):
-        run(0, tmp_path / "cut", stop=lambda: next(asked) == 2)
+        run(0, tmp_path / "cut", stop=lambda: done[-1:] > [1], observers=[lambda *at: done.append(at[0].step)])
+    assert 1 < done[-1] < 12 and (tmp_path / f"cut/checkpoint-{done[-1]:08d}.npz").exists()
     resumed, resumed_row = run(1, tmp_path / "cut")
     for a, b in zip(whole, resumed, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
@@ -208,8 +211,12 @@ def test_a_full_disk_says_so_and_keeps_the_last_checkpoint(digits, tmp_path):
     """The file that a checkpoint is written to leads to /dev/full, which takes nothing."""
     model = keras_resv2.ResNet(8, classifier_activation=None)
     recipe = small_recipe(steps=30)
+
+    def fill(progress, rate, row):
+        if progress.step > 1:
+            (tmp_path / "checkpoint.part").symlink_to("/dev/full")
+
     with pytest.raises(OSError, match=r"no room on the disk .* the one before is kept"):
-        fill = lambda progress, rate, row: (tmp_path / "checkpoint.part").symlink_to("/dev/full")  # noqa: E731
         train_here(model, digits, recipe, tmp_path, checkpoint_seconds=0, observers=[fill])
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-00000001.npz"]
 
@@ -248,7 +255,7 @@ def test_float16_leaves_out_a_step_that_overflows_and_halves_the_scale():
     source = Resident(rng.integers(0, 256, (30, 32, 32, 3), dtype="uint8"), np.arange(30) % 10, recipe, 0)
     steps = make_steps(model, optimizer, source)
     before = [keras.ops.convert_to_numpy(v).copy() for v in model.trainable_variables]
-    losses, _ = steps.run([0.1], [source.plan(0)])
+    losses, _ = steps.run([0.1], [source.draw(0)])
     steps.sync()
     assert np.isfinite(losses).all() and np.isclose(float(optimizer.dynamic_scale), 5e29)
     for variable, array in zip(model.trainable_variables, before, strict=True):
@@ -291,6 +298,15 @@ def test_checkpoints_keep_two_and_refuse_another_network(tmp_path):
     assert checkpoint.restore(tmp_path, variables) == {"at": 3} and float(variables[1]) == 3
     with pytest.raises(ValueError, match="another network"):
         checkpoint.restore(tmp_path, variables[:1])
+
+
+def test_a_checkpoint_that_cannot_be_read_now_is_not_thrown_away(tmp_path):
+    """A folder in its place: opening it fails as a disk that is away does."""
+    checkpoint.save(tmp_path, 1, [keras.Variable(1.0)], {"at": 1})
+    (tmp_path / "checkpoint-00000002.npz").mkdir()
+    with pytest.raises(OSError):
+        checkpoint.restore(tmp_path, [keras.Variable(0.0)])
+    assert len(list(tmp_path.glob("checkpoint-*.npz"))) == 2
 
 
 def test_damaged_checkpoints_do_not_outlive_their_successors(tmp_path):

@@ -1,5 +1,6 @@
 """Checkpoints of a run: everything that its next step depends on, written whole or not at all."""
 
+import contextlib
 import errno
 import json
 import math
@@ -49,7 +50,8 @@ def save(folder, step, variables, meta):
 
 def check_room(folder, variables):
     """Raises OSError unless the disk has room for the checkpoints and the weights of a run."""
-    needed = (KEEP + 2) * sum(math.prod(v.shape) * np.dtype("float32").itemsize for v in variables)
+    to_write = KEEP + 2 - len(_newest_first(pathlib.Path(folder)))
+    needed = to_write * sum(math.prod(v.shape) * np.dtype("float32").itemsize for v in variables)
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise OSError(f"{folder} has {free / 1e6:.0f} MB free; checkpoints and weights take {needed / 1e6:.0f} MB.")
@@ -67,15 +69,17 @@ def restore(folder, variables):
 
     Raises:
         ValueError: the newest readable checkpoint is of another network.
+        OSError: a checkpoint is there and cannot be read.
     """
     for path in _newest_first(pathlib.Path(folder)):
         try:
             with np.load(path, allow_pickle=False) as file:
                 meta = json.loads(str(file["meta"]))
                 arrays = [file[f"v{i}"] for i in range(len(file.files) - 1)]
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        except (ValueError, KeyError, EOFError, zipfile.BadZipFile):
             print(f"{path.name} is damaged; trying the one before", flush=True)
-            path.unlink()
+            with contextlib.suppress(FileNotFoundError):  # another process was faster
+                path.rename(path.with_suffix(".damaged"))
             continue
         if [a.shape for a in arrays] != [tuple(v.shape) for v in variables]:
             raise ValueError(f"{path} is a checkpoint of another network: choose another --out.")

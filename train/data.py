@@ -7,7 +7,6 @@ an uninterrupted one would have, on any backend and any number of devices.
 
 import itertools
 
-import keras
 import numpy as np
 from keras import ops
 
@@ -34,7 +33,7 @@ class Resident:
     Example:
 
     >>> source = Resident(images, labels, RECIPES["fast"], seed=0)  # doctest: +SKIP
-    >>> pictures, classes = source.prepare(source.resident, *source.plan(100))  # doctest: +SKIP
+    >>> pictures, classes = source.prepare(source.resident, *source.draw(100))  # doctest: +SKIP
     """
 
     most_steps = 400
@@ -50,11 +49,11 @@ class Resident:
         self._first_flip = np.random.default_rng((seed, 2)).integers(0, 2, len(images))
 
     def feeds(self, first):
-        """Yields `plan` of step `first` and all that follow."""
-        return map(self.plan, itertools.count(first))
+        """Yields `draw` of step `first` and all that follow."""
+        return map(self.draw, itertools.count(first))
 
-    def plan(self, step):
-        """What the images of a step are: index, row and column of the crop, flip; int32 ``(batch_size,)`` each."""
+    def draw(self, step):
+        """The numbers of a step's images: index, row and column of the crop, flip; int32 ``(batch_size,)`` each."""
         epochs, indices = self._indices(step)
         rng = np.random.default_rng((self._seed, 1, step))
         rows, columns = rng.integers(0, 2 * self._recipe.pad + 1, (2, len(indices)))
@@ -65,7 +64,7 @@ class Resident:
         return tuple(values.astype("int32") for values in (indices, rows, columns, flips))
 
     def prepare(self, resident, indices, rows, columns, flips):
-        """Images ``(batch, height, width, 3)`` uint8 and labels ``(batch,)`` of a plan; part of the compiled step.
+        """Images ``(batch, height, width, 3)`` uint8 and labels ``(batch,)`` of drawn numbers, in the compiled step.
 
         One gather takes every pixel from where crop and flip say it stands.
         """
@@ -75,10 +74,7 @@ class Resident:
         across = ops.where(flips[:, None] == 1, width - 1 - across, across) + columns[:, None]
         down = ops.arange(height, dtype="int32") + rows[:, None] + padded_height * indices[:, None]
         positions = padded_width * down[:, :, None] + across[:, None, :]
-        images = ops.take(pixels, positions, axis=0)
-        if keras.config.image_data_format() == "channels_first":
-            images = ops.transpose(images, (0, 3, 1, 2))
-        return images, ops.take(labels, indices, axis=0)
+        return ops.take(pixels, positions, axis=0), ops.take(labels, indices, axis=0)
 
     def _indices(self, step):
         """Epoch and position in the dataset of each image of a step."""

@@ -6,7 +6,6 @@ processes). Statistics of batch normalisation are those of the whole batch on bo
 devices changes nothing but rounding.
 """
 
-import contextlib
 import dataclasses
 import json
 import os
@@ -22,6 +21,7 @@ class Devices:
         count: of devices, over all processes.
         process, processes: index of this process, and how many there are.
         strategy: on TensorFlow, the `tf.distribute.Strategy`.
+        distribution: on JAX, the `keras.distribution.DataParallel`.
         mesh: on JAX, the `jax.sharding.Mesh` with the one axis "batch".
     """
 
@@ -29,6 +29,7 @@ class Devices:
     process: int = 0
     processes: int = 1
     strategy: object = None
+    distribution: object = None
     mesh: object = None
 
     @property
@@ -38,7 +39,28 @@ class Devices:
 
     def scope(self):
         """Context in which the network and the optimizer are made."""
-        return self.strategy.scope() if self.strategy else contextlib.nullcontext()
+        return self.strategy.scope() if self.strategy else self.distribution.scope()
+
+    def any(self, flag):
+        """Whether `flag` is true in any process; all must ask."""
+        return any(self._of_all_processes(int(flag)))
+
+    def agree(self, number):
+        """Whether all processes have the same number; all must ask."""
+        return len(set(self._of_all_processes(number))) == 1
+
+    def _of_all_processes(self, number):
+        if self.processes == 1:
+            return [number]
+        if self.strategy:
+            import tensorflow as tf
+
+            ours = self.strategy.experimental_distribute_values_from_function(lambda _: tf.constant([number], "int64"))
+            return self.strategy.gather(ours, axis=0).numpy().tolist()
+        import numpy as np
+        from jax.experimental import multihost_utils
+
+        return np.ravel(multihost_utils.process_allgather(np.int32(number))).tolist()
 
     def place(self, array, batch_axis=None, parts=1):
         """`array` on all devices (JAX): whole, or its `batch_axis` split over them.
@@ -90,14 +112,24 @@ def make_deterministic():
             tf.config.experimental.enable_op_determinism()
 
 
-def check_batch(batch_size, devices):
-    """Raises ValueError unless a batch divides over the devices."""
-    if devices and batch_size % devices.count:
-        raise ValueError(f"a batch of {batch_size} images does not divide over {devices.count} devices.")
+def check_recipe(recipe, devices):
+    """Raises ValueError unless a recipe can be run on the devices."""
+    if devices and recipe.batch_size % devices.count:
+        raise ValueError(f"a batch of {recipe.batch_size} images does not divide over {devices.count} devices.")
+    if devices and devices.strategy and recipe.dtype == "mixed_float16":
+        # Keras looks for overflow in the gradients of one replica only.
+        raise ValueError("mixed_float16 on several devices needs the JAX backend; mixed_bfloat16 runs on both.")
 
 
 def _workers():
-    return len(json.loads(os.environ.get("TF_CONFIG", "{}")).get("cluster", {}).get("worker", []))
+    """How many machines TF_CONFIG names."""
+    try:
+        cluster = json.loads(os.environ.get("TF_CONFIG", "{}")).get("cluster", {})
+    except (ValueError, AttributeError):
+        raise ValueError("TF_CONFIG is no JSON object of cluster and task.") from None
+    if set(cluster) - {"worker"}:
+        raise ValueError(f"TF_CONFIG has tasks {', '.join(sorted(cluster))}: all machines are to be workers.")
+    return len(cluster.get("worker", []))
 
 
 def _use_tensorflow(count, processes):
@@ -105,15 +137,18 @@ def _use_tensorflow(count, processes):
 
     if processes:
         raise ValueError("--processes is for JAX; TensorFlow reads the machines from TF_CONFIG.")
-    if not tf.config.list_physical_devices("GPU"):
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus:
+        _check_count(count, len(gpus))
+        tf.config.set_visible_devices(gpus[:count], "GPU")
+    else:
         part = tf.config.LogicalDeviceConfiguration()
         tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], [part] * count)
     if _workers() > 1:
         strategy = tf.distribute.MultiWorkerMirroredStrategy()
         return Devices(strategy.num_replicas_in_sync, strategy.cluster_resolver.task_id, _workers(), strategy)
-    found = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
-    _check_count(count, len(found))
-    return Devices(count, strategy=tf.distribute.MirroredStrategy([device.name for device in found[:count]]))
+    used = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+    return Devices(count, strategy=tf.distribute.MirroredStrategy([device.name for device in used]))
 
 
 def _use_jax(count, processes):
@@ -128,11 +163,10 @@ def _use_jax(count, processes):
             raise ValueError(f"--processes is ADDRESS:PORT,NUMBER,INDEX, not {processes!r}.") from None
         jax.distributed.initialize(address, number, index)
     _check_count(count, len(jax.local_devices()))
-    chosen = [device for device in jax.devices() if device in jax.local_devices()[:count] or processes]
+    chosen = [d for process in range(jax.process_count()) for d in jax.local_devices(process)[:count]]
     distribution = keras.distribution.DataParallel(devices=[f"{d.platform}:{d.id}" for d in chosen])
-    keras.distribution.set_distribution(distribution)
     mesh = jax.sharding.Mesh(chosen, ("batch",))
-    return Devices(len(chosen), jax.process_index(), jax.process_count(), mesh=mesh)
+    return Devices(len(chosen), jax.process_index(), jax.process_count(), distribution=distribution, mesh=mesh)
 
 
 def _check_count(count, found):

@@ -9,6 +9,7 @@ import csv
 import dataclasses
 import itertools
 import math
+import os
 import pathlib
 import time
 
@@ -20,7 +21,9 @@ from train import checkpoint
 from train.optimizer import make_optimizer
 from train.steps import make_steps
 
+WEIGHTS, HISTORY = "weights.h5", "history.csv"
 SECONDS_PER_DISPATCH = 1.0
+STEPS_PER_DISPATCH_OF_PROCESSES = 20
 
 
 class Stopped(Exception):
@@ -75,13 +78,14 @@ def train(
         measure: function from the network, an object with `predict_on_batch`, to a dictionary of test
             errors (percent).
         recipe: `train.recipes.Recipe`, with its steps counted.
-        out: folder of the run.
+        out: folder of the run; several processes share it.
         checkpoint_seconds: time between checkpoints.
         evaluate_every: epochs between measurements of the test error. The last step is always
             measured. The error is recorded; nothing is chosen by it.
         observers: functions called after every dispatch with ``(progress, rate, row)``; the row of
             the history at the end of an epoch, else None.
-        stop: asked after every dispatch (about a second) whether to save and stop.
+        stop: asked after every dispatch (about a second), before a measurement of the test error,
+            whether to save and stop.
         devices: `train.devices.Devices`; None for one device.
 
     Returns:
@@ -90,63 +94,131 @@ def train(
     Raises:
         FloatingPointError: the loss is no longer a number; the last checkpoint is kept.
         Stopped: `stop` said so.
-        ValueError: `out` holds a run of another network.
+        ValueError: `out` holds a run of another network, or is not shared by all processes.
         OSError: the disk is full.
     """
-    out = pathlib.Path(out)
-    main = devices is None or devices.main  # the process that writes
-    optimizer = make_optimizer(recipe, model.trainable_variables)
-    state = [*model.trainable_variables, *model.non_trainable_variables, *optimizer.variables]
-    if main:
-        checkpoint.check_room(out, state)
-    progress = Progress(**(checkpoint.restore(out, state) or {}))
-    steps = make_steps(model, optimizer, source, devices)
-    feeds = source.feeds(progress.step)
-    ready = list(itertools.islice(feeds, 1))
-    pace = 1
-    steps_per_epoch = math.ceil(source.images_per_epoch / recipe.batch_size)
-    started, last_save = time.monotonic() - progress.seconds, time.monotonic()
-
-    while progress.step < recipe.steps:
-        begun = time.monotonic()
-        epoch = progress.step // steps_per_epoch + 1
-        end = min(epoch * steps_per_epoch, recipe.steps)
-        count = min(pace, len(ready), end - progress.step)
-        rates = [recipe.learning_rate(progress.step + i) for i in range(count)]
-        results = steps.run(rates, ready[:count])
-        del ready[:count]
-        ready.extend(itertools.islice(feeds, max(0, pace - len(ready))))  # while the accelerator works
-        losses, rights = (np.asarray(values)[:count] for values in results)
-        _check_losses(losses, rates, progress.step, out)
-        progress.add(losses, rights)
-        # The first dispatch compiles: the second shows the pace.
-        seconds_per_step = (time.monotonic() - begun) / count
-        pace = int(np.clip(SECONDS_PER_DISPATCH / seconds_per_step, 1, min(2 * pace, source.most_steps)))
-
-        row = None
-        if progress.step == end:
-            row = progress.end_epoch(epoch, rates[-1])
-            if epoch % evaluate_every == 0 or end == recipe.steps:
-                row.update({name: round(error, 2) for name, error in measure(steps).items()})
-            row["seconds"] = round(time.monotonic() - started, 1)
-        progress.seconds = time.monotonic() - started
-        stopping = stop()
-        if stopping or end == recipe.steps == progress.step or time.monotonic() - last_save > checkpoint_seconds:
-            steps.sync()
-            _check_finite(state, progress.step, rates[-1])
-            if main:
-                checkpoint.save(out, progress.step, state, dataclasses.asdict(progress))
-            last_save = time.monotonic()
-        if row and main:
-            _write_history(out, progress.history)
-        for observe in observers:
-            observe(progress, rates[-1], row)
-        if stopping and progress.step < recipe.steps:
+    run = _Run(model, source, recipe, pathlib.Path(out), stop, devices)
+    progress, rate = run.progress, recipe.learning_rate(0)
+    while True:
+        stopping = run.asked_to_stop()
+        row = run.open_row(evaluate_every)
+        if row is not None and not stopping:
+            run.save(rate)  # a measurement may take long
+            run.measure(row, measure)
+        if progress.step:
+            run.report(observers, rate)
+        if stopping and (row is not None or progress.step < recipe.steps):
+            run.save(rate)
             raise Stopped(f"stopped after step {progress.step}, saved in {out}: the same command resumes.")
-    steps.sync()
-    if main:
-        save_weights(model, out / "weights.h5")
-    return progress
+        if progress.step == recipe.steps:
+            run.finish(rate)
+            return progress
+        if run.seconds_unsaved() > checkpoint_seconds:
+            run.save(rate)
+        rate = run.dispatch()
+
+
+class _Run:
+    """The state of a run, and what is done with it."""
+
+    def __init__(self, model, source, recipe, out, stop, devices):
+        self._model, self._source, self._recipe, self._out = model, source, recipe, out
+        self._stop, self._devices = stop, devices
+        optimizer = make_optimizer(recipe, model.trainable_variables)
+        self._state = [*model.trainable_variables, *model.non_trainable_variables, *optimizer.variables]
+        checkpoint.check_room(out, self._state)
+        self.progress = Progress(**(checkpoint.restore(out, self._state) or {}))
+        if devices and not devices.agree(self.progress.step):
+            raise ValueError(f"the processes found different checkpoints: --out {out} must be a folder they share.")
+        self._steps = make_steps(model, optimizer, source, devices)
+        self._feeds = source.feeds(self.progress.step)
+        self._ready = list(itertools.islice(self._feeds, 1))
+        # Processes that go through a loop together must make it equally long, whatever their clocks say.
+        self._fixed_pace = bool(devices and devices.processes > 1)
+        self._pace = min(STEPS_PER_DISPATCH_OF_PROCESSES, source.most_steps) if self._fixed_pace else 1
+        self._steps_per_epoch = math.ceil(source.images_per_epoch / recipe.batch_size)
+        self._started = time.monotonic() - self.progress.seconds
+        self._saved, self._saved_step = time.monotonic(), self.progress.step
+
+    def dispatch(self):
+        """Runs steps for about a second, at most to the end of the epoch; the last learning rate."""
+        begun, before = time.monotonic(), self.progress.step
+        epoch = before // self._steps_per_epoch + 1
+        end = min(epoch * self._steps_per_epoch, self._recipe.steps)
+        count = min(self._pace, len(self._ready), end - before)
+        rates = [self._recipe.learning_rate(before + i) for i in range(count)]
+        results = self._steps.run(rates, self._ready[:count])
+        del self._ready[:count]
+        wanted = max(0, self._pace - len(self._ready))
+        self._ready.extend(itertools.islice(self._feeds, wanted))  # while the accelerator works
+        losses, rights = (np.asarray(values)[:count] for values in results)
+        _check_losses(losses, rates, before, self._out)
+        self.progress.add(losses, rights)
+        if not self._fixed_pace:  # doubling at most: the first dispatch compiles and tells little
+            pace = SECONDS_PER_DISPATCH * count / (time.monotonic() - begun)
+            self._pace = int(np.clip(pace, 1, min(2 * self._pace, self._source.most_steps)))
+        if self.progress.step == end:
+            self.progress.end_epoch(epoch, rates[-1])
+        self.progress.seconds = time.monotonic() - self._started
+        return rates[-1]
+
+    def open_row(self, evaluate_every):
+        """The row of an epoch that just ended, if its test error is due and was not measured yet."""
+        row = self._row()
+        if row is None or "test_error" in row:
+            return None
+        due = row["epoch"] % evaluate_every == 0 or row["step"] == self._recipe.steps
+        return row if due else None
+
+    def _row(self):
+        """The row of the epoch that the last step ended; else None."""
+        history = self.progress.history
+        return history[-1] if history and history[-1]["step"] == self.progress.step else None
+
+    def measure(self, row, measure):
+        """Puts the test errors into a row."""
+        row.update({name: round(error, 2) for name, error in measure(self._steps).items()})
+        self.progress.seconds = time.monotonic() - self._started
+
+    def report(self, observers, rate):
+        """Tells observers of the last dispatch, and keeps history.csv."""
+        row = self._row()
+        if row is not None:
+            row["seconds"] = round(self.progress.seconds, 1)
+            self._write_history()
+        for observe in observers:
+            observe(self.progress, rate, row)
+
+    def asked_to_stop(self):
+        """Whether any process was asked to."""
+        asked = self._stop()
+        return self._devices.any(asked) if self._devices else asked
+
+    def seconds_unsaved(self):
+        """How much time would be lost now."""
+        return time.monotonic() - self._saved if self.progress.step > self._saved_step else 0
+
+    def save(self, rate):
+        """Writes a checkpoint, unless a weight is no number."""
+        self._saved, self._saved_step = time.monotonic(), self.progress.step
+        self._steps.sync()
+        _check_finite(self._state, self.progress.step, rate)
+        if self._is_main():
+            checkpoint.save(self._out, self.progress.step, self._state, dataclasses.asdict(self.progress))
+
+    def finish(self, rate):
+        """Writes the last checkpoint, history and weights."""
+        self.save(rate)
+        if self._is_main():
+            self._write_history()
+            save_weights(self._model, self._out / WEIGHTS)
+
+    def _is_main(self):
+        return self._devices is None or self._devices.main
+
+    def _write_history(self):
+        if self._is_main():
+            write_history(self.progress.history, self._out / HISTORY)
 
 
 def _check_losses(losses, rates, before, out):
@@ -171,9 +243,12 @@ def read_history(path):
         return [{name: float(text) for name, text in row.items() if text} for row in csv.DictReader(file)]
 
 
-def _write_history(out, rows):
+def write_history(rows, path):
+    """Writes rows as history.csv, whole or not at all."""
     columns = dict.fromkeys(name for row in sorted(rows, key=len, reverse=True) for name in row)
-    with open(out / "history.csv", "w", newline="") as file:
+    partial = path.with_suffix(".part")
+    with open(partial, "w", newline="") as file:
         writer = csv.DictWriter(file, list(columns))
         writer.writeheader()
         writer.writerows(rows)
+    os.replace(partial, path)

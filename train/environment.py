@@ -13,8 +13,15 @@ import keras_resv2
 SOURCE = pathlib.Path(__file__).resolve().parents[1]
 
 
-def environment():
-    """Backend, versions, commit and hardware of this process, as a dictionary of text."""
+def environment(devices=None):
+    """Backend, versions, commit and hardware of a run.
+
+    Args:
+        devices: `train.devices.Devices`; None for one device.
+
+    Returns:
+        Dictionary of text.
+    """
     backend = keras.backend.backend()
     versions = {
         "python": platform.python_version(),
@@ -22,14 +29,14 @@ def environment():
         "keras_resv2": keras_resv2.__version__,
         backend: sys.modules[backend].__version__,
     }
-    return {"backend": backend, "versions": versions, "commit": _commit(), "hardware": hardware()}
+    return {"backend": backend, "versions": versions, "commit": _commit(), "hardware": hardware(devices)}
 
 
-def hardware():
-    """Names of the accelerators, or the processor and the number of cores that may be used."""
+def hardware(devices=None):
+    """The accelerators in use, or the processor and the number of cores that may be used."""
     accelerators = _accelerators()
     if accelerators:
-        return f"{len(accelerators)} x {accelerators[0]}"
+        return f"{devices.count if devices else 1} x {accelerators[0]}"
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return f"{cores} cores of {_processor()}"
 

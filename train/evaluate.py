@@ -12,6 +12,8 @@ from absl import app, flags
 from keras_resv2 import datasets
 from keras_resv2.architectures import build
 from keras_resv2.evaluation import measure_error
+from train import record
+from train.engine import HISTORY, WEIGHTS
 from train.inputs import view_errors
 from train.pictures import PICTURE_DATASETS, fingerprint, open_source
 
@@ -37,17 +39,18 @@ def evaluate(run, data_dir, weights=None):
         ValueError: the test images are not those of the run.
     """
     settings = load_record(run)["settings"]
-    weights = str(weights or pathlib.Path(run) / "weights.h5")
+    weights = str(weights or pathlib.Path(run) / WEIGHTS)
     network = {"weights": weights, "dtype": "float32", **settings["arguments"]}
     if settings["dataset"] in PICTURE_DATASETS:
         return _evaluate_pictures(run, settings, data_dir, network)
     dataset = datasets.DATASETS[settings["dataset"]]
-    images, labels = datasets.load_split(dataset.name, "test", data_dir)
+    images, labels = datasets.load_split(dataset.name, "test", data_dir, settings.get("resize", False))
     _check_images(run, settings, data_dir, datasets.fingerprint(images, labels))
     model = build(settings["model"], **network, input_shape=dataset.image_shape, classes=len(dataset.class_names))
+    first = images[:2000], labels[:2000]
     return {
         "test_error": round(measure_error(model, images, labels), 2),
-        "test_errors_first_2000": round(measure_error(model, images[:2000], labels[:2000]) * 20),
+        "test_errors_first_2000": round(measure_error(model, *first) / 100 * len(first[1])),
         "test_images": len(labels),
     }
 
@@ -68,13 +71,13 @@ def _check_images(run, settings, data_dir, found):
 def load_record(run):
     """run.json of a finished run."""
     run = pathlib.Path(run)
-    for name in ("run.json", "weights.h5", "history.csv"):
+    for name in (record.FILE, WEIGHTS, HISTORY):
         if not (run / name).exists():
             raise FileNotFoundError(f"{run} has no {name}: it is no finished run of train.train.")
-    record = json.loads((run / "run.json").read_text())
-    if "wall_seconds" not in record:
+    found = json.loads((run / record.FILE).read_text())
+    if "wall_seconds" not in found:
         raise FileNotFoundError(f"{run} is no finished run: the command that began it finishes it.")
-    return record
+    return found
 
 
 def main(argv):

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable
 
+import keras
 import numpy as np
 
 from keras_resv2 import datasets
@@ -57,6 +58,8 @@ def open_input(dataset, data_dir, recipe, seed, resize=False, cache=False, part=
         FileNotFoundError: `data_dir` does not exist.
     """
     check_choice("dataset", dataset, (*datasets.DATASETS, *PICTURES))
+    if keras.config.image_data_format() != "channels_last":
+        raise ValueError("training takes image_data_format channels_last: set it in keras.json.")
     if (dataset in PICTURES) != (recipe.crop == "scale"):
         wanted = PICTURES if recipe.crop == "scale" else datasets.DATASETS
         raise ValueError(f"this recipe is for --dataset {' or '.join(wanted)}, not {dataset}.")

@@ -108,7 +108,8 @@ def _finished(path):
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         settings = record["settings"]
-        if settings["dataset"] != DATASET or settings.get("train_images", TRAIN_IMAGES) != TRAIN_IMAGES:
+        images = settings.get("train_images", TRAIN_IMAGES), settings.get("test_images", TEST_IMAGES)
+        if settings["dataset"] != DATASET or images != (TRAIN_IMAGES, TEST_IMAGES):
             return []
         made = network(settings["model"], settings["arguments"])
         values = _complete(settings["recipe_values"])

@@ -49,7 +49,7 @@ def describe(name, arguments, dataset, data, recipe, model):
     return "\n".join(f"{title:16}{text}" for title, text in lines.items())
 
 
-def measure(source, recipe, model, devices=None):
+def time_steps(source, recipe, model, devices=None):
     """Runs a few steps, on a throwaway optimizer, and estimates the whole run from them.
 
     Args:
@@ -59,9 +59,9 @@ def measure(source, recipe, model, devices=None):
         devices: `train.devices.Devices`; None for one device.
 
     Returns:
-        Lines of text: the input pipeline's own speed where there is one, the speed of training, and
-        the least time that the device's own rates allow a step, and the time of the whole run without
-        evaluation.
+        Lines of text: the input pipeline's own speed where there is one, the speed of training, the
+        least time that the device's own rates allow a step (for images of a fixed size), and the time of
+        the whole run without evaluation.
     """
     lines = {}
     if isinstance(source, TrainStream):
@@ -81,7 +81,7 @@ def measure(source, recipe, model, devices=None):
     lines["first step"] = f"{first:.1f} s, compilation included"
     lines["measured"] = f"{1000 * seconds:.1f} ms a step, {recipe.batch_size / seconds:,.0f} images/s"
     if None not in model.input_shape[1:]:
-        lines["floor"] = _floor(model, recipe)
+        lines["floor"] = _floor(model, recipe, devices.count if devices else 1)
     lines["training takes"] = f"{_time(first + recipe.steps * seconds)}, and the measurements of the test error"
     return "\n".join(f"{title:16}{text}" for title, text in lines.items())
 
@@ -92,8 +92,8 @@ def _cost(model):
     return f", {count_multiply_adds(model) / 1e6:,.1f} million multiply-adds per image"
 
 
-def _floor(model, recipe):
-    least = floor(model, recipe.batch_size, recipe.dtype.removeprefix("mixed_"))
+def _floor(model, recipe, devices):
+    least = floor(model, recipe.batch_size // devices, recipe.dtype.removeprefix("mixed_"))
     return (
         f"{1000 * least['seconds']:.1f} ms a step: {least['operations'] / 1e9:,.0f} GFLOP at "
         f"{least['operations_per_second'] / 1e12:.3g} TFLOP/s, {least['bytes'] / 1e9:.2g} GB at "

@@ -20,7 +20,7 @@ from keras_resv2.pretrained.checksum import sha256
 from keras_resv2.pretrained.store import CARD, check_sum
 from keras_resv2.pretrained.weight_file import read_weights, write_weights
 from train.display import draw_curve
-from train.engine import read_history
+from train.engine import HISTORY, WEIGHTS, read_history
 from train.evaluate import evaluate, load_record
 from train.paper import paper_error
 
@@ -33,7 +33,7 @@ flags.DEFINE_bool("half", False, "Round kernels to float16: half the size; the e
 flags.DEFINE_string("weights_dir", "weights", "Folder of published weights.")
 flags.DEFINE_string("url", None, "Where the weight file will be had.")
 
-FILE, HALF_FILE, HISTORY = "weights.h5", "weights_half.h5", "history.csv"
+HALF = "weights_half.h5"
 
 
 def publish(run, data_dir, weights_dir, version=None, variant=None, seed_runs=(), url=None, half=False):
@@ -111,9 +111,9 @@ def publish(run, data_dir, weights_dir, version=None, variant=None, seed_runs=()
 def _weight_file(run, half):
     """The run's weight file, or the one of half the size that is made of it."""
     if not half:
-        return run / FILE
-    write_weights(read_weights(run / FILE), run / HALF_FILE, half=True)
-    return run / HALF_FILE
+        return run / WEIGHTS
+    write_weights(read_weights(run / WEIGHTS), run / HALF, half=True)
+    return run / HALF
 
 
 def _check_commits(run, record):
@@ -157,10 +157,10 @@ def _write(folder, run, weights, card):
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
-        shutil.copyfile(weights, partial / FILE)
+        shutil.copyfile(weights, partial / WEIGHTS)
         shutil.copyfile(run / HISTORY, partial / HISTORY)
         draw_curve(read_history(run / HISTORY), partial / "curve.png", f"{card.full_name}, {card.recipe}")
-        check_sum(partial / FILE, card)
+        check_sum(partial / WEIGHTS, card)
         (partial / CARD).write_text(card.to_json())
         partial.rename(folder)
     finally:

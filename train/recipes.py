@@ -17,7 +17,8 @@ WORDS = {
     "flip": ("random", "alternating"),
     "dtype": ("float32", "mixed_bfloat16", "mixed_float16"),
 }
-KINDS = {bool: bool, int: int, float: (int, float), tuple: tuple}  # None stands for a number not given
+KINDS = {bool: bool, int: int, float: (int, float), tuple: tuple, type(None): int}
+OPTIONAL = ("steps", "epochs", "image_size")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,12 +67,11 @@ class Recipe:
     dtype: str = "float32"
 
     def __post_init__(self):
-        try:
-            parts = [part for part, rate in self.schedule if rate >= 0]
-        except (TypeError, ValueError):
-            parts = []
-        if not parts or parts[0] != 0 or parts != sorted(parts) or len(parts) != len(self.schedule):
-            raise ValueError(f"the schedule {self.schedule} is not ((0, rate), (part of the run, rate), ...).")
+        _check(_is_schedule(self.schedule), "schedule", self.schedule, "((0, rate), (part of the run, rate), ...)")
+        _check(self.steps is None or self.steps > 0, "steps", self.steps, "a positive number")
+        _check(self.steps or (self.epochs or 0) > 0, "epochs", self.epochs, "a positive number where steps is None")
+        _check(self.batch_size > 0, "batch_size", self.batch_size, "a positive number")
+        _check(_are_views(self.views), "views", self.views, "((shorter side, crop within it), ...)")
 
     def with_values(self, texts):
         """This recipe with values replaced.
@@ -96,7 +96,7 @@ class Recipe:
                 value = ast.literal_eval(value)
             if name in WORDS:
                 check_choice(name, value, WORDS[name])
-            elif not isinstance(value, KINDS.get(type(getattr(self, name)), int)):
+            elif not (value is None and name in OPTIONAL) and not isinstance(value, KINDS[type(getattr(self, name))]):
                 raise ValueError(f"recipe value {text}: now it is {getattr(self, name)!r}.")
             changes[name] = value
         return dataclasses.replace(self, **changes)
@@ -125,6 +125,26 @@ class Recipe:
             return low
         end, high = after[0]
         return low + (high - low) * (done - start) / (end - start)
+
+
+def _is_schedule(schedule):
+    try:
+        parts = [float(part) for part, rate in schedule if rate >= 0]
+    except (TypeError, ValueError):
+        return False
+    return parts[:1] == [0] and parts == sorted(parts) and len(parts) == len(schedule)
+
+
+def _are_views(views):
+    try:
+        return all(0 < crop <= shorter for shorter, crop in views)
+    except (TypeError, ValueError):
+        return False
+
+
+def _check(holds, name, value, wanted):
+    if not holds:
+        raise ValueError(f"recipe value {name}={value!r} is not {wanted}.")
 
 
 RECIPES = {

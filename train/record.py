@@ -10,12 +10,13 @@ from train.environment import environment
 FILE = "run.json"
 
 
-def start_record(out, settings):
+def start_record(out, settings, devices=None):
     """Writes run.json, or checks that the one there is of the same run.
 
     Args:
         out: folder of the run.
         settings: all that decides the result, as JSON.
+        devices: `train.devices.Devices`; None for one device.
 
     Returns:
         The record, a dictionary: settings, command, environments (one for each place the run was
@@ -24,13 +25,13 @@ def start_record(out, settings):
     Raises:
         ValueError: the folder holds a run with other settings.
     """
-    path, here = out / FILE, environment()
+    path, here = out / FILE, environment(devices)
     if path.exists():
         record = json.loads(path.read_text())
         changed = [key for key, value in settings.items() if record["settings"].get(key) != value]
         if changed:
             raise ValueError(f"{out} holds a run with other {', '.join(changed)}: choose another --out.")
-        if record["environments"][-1] != here:
+        if "wall_seconds" not in record and record["environments"][-1] != here:  # else it is finished
             record["environments"].append(here)
             write_json(path, record)
         return record

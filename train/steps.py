@@ -136,13 +136,16 @@ class TensorFlowSteps:
         self._model, self._optimizer, self._source = model, optimizer, source
         self._strategy = devices.strategy if devices else tf.distribute.get_strategy()
         self._resident = tuple(map(self._on_every_device if devices else tf.constant, source.resident))
-        self._loop = tf.function(self._run, reduce_retracing=True)
+        self._loop = None
         self._predict = tf.function(lambda images: model(images, training=False), reduce_retracing=True)
 
     def run(self, rates, feeds):
         import tensorflow as tf
 
         feeds = tuple(tf.constant(array) for array in _stack(feeds))
+        if self._loop is None:  # the number of steps is open: one compilation serves all
+            specs = tuple(tf.TensorSpec([None, *array.shape[1:]], array.dtype) for array in feeds)
+            self._loop = tf.function(self._run, input_signature=[tf.TensorSpec([None], "float32"), specs])
         return tuple(sums.numpy() for sums in self._loop(tf.constant(rates, "float32"), feeds))
 
     def predict_on_batch(self, images):

@@ -182,7 +182,8 @@ def _with_tf_data(load, positions, batch_size, size, workers):
             raise
 
     def element(position):
-        crop, label = tf.numpy_function(attempt, [position], (tf.uint8, tf.int32))
+        # Stateful functions run one at a time where TensorFlow is made deterministic; this one has no state.
+        crop, label = tf.numpy_function(attempt, [position], (tf.uint8, tf.int32), stateful=False)
         return tf.ensure_shape(crop, (size, size, 3)), tf.ensure_shape(label, ())
 
     data = tf.data.Dataset.range(positions.start, positions.stop)

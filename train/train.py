@@ -26,11 +26,11 @@ from keras_resv2 import datasets
 from keras_resv2.architectures import ARCHITECTURES, build
 from keras_resv2.choices import check_choice
 from train import batch_norm, engine, plan
-from train.devices import check_batch, make_deterministic, use_devices
+from train.devices import check_recipe, make_deterministic, use_devices
 from train.display import Display, draw_curve, tensorboard
 from train.inputs import PICTURES, open_input
 from train.recipes import RECIPES
-from train.record import start_record, write_json
+from train.record import FILE, start_record, write_json
 from train.streams import TrainStream
 
 FLAGS = flags.FLAGS
@@ -90,28 +90,37 @@ def main(argv):
 
 def train_seeds(devices):
     """Trains one seed in --out, or with --seeds several in folders of it, and prints their median."""
-    with devices.scope() if devices else contextlib.nullcontext():
+    out = pathlib.Path(FLAGS.out)
+    with _stop_signals() as stop:
         if FLAGS.seeds is None:
-            return train(FLAGS.seed, pathlib.Path(FLAGS.out), devices)
+            return train(FLAGS.seed, out, devices, stop)
         errors = {}
         for seed in range(FLAGS.seed, FLAGS.seed + FLAGS.seeds):
+            if stop():
+                raise engine.Stopped(f"stopped before seed {seed}: the same command resumes.")
             keras.utils.clear_session()
-            errors[seed] = train(seed, pathlib.Path(FLAGS.out) / f"seed{seed}", devices)
+            errors[seed] = train(seed, out / f"seed{seed}", devices, stop)
     shown = ", ".join(f"{error:.2f}" for error in errors.values())
     print(f"test error, median of {len(errors)} seeds: {statistics.median(errors.values()):.2f} % ({shown})")
 
 
-def train(seed, out, devices):
+def train(seed, out, devices, stop):
     """Trains one network as the flags say.
 
     Args:
         seed: of this run.
         out: its folder.
         devices: `train.devices.Devices`, or None for one.
+        stop: as `train.engine.train` takes it.
 
     Returns:
         Test error of the last step, percent.
     """
+    with devices.scope() if devices else contextlib.nullcontext():
+        return _train(seed, out, devices, stop)
+
+
+def _train(seed, out, devices, stop):
     recipe, data, model, variant = _prepare(seed, devices)
     out.mkdir(parents=True, exist_ok=True)
     settings = {
@@ -120,14 +129,17 @@ def train(seed, out, devices):
         "dataset": FLAGS.dataset,
         "dataset_sha256": data.fingerprints,
         "train_images": data.train_images,
+        "test_images": data.test_images,
         "recipe": FLAGS.recipe,
         "recipe_values": json.loads(json.dumps(dataclasses.asdict(recipe))),
         "seed": seed,
     }
+    if FLAGS.resize:
+        settings["resize"] = True
     if FLAGS.dataset in PICTURES:
         settings["class_names"] = list(data.class_names)
     main_process = devices is None or devices.main
-    record = start_record(out, settings) if main_process else None
+    record = _start_record(out, settings, devices)
 
     if main_process and isinstance(data.source, TrainStream):
         print(f"input pipeline alone: {data.source.speed(steps=5):,.0f} images/s", flush=True)
@@ -136,20 +148,36 @@ def train(seed, out, devices):
         if main_process:
             observers.append(stack.enter_context(Display(recipe)))
             if FLAGS.tensorboard:
-                observers.append(stack.enter_context(tensorboard(FLAGS.tensorboard)))
+                folder = pathlib.Path(FLAGS.tensorboard)
+                observers.append(stack.enter_context(tensorboard(folder / out.name if FLAGS.seeds else folder)))
         progress = engine.train(
             model, data.source, data.measure, recipe, out,
             checkpoint_seconds=FLAGS.checkpoint_seconds, evaluate_every=FLAGS.evaluate_every,
-            observers=observers, stop=stack.enter_context(_stop_signals()), devices=devices,
+            observers=observers, stop=stop, devices=devices,
         )  # fmt: skip
     last = progress.history[-1]
     if main_process:
         record["wall_seconds"] = round(progress.seconds, 1)
         record.update({f"{name}_at_end": error for name, error in last.items() if name.startswith("test_error")})
-        write_json(out / "run.json", record)
+        write_json(out / FILE, record)
         _draw(progress.history, out)
-        print(f"test error {last['test_error']:.2f} %; {out / 'weights.h5'}")
+        print(f"test error {last['test_error']:.2f} %; {out / engine.WEIGHTS}")
     return last["test_error"]
+
+
+def _start_record(out, settings, devices):
+    """run.json of the first process; where that refuses the run, all processes stop."""
+    record = problem = None
+    try:
+        if devices is None or devices.main:
+            record = start_record(out, settings, devices)
+    except ValueError as error:
+        problem = error
+    if devices and devices.any(problem is not None) and not problem:
+        problem = ValueError("the first process refused the run: see its message.")
+    if problem:
+        raise problem
+    return record
 
 
 def _draw(history, out):
@@ -163,7 +191,7 @@ def dry_run(devices):
     """Prints what `train` would do, and how long it would take."""
     recipe, data, model, variant = _prepare(FLAGS.seed, devices)
     print(plan.describe(FLAGS.model, variant, FLAGS.dataset, data, recipe, model))
-    print(plan.measure(data.source, recipe, model, devices), flush=True)
+    print(plan.time_steps(data.source, recipe, model, devices), flush=True)
 
 
 def _prepare(seed, devices):
@@ -171,7 +199,7 @@ def _prepare(seed, devices):
     recipe = dataclasses.replace(RECIPES[FLAGS.recipe].with_values(FLAGS.set), **_given(RECIPE_FLAGS))
     if FLAGS.learning_rate is not None:
         recipe = recipe.with_peak(FLAGS.learning_rate)
-    check_batch(recipe.batch_size, devices)
+    check_recipe(recipe, devices)
     variant = _given(VARIANT_FLAGS)
     keras.utils.set_random_seed(seed)
     keras.config.set_dtype_policy(recipe.dtype)

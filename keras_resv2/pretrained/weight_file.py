@@ -19,7 +19,8 @@ import os
 import h5py
 import numpy as np
 
-FORMAT, FORMAT_WITH_HALF = "keras-resv2 weights 1", "keras-resv2 weights 2"
+FORMATS = FORMAT, FORMAT_WITH_HALF = "keras-resv2 weights 1", "keras-resv2 weights 2"
+PARTS = "values", "half"
 HEAD = "head_dense"
 
 
@@ -47,7 +48,7 @@ def write_weights(arrays, path, half=False):
     Raises:
         ValueError: a kernel is too large for float16.
     """
-    index, parts = [], {"values": [], "half": []}
+    index, parts = [], {name: [] for name in PARTS}
     offsets = dict.fromkeys(parts, 0)
     for name, array in arrays.items():
         part = "half" if half and name.endswith("/kernel") else "values"
@@ -55,7 +56,7 @@ def write_weights(arrays, path, half=False):
         index.append({**entry, "array": part} if half else entry)
         parts[part].append(np.ravel(array))
         offsets[part] += array.size
-    if half and max(np.abs(kernel).max() for kernel in parts["half"]) > np.finfo("float16").max:
+    if half and max((np.abs(kernel).max() for kernel in parts["half"]), default=0) > np.finfo("float16").max:
         raise ValueError("a kernel has values beyond the range of float16.")
     partial = f"{path}.part"
     with h5py.File(partial, "w", libver="latest") as file:
@@ -84,17 +85,19 @@ def read_weights(path):
         raise FileNotFoundError(f"weight file {path} does not exist.")
     try:
         with h5py.File(path, "r") as file:
-            if file.attrs.get("format") not in (FORMAT, FORMAT_WITH_HALF):
-                raise ValueError(f"{path} is not a keras-resv2 weight file: its format is not {FORMAT!r}.")
-            index = json.loads(file["index"][()])
-            parts = {name: file[name][()].astype("float32") for name in ("values", "half") if name in file}
-    except (OSError, KeyError) as error:
+            made = file.attrs.get("format")
+            if made in FORMATS:
+                index = json.loads(file["index"][()])
+                parts = {name: file[name][()].astype("float32") for name in PARTS if name in file}
+                return {entry["name"]: _array(entry, parts) for entry in index}
+    except (OSError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"weight file {path} is damaged or not HDF5: {error}") from None
-    arrays = {}
-    for entry in index:
-        values = parts[entry.get("array", "values")][entry["offset"] :][: math.prod(entry["shape"])]
-        arrays[entry["name"]] = values.reshape(entry["shape"])
-    return arrays
+    raise ValueError(f"{path} is not a keras-resv2 weight file: its format {made!r} is none of {', '.join(FORMATS)}.")
+
+
+def _array(entry, parts):
+    values = parts[entry.get("array", PARTS[0])][entry["offset"] :][: math.prod(entry["shape"])]
+    return values.reshape(entry["shape"])
 
 
 def load_weights(model, path, skip_head=False):
