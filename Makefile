@@ -13,8 +13,8 @@ demo: $(VENV)/.demo
 test: env
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest -n 2 --dist loadscope
-	KERAS_BACKEND=jax $(BIN)/python -m pytest -n 2 --dist loadscope $(ON_JAX) -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
+	KERAS_BACKEND=jax $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder $(ON_JAX) -m "not slow"
 
 env: $(VENV)/.test
 

@@ -365,7 +365,7 @@ def test_tfds_records_train(imagenette):
     first = some(streams.TrainStream(source, 6, 16, seed=0, runner="threads"), 0, 3)
     assert sorted(np.concatenate([labels for _, labels in first[:2]])) == sorted(i % 10 for i in range(12))
     for runner in (name for name, needs in INSTALLED.items() if importlib.util.find_spec(needs)):
-        for (a, b), (c, d) in zip(first, some(streams.TrainStream(source, 6, 16, 0, runner), 0, 3), strict=True):
+        for (a, b), (c, d) in zip(first, some(streams.TrainStream(source, 6, 16, 0, runner=runner), 0, 3), strict=True):
             np.testing.assert_array_equal(a, c)
             np.testing.assert_array_equal(b, d)
 
