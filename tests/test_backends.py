@@ -52,6 +52,40 @@ def test_same_weights_same_outputs(backend, name, tmp_path, pixels):
     np.testing.assert_allclose(np.load(tmp_path / "out.npy"), model.predict(pixels, verbose=0), atol=1e-4)
 
 
+TRAIN = """
+import itertools, json, sys
+import keras, numpy as np, keras_resv2
+from train.batch_norm import for_training
+from train.data import Resident
+from train.optimizer import make_optimizer
+from train.recipes import RECIPES
+from train.steps import make_steps
+
+dtype, weights = sys.argv[1:]
+keras.config.set_dtype_policy(dtype)
+model = for_training(keras_resv2.ResNet(8, weights=weights, classifier_activation=None))
+rng = np.random.default_rng(0)
+images, labels = rng.integers(0, 256, (100, 32, 32, 3), dtype="uint8"), np.arange(100) % 10
+recipe = RECIPES["fast"].with_values(["batch_size=32", f"dtype={dtype}"])
+source = Resident(images, labels, recipe, 0)
+steps = make_steps(model, make_optimizer(recipe, model.trainable_variables), source)
+losses, rights = steps.run([0.02] * 5, list(itertools.islice(source.feeds(0), 5)))
+print(json.dumps([np.asarray(losses)[:5].tolist(), np.asarray(rights)[:5].tolist()]))
+"""
+
+
+@pytest.mark.parametrize("backend", OTHER_BACKENDS)
+@pytest.mark.parametrize("dtype, within", [("float32", 2e-3), ("mixed_float16", 1e-2)])
+def test_same_training_steps(backend, dtype, within, tmp_path):
+    """Losses of five steps from the same weights: images, gradients, momentum, weight decay all agree."""
+    needs(backend)
+    save_weights(keras_resv2.ResNet(8), tmp_path / "w.h5")
+    ours, theirs = (json.loads(run(TRAIN, dtype, tmp_path / "w.h5", backend=b)) for b in (None, backend))
+    np.testing.assert_allclose(theirs[0], ours[0], rtol=within)
+    assert abs(ours[0][0] - ours[0][-1]) > 10 * within  # the steps move it
+    assert np.abs(np.subtract(theirs[1], ours[1])).max() <= 2 / 32
+
+
 LOADED = """
 import sys, json
 BACKENDS = ("tensorflow", "jax", "torch", "keras")
