@@ -114,7 +114,7 @@ def _cut_png(path):
 @pytest.mark.parametrize(
     "arguments, words",
     [
-        (["predict", "resnet21-cifar10", "x.png"], "nearest: resnet20-cifar10"),
+        (["predict", "resnet21-cifar10", "x.png"], "resnet20-cifar10"),
         (["predict", "resnet20-cifar10@99", "x.png"], "no version 99"),
         (["predict", NAME, "x.png", "--top", "0"], "at least 1"),
         (["summary", "resnet21-cifar10"], "resnet20-cifar10"),
