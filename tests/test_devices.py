@@ -92,7 +92,7 @@ def test_two_processes_train_as_one(backend, picture_folder, tmp_path):
 ON_MESH = """
 import itertools, json, sys
 import keras, numpy as np
-from train.devices import use_devices
+from train.devices import ONE_DEVICE, use_devices
 devices = use_devices(2)
 import keras_resv2
 from train.data import Resident
@@ -104,15 +104,15 @@ rng = np.random.default_rng(0)
 images, labels = rng.integers(0, 256, (40, 32, 32, 3), dtype="uint8"), np.arange(40) % 10
 recipe = RECIPES["paper"].with_values(["batch_size=8"])
 losses = []
-for on in (None, devices):
+for on in (ONE_DEVICE, devices):
     keras.utils.clear_session()
     keras.utils.set_random_seed(0)
-    with devices.scope() if on else keras.device("cpu:0"):
+    with on.scope():
         model = keras_resv2.ResNet(8, classifier_activation=None)
         source = Resident(images, labels, recipe, 0)
         source.most_steps = 3
         optimizer = make_optimizer(recipe, model.trainable_variables)
-        steps = JaxSteps(model, optimizer, source, on, compiled_loop=bool(on))
+        steps = JaxSteps(model, optimizer, source, on, compiled_loop=on is devices)
         feeds = list(itertools.islice(source.feeds(0), 3))
         losses.append(np.asarray(steps.run([0.001] * 3, feeds)[0])[:3].tolist())
         losses[-1].append(float(np.abs(steps.predict_on_batch(images)).sum()))

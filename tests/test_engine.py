@@ -12,6 +12,7 @@ import keras_resv2
 from train import checkpoint, engine, floor
 from train.batch_norm import FusedBatchNormalization
 from train.data import Resident, pad_images
+from train.devices import ONE_DEVICE
 from train.inputs import batch_error
 from train.optimizer import SGD, make_optimizer
 from train.recipes import RECIPES
@@ -276,7 +277,7 @@ def test_many_steps_in_one_dispatch_are_the_same_steps(dtype):
         optimizer = make_optimizer(recipe, model.trainable_variables)
         if keras.backend.backend() == "jax":
             source.most_steps = 3
-            steps = JaxSteps(model, optimizer, source, None, compiled_loop=len(counts) == 3)
+            steps = JaxSteps(model, optimizer, source, ONE_DEVICE, compiled_loop=len(counts) == 3)
         else:
             steps = make_steps(model, optimizer, source)
         feeds, found = source.feeds(0), []

@@ -8,14 +8,15 @@ are those of the stock layer.
 import keras
 
 from keras_resv2.layers import deep_graph
+from train.devices import ONE_DEVICE
 
 
-def for_training(model, devices=None):
+def for_training(model, devices=ONE_DEVICE):
     """`model` with the batch normalisation that trains best where it runs.
 
     Args:
         model: a functional `keras.Model`.
-        devices: `train.devices.Devices`; None for one device.
+        devices: `train.devices.Devices`.
 
     Returns:
         On TensorFlow a copy of the model, with the same layer names and weights: of the fused kernel on
@@ -23,7 +24,7 @@ def for_training(model, devices=None):
     """
     if keras.backend.backend() != "tensorflow":
         return model
-    if devices:
+    if devices.count > 1:
         return _copy(model, keras.layers.BatchNormalization, synchronized=True)
     if keras.config.image_data_format() == "channels_last":
         return _copy(model, FusedBatchNormalization)

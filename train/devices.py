@@ -6,6 +6,7 @@ processes). Statistics of batch normalisation are those of the whole batch on bo
 devices changes nothing but rounding.
 """
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -15,17 +16,17 @@ import keras
 
 @dataclasses.dataclass(frozen=True)
 class Devices:
-    """The devices of a run.
+    """The devices of a run; without arguments, the one that the backend uses by itself.
 
     Attributes:
         count: of devices, over all processes.
         process, processes: index of this process, and how many there are.
-        strategy: on TensorFlow, the `tf.distribute.Strategy`.
-        distribution: on JAX, the `keras.distribution.DataParallel`.
-        mesh: on JAX, the `jax.sharding.Mesh` with the one axis "batch".
+        strategy: of several devices on TensorFlow, the `tf.distribute.Strategy`.
+        distribution: of several devices on JAX, the `keras.distribution.DataParallel`.
+        mesh: of several devices on JAX, the `jax.sharding.Mesh` with the one axis "batch".
     """
 
-    count: int
+    count: int = 1
     process: int = 0
     processes: int = 1
     strategy: object = None
@@ -39,7 +40,8 @@ class Devices:
 
     def scope(self):
         """Context in which the network and the optimizer are made."""
-        return self.strategy.scope() if self.strategy else self.distribution.scope()
+        several = self.strategy or self.distribution
+        return several.scope() if several else contextlib.nullcontext()
 
     def any(self, flag):
         """Whether `flag` is true in any process; all must ask."""
@@ -69,11 +71,16 @@ class Devices:
         """
         import jax
 
+        if self.mesh is None:
+            return jax.numpy.asarray(array)
         axes = () if batch_axis is None else (None,) * batch_axis + ("batch",)
         sharding = jax.sharding.NamedSharding(self.mesh, jax.sharding.PartitionSpec(*axes))
         if parts > 1:
             return jax.make_array_from_process_local_data(sharding, array)
         return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
+
+
+ONE_DEVICE = Devices()
 
 
 def use_devices(count, processes=None):
@@ -86,7 +93,7 @@ def use_devices(count, processes=None):
             processes there are, and which this is. TensorFlow reads TF_CONFIG.
 
     Returns:
-        `Devices`; None for one device of one process, which needs nothing of all this.
+        `Devices`.
 
     Raises:
         ValueError: there are fewer devices, or the backend has no way to use several.
@@ -94,7 +101,7 @@ def use_devices(count, processes=None):
     backend = keras.backend.backend()
     several = processes or (backend == "tensorflow" and _workers() > 1)
     if count == 1 and not several:
-        return None
+        return ONE_DEVICE
     if backend == "torch":
         raise ValueError("several devices need the TensorFlow or the JAX backend: set KERAS_BACKEND.")
     return (_use_tensorflow if backend == "tensorflow" else _use_jax)(count, processes)
@@ -114,9 +121,9 @@ def make_deterministic():
 
 def check_recipe(recipe, devices):
     """Raises ValueError unless a recipe can be run on the devices."""
-    if devices and recipe.batch_size % devices.count:
+    if recipe.batch_size % devices.count:
         raise ValueError(f"a batch of {recipe.batch_size} images does not divide over {devices.count} devices.")
-    if devices and devices.strategy and recipe.dtype == "mixed_float16":
+    if devices.strategy and recipe.dtype == "mixed_float16":
         # Keras looks for overflow in the gradients of one replica only.
         raise ValueError("mixed_float16 on several devices needs the JAX backend; mixed_bfloat16 runs on both.")
 

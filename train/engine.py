@@ -18,6 +18,7 @@ import numpy as np
 
 from keras_resv2.pretrained.weight_file import save_weights
 from train import checkpoint
+from train.devices import ONE_DEVICE
 from train.optimizer import make_optimizer
 from train.steps import make_steps
 
@@ -58,17 +59,16 @@ class Progress:
         self.steps += len(losses)
 
     def end_epoch(self, epoch, rate):
-        """The row of the epoch that ends: means over its batches. Starts the next."""
+        """Adds the row of the epoch that ends: means over its batches. Starts the next."""
         loss, error = self.loss_sum / self.steps, 100 * (1 - self.right_sum / self.steps)
         self.loss_sum, self.right_sum, self.steps = 0.0, 0.0, 0
         row = {"step": self.step, "epoch": epoch, "learning_rate": float(f"{rate:.6g}")}
         self.history.append({**row, "train_loss": round(loss, 5), "train_error": round(error, 3)})
-        return self.history[-1]
 
 
 def train(
     model, source, measure, recipe, out, *,
-    checkpoint_seconds=60, evaluate_every=5, observers=(), stop=lambda: False, devices=None,
+    checkpoint_seconds=60, evaluate_every=5, observers=(), stop=lambda: False, devices=ONE_DEVICE,
 ):  # fmt: skip
     """Trains `model` by `recipe`, resuming from `out` if it holds a checkpoint.
 
@@ -86,7 +86,7 @@ def train(
             the history at the end of an epoch, else None.
         stop: asked after every dispatch (about a second), before a measurement of the test error,
             whether to save and stop.
-        devices: `train.devices.Devices`; None for one device.
+        devices: `train.devices.Devices`.
 
     Returns:
         `Progress`, with the whole history.
@@ -128,13 +128,13 @@ class _Run:
         self._state = [*model.trainable_variables, *model.non_trainable_variables, *optimizer.variables]
         checkpoint.check_room(out, self._state)
         self.progress = Progress(**(checkpoint.restore(out, self._state) or {}))
-        if devices and not devices.agree(self.progress.step):
+        if not devices.agree(self.progress.step):
             raise ValueError(f"the processes found different checkpoints: --out {out} must be a folder they share.")
         self._steps = make_steps(model, optimizer, source, devices)
         self._feeds = source.feeds(self.progress.step)
         self._ready = list(itertools.islice(self._feeds, 1))
         # Processes that go through a loop together must make it equally long, whatever their clocks say.
-        self._fixed_pace = bool(devices and devices.processes > 1)
+        self._fixed_pace = devices.processes > 1
         self._pace = min(STEPS_PER_DISPATCH_OF_PROCESSES, source.most_steps) if self._fixed_pace else 1
         self._steps_per_epoch = math.ceil(source.images_per_epoch / recipe.batch_size)
         self._started = time.monotonic() - self.progress.seconds
@@ -191,8 +191,7 @@ class _Run:
 
     def asked_to_stop(self):
         """Whether any process was asked to."""
-        asked = self._stop()
-        return self._devices.any(asked) if self._devices else asked
+        return self._devices.any(self._stop())
 
     def seconds_unsaved(self):
         """How much time would be lost now."""
@@ -203,21 +202,18 @@ class _Run:
         self._saved, self._saved_step = time.monotonic(), self.progress.step
         self._steps.sync()
         _check_finite(self._state, self.progress.step, rate)
-        if self._is_main():
+        if self._devices.main:
             checkpoint.save(self._out, self.progress.step, self._state, dataclasses.asdict(self.progress))
 
     def finish(self, rate):
         """Writes the last checkpoint, history and weights."""
         self.save(rate)
-        if self._is_main():
-            self._write_history()
+        self._write_history()
+        if self._devices.main:
             save_weights(self._model, self._out / WEIGHTS)
 
-    def _is_main(self):
-        return self._devices is None or self._devices.main
-
     def _write_history(self):
-        if self._is_main():
+        if self._devices.main:
             write_history(self.progress.history, self._out / HISTORY)
 
 

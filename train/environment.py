@@ -9,15 +9,16 @@ import sys
 import keras
 
 import keras_resv2
+from train.devices import ONE_DEVICE
 
 SOURCE = pathlib.Path(__file__).resolve().parents[1]
 
 
-def environment(devices=None):
+def environment(devices=ONE_DEVICE):
     """Backend, versions, commit and hardware of a run.
 
     Args:
-        devices: `train.devices.Devices`; None for one device.
+        devices: `train.devices.Devices`.
 
     Returns:
         Dictionary of text.
@@ -32,11 +33,11 @@ def environment(devices=None):
     return {"backend": backend, "versions": versions, "commit": _commit(), "hardware": hardware(devices)}
 
 
-def hardware(devices=None):
+def hardware(devices=ONE_DEVICE):
     """The accelerators in use, or the processor and the number of cores that may be used."""
     accelerators = _accelerators()
     if accelerators:
-        return f"{devices.count if devices else 1} x {accelerators[0]}"
+        return f"{devices.count} x {accelerators[0]}"
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return f"{cores} cores of {_processor()}"
 

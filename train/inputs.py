@@ -10,6 +10,7 @@ from keras_resv2 import datasets
 from keras_resv2.choices import check_choice
 from train import pictures, streams
 from train.data import Resident
+from train.devices import ONE_DEVICE
 from train.pictures import PICTURE_DATASETS as PICTURES
 
 BATCH = 500
@@ -38,7 +39,7 @@ class Input:
     fingerprints: dict
 
 
-def open_input(dataset, data_dir, recipe, seed, resize=False, cache=False, part=(0, 1)):
+def open_input(dataset, data_dir, recipe, seed, resize=False, cache=False, devices=ONE_DEVICE):
     """Opens the data of a run.
 
     Args:
@@ -48,7 +49,7 @@ def open_input(dataset, data_dir, recipe, seed, resize=False, cache=False, part=
         seed: of the order and the augmentation.
         resize: whether small images of another size than the dataset's may be resized.
         cache: whether pictures from disk stay in memory, as they are in their files.
-        part: (index, number) of this process: each reads its part of every batch from disk.
+        devices: `train.devices.Devices`: each process reads its part of every batch from disk.
 
     Returns:
         `Input`.
@@ -64,7 +65,7 @@ def open_input(dataset, data_dir, recipe, seed, resize=False, cache=False, part=
         wanted = PICTURES if recipe.crop == "scale" else datasets.DATASETS
         raise ValueError(f"this recipe is for --dataset {' or '.join(wanted)}, not {dataset}.")
     if dataset in PICTURES:
-        return _pictures(dataset, data_dir, recipe, seed, cache, part)
+        return _pictures(dataset, data_dir, recipe, seed, cache, devices)
     return _resident(dataset, data_dir, recipe, seed, resize)
 
 
@@ -82,9 +83,9 @@ def _resident(name, data_dir, recipe, seed, resize):
     )
 
 
-def _pictures(dataset, data_dir, recipe, seed, cache, part):
+def _pictures(dataset, data_dir, recipe, seed, cache, devices):
     train, test = (pictures.open_source(dataset, data_dir, split, cache=cache) for split in ("train", "test"))
-
+    part = devices.process, devices.processes
     return Input(
         source=streams.TrainStream(train, recipe.batch_size, recipe.image_size, seed, part),
         measure=lambda network: view_errors(network, test, recipe.views),

@@ -7,6 +7,7 @@ import time
 import numpy as np
 
 from keras_resv2.complexity import count_multiply_adds
+from train.devices import ONE_DEVICE
 from train.environment import environment
 from train.floor import floor
 from train.optimizer import make_optimizer
@@ -49,14 +50,14 @@ def describe(name, arguments, dataset, data, recipe, model):
     return "\n".join(f"{title:16}{text}" for title, text in lines.items())
 
 
-def time_steps(source, recipe, model, devices=None):
+def time_steps(source, recipe, model, devices=ONE_DEVICE):
     """Runs a few steps, on a throwaway optimizer, and estimates the whole run from them.
 
     Args:
         source: of batches.
         recipe: `train.recipes.Recipe`, with its steps counted.
         model: the network; its weights are changed.
-        devices: `train.devices.Devices`; None for one device.
+        devices: `train.devices.Devices`.
 
     Returns:
         Lines of text: the input pipeline's own speed where there is one, the speed of training, the
@@ -81,7 +82,7 @@ def time_steps(source, recipe, model, devices=None):
     lines["first step"] = f"{first:.1f} s, compilation included"
     lines["measured"] = f"{1000 * seconds:.1f} ms a step, {recipe.batch_size / seconds:,.0f} images/s"
     if None not in model.input_shape[1:]:
-        lines["floor"] = _floor(model, recipe, devices.count if devices else 1)
+        lines["floor"] = _floor(model, recipe, devices.count)
     lines["training takes"] = f"{_time(first + recipe.steps * seconds)}, and the measurements of the test error"
     return "\n".join(f"{title:16}{text}" for title, text in lines.items())
 

@@ -5,18 +5,19 @@ import os
 import shlex
 import sys
 
+from train.devices import ONE_DEVICE
 from train.environment import environment
 
 FILE = "run.json"
 
 
-def start_record(out, settings, devices=None):
+def start_record(out, settings, devices=ONE_DEVICE):
     """Writes run.json, or checks that the one there is of the same run.
 
     Args:
         out: folder of the run.
         settings: all that decides the result, as JSON.
-        devices: `train.devices.Devices`; None for one device.
+        devices: `train.devices.Devices`.
 
     Returns:
         The record, a dictionary: settings, command, environments (one for each place the run was

@@ -16,15 +16,17 @@ import keras
 import numpy as np
 from keras import ops
 
+from train.devices import ONE_DEVICE
 
-def make_steps(model, optimizer, source, devices=None):
+
+def make_steps(model, optimizer, source, devices=ONE_DEVICE):
     """The steps of the backend in use.
 
     Args:
         model: `keras.Model` from pixels to logits.
         optimizer: built for the model's trainable variables.
         source: of batches.
-        devices: `train.devices.Devices`; None for one device.
+        devices: `train.devices.Devices`.
 
     Returns:
         An object with `run`, `predict_on_batch` and `sync`.
@@ -49,10 +51,10 @@ class JaxSteps:
     def __init__(self, model, optimizer, source, devices, compiled_loop=None):
         import jax
 
-        self._model, self._optimizer, self._source, self._devices = model, optimizer, source, devices
+        self._model, self._optimizer, self._source = model, optimizer, source
         self._variables = (model.trainable_variables, model.non_trainable_variables, optimizer.variables)
         self._rate_index = [v is optimizer.learning_rate for v in optimizer.variables].index(True)
-        self._place = devices.place if devices else lambda array, *_: jax.numpy.asarray(array)
+        self._place = devices.place
         self._resident = tuple(self._place(array) for array in source.resident)
         self._state = None
         if compiled_loop is None:
@@ -134,8 +136,8 @@ class TensorFlowSteps:
         import tensorflow as tf
 
         self._model, self._optimizer, self._source = model, optimizer, source
-        self._strategy = devices.strategy if devices else tf.distribute.get_strategy()
-        self._resident = tuple(map(self._on_every_device if devices else tf.constant, source.resident))
+        self._strategy = devices.strategy or tf.distribute.get_strategy()
+        self._resident = tuple(map(self._on_every_device if devices.strategy else tf.constant, source.resident))
         self._loop = None
         self._predict = tf.function(lambda images: model(images, training=False), reduce_retracing=True)
 

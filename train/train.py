@@ -77,7 +77,7 @@ def main(argv):
         devices = use_devices(FLAGS.devices, FLAGS.processes)
         make_deterministic()
         if FLAGS.dry_run:
-            with devices.scope() if devices else contextlib.nullcontext():
+            with devices.scope():
                 dry_run(devices)
         else:
             train_seeds(devices)
@@ -110,13 +110,13 @@ def train(seed, out, devices, stop):
     Args:
         seed: of this run.
         out: its folder.
-        devices: `train.devices.Devices`, or None for one.
+        devices: `train.devices.Devices`.
         stop: as `train.engine.train` takes it.
 
     Returns:
         Test error of the last step, percent.
     """
-    with devices.scope() if devices else contextlib.nullcontext():
+    with devices.scope():
         return _train(seed, out, devices, stop)
 
 
@@ -138,14 +138,13 @@ def _train(seed, out, devices, stop):
         settings["resize"] = True
     if FLAGS.dataset in PICTURES:
         settings["class_names"] = list(data.class_names)
-    main_process = devices is None or devices.main
     record = _start_record(out, settings, devices)
 
-    if main_process and isinstance(data.source, TrainStream):
+    if devices.main and isinstance(data.source, TrainStream):
         print(f"input pipeline alone: {data.source.speed(steps=5):,.0f} images/s", flush=True)
     with contextlib.ExitStack() as stack:
         observers = []
-        if main_process:
+        if devices.main:
             observers.append(stack.enter_context(Display(recipe)))
             if FLAGS.tensorboard:
                 folder = pathlib.Path(FLAGS.tensorboard)
@@ -156,7 +155,7 @@ def _train(seed, out, devices, stop):
             observers=observers, stop=stop, devices=devices,
         )  # fmt: skip
     last = progress.history[-1]
-    if main_process:
+    if devices.main:
         record["wall_seconds"] = round(progress.seconds, 1)
         record.update({f"{name}_at_end": error for name, error in last.items() if name.startswith("test_error")})
         write_json(out / FILE, record)
@@ -169,11 +168,11 @@ def _start_record(out, settings, devices):
     """run.json of the first process; where that refuses the run, all processes stop."""
     record = problem = None
     try:
-        if devices is None or devices.main:
+        if devices.main:
             record = start_record(out, settings, devices)
     except ValueError as error:
         problem = error
-    if devices and devices.any(problem is not None) and not problem:
+    if devices.any(problem is not None) and not problem:
         problem = ValueError("the first process refused the run: see its message.")
     if problem:
         raise problem
@@ -203,8 +202,7 @@ def _prepare(seed, devices):
     variant = _given(VARIANT_FLAGS)
     keras.utils.set_random_seed(seed)
     keras.config.set_dtype_policy(recipe.dtype)
-    part = (devices.process, devices.processes) if devices else (0, 1)
-    data = open_input(FLAGS.dataset, FLAGS.data_dir, recipe, seed, FLAGS.resize, FLAGS.cache, part)
+    data = open_input(FLAGS.dataset, FLAGS.data_dir, recipe, seed, FLAGS.resize, FLAGS.cache, devices)
     model = build(
         FLAGS.model,
         **variant,
