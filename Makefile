@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder --durations 15
 ON_JAX := tests/test_units.py tests/test_pretrained.py tests/test_engine.py
 
 .PHONY: demo test env zoo-table clean
@@ -13,8 +14,8 @@ demo: $(VENV)/.demo
 test: env
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
-	KERAS_BACKEND=jax $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder $(ON_JAX) -m "not slow"
+	$(PYTEST)
+	KERAS_BACKEND=jax $(PYTEST) $(ON_JAX) -m "not slow"
 
 env: $(VENV)/.test
 

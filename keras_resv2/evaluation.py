@@ -4,7 +4,7 @@ import numpy as np
 
 # Rounding differs between backends and processors: images that may fall the other way.
 ROUNDING_SHARE, ROUNDING_AT_LEAST = 0.0005, 2
-# Copies of CIFAR-10 are not all equal to the byte: 23 of our 10,000 test images are decodes of JPEG files.
+# Copies of CIFAR-10 are not all equal to the byte: some test images of ours are decodes of JPEG files.
 OTHER_COPY_SHARE = 0.0025
 
 
@@ -35,7 +35,7 @@ def measure_error(model, images, labels, batch_size=500):
     """Top-1 error, one view per picture, nothing averaged.
 
     Args:
-        model: a `keras.Model` from pixels to class scores (probabilities or logits).
+        model: as `find_mistakes` takes it.
         images: ``(n, height, width, 3)``, raw pixels from 0 to 255.
         labels: ``(n,)``, class numbers.
         batch_size: images per forward pass.
@@ -47,5 +47,35 @@ def measure_error(model, images, labels, batch_size=500):
 
     >>> measure_error(from_pretrained("resnet20-cifar10"), images, labels)  # doctest: +SKIP
     """
-    scores = model.predict(images, batch_size=batch_size, verbose=0)
-    return 100.0 * float(np.mean(np.argmax(scores, axis=-1) != np.asarray(labels)))
+    return 100.0 * float(find_mistakes(model, slices(images, labels, batch_size)).mean())
+
+
+def find_mistakes(model, batches):
+    """Which pictures a classifier gets wrong.
+
+    Args:
+        model: a `keras.Model` from pixels to class scores (probabilities or logits), or another object
+            with `predict_on_batch`.
+        batches: of ``(images, labels)``: ``(n, height, width, 3)`` and ``(n,)``. A shorter one is
+            filled up to the first one's size, so that one compiled program serves all.
+
+    Returns:
+        Boolean array, one for each picture: whether its highest score is not the label's.
+
+    Example:
+
+    >>> wrong = find_mistakes(model, slices(images, labels, 500))  # doctest: +SKIP
+    """
+    mistakes, size = [], None
+    for images, labels in batches:
+        size = size or len(labels)
+        empty = np.zeros((max(0, size - len(labels)), *images.shape[1:]), images.dtype)
+        scores = np.asarray(model.predict_on_batch(np.concatenate([images, empty])))[: len(labels)]
+        mistakes.append(scores.argmax(axis=-1) != np.asarray(labels))
+    return np.concatenate(mistakes)
+
+
+def slices(images, labels, batch_size):
+    """Yields ``(images, labels)`` in their order, `batch_size` at a time; the last may be shorter."""
+    for first in range(0, len(labels), batch_size):
+        yield images[first : first + batch_size], labels[first : first + batch_size]

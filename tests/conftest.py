@@ -36,6 +36,14 @@ def pixels():
 
 
 @pytest.fixture(autouse=True)
+def same_random_numbers():
+    """Initial weights, dropout and shuffling are the same each time a test runs."""
+    import keras
+
+    keras.utils.set_random_seed(0)
+
+
+@pytest.fixture(autouse=True)
 def own_cache(tmp_path, monkeypatch):
     """No test reads or writes the user's cache."""
     monkeypatch.setenv("KERAS_RESV2_HOME", str(tmp_path / "home"))

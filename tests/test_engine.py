@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 import keras_resv2
+from keras_resv2.evaluation import measure_error
 from train import checkpoint, engine, floor
 from train.batch_norm import FusedBatchNormalization
 from train.data import Resident, pad_images
 from train.devices import ONE_DEVICE
-from train.inputs import batch_error
 from train.optimizer import SGD, make_optimizer
 from train.recipes import RECIPES
 from train.steps import JaxSteps, make_steps
@@ -183,7 +183,7 @@ def train_here(model, digits, recipe, out, **options):
     """`engine.train` on the digits; the history's last row."""
     out.mkdir(exist_ok=True)
     source = Resident(*digits[0], recipe, 0)
-    measure = lambda network: {"test_error": batch_error(network, *digits[1])}  # noqa: E731
+    measure = lambda network: {"test_error": measure_error(network, *digits[1])}  # noqa: E731
     return engine.train(model, source, measure, recipe, out, **options).history[-1]
 
 

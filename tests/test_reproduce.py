@@ -13,8 +13,9 @@ import pytest
 
 import keras_resv2
 from keras_resv2.pretrained.card import Card
-from train import measured, paper, reproduce
+from train import comparison, measured, paper, reproduce
 from train.recipes import RECIPES
+from train.report import as_text, statements
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 GATES = "exclusive_gating(bias=-6)"
@@ -79,7 +80,7 @@ def add_card(folders, errors, architecture="resnet110", version=1, recipe="paper
 
 def report(folders, table):
     found = measured.collect(folders / "weights", folders / "runs")
-    return reproduce.compare(table, found, folders / "runs")
+    return comparison.compare(table, found, folders / "runs")
 
 
 def cell(folders, table, row, column="ResNet-110"):
@@ -209,13 +210,13 @@ def test_what_other_recipes_reach_is_no_reproduction(folders):
     add_card(folders, {0: 7.9}, recipe="fast")
     found = report(folders, "table3")
     assert found["cells"][0]["reproduction"] is None and "--recipe paper" in found["cells"][0]["command"]
-    lines = [line for line in reproduce.as_text(found).splitlines() if line.startswith("ResNet-110, original")]
-    header = next(line for line in reproduce.as_text(found).splitlines() if line.startswith("cell"))
+    lines = [line for line in as_text(found).splitlines() if line.startswith("ResNet-110, original")]
+    header = next(line for line in as_text(found).splitlines() if line.startswith("cell"))
     end = header.index("other recipe") + len("other recipe")
     assert "missing" in lines[0] and lines[1][:end].split()[-1] == "7.90" and "7.90" not in lines[0]
     assert lines[1][: header.index("other recipe")].strip() == "ResNet-110, original"
     assert "fast (mixed_bfloat16)" in lines[1] and "19,500" in lines[1]
-    assert "7 of 7 cells have no run by the `paper` recipe." in reproduce.statements(found)
+    assert "7 of 7 cells have no run by the `paper` recipe." in statements(found)
 
 
 def test_values_that_older_runs_lack_are_the_defaults(folders):
@@ -255,13 +256,13 @@ def test_order(folders):
     add_run(folders, 90.0, shortcut="none")
     (order,) = report(folders, "table1")["order"]
     assert order["as_the_paper"] is True and order["cells"] == 4 and order["exceptions"] == []
-    assert "Order of the 4 reproduced cells: the paper's." in reproduce.statements(report(folders, "table1"))
+    assert "Order of the 4 reproduced cells: the paper's." in statements(report(folders, "table1"))
     add_run(folders, 7.5, shortcut="exclusive_gating(bias=-7)")
     (order,) = report(folders, "table1")["order"]
     assert order["as_the_paper"] is False and order["exceptions"] == [
         "exclusive gating, bias -6 (8.00) is not below exclusive gating, bias -7 (7.50)"
     ]
-    assert "not the paper's. exclusive gating, bias -6" in " ".join(reproduce.statements(report(folders, "table1")))
+    assert "not the paper's. exclusive gating, bias -6" in " ".join(statements(report(folders, "table1")))
 
 
 def test_other_recipes_have_an_order_of_their_own(folders):
@@ -272,7 +273,7 @@ def test_other_recipes_have_an_order_of_their_own(folders):
     assert (reproduced["cells"], reproduced["as_the_paper"]) == (1, None)
     assert (fast["recipe"], fast["reproduction"], fast["as_the_paper"]) == ("fast, 19,500 steps", False, False)
     assert "Order of 3 cells by fast, 19,500 steps (no reproduction): not the paper's." in " ".join(
-        reproduce.statements(report(folders, "resnet"))
+        statements(report(folders, "resnet"))
     )
 
 
@@ -282,7 +283,7 @@ def test_cells_that_fail(folders):
     add_run(folders, 20.0, shortcut="none")
     add_run(folders, None, shortcut="exclusive_gating(bias=0)")  # stopped: nothing was measured
     add_run(folders, 90.0, recipe="fast", shortcut="exclusive_gating(bias=-1)")
-    said = " ".join(reproduce.statements(report(folders, "table1")))
+    said = " ".join(statements(report(folders, "table1")))
     assert "failed here too: dropout shortcut 0.5 (21.00 %)" in said
     assert "did not fail here: constant scaling 0, branch 1: the plain network (20.00 %)" in said
     assert "not reproduced yet: 7 of 9" in said

@@ -10,6 +10,8 @@ import itertools
 import numpy as np
 from keras import ops
 
+from train.order import EpochOrder
+
 
 class Resident:
     """Augmented training batches of a dataset that stays on the accelerator as uint8.
@@ -45,7 +47,7 @@ class Resident:
         self._padded_size = padded.shape[1:3]
         self.resident = (padded.reshape(-1, images.shape[3]), np.asarray(labels, "int32"))
         self.images_per_epoch = len(labels)
-        self._orders = {}
+        self._order = EpochOrder(len(labels), seed)
         self._first_flip = np.random.default_rng((seed, 2)).integers(0, 2, len(images))
 
     def feeds(self, first):
@@ -54,13 +56,14 @@ class Resident:
 
     def draw(self, step):
         """The numbers of a step's images: index, row and column of the crop, flip; int32 ``(batch_size,)`` each."""
-        epochs, indices = self._indices(step)
+        size = self._recipe.batch_size
+        epochs, indices = self._order.images(np.arange(step * size, (step + 1) * size))
         rng = np.random.default_rng((self._seed, 1, step))
-        rows, columns = rng.integers(0, 2 * self._recipe.pad + 1, (2, len(indices)))
+        rows, columns = rng.integers(0, 2 * self._recipe.pad + 1, (2, size))
         if self._recipe.flip == "alternating":
             flips = (self._first_flip[indices] + epochs) % 2
         else:
-            flips = rng.integers(0, 2, len(indices))
+            flips = rng.integers(0, 2, size)
         return tuple(values.astype("int32") for values in (indices, rows, columns, flips))
 
     def prepare(self, resident, indices, rows, columns, flips):
@@ -75,22 +78,6 @@ class Resident:
         down = ops.arange(height, dtype="int32") + rows[:, None] + padded_height * indices[:, None]
         positions = padded_width * down[:, :, None] + across[:, None, :]
         return ops.take(pixels, positions, axis=0), ops.take(labels, indices, axis=0)
-
-    def _indices(self, step):
-        """Epoch and position in the dataset of each image of a step."""
-        n, size = self.images_per_epoch, self._recipe.batch_size
-        epochs, within = np.divmod(np.arange(step * size, (step + 1) * size), n)
-        indices = np.empty(size, "int64")
-        for epoch in np.unique(epochs):
-            chosen = epochs == epoch
-            indices[chosen] = self._order(int(epoch))[within[chosen]]
-        return epochs, indices
-
-    def _order(self, epoch):
-        if epoch not in self._orders:
-            self._orders = {e: order for e, order in self._orders.items() if e == epoch - 1}
-            self._orders[epoch] = np.random.default_rng((self._seed, 0, epoch)).permutation(self.images_per_epoch)
-        return self._orders[epoch]
 
 
 def pad_images(images, pixels, mode):

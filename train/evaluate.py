@@ -11,11 +11,13 @@ from absl import app, flags
 
 from keras_resv2 import datasets
 from keras_resv2.architectures import build
-from keras_resv2.evaluation import measure_error
+from keras_resv2.evaluation import find_mistakes, slices
 from train import record
 from train.engine import HISTORY, WEIGHTS
 from train.inputs import view_errors
 from train.pictures import PICTURE_DATASETS, fingerprint, open_source
+
+BATCH = 500
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("run", None, "Folder of a finished run.", required=True)
@@ -47,10 +49,10 @@ def evaluate(run, data_dir, weights=None):
     images, labels = datasets.load_split(dataset.name, "test", data_dir, settings.get("resize", False))
     _check_images(run, settings, data_dir, datasets.fingerprint(images, labels))
     model = build(settings["model"], **network, input_shape=dataset.image_shape, classes=len(dataset.class_names))
-    first = images[:2000], labels[:2000]
+    mistakes = find_mistakes(model, slices(images, labels, BATCH))
     return {
-        "test_error": round(measure_error(model, images, labels), 2),
-        "test_errors_first_2000": round(measure_error(model, *first) / 100 * len(first[1])),
+        "test_error": round(100 * float(mistakes.mean()), 2),
+        "test_errors_first_2000": int(mistakes[:2000].sum()),
         "test_images": len(labels),
     }
 
@@ -71,10 +73,10 @@ def _check_images(run, settings, data_dir, found):
 def load_record(run):
     """run.json of a finished run."""
     run = pathlib.Path(run)
-    for name in (record.FILE, WEIGHTS, HISTORY):
+    for name in (record.RUN_FILE, WEIGHTS, HISTORY):
         if not (run / name).exists():
             raise FileNotFoundError(f"{run} has no {name}: it is no finished run of train.train.")
-    found = json.loads((run / record.FILE).read_text())
+    found = json.loads((run / record.RUN_FILE).read_text())
     if "wall_seconds" not in found:
         raise FileNotFoundError(f"{run} is no finished run: the command that began it finishes it.")
     return found

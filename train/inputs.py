@@ -4,16 +4,14 @@ import dataclasses
 from collections.abc import Callable
 
 import keras
-import numpy as np
 
 from keras_resv2 import datasets
 from keras_resv2.choices import check_choice
+from keras_resv2.evaluation import measure_error
 from train import pictures, streams
 from train.data import Resident
 from train.devices import ONE_DEVICE
 from train.pictures import PICTURE_DATASETS as PICTURES
-
-BATCH = 500
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +72,7 @@ def _resident(name, data_dir, recipe, seed, resize):
     train, test = (datasets.load_split(name, split, data_dir, resize=resize) for split in dataset.splits)
     return Input(
         source=Resident(*train, recipe, seed),
-        measure=lambda network: {"test_error": batch_error(network, *test)},
+        measure=lambda network: {"test_error": measure_error(network, *test)},
         class_names=dataset.class_names,
         image_shape=dataset.image_shape,
         train_images=len(train[1]),
@@ -107,20 +105,3 @@ def view_errors(network, source, views):
     """
     names = ["test_error", *(f"test_error_{size}" for _, size in views[1:])]
     return {name: streams.measure_error(network, source, *view) for name, view in zip(names, views, strict=True)}
-
-
-def batch_error(network, images, labels):
-    """Top-1 error in percent, by forward passes of equal size.
-
-    Args:
-        network: an object with `predict_on_batch`.
-        images: ``(n, height, width, 3)``, raw pixels.
-        labels: ``(n,)``.
-    """
-    wrong = 0
-    for first in range(0, len(labels), BATCH):
-        part = images[first : first + BATCH]
-        filled = np.concatenate([part, np.zeros((BATCH - len(part), *part.shape[1:]), part.dtype)])
-        scores = np.asarray(network.predict_on_batch(filled))[: len(part)]
-        wrong += int(np.sum(scores.argmax(-1) != labels[first : first + BATCH]))
-    return 100.0 * wrong / len(labels)

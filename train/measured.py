@@ -9,6 +9,7 @@ from keras_resv2.pretrained.card import read_card
 from keras_resv2.pretrained.store import CARD
 from train.paper import DATASET, network
 from train.recipes import RECIPES, Recipe
+from train.record import RUN_FILE
 
 TRAIN_IMAGES, TEST_IMAGES = 50_000, 10_000  # a run on a part of the dataset is none of the papers'
 
@@ -81,7 +82,7 @@ def collect(weights_dir, runs=None):
     cards = [path for path in pathlib.Path(weights_dir).glob(f"*/*/{CARD}") if path.parent.name.isdigit()]
     # The newest version first: it counts where two versions have the same run.
     cards.sort(key=lambda path: (path.parent.parent.name, -int(path.parent.name)))
-    records = sorted(pathlib.Path(runs).glob("**/run.json")) if runs else []
+    records = sorted(pathlib.Path(runs).glob(f"**/{RUN_FILE}")) if runs else []
     found = {}
     for run in itertools.chain(*map(_published, cards), *map(_finished, records)):
         found.setdefault(run.identity, run)

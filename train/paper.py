@@ -13,6 +13,7 @@ from keras_resv2.shortcuts import Conv1x1, Identity
 from train.recipes import RECIPES
 
 DATASET = "cifar10"
+RECIPE = "paper"  # of `train.recipes`: what reproduces a cell
 FAILS_ABOVE = 20.0  # percent: Table 1 of He et al. 2016 has the word "fail" instead of such an error
 
 RESNET = "He et al. 2015, Table 6"

@@ -8,7 +8,7 @@ import sys
 from train.devices import ONE_DEVICE
 from train.environment import environment
 
-FILE = "run.json"
+RUN_FILE = "run.json"
 
 
 def start_record(out, settings, devices=ONE_DEVICE):
@@ -26,7 +26,7 @@ def start_record(out, settings, devices=ONE_DEVICE):
     Raises:
         ValueError: the folder holds a run with other settings.
     """
-    path, here = out / FILE, environment(devices)
+    path, here = out / RUN_FILE, environment(devices)
     if path.exists():
         record = json.loads(path.read_text())
         changed = [key for key, value in settings.items() if record["settings"].get(key) != value]

@@ -16,6 +16,8 @@ import keras
 import numpy as np
 
 from keras_resv2.choices import check_choice
+from keras_resv2.evaluation import find_mistakes
+from train.order import EpochOrder
 from train.pictures import centre_crop, random_crop, read_crop
 
 PREFETCHED = 4  # batches that are ready, or being made, ahead of the network
@@ -57,7 +59,7 @@ class TrainStream:
         self._here = batch_size // self.parts
         self._source, self._batch_size, self._size, self._seed = source, batch_size, size, seed
         self._runner, self._workers = check_choice("runner", runner or default_runner(), RUNNERS), workers
-        self._orders = {}
+        self._order = EpochOrder(len(source), seed)
 
     def feeds(self, first):
         """Yields the batches of steps `first`, `first` + 1, ...
@@ -99,25 +101,16 @@ class TrainStream:
         """Crop and label of the picture at a position of this process's part of the stream."""
         step, within = divmod(position, self._here)
         position = step * self._batch_size + self._part * self._here + within
-        epoch, within = divmod(position, self.images_per_epoch)
         rng = np.random.default_rng((self._seed, 1, position))
         crop = functools.partial(random_crop, size=self._size, rng=rng)
-        return read_crop(self._source, int(self._order(epoch)[within]), crop)
-
-    def _order(self, epoch):
-        # Workers may meet here; each then makes the same order, and none sees half of one.
-        order = self._orders.get(epoch)
-        if order is None:
-            order = np.random.default_rng((self._seed, 0, epoch)).permutation(self.images_per_epoch)
-            self._orders = {e: o for e, o in self._orders.items() if e == epoch - 1} | {epoch: order}
-        return order
+        return read_crop(self._source, self._order.image(position), crop)
 
 
 def measure_error(model, source, shorter_side, size, batch_size=50, runner=None, workers=None):
     """Top-1 error, one view per picture: the centre crop, nothing averaged.
 
     Args:
-        model: a `keras.Model` from pixels to class scores (probabilities or logits).
+        model: as `keras_resv2.evaluation.find_mistakes` takes it.
         source: as `train.pictures.open_source` returns.
         shorter_side: of the scaled picture, in pixels.
         size: side of the crop in pixels, at most `shorter_side`.
@@ -138,10 +131,8 @@ def measure_error(model, source, shorter_side, size, batch_size=50, runner=None,
         raise ValueError(f"a crop of {size} pixels does not fit into a shorter side of {shorter_side}.")
     crop = functools.partial(centre_crop, shorter_side=shorter_side, size=size)
     load = functools.partial(read_crop, source, crop=crop)
-    wrong = 0
-    for images, labels in batches(load, range(len(source)), batch_size, size, runner, workers):
-        wrong += int(np.sum(np.argmax(model.predict_on_batch(images), axis=-1) != labels))
-    return 100.0 * wrong / len(source)
+    views = batches(load, range(len(source)), batch_size, size, runner, workers)
+    return 100.0 * float(find_mistakes(model, views).mean())
 
 
 def batches(load, positions, batch_size, size, runner=None, workers=None):

@@ -30,7 +30,7 @@ from train.devices import check_recipe, make_deterministic, use_devices
 from train.display import Display, draw_curve, tensorboard
 from train.inputs import PICTURES, open_input
 from train.recipes import RECIPES
-from train.record import FILE, start_record, write_json
+from train.record import RUN_FILE, start_record, write_json
 from train.streams import TrainStream
 
 FLAGS = flags.FLAGS
@@ -158,7 +158,7 @@ def _train(seed, out, devices, stop):
     if devices.main:
         record["wall_seconds"] = round(progress.seconds, 1)
         record.update({f"{name}_at_end": error for name, error in last.items() if name.startswith("test_error")})
-        write_json(out / FILE, record)
+        write_json(out / RUN_FILE, record)
         _draw(progress.history, out)
         print(f"test error {last['test_error']:.2f} %; {out / engine.WEIGHTS}")
     return last["test_error"]

@@ -1,0 +1,161 @@
+"""A table of the papers beside our errors: what is reproduced, in which order, and what is missing.
+
+A reproduction is a run by the `paper` recipe with the steps and the batch size of the cell; only the
+precision may differ. What other recipes reach is kept apart.
+"""
+
+import dataclasses
+import itertools
+import json
+import math
+import pathlib
+import re
+import shlex
+import statistics
+
+from train.measured import as_json, recipe_values, without_dtype
+from train.paper import FAILS_ABOVE, RECIPE, TABLES, network
+from train.recipes import RECIPES
+from train.record import RUN_FILE
+
+
+def compare(table, found, out="runs"):
+    """The cells of a table, each with the paper's figure and ours.
+
+    Args:
+        table: a key of `train.paper.TABLES`.
+        found: list of `train.measured.Run`.
+        out: folder that the commands for missing cells name.
+
+    Returns:
+        Dictionary of what JSON has: table, title, cells, and what is said of them: order, fails.
+    """
+    columns = {cell.column for cell in TABLES[table]}
+    cells = []
+    for cell in TABLES[table]:
+        name = cell.row if len(columns) == 1 else f"{cell.row}, {cell.column}"
+        cells.append({"name": name, **_compare_cell(cell, found, pathlib.Path(out))})
+    return {
+        "table": table,
+        "title": ", ".join([TABLES[table][0].source, *(columns if len(columns) == 1 else [])]),
+        "cells": cells,
+        "order": _orders(cells),
+        "fails": [_fails(cell) for cell in cells if cell["paper"] is None],
+    }
+
+
+def _compare_cell(cell, found, out):
+    made = network(cell.model, cell.arguments)
+    wanted = recipe_values(dataclasses.replace(RECIPES[RECIPE], steps=cell.steps, batch_size=cell.batch_size))
+    ways = {}
+    for run in found:
+        if run.network == made and run.values.get("batch_size") not in _other_batch_sizes(cell):
+            ways.setdefault(run.way, []).append(run)
+    reproduced = ways.pop((RECIPE, as_json(without_dtype(wanted))), None)
+    return {
+        "row": cell.row,
+        "column": cell.column,
+        "model": cell.model,
+        "arguments": cell.arguments,
+        "paper": cell.error,
+        "note": cell.note,
+        "source": cell.source,
+        "reproduction": _figure(reproduced) if reproduced else None,
+        "other_recipes": [_figure(runs) for runs in ways.values()],
+        "command": None if reproduced else _command(cell, wanted, out),
+    }
+
+
+def _other_batch_sizes(cell):
+    """Batch sizes of the other cells of this network: their runs are no other way to this cell."""
+    same = (c for c in itertools.chain(*TABLES.values()) if (c.model, c.arguments) == (cell.model, cell.arguments))
+    return {c.batch_size for c in same} - {cell.batch_size}
+
+
+def _figure(runs):
+    """What runs of one way come to."""
+    runs = sorted(runs, key=lambda run: (run.seed, run.origin))
+    recipe = ", ".join([runs[0].recipe, *runs[0].changes])
+    return {
+        "way": f"{recipe}, {runs[0].steps:,} steps",
+        "recipe": recipe,
+        "steps": runs[0].steps,
+        "precision": sorted({run.values["dtype"] for run in runs}),
+        "median": round(statistics.median(run.error for run in runs), 2),
+        "runs": [
+            {"seed": run.seed, "error": run.error, "precision": run.values["dtype"], "from": run.origin} for run in runs
+        ],
+    }
+
+
+def _command(cell, wanted, out):
+    """What trains a cell."""
+    flags = {"model": cell.model, "recipe": RECIPE, **cell.arguments}
+    if cell.batch_size != RECIPES[RECIPE].batch_size:
+        flags.update(batch_size=cell.batch_size, steps=cell.steps)
+    flags.update(seed=0, data_dir="cifar10.npz", out=_free_folder(cell, wanted, out))
+    return " ".join(
+        ["python -m train.train", *(f"--{flag} {shlex.quote(str(value))}" for flag, value in flags.items())]
+    )
+
+
+def _free_folder(cell, wanted, out):
+    """A folder that holds no run, or this very one unfinished, which the command resumes."""
+    # "exclusive_gating(bias=-6)" becomes exclusive_gating-6.
+    variant = [re.sub(r"[(, ]+\w+=-?", "-", value).rstrip(")") for value in cell.arguments.values()]
+    batch = [f"batch{cell.batch_size}"] if cell.batch_size != RECIPES[RECIPE].batch_size else []
+    name = "-".join([cell.model, *variant, *batch])
+    folders = (out / f"{name}{mark}-0" for mark in ("", *(f"-{RECIPE}{i}" for i in ("", *range(2, 100)))))
+    return next(folder for folder in folders if not _holds_another_run(folder / RUN_FILE, cell, wanted))
+
+
+def _holds_another_run(record, cell, wanted):
+    if not record.exists():
+        return False
+    held = json.loads(record.read_text(encoding="utf-8"))["settings"]
+    own = {"model": cell.model, "arguments": cell.arguments, "recipe": RECIPE, "recipe_values": wanted, "seed": 0}
+    return any(held.get(key) != value for key, value in own.items())
+
+
+def _orders(cells):
+    """Whether our errors stand in the paper's order: the reproductions', then those of each other recipe."""
+    others = {}
+    for cell in cells:
+        for figure in cell["other_recipes"]:
+            others.setdefault(figure["way"], []).append((cell, figure))
+    reproduced = [(cell, cell["reproduction"]) for cell in cells if cell["reproduction"]]
+    return [
+        _order(RECIPE, True, reproduced),
+        *(_order(way, False, measured) for way, measured in others.items() if len(measured) > 1),
+    ]
+
+
+def _order(way, reproduction, measured):
+    ranked = sorted(measured, key=_paper_rank)
+    pairs = [pair for pair in itertools.combinations(ranked, 2) if _paper_rank(pair[0]) < _paper_rank(pair[1])]
+    exceptions = [
+        f"{low['name']} ({ours['median']:.2f}) is not below {high['name']} ({theirs['median']:.2f})"
+        for (low, ours), (high, theirs) in pairs
+        if ours["median"] >= theirs["median"]
+    ]
+    return {
+        "recipe": way,
+        "reproduction": reproduction,
+        "cells": len(measured),
+        "as_the_paper": not exceptions if pairs else None,
+        "exceptions": exceptions,
+    }
+
+
+def _paper_rank(measured):
+    """The paper's figure; cells that fail come last, in no order among them."""
+    return math.inf if measured[0]["paper"] is None else measured[0]["paper"]
+
+
+def _fails(cell):
+    ours = cell["reproduction"]
+    return {
+        "cell": cell["name"],
+        "median": ours["median"] if ours else None,
+        "failed": ours["median"] > FAILS_ABOVE if ours else None,
+    }

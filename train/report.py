@@ -1,0 +1,137 @@
+"""A table of the papers beside our errors, as text, Markdown, JSON and a picture."""
+
+import json
+
+from train.paper import FAILS_ABOVE, RECIPE
+
+COLUMNS = ("cell", "paper", "reproduced", "other recipe", "errors by seed", "runs", "recipe", "steps")
+RIGHT = ("paper", "reproduced", "other recipe", "runs", "steps")
+
+
+def statements(report):
+    """What a report says beyond its table.
+
+    Args:
+        report: as `train.comparison.compare` gives it.
+
+    Returns:
+        List of sentences.
+    """
+    missing = sum(cell["reproduction"] is None for cell in report["cells"])
+    return [
+        *map(_order_sentence, report["order"]),
+        *_fails_sentences(report["fails"]),
+        f"{missing} of {len(report['cells'])} cells have no run by the `{RECIPE}` recipe.",
+    ]
+
+
+def _order_sentence(order):
+    what = f"the {order['cells']} reproduced cells" if order["reproduction"] else f"{order['cells']} cells"
+    by = "" if order["reproduction"] else f" by {order['recipe']} (no reproduction)"
+    if order["as_the_paper"] is None:
+        return f"Order{by}: too few cells are {'reproduced' if order['reproduction'] else 'measured'} to compare it."
+    if order["as_the_paper"]:
+        return f"Order of {what}{by}: the paper's."
+    return f"Order of {what}{by}: not the paper's. {'; '.join(order['exceptions'])}."
+
+
+def _fails_sentences(fails):
+    for cell in fails:
+        if cell["failed"] is not None:
+            verdict = "failed here too" if cell["failed"] else "did not fail here"
+            yield f"Fails in the paper, {verdict}: {cell['cell']} ({cell['median']:.2f} %)."
+    missing = sum(cell["failed"] is None for cell in fails)
+    if missing:
+        yield f"Fails in the paper, not reproduced yet: {missing} of {len(fails)} such cells."
+
+
+def _rows(report):
+    """Lines of the table: each cell, and below it what other recipes reach."""
+    for cell in report["cells"]:
+        paper = f"fails (> {FAILS_ABOVE:.0f})" if cell["paper"] is None else f"{cell['paper']:.2f}"
+        paper += f" ({cell['note']})" if cell["note"] else ""
+        reproduction = cell["reproduction"]
+        ours = _figure_columns(reproduction) if reproduction else ("", "0", RECIPE, "")
+        yield cell["name"], paper, f"{reproduction['median']:.2f}" if reproduction else "missing", "", *ours
+        for figure in cell["other_recipes"]:
+            yield cell["name"], "", "", f"{figure['median']:.2f}", *_figure_columns(figure)
+
+
+def _figure_columns(figure):
+    errors = ", ".join(f"{run['seed']}: {run['error']:.2f}" for run in figure["runs"])
+    recipe = f"{figure['recipe']} ({', '.join(figure['precision'])})"
+    return errors, str(len(figure["runs"])), recipe, f"{figure['steps']:,}"
+
+
+def _commands(report):
+    return [cell["command"] for cell in report["cells"] if cell["command"]]
+
+
+def as_text(report):
+    """The report for a terminal."""
+    rows = [COLUMNS, *_rows(report)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [f"{report['title']}: test error on CIFAR-10, percent", ""]
+    for row in rows:
+        parts = zip(COLUMNS, row, widths, strict=True)
+        lines.append("  ".join(t.rjust(w) if c in RIGHT else t.ljust(w) for c, t, w in parts).rstrip())
+    lines += ["", *statements(report)]
+    commands = _commands(report)
+    return "\n".join(lines + (["", "They are made by:", *commands] if commands else [])) + "\n"
+
+
+def as_markdown(report):
+    """The report for a page."""
+    lines = [f"{report['title']}: test error on CIFAR-10, percent", "", _markdown_row(COLUMNS)]
+    lines.append(_markdown_row("---:" if column in RIGHT else "---" for column in COLUMNS))
+    lines += [*map(_markdown_row, _rows(report)), "", *(f"- {sentence}" for sentence in statements(report))]
+    commands = _commands(report)
+    return "\n".join(lines + (["", "They are made by:", "", "```bash", *commands, "```"] if commands else [])) + "\n"
+
+
+def _markdown_row(texts):
+    return f"| {' | '.join(texts)} |"
+
+
+def as_json_text(report):
+    """The report for programs."""
+    return json.dumps({**report, "statements": statements(report)}, indent=2) + "\n"
+
+
+FORMATS = {"text": as_text, "markdown": as_markdown, "json": as_json_text}
+
+
+def draw(report, path):
+    """Draws the paper's figures as bars, ours as dots for all seeds and a stroke for the median.
+
+    Args:
+        report: as `train.comparison.compare` gives it.
+        path: of the picture. Errors above 20 % stand in its shaded margin.
+    """
+    from matplotlib.figure import Figure
+
+    cells, series = report["cells"], {"reproduced": []}
+    for y, cell in enumerate(cells):
+        series["reproduced"] += [(y, cell["reproduction"])] if cell["reproduction"] else []
+        for figure in cell["other_recipes"]:
+            series.setdefault(figure["way"], []).append((y, figure))
+    axes = (picture := Figure(figsize=(9, 1.2 + 0.3 * len(cells)), layout="constrained")).subplots()
+    axes.barh(range(len(cells)), [_within(cell["paper"]) for cell in cells], color="0.85", label="paper")
+    for number, (label, figures) in enumerate(series.items()):
+        dots = [(_within(run["error"]), y) for y, figure in figures for run in figure["runs"]]
+        medians = [(_within(figure["median"]), y) for y, figure in figures]
+        style = {"color": f"C{number}", "linestyle": ""}
+        axes.plot([x for x, _ in dots], [y for _, y in dots], marker="x" if number else "o", label=label, **style)
+        axes.plot([x for x, _ in medians], [y for _, y in medians], marker="|", markersize=14, **style)
+    axes.axvspan(FAILS_ABOVE, FAILS_ABOVE + 2, color="C3", alpha=0.1, label="fails")
+    axes.set(xlabel="test error (%)", title=f"{report['title']}, CIFAR-10", xlim=(0, FAILS_ABOVE + 2))
+    axes.set_yticks(range(len(cells)), [cell["name"] for cell in cells])
+    axes.invert_yaxis()
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    axes.grid(axis="x", alpha=0.3)
+    picture.savefig(path, dpi=120)
+
+
+def _within(error):
+    """An error where the picture has room for it: all that fails in its margin."""
+    return FAILS_ABOVE + 1 if error is None or error > FAILS_ABOVE else error
