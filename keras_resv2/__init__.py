@@ -7,6 +7,7 @@
 """
 
 import importlib
+import sys
 
 from keras_resv2.architectures import ARCHITECTURES
 
@@ -17,6 +18,8 @@ __version__ = "0.1.0"
 _MODULES = {
     "ResNet": "keras_resv2.resnet",
     "features": "keras_resv2.resnet",
+    "BatchNormalization": "keras_resv2.batch_norm",
+    "to_stock_layers": "keras_resv2.batch_norm",
     "count_multiply_adds": "keras_resv2.complexity",
     "build": "keras_resv2.architectures",
     "list_architectures": "keras_resv2.architectures",
@@ -27,6 +30,9 @@ _MODULES = {
 _MODULES.update({row.builder: "keras_resv2.architectures" for row in ARCHITECTURES.values()})
 
 __all__ = list(_MODULES)
+
+if "keras" in sys.modules:  # so that `keras.models.load_model` knows the layer
+    importlib.import_module("keras_resv2.batch_norm")
 
 
 def __getattr__(name):

@@ -1,30 +1,10 @@
-"""Keras layers as residual networks take them: one dtype policy, one data format, stock classes only."""
+"""The Keras layers of residual networks: one dtype policy and one data format for all."""
 
-import contextlib
 import dataclasses
-import sys
 
 import keras
 
-# Keras follows a graph by recursion, up to eight calls per unit of a network; there are up to 600 units.
-RECURSION_LIMIT = 20_000
-
-
-@contextlib.contextmanager
-def deep_graph():
-    """Lets `keras.Model` follow graphs that are deeper than Python's recursion limit, as of 1,202 layers.
-
-    Example:
-
-    >>> with deep_graph():
-    ...     model = keras.Model(inputs := keras.Input((1,)), inputs)
-    """
-    limit = sys.getrecursionlimit()
-    sys.setrecursionlimit(max(limit, RECURSION_LIMIT))
-    try:
-        yield
-    finally:
-        sys.setrecursionlimit(limit)
+from keras_resv2.batch_norm import BatchNormalization
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,9 +50,7 @@ class Layers:
         return x
 
     def batch_norm(self, x, name):
-        return keras.layers.BatchNormalization(
-            axis=self.channel_axis, momentum=0.9, epsilon=1e-5, dtype=self.dtype, name=name
-        )(x)
+        return BatchNormalization(axis=self.channel_axis, momentum=0.9, epsilon=1e-5, dtype=self.dtype, name=name)(x)
 
     def relu(self, x, name):
         return keras.layers.Activation("relu", dtype=self.dtype, name=name)(x)

@@ -26,7 +26,8 @@ import re
 import keras
 
 from keras_resv2.choices import check_choice
-from keras_resv2.layers import Layers, deep_graph
+from keras_resv2.graphs import deep_graph
+from keras_resv2.layers import Layers
 from keras_resv2.layouts import STEMS, resolve_network
 from keras_resv2.units import residual_unit
 

@@ -55,7 +55,6 @@ def test_same_weights_same_outputs(backend, name, tmp_path, pixels):
 TRAIN = """
 import itertools, json, sys
 import keras, numpy as np, keras_resv2
-from train.batch_norm import for_training
 from train.data import Resident
 from train.optimizer import make_optimizer
 from train.recipes import RECIPES
@@ -63,7 +62,7 @@ from train.steps import make_steps
 
 dtype, weights = sys.argv[1:]
 keras.config.set_dtype_policy(dtype)
-model = for_training(keras_resv2.ResNet(8, weights=weights, classifier_activation=None))
+model = keras_resv2.ResNet(8, weights=weights, classifier_activation=None)
 rng = np.random.default_rng(0)
 images, labels = rng.integers(0, 256, (100, 32, 32, 3), dtype="uint8"), np.arange(100) % 10
 recipe = RECIPES["fast"].with_values(["batch_size=32", f"dtype={dtype}"])

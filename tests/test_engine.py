@@ -11,7 +11,6 @@ import pytest
 import keras_resv2
 from keras_resv2.evaluation import measure_error
 from train import checkpoint, engine, floor
-from train.batch_norm import FusedBatchNormalization
 from train.data import Resident, pad_images
 from train.devices import ONE_DEVICE
 from train.optimizer import SGD, make_optimizer
@@ -153,30 +152,6 @@ def test_weight_decay_is_in_the_gradient():
         w += v
     assert abs(float(kernel[0]) - w) < 1e-6
     assert abs(float(bias[0]) - (3.0 - 0.1 - 0.19)) < 1e-6
-
-
-def test_fused_batch_norm_is_the_stock_layer():
-    if keras.backend.backend() != "tensorflow":
-        pytest.skip("the fused kernel is TensorFlow's")
-    import tensorflow as tf
-
-    x = tf.random.normal((16, 5, 7, 6), 2.0, 3.0, seed=0)
-    layers = [kind(momentum=0.9, epsilon=1e-5) for kind in (keras.layers.BatchNormalization, FusedBatchNormalization)]
-    results = []
-    for layer in layers:
-        layer.build(x.shape)
-        layer.set_weights([np.linspace(0.5, 1.5, 6), np.linspace(-1, 1, 6), np.zeros(6), np.ones(6)])
-        with tf.GradientTape() as tape:
-            tape.watch(x)
-            y = layer(x, training=True)
-            loss = tf.reduce_sum(y**3)
-        gradients = tape.gradient(loss, [x, layer.gamma.value, layer.beta.value])
-        moved = layer.get_weights()[2:]
-        frozen = layer(x, training=False)
-        layer.trainable = False
-        results.append([y, *gradients, *moved, frozen, layer(x, training=True), *layer.get_weights()[2:]])
-    for stock, fused in zip(*results, strict=True):
-        np.testing.assert_allclose(fused, stock, rtol=2e-4, atol=2e-3)
 
 
 def train_here(model, digits, recipe, out, **options):

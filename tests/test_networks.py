@@ -225,15 +225,6 @@ def test_initialisation_is_he_et_al():
     assert (bn.momentum, bn.epsilon) == (0.9, 1e-5)
 
 
-def test_models_save_as_plain_keras_files(tmp_path, pixels):
-    """A .keras file loads with Keras alone: nothing in it is a class of this package."""
-    model = keras_resv2.PreActResNet20(shortcut="exclusive_gating")
-    model.save(tmp_path / "model.keras")
-    assert "keras_resv2" not in str(model.get_config())
-    again = keras.saving.load_model(tmp_path / "model.keras", custom_objects={})
-    np.testing.assert_array_equal(model.predict(pixels, verbose=0), again.predict(pixels, verbose=0))
-
-
 def test_unknown_architecture_names_the_nearest():
     with pytest.raises(ValueError, match="preact_resnet110"):
         keras_resv2.build("preactresnet110")

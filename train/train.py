@@ -25,7 +25,8 @@ from absl import app, flags
 from keras_resv2 import datasets
 from keras_resv2.architectures import ARCHITECTURES, build
 from keras_resv2.choices import check_choice
-from train import batch_norm, engine, plan
+from train import engine, plan
+from train.batch_norm import for_devices
 from train.devices import check_recipe, make_deterministic, use_devices
 from train.display import Display, draw_curve, tensorboard
 from train.inputs import PICTURES, open_input
@@ -210,7 +211,7 @@ def _prepare(seed, devices):
         input_shape=data.image_shape,
         classifier_activation=None,
     )
-    return recipe.for_images(data.train_images), data, batch_norm.for_training(model, devices), variant
+    return recipe.for_images(data.train_images), data, for_devices(model, devices), variant
 
 
 @contextlib.contextmanager

@@ -1,0 +1,129 @@
+"""The package's batch normalisation is Keras' layer, to rounding, on every backend, and converts back to it."""
+
+import json
+import os
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+import keras_resv2
+
+BACKENDS = ("tensorflow", "torch")  # where the layer has a kernel of its own
+KINDS = (keras.layers.BatchNormalization, keras_resv2.BatchNormalization)
+# Of losses, weights after two steps, and outputs.
+TOLERANCES = {"float32": 1e-5, "mixed_bfloat16": 3e-4, "mixed_float16": 3e-4}
+
+
+def network(kind, dtype, trainable=True, **arguments):
+    """A convolution, the layer and a sum of cubes: the convolution's gradient passes through the layer."""
+    normalize = kind(momentum=0.9, epsilon=1e-5, dtype=dtype, name="bn", **arguments)
+    x = keras.Input((5, 7, 3))
+    y = normalize(keras.layers.Conv2D(6, 3, dtype=dtype, name="conv")(x))
+    model = keras.Model(x, keras.layers.Lambda(lambda y: keras.ops.mean(keras.ops.cast(y, "float32") ** 3))(y))
+    rng = np.random.default_rng(0)
+    model.set_weights([rng.normal(0.05, 0.1, w.shape) for w in model.get_weights()])
+    normalize.set_weights([np.linspace(0.5, 1.5, 6), np.linspace(-1, 1, 6), np.full(6, 0.3), np.full(6, 2.0)])
+    normalize.trainable = trainable
+    return model
+
+
+def behaviour(kind, dtype):
+    """Outputs in training and inference, and all weights after two steps of descent, free and frozen."""
+    x = np.random.default_rng(1).normal(2, 3, (16, 5, 7, 3)).astype("float32")
+    found = []
+    for trainable in (True, False):
+        model = network(kind, dtype, trainable)
+        model.compile(keras.optimizers.SGD(0.01), loss=lambda y_true, y_pred: y_pred)
+        found += [float(model.train_on_batch(x, np.zeros(16))) for _ in range(2)]
+        found += [weight.tolist() for weight in model.get_weights()]
+        found += [float(keras.ops.mean(model(x, training=training))) for training in (False, True)]
+    return found
+
+
+@pytest.mark.parametrize("dtype", TOLERANCES)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_it_is_kerass_layer(backend, dtype):
+    """Forward, backward through scale, offset and input, moving statistics; free and frozen."""
+    if backend == keras.backend.backend():
+        stock, ours = (behaviour(kind, dtype) for kind in KINDS)
+    else:
+        pytest.importorskip(backend)
+        code = (
+            f"import json, test_batch_norm as t; print(json.dumps([t.behaviour(kind, {dtype!r}) for kind in t.KINDS]))"
+        )
+        environment = {**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": os.path.dirname(__file__)}
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+        assert done.returncode == 0, done.stderr[-2000:]
+        stock, ours = json.loads(done.stdout.splitlines()[-1])
+    start = network(KINDS[0], "float32").get_weights()
+    assert not np.allclose(start[0], stock[2]), "the steps moved nothing"
+    assert all(np.isfinite(value).all() for value in stock)
+    for index, (expected, found) in enumerate(zip(stock, ours, strict=True)):
+        scale = max(1.0, np.abs(expected).max())
+        np.testing.assert_allclose(found, expected, atol=TOLERANCES[dtype] * scale, err_msg=f"value {index}")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_frozen_keeps_its_statistics_in_fit(kind):
+    model = network(kind, "float32", trainable=False)
+    before = model.get_layer("bn").get_weights()
+    model.compile("sgd", loss=lambda y_true, y_pred: y_pred)
+    model.train_on_batch(np.ones((4, 5, 7, 3)), np.zeros(4))
+    for old, new in zip(before, model.get_layer("bn").get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+@pytest.mark.parametrize("arguments", [{"scale": False}, {"center": False}, {"axis": 1}])
+def test_what_the_kernels_do_not_know_is_kerass_too(arguments):
+    x = np.random.default_rng(1).normal(2, 3, (8, 6, 4, 6)).astype("float32")
+    outputs = []
+    for kind in KINDS:
+        layer = kind(**arguments)
+        outputs.append([keras.ops.convert_to_numpy(layer(x, training=t)) for t in (True, False)])
+    np.testing.assert_allclose(outputs[1], outputs[0], atol=1e-5)
+
+
+def test_flat_inputs_and_masks():
+    x, mask = np.random.default_rng(0).normal(size=(6, 4, 3)).astype("float32"), np.arange(24).reshape(6, 4) % 3 > 0
+    outputs = [keras.ops.convert_to_numpy(kind()(x, training=True, mask=mask)) for kind in KINDS]
+    np.testing.assert_array_equal(outputs[1], outputs[0])
+
+
+@pytest.fixture
+def trained(pixels):
+    model = keras_resv2.PreActResNet20(shortcut="exclusive_gating")
+    model.compile("adam", "sparse_categorical_crossentropy")
+    model.fit(pixels, np.arange(8), epochs=2, verbose=0)
+    return model
+
+
+def test_stock_layers_give_the_same_outputs_and_open_without_the_package(trained, pixels, tmp_path):
+    stock = keras_resv2.to_stock_layers(trained)
+    expected = trained.predict(pixels, verbose=0)
+    np.testing.assert_allclose(stock.predict(pixels, verbose=0), expected, atol=1e-5)
+    assert [layer.name for layer in stock.layers] == [layer.name for layer in trained.layers]
+    stock.save(tmp_path / "stock.keras")
+    code = (
+        "import sys, keras, numpy as np; "
+        "keras.saving.load_model(sys.argv[1]).predict(np.load(sys.argv[2]), verbose=0).tofile(sys.argv[3]); "
+        "assert 'keras_resv2' not in sys.modules"
+    )
+    np.save(tmp_path / "pixels.npy", pixels)
+    files = [tmp_path / name for name in ("stock.keras", "pixels.npy", "out")]
+    subprocess.run([sys.executable, "-c", code, *map(str, files)], check=True, capture_output=True)
+    np.testing.assert_allclose(np.fromfile(files[2], "float32").reshape(8, 10), expected, atol=1e-5)
+
+
+def test_a_saved_model_opens_with_the_package_imported(trained, pixels, tmp_path):
+    trained.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    assert type(again.get_layer("stage1_unit1_bn1")) is keras_resv2.BatchNormalization
+    np.testing.assert_allclose(again.predict(pixels, verbose=0), trained.predict(pixels, verbose=0), atol=1e-6)
+
+
+def test_only_functional_models_convert():
+    with pytest.raises(ValueError, match="functional"):
+        keras_resv2.to_stock_layers(keras.layers.Dense(3))
