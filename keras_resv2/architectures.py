@@ -81,7 +81,7 @@ _DOC = """{builder}: {depth} layers ({source}).
     Args:
         include_top: whether the classifier is part of the model.
         weights: None (random), the dataset that pretrained weights were made on ("cifar10", or
-            "cifar10@1" for version 1), or the path of a weight file.
+            "cifar10@1" for version 1), the path of a weight file, or a dictionary of arrays.
         input_tensor: Keras tensor to use as the input.
         input_shape: shape of one picture, ``(height, width, 3)``.
         pooling: without the classifier, None (feature maps), "avg" or "max".
@@ -110,7 +110,7 @@ _DOC = """{builder}: {depth} layers ({source}).
 
 def _is_path(weights):
     """Whether `weights` names a file, not a dataset."""
-    return isinstance(weights, os.PathLike) or os.sep in weights or weights.endswith(".h5")
+    return os.sep in weights or weights.endswith(".h5")
 
 
 def _make_builder(key, architecture):
@@ -127,7 +127,7 @@ def _make_builder(key, architecture):
     ):
         from keras_resv2.resnet import ResNet  # brings Keras
 
-        if weights is not None and not _is_path(weights):
+        if isinstance(weights, str) and not _is_path(weights):
             from keras_resv2 import pretrained  # the layer above: only named weights need it
 
             weights, classes = pretrained.weights_for_builder(key, weights, include_top, classes, variant)

@@ -1,6 +1,7 @@
-"""Deep functional graphs, and copies of them with other layers."""
+"""Building deep functional graphs, and copies of them with other layers."""
 
 import contextlib
+import gc
 import sys
 
 import keras
@@ -11,19 +12,39 @@ RECURSION_LIMIT = 20_000
 
 @contextlib.contextmanager
 def deep_graph():
-    """Lets `keras.Model` follow graphs that are deeper than Python's recursion limit, as of 1,202 layers.
+    """Makes room for graphs of thousands of layers while they are built.
+
+    Python's recursion limit is raised, which `keras.Model` meets at 1,202 layers; the garbage collector
+    rests, which would search the growing graph again and again; and on TensorFlow all variables have
+    one name inside the runtime, which would compile an operation for each other name. Their names in
+    Keras are their own.
 
     Example:
 
     >>> with deep_graph():
     ...     model = keras.Model(inputs := keras.Input((1,)), inputs)
     """
-    limit = sys.getrecursionlimit()
+    limit, collects = sys.getrecursionlimit(), gc.isenabled()
     sys.setrecursionlimit(max(limit, RECURSION_LIMIT))
+    gc.disable()
     try:
-        yield
+        with _one_variable_name():
+            yield
     finally:
         sys.setrecursionlimit(limit)
+        if collects:
+            gc.enable()
+
+
+def _one_variable_name():
+    if keras.backend.backend() != "tensorflow":
+        return contextlib.nullcontext()
+    import tensorflow as tf
+
+    if not tf.executing_eagerly() or tf.distribute.has_strategy():
+        return contextlib.nullcontext()  # there the name is what tells one variable from another
+    # The stroke at the end keeps TensorFlow from putting the name scope before it.
+    return tf.variable_creator_scope(lambda create, **arguments: create(**{**arguments, "name": "variable/"}))
 
 
 def copy_model(model, replace):

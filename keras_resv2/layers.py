@@ -3,6 +3,7 @@
 import dataclasses
 
 import keras
+import numpy as np
 
 from keras_resv2.batch_norm import BatchNormalization
 
@@ -14,14 +15,30 @@ class Layers:
     Attributes:
         dtype: a Keras dtype policy or its name; None for the global policy.
         data_format: "channels_last" or "channels_first".
+        values: dictionary from ``<layer>/<variable>`` to an array: what weights start from. Those that
+            are not in it start as their initializers say.
     """
 
     dtype: object
     data_format: str
+    values: dict = dataclasses.field(default_factory=dict)
 
     @property
     def channel_axis(self):
         return -1 if self.data_format == "channels_last" else 1
+
+    def start(self, layer, x):
+        """Calls a new layer for the first time, which makes its weights."""
+        usual = {}
+        for attribute in [name for name in vars(layer) if name.endswith("_initializer")]:
+            value = self.values.get(f"{layer.name}/{attribute.removesuffix('_initializer')}")
+            if value is not None:
+                usual[attribute] = getattr(layer, attribute)
+                setattr(layer, attribute, _Given(value))
+        y = layer(x)
+        for attribute, initializer in usual.items():
+            setattr(layer, attribute, initializer)
+        return y
 
     def conv(self, x, filters, kernel_size, strides, name):
         """Convolution without bias, padded on all sides alike (as Torch and the papers' code do)."""
@@ -30,7 +47,7 @@ class Layers:
             # TensorFlow's "same" pads a strided convolution more at the end than at the start.
             x = self.zero_padding(x, kernel_size // 2, f"{name}_pad")
             padding = "valid"
-        return keras.layers.Conv2D(
+        layer = keras.layers.Conv2D(
             filters,
             kernel_size,
             strides=strides,
@@ -41,7 +58,8 @@ class Layers:
             data_format=self.data_format,
             dtype=self.dtype,
             name=name,
-        )(x)
+        )
+        return self.start(layer, x)
 
     def activate(self, x, kinds, name):
         """`x` through the BN and ReLU that `kinds` lists, named `<name>_bn` and `<name>_relu`."""
@@ -50,7 +68,8 @@ class Layers:
         return x
 
     def batch_norm(self, x, name):
-        return BatchNormalization(axis=self.channel_axis, momentum=0.9, epsilon=1e-5, dtype=self.dtype, name=name)(x)
+        layer = BatchNormalization(axis=self.channel_axis, momentum=0.9, epsilon=1e-5, dtype=self.dtype, name=name)
+        return self.start(layer, x)
 
     def relu(self, x, name):
         return keras.layers.Activation("relu", dtype=self.dtype, name=name)(x)
@@ -89,7 +108,7 @@ class Layers:
 
     def gate(self, x, like, strides, bias, name):
         """``sigmoid(conv1x1(x) + b)`` (section 3.1), with as many channels as `like` has."""
-        return keras.layers.Conv2D(
+        layer = keras.layers.Conv2D(
             like.shape[self.channel_axis],
             1,
             strides=strides,
@@ -99,7 +118,23 @@ class Layers:
             data_format=self.data_format,
             dtype=self.dtype,
             name=f"{name}_conv",
-        )(x)
+        )
+        return self.start(layer, x)
 
     def add(self, a, b, name):
         return keras.layers.Add(dtype=self.dtype, name=name)([a, b])
+
+    def classifier(self, x, classes, activation, name):
+        """Class scores in float32, whatever the policy."""
+        return self.start(keras.layers.Dense(classes, activation=activation, dtype="float32", name=name), x)
+
+
+class _Given(keras.initializers.Initializer):
+    """First values of a weight that are known; zeros if they are of another shape (the caller refuses them)."""
+
+    def __init__(self, value):
+        self.value = value
+
+    def __call__(self, shape, dtype=None):
+        value = self.value if self.value.shape == tuple(shape) else np.zeros(shape)
+        return keras.ops.convert_to_tensor(value, dtype)

@@ -72,7 +72,8 @@ def ResNet(
             "1x1" (the papers). None: "3x3" for ImageNet stages, "1x1" for CIFAR stages.
         stem: "cifar" (3x3 convolution) or "imagenet" (7x7 convolution with stride 2, max-pooling).
         include_top: whether the classifier is part of the model.
-        weights: None (random) or the path of a weight file of this architecture.
+        weights: None (random), the path of a weight file of this architecture, or a dictionary from
+            ``<layer>/<variable>`` to an array, as `keras_resv2.pretrained.weight_file.read_weights` gives it.
         input_tensor: Keras tensor to use as the input.
         input_shape: shape of one picture, ``(height, width, 3)`` in channels_last. By default the
             dataset's with the classifier, any size without.
@@ -91,7 +92,9 @@ def ResNet(
         pooling, ``(batch, channels)``.
 
     Raises:
-        ValueError: an argument is none of the choices, or the choices make no network.
+        ValueError: an argument is none of the choices, or the choices make no network; or the weights
+            are damaged or of another network.
+        FileNotFoundError: there is no such weight file.
 
     Example:
 
@@ -104,35 +107,45 @@ def ResNet(
     classes = _check_head(include_top, pooling, classes, stem)
     data_format = keras.config.image_data_format()
     inputs = _input(input_tensor, input_shape, include_top, include_preprocessing, layout, data_format)
-    layers = Layers(dtype, data_format)
-    preactivation = spec.activation.before_branch
+    values = _values(weights)
+    layers = Layers(dtype, data_format, values)
+    with deep_graph():
+        x = _stages(_preprocess(inputs, stem, data_format) if include_preprocessing else inputs, layout, spec, layers)
+        if include_top or pooling == "avg":
+            x = keras.layers.GlobalAveragePooling2D(data_format=data_format, dtype=dtype, name="head_pool")(x)
+        elif pooling == "max":
+            x = keras.layers.GlobalMaxPooling2D(data_format=data_format, dtype=dtype, name="head_pool")(x)
+        if include_top:
+            x = layers.classifier(x, classes, classifier_activation, "head_dense")
+        if input_tensor is not None:
+            inputs = keras.utils.get_source_inputs(input_tensor)
+        model = keras.Model(inputs, x, name=name or _default_name(depth, activation))
+    if weights is not None:
+        from keras_resv2.pretrained.weight_file import fitting
 
-    x = inputs
-    if include_preprocessing:
-        x = _preprocess(x, stem, data_format)
-    x = _stem(x, stem, layout.widths[0], layers, activate=not preactivation)
+        fitting(model, values, "weights" if isinstance(weights, dict) else weights)
+    return model
+
+
+def _values(weights):
+    """What weights start from, by name."""
+    if weights is None or isinstance(weights, dict):
+        return weights or {}
+    from keras_resv2.pretrained.weight_file import read_weights  # it knows files, not networks
+
+    return read_weights(weights)
+
+
+def _stages(x, layout, spec, layers):
+    """Normalised pixels to the feature maps of the last stage."""
+    preactivation = spec.activation.before_branch
+    x = _stem(x, STEMS[layout.stem], layout.widths[0], layers, activate=not preactivation)
     for stage, (count, width) in enumerate(zip(layout.units, layout.widths, strict=True), start=1):
         for unit in range(1, count + 1):
             first = stage == 1 and unit == 1
             strides = 2 if unit == 1 and stage > 1 else 1
             x = residual_unit(x, width, strides, spec, layers, f"stage{stage}_unit{unit}", share_activation=first)
-    x = layers.activate(x, preactivation, "head")
-
-    if include_top or pooling == "avg":
-        x = keras.layers.GlobalAveragePooling2D(data_format=data_format, dtype=dtype, name="head_pool")(x)
-    elif pooling == "max":
-        x = keras.layers.GlobalMaxPooling2D(data_format=data_format, dtype=dtype, name="head_pool")(x)
-    if include_top:
-        x = keras.layers.Dense(classes, activation=classifier_activation, dtype="float32", name="head_dense")(x)
-    if input_tensor is not None:
-        inputs = keras.utils.get_source_inputs(input_tensor)
-    with deep_graph():
-        model = keras.Model(inputs, x, name=name or _default_name(depth, activation))
-    if weights is not None:
-        from keras_resv2.pretrained.weight_file import load_weights  # it knows files, not networks
-
-        load_weights(model, weights)
-    return model
+    return layers.activate(x, preactivation, "head")
 
 
 def features(model, names=None):

@@ -1,7 +1,9 @@
 """Weight files and cards: what is found, what is refused, and that nothing is left half done."""
 
+import gc
 import json
 import pathlib
+import sys
 
 import keras
 import numpy as np
@@ -34,6 +36,44 @@ def test_a_weight_file_gives_back_the_weights(tmp_path, pixels):
     save_weights(model, tmp_path / "w.h5")
     load_weights(other, tmp_path / "w.h5")
     np.testing.assert_array_equal(model.predict(pixels, verbose=0), other.predict(pixels, verbose=0))
+
+
+@pytest.mark.parametrize(
+    "variant",
+    [
+        {"activation": "full_preactivation", "shortcut": "exclusive_gating"},
+        {"activation": "bn_after_addition", "shortcut": "conv1x1", "branch": "bottleneck", "depth": 11},
+        {"dtype": "bfloat16"},
+    ],
+)
+def test_a_network_starts_from_the_files_weights(tmp_path, variant):
+    """Every weight, of every kind of layer; and the layers keep the initialisers that they are saved with."""
+    variant = {"depth": 8, **variant}
+    model = keras_resv2.ResNet(**variant)
+    rng = np.random.default_rng(0)
+    model.set_weights([rng.normal(size=weight.shape) for weight in model.weights])
+    save_weights(model, tmp_path / "w.h5")
+    started = keras_resv2.ResNet(**variant, weights=tmp_path / "w.h5")
+    for old, new in zip(model.weights, started.weights, strict=True):
+        assert old.path == new.path
+        np.testing.assert_array_equal(keras.ops.convert_to_numpy(old), keras.ops.convert_to_numpy(new))
+    assert started.get_config() == model.get_config()
+
+
+@pytest.mark.parametrize("collects", [True, False])
+def test_building_leaves_python_as_it_was(tmp_path, collects):
+    save_weights(keras_resv2.ResNet(8), tmp_path / "w.h5")
+    limit = sys.getrecursionlimit()
+    (gc.enable if collects else gc.disable)()
+    try:
+        keras_resv2.ResNet(8)
+        with pytest.raises(ValueError, match="does not fit"):
+            keras_resv2.ResNet(14, weights=tmp_path / "w.h5")
+        with pytest.raises(ValueError, match="differ in shape"):
+            keras_resv2.ResNet(8, classes=7, weights=tmp_path / "w.h5")
+        assert (gc.isenabled(), sys.getrecursionlimit()) == (collects, limit)
+    finally:
+        gc.enable()
 
 
 def test_a_weight_file_is_as_large_as_its_parameters(tmp_path):

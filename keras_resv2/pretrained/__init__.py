@@ -94,27 +94,37 @@ def from_pretrained(
     (None, 5)
     """
     from keras_resv2.architectures import build  # cards and files alone need no Keras
-    from keras_resv2.pretrained.weight_file import load_weights
+    from keras_resv2.pretrained.weight_file import read_weights
 
     card = find_card(name)
-    path = weight_path(card)
+    weights = read_weights(weight_path(card))
     if input_shape is None and input_tensor is None and include_top:
         input_shape = _in_data_format(card.image_shape)
-    new_head = include_top and classes not in (None, len(card.class_names))
-    model = build(
+    if include_top and classes not in (None, len(card.class_names)):
+        weights |= _new_classifier(weights["head_dense/kernel"].shape[0], classes)
+    return build(
         card.architecture,
         **card.arguments,
         include_top=include_top,
+        weights=weights,
         input_tensor=input_tensor,
         input_shape=input_shape,
         pooling=pooling,
-        classes=classes if new_head else len(card.class_names),
+        classes=len(card.class_names) if classes is None else classes,
         classifier_activation=classifier_activation,
         include_preprocessing=include_preprocessing,
         dtype=dtype,
     )
-    load_weights(model, path, skip_head=new_head)
-    return model
+
+
+def _new_classifier(channels, classes):
+    """First values of a classifier that is still to be trained, as `keras.layers.Dense` has them."""
+    import keras
+    import numpy as np
+
+    shape = (channels, classes)
+    kernel = keras.ops.convert_to_numpy(keras.initializers.GlorotUniform()(shape, dtype="float32"))
+    return {"head_dense/kernel": kernel, "head_dense/bias": np.zeros(classes, "float32")}
 
 
 def weights_for_builder(architecture, weights, include_top, classes, variant):

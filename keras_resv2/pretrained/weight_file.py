@@ -113,16 +113,29 @@ def load_weights(model, path, skip_head=False):
         FileNotFoundError, ValueError: as `read_weights`.
         ValueError: names or shapes differ; the message says which. The model is unchanged.
     """
-    arrays = read_weights(path)
+    for variable, array in fitting(model, read_weights(path), path, skip_head):
+        variable.assign(array)
+
+
+def fitting(model, arrays, source, skip_head=False):
+    """Pairs of a weight of the model and its array.
+
+    Args:
+        model, skip_head: as `load_weights` takes them.
+        arrays: as `read_weights` gives them.
+        source: where they come from, for the message.
+
+    Raises:
+        ValueError: names or shapes differ; the message says which.
+    """
     variables = _variables(model)
     if skip_head or not any(_is_head(name) for name in variables):
         arrays = {name: value for name, value in arrays.items() if not _is_head(name)}
         variables = {name: value for name, value in variables.items() if not _is_head(name)}
     problems = _differences(variables, arrays)
     if problems:
-        raise ValueError(f"{path} does not fit model {model.name!r}: {'; '.join(problems)}. The model is unchanged.")
-    for name, variable in variables.items():
-        variable.assign(arrays[name])
+        raise ValueError(f"{source} does not fit model {model.name!r}: {'; '.join(problems)}. The model is unchanged.")
+    return [(variable, arrays[name]) for name, variable in variables.items()]
 
 
 def _differences(variables, arrays):
