@@ -20,6 +20,7 @@ _MODULES = {
     "features": "keras_resv2.resnet",
     "BatchNormalization": "keras_resv2.batch_norm",
     "to_stock_layers": "keras_resv2.batch_norm",
+    "fold": "keras_resv2.folding",
     "count_multiply_adds": "keras_resv2.complexity",
     "build": "keras_resv2.architectures",
     "list_architectures": "keras_resv2.architectures",

@@ -4,6 +4,8 @@ import math
 
 import keras
 
+from keras_resv2.rolled import RolledUnits
+
 
 def count_multiply_adds(model):
     """Multiply-adds of one forward pass of one picture: convolutions and dense layers.
@@ -31,6 +33,8 @@ def count_multiply_adds(model):
 
 
 def _multiply_adds(layer):
+    if isinstance(layer, RolledUnits):
+        return layer.count * sum(map(_multiply_adds, layer.unit.layers))
     if isinstance(layer, keras.layers.Dense):
         return math.prod(layer.kernel.shape)
     if not isinstance(layer, keras.layers.Conv2D):

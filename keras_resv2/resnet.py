@@ -18,7 +18,8 @@ K: convolution of the branch from 1; only those that the network has):
 | after the last addition of pre-activation networks | `head_bn`, `head_relu` |
 | head | `head_pool`, `head_dense` |
 
-Explicit padding before a strided convolution or a pooling is the layer's name with `_pad`.
+Explicit padding before a strided convolution or a pooling is the layer's name with `_pad`. In a rolled
+network units 2 to 9 of a stage are one layer, `stageS_unit2_to_9`.
 """
 
 import re
@@ -29,6 +30,7 @@ from keras_resv2.choices import check_choice
 from keras_resv2.graphs import deep_graph
 from keras_resv2.layers import Layers
 from keras_resv2.layouts import STEMS, resolve_network
+from keras_resv2.rolled import rolled_units
 from keras_resv2.units import residual_unit
 
 
@@ -49,6 +51,8 @@ def ResNet(
     classes=None,
     classifier_activation="softmax",
     include_preprocessing=True,
+    rolled=False,
+    rematerialize=False,
     dtype=None,
     name=None,
 ):
@@ -82,6 +86,11 @@ def ResNet(
         classifier_activation: of the classifier; None for logits.
         include_preprocessing: whether the model takes raw pixels from 0 to 255 and normalises them
             itself.
+        rolled: whether the units of a stage after its first are one layer that runs a loop over
+            stacked weights (`keras_resv2.rolled`): deep networks build and compile in the time of
+            shallow ones. Weight files and outputs are the same.
+        rematerialize: of a rolled network, whether the way back computes again what the units' insides
+            were, so that a step needs memory for one unit at a time.
         dtype: Keras dtype policy, as "mixed_bfloat16"; None for the global one. The classifier's
             output is float32 in any case.
         name: of the model.
@@ -107,10 +116,15 @@ def ResNet(
     classes = _check_head(include_top, pooling, classes, stem)
     data_format = keras.config.image_data_format()
     inputs = _input(input_tensor, input_shape, include_top, include_preprocessing, layout, data_format)
+    if rematerialize and not rolled:
+        raise ValueError("rematerialize=True is for rolled networks: build with rolled=True too.")
     values = _values(weights)
     layers = Layers(dtype, data_format, values)
     with deep_graph():
-        x = _stages(_preprocess(inputs, stem, data_format) if include_preprocessing else inputs, layout, spec, layers)
+        x = _preprocess(inputs, stem, data_format) if include_preprocessing else inputs
+        x = _stem(x, stem, layout.widths[0], layers, activate=not spec.activation.before_branch)
+        x = _stages(x, layout, spec, layers, rolled, rematerialize)
+        x = layers.activate(x, spec.activation.before_branch, "head")
         if include_top or pooling == "avg":
             x = keras.layers.GlobalAveragePooling2D(data_format=data_format, dtype=dtype, name="head_pool")(x)
         elif pooling == "max":
@@ -136,16 +150,17 @@ def _values(weights):
     return read_weights(weights)
 
 
-def _stages(x, layout, spec, layers):
-    """Normalised pixels to the feature maps of the last stage."""
-    preactivation = spec.activation.before_branch
-    x = _stem(x, STEMS[layout.stem], layout.widths[0], layers, activate=not preactivation)
-    for stage, (count, width) in enumerate(zip(layout.units, layout.widths, strict=True), start=1):
-        for unit in range(1, count + 1):
-            first = stage == 1 and unit == 1
-            strides = 2 if unit == 1 and stage > 1 else 1
-            x = residual_unit(x, width, strides, spec, layers, f"stage{stage}_unit{unit}", share_activation=first)
-    return layers.activate(x, preactivation, "head")
+def _stages(x, layout, spec, layers, rolled, rematerialize):
+    """All units, from the output of the stem."""
+    for number, (count, width) in enumerate(zip(layout.units, layout.widths, strict=True), start=1):
+        stage, strides = f"stage{number}", 1 if number == 1 else 2
+        x = residual_unit(x, width, strides, spec, layers, f"{stage}_unit1", share_activation=number == 1)
+        if rolled and count > 2:
+            x = rolled_units(x, width, count - 1, spec, layers, stage, 2, rematerialize)
+        else:
+            for unit in range(2, count + 1):
+                x = residual_unit(x, width, 1, spec, layers, f"{stage}_unit{unit}")
+    return x
 
 
 def features(model, names=None):

@@ -9,7 +9,7 @@ from keras_resv2.pretrained.store import card_paths, find_card, weight_path
 __all__ = ["Card", "from_pretrained", "list_pretrained", "pretrained_card"]
 
 # Arguments of the builders that change nothing that weights depend on.
-FREE_ARGUMENTS = ("dtype", "include_preprocessing")
+FREE_ARGUMENTS = ("dtype", "include_preprocessing", "rolled", "rematerialize")
 
 
 def list_pretrained(pattern="*", versions=False):
@@ -60,6 +60,8 @@ def from_pretrained(
     pooling=None,
     classifier_activation="softmax",
     include_preprocessing=True,
+    rolled=False,
+    rematerialize=False,
     dtype=None,
 ):
     """A network with its trained weights.
@@ -77,6 +79,7 @@ def from_pretrained(
         classifier_activation: of the classifier; None for logits.
         include_preprocessing: whether the model takes raw pixels from 0 to 255 and normalises them
             as in training.
+        rolled, rematerialize: as `keras_resv2.ResNet` takes them.
         dtype: Keras dtype policy; None for the global one.
 
     Returns:
@@ -113,6 +116,8 @@ def from_pretrained(
         classes=len(card.class_names) if classes is None else classes,
         classifier_activation=classifier_activation,
         include_preprocessing=include_preprocessing,
+        rolled=rolled,
+        rematerialize=rematerialize,
         dtype=dtype,
     )
 

@@ -12,6 +12,7 @@ backend. One array keeps the file as large as its parameters (Keras' own files a
 each variable, which tells in deep networks) and makes reading it one call.
 """
 
+import dataclasses
 import json
 import math
 import os
@@ -33,7 +34,20 @@ def save_weights(model, path):
         model: a `keras.Model` whose layers have unique names.
         path: of the file; an existing one is replaced.
     """
-    write_weights({name: _to_numpy(variable) for name, variable in _variables(model).items()}, path)
+    write_weights(model_arrays(model), path)
+
+
+def model_arrays(model):
+    """The weights of a model as `write_weights` takes them: float32 arrays by name."""
+    arrays, stacks = {}, {}
+    for name, weight in _variables(model).items():
+        if isinstance(weight, _Part):
+            if id(weight.stack) not in stacks:
+                stacks[id(weight.stack)] = _to_numpy(weight.stack)
+            arrays[name] = stacks[id(weight.stack)][weight.index]
+        else:
+            arrays[name] = _to_numpy(weight)
+    return arrays
 
 
 def write_weights(arrays, path, half=False):
@@ -113,8 +127,15 @@ def load_weights(model, path, skip_head=False):
         FileNotFoundError, ValueError: as `read_weights`.
         ValueError: names or shapes differ; the message says which. The model is unchanged.
     """
-    for variable, array in fitting(model, read_weights(path), path, skip_head):
-        variable.assign(array)
+    stacks = {}
+    for weight, array in fitting(model, read_weights(path), path, skip_head):
+        if isinstance(weight, _Part):
+            stack, parts = stacks.setdefault(id(weight.stack), (weight.stack, {}))
+            parts[weight.index] = array
+        else:
+            weight.assign(array)
+    for stack, parts in stacks.values():
+        stack.assign(np.stack([parts[index] for index in range(len(parts))]))
 
 
 def fitting(model, arrays, source, skip_head=False):
@@ -165,8 +186,27 @@ def _is_head(name):
     return name.startswith(f"{HEAD}/")
 
 
+@dataclasses.dataclass(frozen=True)
+class _Part:
+    """The weight of one unit in the stack of a rolled network."""
+
+    stack: object
+    index: int
+
+    @property
+    def shape(self):
+        return self.stack.shape[1:]
+
+
 def _variables(model):
-    return {f"{layer.name}/{weight.name}": weight for layer in model.layers for weight in layer.weights}
+    """Weights by name; those of rolled units as `_Part`."""
+    found = {}
+    for layer in model.layers:
+        if hasattr(layer, "unit_weights"):
+            found |= {name: _Part(*place) for name, place in layer.unit_weights().items()}
+        else:
+            found |= {f"{layer.name}/{weight.name}": weight for weight in layer.weights}
+    return found
 
 
 def _to_numpy(variable):
