@@ -17,11 +17,13 @@ class Layers:
         data_format: "channels_last" or "channels_first".
         values: dictionary from ``<layer>/<variable>`` to an array: what weights start from. Those that
             are not in it start as their initializers say.
+        template: whether the weights will never be used: they start as zeros, which costs nothing.
     """
 
     dtype: object
     data_format: str
     values: dict = dataclasses.field(default_factory=dict)
+    template: bool = False
 
     @property
     def channel_axis(self):
@@ -32,7 +34,7 @@ class Layers:
         usual = {}
         for attribute in [name for name in vars(layer) if name.endswith("_initializer")]:
             value = self.values.get(f"{layer.name}/{attribute.removesuffix('_initializer')}")
-            if value is not None:
+            if value is not None or self.template:
                 usual[attribute] = getattr(layer, attribute)
                 setattr(layer, attribute, _Given(value))
         y = layer(x)
@@ -130,11 +132,12 @@ class Layers:
 
 
 class _Given(keras.initializers.Initializer):
-    """First values of a weight that are known; zeros if they are of another shape (the caller refuses them)."""
+    """First values of a weight that are known; zeros if they are not, or of another shape (the caller refuses them)."""
 
     def __init__(self, value):
         self.value = value
 
     def __call__(self, shape, dtype=None):
-        value = self.value if self.value.shape == tuple(shape) else np.zeros(shape)
+        fits = self.value is not None and self.value.shape == tuple(shape)
+        value = self.value if fits else np.zeros(shape)
         return keras.ops.convert_to_tensor(value, dtype)

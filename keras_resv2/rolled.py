@@ -160,7 +160,7 @@ def rolled_units(x, width, count, spec, layers, stage, first, rematerialize):
         Keras tensor of the shape of `x`.
     """
     inputs = keras.Input(x.shape[1:], dtype=x.dtype)
-    own = dataclasses.replace(layers, values={})
+    own = dataclasses.replace(layers, values={}, template=True)
     unit = keras.Model(inputs, residual_unit(inputs, width, 1, spec, own, f"{stage}_unit{first}"))
     name = f"{stage}_unit{first}_to_{first + count - 1}"
     return RolledUnits(unit, count, rematerialize, layers.values, dtype=layers.dtype, name=name)(x)
