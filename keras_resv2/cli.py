@@ -61,6 +61,10 @@ def _parser():
     command.add_argument("name", metavar="NAME", help="pretrained network")
     command.add_argument("--data_dir", required=True, help="tensorflow-datasets directory, or .npz file")
     command.add_argument("--quick", action="store_true", help=f"the first {QUICK_IMAGES} test images alone")
+    command.add_argument("--dtype", default="float32", help="Keras dtype policy, as mixed_bfloat16 (default float32)")
+    form = command.add_mutually_exclusive_group()
+    form.add_argument("--folded", action="store_true", help="the inference form")
+    form.add_argument("--rolled", action="store_true", help="units as loops")
 
     command = add("summary", summary, "Show the stages, size and card of a network.")
     command.add_argument("name", metavar="NAME", help="pretrained network or architecture")
@@ -166,10 +170,17 @@ def evaluate(arguments):
         images, labels, expected = images[:QUICK_IMAGES], labels[:QUICK_IMAGES], card.test_errors_first_2000
     from keras_resv2.evaluation import error_agrees, measure_error
 
-    measured = measure_error(from_pretrained(arguments.name), images, labels)
+    model = from_pretrained(arguments.name, rolled=arguments.rolled, dtype=arguments.dtype)
+    if arguments.folded:
+        from keras_resv2.folding import fold
+
+        model = fold(model)
+    measured = measure_error(model, images, labels)
     agrees = error_agrees(measured * len(labels) / 100, expected, len(labels), same_data)
     result = {
         "name": card.full_name,
+        "form": "folded" if arguments.folded else "rolled" if arguments.rolled else "plain",
+        "dtype": arguments.dtype,
         "images": len(labels),
         "measured_error": measured,
         "card_error": 100 * expected / (QUICK_IMAGES if arguments.quick else card.test_images),

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 import keras_resv2
-from keras_resv2 import cli
+from keras_resv2 import cli, evaluation
 from keras_resv2.images import draw_predictions, read_image
 
 NAME = "resnet20-cifar10"
@@ -84,6 +84,22 @@ def test_evaluate_says_when_the_card_is_not_met(tiny_data, capsys):
     with np.load(tiny_data) as data:
         probabilities = keras_resv2.from_pretrained(NAME).predict(data["x_test"], verbose=0)
         assert result["measured_error"] == 100 * np.mean(probabilities.argmax(1) != data["y_test"])
+
+
+@pytest.mark.parametrize(
+    "flags, form", [(["--folded", "--dtype", "mixed_bfloat16"], "folded"), (["--rolled"], "rolled")]
+)
+def test_evaluate_measures_other_forms(tiny_data, capsys, monkeypatch, flags, form):
+    measured = []
+    original = evaluation.measure_error
+    monkeypatch.setattr(
+        evaluation, "measure_error", lambda model, *data: measured.append(model) or original(model, *data)
+    )
+    cli.main(["evaluate", NAME, "--data_dir", tiny_data, "--json", *flags])
+    result, names = json.loads(capsys.readouterr().out), [layer.name for layer in measured[0].layers]
+    assert result["form"] == form
+    assert ("stage1_unit1_bn1" in names) == (form != "folded") and ("stage1_unit2_to_3" in names) == (form == "rolled")
+    assert measured[0].get_layer("stage1_unit1_conv1").compute_dtype == ("bfloat16" if form == "folded" else "float32")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,149 @@
+"""The networks in Keras: by this package, of stock layers, and those of keras.applications."""
+
+import math
+
+from benchmarks.subject import Subject
+
+POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
+
+
+class KerasSubject(Subject):
+    """What the three have in common. Inference and training are those of `keras.Model`, as it comes."""
+
+    file_name = "model.weights.h5"
+
+    def start(self):
+        import keras
+
+        keras.config.set_dtype_policy(POLICIES[self.task["precision"]])
+        keras.ops.convert_to_numpy(keras.ops.ones(1) + 1)
+
+    def prepare(self, path):
+        self.build()  # the first in a process also starts parts of Keras
+
+    def save(self, network, path):
+        network.save_weights(path)
+
+    def load(self, path):
+        network = self.build()
+        network.load_weights(path)
+        return network
+
+    def inference(self, network):
+        pictures, _ = self.batch()
+        return lambda: network.predict_on_batch(pictures)
+
+    def training(self, network):
+        import keras
+
+        pictures, labels = self.batch()
+        network.compile(keras.optimizers.SGD(0.01, momentum=0.9), "sparse_categorical_crossentropy")
+        self._trained = network
+        return lambda: network.train_on_batch(pictures, labels)
+
+    def wait(self):
+        import keras
+
+        if keras.backend.backend() == "jax" and hasattr(self, "_trained"):
+            import jax
+
+            jax.block_until_ready([variable.value for variable in self._trained.trainable_variables])
+
+    def parameters(self, network):
+        return sum(math.prod(variable.shape) for variable in network.trainable_variables)
+
+    def accelerator(self):
+        return accelerator()
+
+    def peak_device_bytes(self):
+        import keras
+
+        backend = keras.backend.backend()
+        if backend == "tensorflow":
+            import tensorflow as tf
+
+            return tf.config.experimental.get_memory_info("GPU:0")["peak"]
+        if backend == "jax":
+            import jax
+
+            return (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
+        import torch
+
+        return torch.cuda.max_memory_allocated()
+
+
+class KerasResv2(KerasSubject):
+    """This package, with its own weight file."""
+
+    def start(self):
+        super().start()
+        import keras_resv2.resnet
+
+        self._builder = keras_resv2.resnet.ResNet
+
+    def build(self, weights=None):
+        return self._builder(self.task["depth"], activation=self.task["activation"], weights=weights)
+
+    def save(self, network, path):
+        from keras_resv2.pretrained.weight_file import save_weights
+
+        save_weights(network, path)
+
+    def load(self, path):
+        return self.build(path)
+
+
+class Stock(KerasSubject):
+    """The same network of Keras' own layers. What it is copied from is made before, untimed."""
+
+    def prepare(self, path):
+        import keras_resv2
+
+        self._copy = keras_resv2.to_stock_layers
+        self._original = keras_resv2.ResNet(self.task["depth"], activation=self.task["activation"])
+
+    def build(self):
+        return self._copy(self._original)
+
+
+class Applications(KerasSubject):
+    """The network of keras.applications, behind its own preprocessing."""
+
+    def build(self):
+        import keras
+
+        name = self.task["application"]
+        module = keras.applications.resnet_v2 if name.endswith("V2") else keras.applications.resnet
+        pixels = keras.Input((224, 224, 3))
+        network = getattr(module, name)(weights=None)
+        return keras.Model(pixels, network(module.preprocess_input(pixels)))
+
+    def size_and_classes(self):
+        return 224, 1000
+
+
+def accelerator():
+    """Name of the accelerator that Keras' backend uses, or None."""
+    import keras
+
+    return {"tensorflow": _tensorflow_gpu, "jax": _jax_gpu, "torch": _torch_gpu}[keras.backend.backend()]()
+
+
+def _tensorflow_gpu():
+    import tensorflow as tf
+
+    devices = tf.config.list_physical_devices("GPU")
+    return tf.config.experimental.get_device_details(devices[0]).get("device_name", "GPU") if devices else None
+
+
+def _jax_gpu():
+    import jax
+
+    device = jax.devices()[0]
+    return None if device.platform == "cpu" else device.device_kind
+
+
+def _torch_gpu():
+    import torch
+
+    return torch.cuda.get_device_name(0) if torch.cuda.is_available() else None

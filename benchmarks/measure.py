@@ -1,0 +1,199 @@
+"""The measurement: one worker per contender, short rounds that take turns, one process computing at a time."""
+
+import dataclasses
+
+from benchmarks.plan import IMPLEMENTATIONS, Contender
+from benchmarks.process import Worker, WorkerError, worker_environment
+
+CALIBRATION_BATCHES = 2
+KINDS = ("infer", "train")
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How to measure.
+
+    Attributes:
+        measures: of `benchmarks.plan.MEASURES`.
+        batch_size: pictures per call.
+        opens: fresh processes per contender, for what happens once in a process.
+        rounds: turns of each contender.
+        round_seconds: about so long is a turn.
+        gpu: whether workers may see accelerators.
+        cores: of the processor for each worker; None for all.
+        timeout: seconds that one command of a worker may take.
+    """
+
+    measures: tuple[str, ...] = ("open", "infer", "train", "memory")
+    batch_size: int = 128
+    opens: int = 3
+    rounds: int = 7
+    round_seconds: float = 1.0
+    gpu: bool = False
+    cores: int | None = None
+    timeout: float = 1800
+
+    def runs(self, kind):
+        """Whether "infer" or "train" is run at all: for its own sake, its first call or its memory."""
+        return any(measure in self.measures for measure in (kind, "open", "memory"))
+
+
+@dataclasses.dataclass
+class Result:
+    """What was measured of one contender.
+
+    Attributes:
+        contender: `Contender`.
+        values: every repeat by measure, in the order of the repeats: "import", "build", "load",
+            "first_infer", "first_train" (seconds), "file", "memory_infer", "memory_train" (bytes),
+            "infer", "train" (images per second, one value a round).
+        batches: calls in a round, by "infer" and "train".
+        parameters: trainable ones.
+        device: name of the accelerator, or "cpu".
+        error: one line, where it failed.
+    """
+
+    contender: Contender
+    values: dict = dataclasses.field(default_factory=dict)
+    batches: dict = dataclasses.field(default_factory=dict)
+    parameters: int | None = None
+    device: str | None = None
+    error: str | None = None
+
+    def add(self, measure, value):
+        """Appends a repeat; nothing where there is no value."""
+        if value is not None:
+            self.values.setdefault(measure, []).append(value)
+
+    def calls(self, kind):
+        """Whether this contender runs "infer" or "train"."""
+        return kind == "infer" or IMPLEMENTATIONS[self.contender.implementation].trains
+
+
+def start_worker(contender, settings):
+    """A fresh process for a contender."""
+    return Worker(worker_environment(contender.backend, settings.gpu, settings.cores), settings.timeout)
+
+
+def measure(contenders, settings, start=start_worker, log=print):
+    """Measures contenders side by side. One that fails is left out from there on.
+
+    Args:
+        contenders: list of `Contender`. Those of one network are measured together.
+        settings: `Settings`.
+        start: function from a contender and the settings to a `Worker`.
+        log: function that takes a line of progress.
+
+    Returns:
+        ``(results, order)``: a list of `Result` in the order of the contenders, and all timed turns as
+        a list of dictionaries (kind, round, contender) in the order in which they ran.
+
+    Example:
+
+    >>> measure([], Settings())
+    ([], [])
+    """
+    results, order = [Result(contender) for contender in contenders], []
+    for network in dict.fromkeys(contender.network for contender in contenders):
+        group = [result for result in results if result.contender.network == network]
+        workers = {}
+        try:
+            _measure_network(group, settings, start, log, workers, order)
+        finally:
+            for worker in workers.values():
+                worker.close()
+    return results, order
+
+
+def _measure_network(group, settings, start, log, workers, order):
+    opens = settings.opens if "open" in settings.measures else 1
+    for number in range(opens):
+        for result in taking_turns(group, number):
+            if result.error is None:
+                log(f"open {number + 1}/{opens}: {result.contender}")
+                _attempt(result, log, _open, settings, start, workers, number + 1 == opens)
+    for kind in KINDS:
+        if settings.runs(kind):
+            callers = [result for result in group if result.calls(kind)]
+            _time_calls(callers, kind, settings, log, workers, order)
+
+
+def _open(result, settings, start, workers, last):
+    """A fresh process up to its first calls; the last one stays, with training yet to come."""
+    key = id(result)
+    if key in workers:
+        workers.pop(key).close()
+    workers[key] = worker = start(result.contender, settings)
+    answer = worker.ask("open", task=result.contender.task(), batch_size=settings.batch_size, gpu=settings.gpu)
+    result.parameters, result.device = answer["parameters"], answer["device"]
+    if "open" in settings.measures:
+        for name in ("import", "build", "load"):
+            result.add(name, answer[name])
+        if last:
+            result.add("file", answer["file"])
+    for kind in KINDS:
+        if settings.runs(kind) and result.calls(kind) and (kind == "infer" or not last):
+            _first_call(result, kind, settings, worker)
+
+
+def _first_call(result, kind, settings, worker):
+    seconds = worker.ask(kind, batches=1)["seconds"]
+    if "open" in settings.measures:
+        result.add(f"first_{kind}", seconds)
+
+
+def _time_calls(group, kind, settings, log, workers, order):
+    """First training steps, calibration, rounds, memory."""
+
+    def alive():
+        return [result for result in group if result.error is None]
+
+    for result in alive() if kind == "train" else ():
+        log(f"first training step: {result.contender}")
+        _attempt(result, log, _first_call, kind, settings, workers[id(result)])
+    if kind in settings.measures:
+        for result in alive():
+            _attempt(result, log, _calibrate, kind, settings, workers[id(result)])
+        for number in range(settings.rounds):
+            log(f"{kind} {number + 1}/{settings.rounds}")
+            for result in taking_turns(alive(), number):
+                order.append({"kind": kind, "round": number, "contender": str(result.contender)})
+                _attempt(result, log, _turn, kind, settings, workers[id(result)])
+    if "memory" in settings.measures:
+        for result in alive():
+            _attempt(result, log, _memory, kind, workers[id(result)])
+
+
+def _calibrate(result, kind, settings, worker):
+    seconds = worker.ask(kind, batches=CALIBRATION_BATCHES)["seconds"] / CALIBRATION_BATCHES
+    result.batches[kind] = max(1, round(settings.round_seconds / seconds))
+
+
+def _turn(result, kind, settings, worker):
+    batches = result.batches[kind]
+    seconds = worker.ask(kind, batches=batches)["seconds"]
+    result.add(kind, batches * settings.batch_size / seconds)
+
+
+def _memory(result, kind, worker):
+    result.add(f"memory_{kind}", worker.ask("memory")["bytes"])
+
+
+def _attempt(result, log, action, *arguments):
+    """One step of one contender. An error ends that contender, not the measurement."""
+    try:
+        action(result, *arguments)
+    except WorkerError as error:
+        result.error = str(error)
+        log(f"failed: {result.contender}: {result.error}")
+
+
+def taking_turns(items, number):
+    """The order of round `number`: reversed in every second, so that nobody always follows the same.
+
+    Example:
+
+    >>> taking_turns("abc", 0), taking_turns("abc", 1)
+    (['a', 'b', 'c'], ['c', 'b', 'a'])
+    """
+    return list(items) if number % 2 == 0 else list(items)[::-1]

@@ -1,0 +1,48 @@
+"""The ratios as a picture."""
+
+from benchmarks.summary import QUANTITIES
+
+COLOURS = {"float32": "0.35", "bfloat16": "tab:orange"}
+
+
+def draw(report, path):
+    """Draws the ratio of every contender as a bar with its quartiles, one panel per network and measure.
+
+    Args:
+        report: dictionary as `benchmarks.__main__.run` makes it.
+        path: of the picture.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
+
+    panels = {}
+    for row in report["rows"]:
+        if row["ratio"]:
+            panels.setdefault((row["network"], row["measure"]), []).append(row)
+    heights = [len(rows) + 1.5 for rows in panels.values()]
+    figure = Figure(figsize=(9, 1 + 0.24 * sum(heights)), layout="constrained")
+    all_axes = figure.subplots(max(1, len(panels)), squeeze=False, height_ratios=heights or None)[:, 0]
+    for axes, ((network, measure), rows) in zip(all_axes, panels.items(), strict=False):
+        _panel(axes, f"{network}: {QUANTITIES[measure].title}", rows)
+    figure.legend(
+        handles=[Patch(color=colour, label=name) for name, colour in COLOURS.items()],
+        loc="outside upper right",
+        ncols=len(COLOURS),
+    )
+    figure.suptitle("times better than the reference", fontsize=10, x=0.02, ha="left")
+    figure.savefig(path, dpi=120)
+
+
+def _panel(axes, title, rows):
+    ratio = [row["ratio"] for row in rows]
+    middle = [r["median"] for r in ratio]
+    reach = [
+        [m - r["low"] for m, r in zip(middle, ratio, strict=True)],
+        [r["high"] - m for m, r in zip(middle, ratio, strict=True)],
+    ]
+    axes.barh(range(len(rows)), middle, xerr=reach, color=[COLOURS[row["precision"]] for row in rows], ecolor="0.6")
+    axes.set_yticks(range(len(rows)), [row["contender"] for row in rows], fontsize=8)
+    axes.axvline(1, color="black", linewidth=0.8)
+    axes.invert_yaxis()
+    axes.tick_params(axis="x", labelsize=8)
+    axes.set_title(title, loc="left", fontsize=9)

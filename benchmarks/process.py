@@ -1,0 +1,140 @@
+"""A worker process as its parent sees it: started, asked, ended."""
+
+import contextlib
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+COMMAND = (sys.executable, "-m", "benchmarks.worker")
+CORES = "BENCHMARKS_CORES"  # variable that tells a worker how many cores it may use
+END_SECONDS = 10  # a worker has these to end by itself
+MOST_CHARACTERS = 300  # of an error
+
+
+class WorkerError(Exception):
+    """A worker answered with an error, died or took too long; the message is one line."""
+
+
+class Worker:
+    """A process that answers commands, one at a time.
+
+    Args:
+        environment: dictionary, of the process.
+        timeout: seconds that one command may take.
+        command: that starts it.
+
+    Example:
+
+    >>> with Worker(worker_environment()) as worker:
+    ...     worker.ask("hello")
+    {}
+    """
+
+    def __init__(self, environment, timeout=1800, command=COMMAND):
+        self._timeout = timeout
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (close ends it)
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            text=True,
+            env=environment,
+            cwd=ROOT,
+        )
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.close()
+
+    def ask(self, command, **arguments):
+        """Sends a command and waits for its answer.
+
+        Args:
+            command: "open", "infer", "train", "memory", ..., as `benchmarks.worker` lists them.
+            **arguments: of the command, as JSON can hold them.
+
+        Returns:
+            The answer, a dictionary.
+
+        Raises:
+            WorkerError: it has none.
+        """
+        late = threading.Event()
+        timer = threading.Timer(self._timeout, lambda: (late.set(), self._process.kill()))
+        timer.start()
+        try:
+            self._process.stdin.write(json.dumps({"command": command, **arguments}) + "\n")
+            self._process.stdin.flush()
+            line = self._process.stdout.readline()
+        except OSError:  # it died before it could read
+            line = ""
+        finally:
+            timer.cancel()
+        if not line:
+            raise WorkerError(f"took longer than {self._timeout} s" if late.is_set() else self._death())
+        answer = json.loads(line)
+        if "error" in answer:
+            raise WorkerError(one_line(answer["error"]))
+        return answer
+
+    def close(self):
+        """Ends the process, by force where it does not go."""
+        for pipe in (self._process.stdin, self._process.stdout):
+            with contextlib.suppress(OSError):  # it died before it had read all
+                pipe.close()
+        try:
+            self._process.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._errors.close()
+
+    def _death(self):
+        """How the process ended, with the last line that it wrote."""
+        try:
+            status = self._process.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            return "closed its output"
+        ended = f"killed by {signal.Signals(-status).name}" if status < 0 else f"ended with exit status {status}"
+        self._errors.seek(0)
+        lines = self._errors.read().decode(errors="replace").strip().splitlines()
+        return one_line(f"{ended}: {lines[-1]}" if lines else ended)
+
+
+def worker_environment(backend=None, gpu=False, cores=None):
+    """Environment variables of a worker.
+
+    Args:
+        backend: of Keras; None to leave it as it is.
+        gpu: whether it may see accelerators. Those that share one take its memory as they need it.
+
+        cores: of the processor that it may use; None for all.
+
+    Returns:
+        Dictionary.
+    """
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    if cores:
+        environment[CORES] = str(cores)
+    if backend:
+        environment["KERAS_BACKEND"] = backend
+    if gpu:
+        environment.update(TF_FORCE_GPU_ALLOW_GROWTH="true", XLA_PYTHON_CLIENT_PREALLOCATE="false")
+    else:
+        environment.update(CUDA_VISIBLE_DEVICES="-1", HIP_VISIBLE_DEVICES="-1", JAX_PLATFORMS="cpu")
+    return environment
+
+
+def one_line(text):
+    """Text without line breaks, cut where it is long."""
+    text = " ".join(str(text).split())
+    return text if len(text) <= MOST_CHARACTERS else text[: MOST_CHARACTERS - 3] + "..."
