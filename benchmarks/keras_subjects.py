@@ -1,6 +1,7 @@
 """The networks in Keras: by this package, of stock layers, and those of keras.applications."""
 
 import math
+import sys
 
 from benchmarks.subject import Subject
 
@@ -19,7 +20,9 @@ class KerasSubject(Subject):
         keras.ops.convert_to_numpy(keras.ops.ones(1) + 1)
 
     def prepare(self, path):
-        self.build()  # the first in a process also starts parts of Keras
+        import keras_resv2
+
+        keras_resv2.ResNet(20)  # the first network in a process also starts parts of Keras
 
     def save(self, network, path):
         network.save_weights(path)
@@ -93,17 +96,33 @@ class KerasResv2(KerasSubject):
         return self.build(path)
 
 
+class Folded(KerasResv2):
+    """Its inference form."""
+
+    def build(self, weights=None):
+        from keras_resv2.folding import fold
+
+        return fold(super().build(weights))
+
+    def save(self, network, path):
+        super().save(KerasResv2.build(self), path)  # the file is that of the plain network
+
+
 class Stock(KerasSubject):
-    """The same network of Keras' own layers. What it is copied from is made before, untimed."""
+    """The same network of Keras' own layers, made by Keras alone. What it is copied from is made before, untimed."""
 
     def prepare(self, path):
         import keras_resv2
 
-        self._copy = keras_resv2.to_stock_layers
-        self._original = keras_resv2.ResNet(self.task["depth"], activation=self.task["activation"])
+        self._original = keras_resv2.to_stock_layers(
+            keras_resv2.ResNet(self.task["depth"], activation=self.task["activation"])
+        )
 
     def build(self):
-        return self._copy(self._original)
+        import keras
+
+        sys.setrecursionlimit(20_000)  # Keras follows deep graphs by recursion
+        return keras.models.clone_model(self._original)
 
 
 class Applications(KerasSubject):

@@ -39,6 +39,7 @@ class Implementation:
 
 IMPLEMENTATIONS = {
     "keras-resv2": Implementation("benchmarks.keras_subjects:KerasResv2", keras=True),
+    "keras-resv2-folded": Implementation("benchmarks.keras_subjects:Folded", keras=True, trains=False),
     "stock": Implementation("benchmarks.keras_subjects:Stock", keras=True),
     "keras.applications": Implementation("benchmarks.keras_subjects:Applications", keras=True),
     "torch-eager": Implementation("benchmarks.torch_subjects:Eager", ("torch",)),

@@ -29,16 +29,21 @@ def count_multiply_adds(model):
     """
     if any(side is None for side in model.input_shape[1:]):
         raise ValueError(f"model {model.name!r} takes any size: build it with input_shape=(height, width, 3).")
-    return sum(_multiply_adds(layer) for layer in model.layers)
+    return sum(count * _multiply_adds(layer) for layer, count in weighted_layers(model))
+
+
+def weighted_layers(model):
+    """Convolutions and dense layers of a network, with how often each is computed (units of a loop more than once)."""
+    for layer in model.layers:
+        if isinstance(layer, RolledUnits):
+            yield from ((inner, layer.count * count) for inner, count in weighted_layers(layer.unit))
+        elif isinstance(layer, (keras.layers.Conv2D, keras.layers.Dense)):
+            yield layer, 1
 
 
 def _multiply_adds(layer):
-    if isinstance(layer, RolledUnits):
-        return layer.count * sum(map(_multiply_adds, layer.unit.layers))
     if isinstance(layer, keras.layers.Dense):
         return math.prod(layer.kernel.shape)
-    if not isinstance(layer, keras.layers.Conv2D):
-        return 0
     last = layer.data_format == "channels_last"
     height, width = layer.output.shape[1:3] if last else layer.output.shape[2:4]
     return height * width * math.prod(layer.kernel.shape)

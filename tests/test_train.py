@@ -16,7 +16,7 @@ import pytest
 import keras_resv2
 from keras_resv2 import datasets
 from keras_resv2.pretrained.weight_file import read_weights
-from train import publish
+from train import evaluate, publish
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
@@ -136,6 +136,8 @@ def test_other_settings_do_not_resume(finished, digits_npz):
         (["--data_dir=nowhere"], "nowhere does not exist"),
         (["--devices=2", "--batch_size=51"], "a batch of 51 images does not divide over 2 devices"),
         (["--processes=here"], "TF_CONFIG"),
+        (["--rematerialize"], "rolled=True"),
+        (["--rolled", "--devices=2"], "a rolled network trains on one device"),
         (["--recipe=imagenet"], "--dataset folder or imagenette or imagenet2012, not cifar10"),
         (["--dataset=folder"], "--dataset cifar10, not folder"),
     ],
@@ -222,10 +224,21 @@ def test_dry_run_prints_the_plan_and_writes_nothing(digits_npz, tmp_path):
     assert facts["steps"] == "300 of 50 images, 10.0 epochs"
     assert facts["optimizer"] == "SGD, momentum 0.9, L2 0.0001 on all weights"
     assert float(facts["floor"].split()[0]) < float(facts["measured"].split()[0])
+    assert 0.2 < float(facts["memory"].split()[0]) < 50
     seconds = float(facts["measured"].split()[0]) / 1000 * 300 + float(facts["first step"].split()[0])
     amount, unit = facts["training takes"].split(",")[0].split()
     assert np.isclose(float(amount) * {"s": 1, "min": 60}[unit], seconds, rtol=0.5 if unit == "min" else 0.05)
     assert not out.exists()
+
+
+def test_a_rolled_run_leaves_weights_of_the_plain_network(digits_npz, tmp_path):
+    out = tmp_path / "run"
+    train(digits_npz, out, "--steps=90", "--dtype=float32", "--rolled", "--rematerialize")
+    measured = evaluate.evaluate(out, str(digits_npz))
+    assert abs(measured["test_error"] - json.loads((out / "run.json").read_text())["test_error_at_end"]) < 0.5
+    assert measured["test_error"] < 60
+    done = train(digits_npz, out, "--steps=90", "--dtype=float32", ok=False)
+    assert "rolled" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_seeds_give_the_median(digits_npz, tmp_path):

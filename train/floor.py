@@ -9,7 +9,7 @@ import time
 import keras
 from keras import ops
 
-from keras_resv2.complexity import count_multiply_adds
+from keras_resv2.complexity import count_multiply_adds, weighted_layers
 
 MATRIX, VECTOR = 4096, 2**26
 REPEATS = 5
@@ -47,8 +47,11 @@ def count_bytes(model, dtype):
     Each of the three products of a layer reads or writes its input, or the gradient of it, and its
     output, or the gradient of that. Weights are left out: a batch shares them.
     """
-    layers = [layer for layer in model.layers if isinstance(layer, (keras.layers.Conv2D, keras.layers.Dense))]
-    moved = sum(math.prod(tensor.shape[1:]) for layer in layers for tensor in (layer.input, layer.output))
+    moved = sum(
+        count * math.prod(tensor.shape[1:])
+        for layer, count in weighted_layers(model)
+        for tensor in (layer.input, layer.output)
+    )
     return 3 * moved * (4 if dtype == "float32" else 2)
 
 

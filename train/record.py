@@ -29,7 +29,7 @@ def start_record(out, settings, devices=ONE_DEVICE):
     path, here = out / RUN_FILE, environment(devices)
     if path.exists():
         record = json.loads(path.read_text())
-        changed = [key for key, value in settings.items() if record["settings"].get(key) != value]
+        changed = [key for key in settings | record["settings"] if record["settings"].get(key) != settings.get(key)]
         if changed:
             raise ValueError(f"{out} holds a run with other {', '.join(changed)}: choose another --out.")
         if "wall_seconds" not in record and record["environments"][-1] != here:  # else it is finished

@@ -54,6 +54,8 @@ flags.DEFINE_string("shortcut", None, "Shortcut (Fig. 2), for example 'exclusive
 flags.DEFINE_enum("projection", None, ["A", "B", "C"], "Shortcut where the size changes.")
 flags.DEFINE_enum("stride_on", None, ["1x1", "3x3"], "Convolution of a bottleneck that takes the stride.")
 flags.DEFINE_enum("stem", None, ["cifar", "imagenet"], "First layers; 'cifar' for small pictures.")
+flags.DEFINE_bool("rolled", False, "Run the units of a stage as a loop, which compiles fast however deep it is.")
+flags.DEFINE_bool("rematerialize", False, "With --rolled: save memory by computing units again on the way back.")
 flags.DEFINE_bool("resize", False, "Resize images of another size to the dataset's.")
 flags.DEFINE_bool("cache", False, "Keep picture files in memory once they were read.")
 flags.DEFINE_integer("evaluate_every", 5, "Epochs between measurements of the test error.", lower_bound=1)
@@ -65,6 +67,7 @@ flags.DEFINE_bool("dry_run", False, "Print the plan, time a few steps, and stop.
 
 RECIPE_FLAGS = ("steps", "batch_size", "weight_decay", "image_size", "dtype")
 VARIANT_FLAGS = ("activation", "shortcut", "projection", "stride_on", "stem")
+FORM_FLAGS = ("rolled", "rematerialize")  # how the network is computed; its weights are the same
 STOPPED = 128 + signal.SIGTERM  # exit status of a run that saved and stopped when asked
 
 
@@ -135,8 +138,7 @@ def _train(seed, out, devices, stop):
         "recipe_values": json.loads(json.dumps(dataclasses.asdict(recipe))),
         "seed": seed,
     }
-    if FLAGS.resize:
-        settings["resize"] = True
+    settings.update({name: True for name in ("resize", *FORM_FLAGS) if FLAGS[name].value})
     if FLAGS.dataset in PICTURES:
         settings["class_names"] = list(data.class_names)
     record = _start_record(out, settings, devices)
@@ -207,6 +209,7 @@ def _prepare(seed, devices):
     model = build(
         FLAGS.model,
         **variant,
+        **{name: FLAGS[name].value for name in FORM_FLAGS},
         classes=len(data.class_names),
         input_shape=data.image_shape,
         classifier_activation=None,
