@@ -102,6 +102,9 @@ def to_stock_layers(model):
     Returns:
         `keras.Model` with the same layer names, a copy of the weights, and the same outputs to rounding.
 
+    Raises:
+        ValueError: the model is not a functional one, or a rolled one, whose loops Keras has no layer for.
+
     Example:
 
     >>> import keras_resv2
@@ -111,6 +114,8 @@ def to_stock_layers(model):
     """
 
     def replace(layer):
+        if hasattr(layer, "unit_weights"):
+            raise ValueError(f"model {model.name!r} is rolled: build it without rolled=True, from the same weights.")
         if type(layer) is BatchNormalization:
             return keras.layers.BatchNormalization.from_config(layer.get_config())
         return type(layer).from_config(layer.get_config())

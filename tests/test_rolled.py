@@ -124,6 +124,11 @@ def test_operations_are_counted():
     assert counts[0] == counts[1]
 
 
+def test_loops_are_no_stock_layers():
+    with pytest.raises(ValueError, match="is rolled"):
+        keras_resv2.to_stock_layers(build("original", rolled=True))
+
+
 def test_rematerializing_is_for_rolled_networks():
     with pytest.raises(ValueError, match="rolled=True"):
         keras_resv2.ResNet20(rematerialize=True)
