@@ -56,7 +56,9 @@ class KerasSubject(Subject):
         return sum(math.prod(variable.shape) for variable in network.trainable_variables)
 
     def accelerator(self):
-        return accelerator()
+        from train.environment import accelerators
+
+        return next(iter(accelerators()), None)
 
     def peak_device_bytes(self):
         import keras
@@ -113,7 +115,9 @@ class Stock(KerasSubject):
 
     def prepare(self, path):
         import keras_resv2
+        from keras_resv2.graphs import RECURSION_LIMIT
 
+        self._limit = RECURSION_LIMIT
         self._original = keras_resv2.to_stock_layers(
             keras_resv2.ResNet(self.task["depth"], activation=self.task["activation"])
         )
@@ -121,7 +125,7 @@ class Stock(KerasSubject):
     def build(self):
         import keras
 
-        sys.setrecursionlimit(20_000)  # Keras follows deep graphs by recursion
+        sys.setrecursionlimit(self._limit)  # Keras follows deep graphs by recursion
         return keras.models.clone_model(self._original)
 
 
@@ -139,30 +143,3 @@ class Applications(KerasSubject):
 
     def size_and_classes(self):
         return 224, 1000
-
-
-def accelerator():
-    """Name of the accelerator that Keras' backend uses, or None."""
-    import keras
-
-    return {"tensorflow": _tensorflow_gpu, "jax": _jax_gpu, "torch": _torch_gpu}[keras.backend.backend()]()
-
-
-def _tensorflow_gpu():
-    import tensorflow as tf
-
-    devices = tf.config.list_physical_devices("GPU")
-    return tf.config.experimental.get_device_details(devices[0]).get("device_name", "GPU") if devices else None
-
-
-def _jax_gpu():
-    import jax
-
-    device = jax.devices()[0]
-    return None if device.platform == "cpu" else device.device_kind
-
-
-def _torch_gpu():
-    import torch
-
-    return torch.cuda.get_device_name(0) if torch.cuda.is_available() else None

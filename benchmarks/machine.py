@@ -33,13 +33,12 @@ def describe():
     Returns:
         Dictionary: hardware, accelerator (None without), commit, cores, system.
     """
-    from benchmarks.keras_subjects import accelerator
-    from train.environment import environment, hardware
+    from train.environment import accelerators, environment
 
     here = environment()
     return {
-        "hardware": hardware(),
-        "accelerator": accelerator(),
+        "hardware": here["hardware"],
+        "accelerator": next(iter(accelerators()), None),
         "commit": here["commit"],
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "system": f"{platform.system()} {platform.machine()}",

@@ -8,19 +8,19 @@
     machine                     hardware and commit
     floor NETWORKS ...          `benchmarks.machine.floors`
 
-Before `open` it imports nothing that is not Python's own.
+Before `open` it imports no library.
 """
 
 import importlib
 import json
 import math
 import os
-import pathlib
 import sys
 import tempfile
 import time
 
 from benchmarks.process import CORES
+from train.memory import peak_bytes
 
 
 class Answers:
@@ -61,7 +61,7 @@ class Answers:
         return {"seconds": self._run("train", batches)}
 
     def memory(self):
-        return {"bytes": self._subject.peak_device_bytes() if self._subject.gpu else peak_host_bytes()}
+        return {"bytes": self._subject.peak_device_bytes() if self._subject.gpu else peak_bytes()}
 
     def machine(self):
         from benchmarks.machine import describe
@@ -90,18 +90,6 @@ class Answers:
         if kind == "train" and not math.isfinite(float(result)):
             raise RuntimeError(f"the loss is {result}")
         return seconds
-
-
-def peak_host_bytes():
-    """Most bytes of main memory that this process had at any time (VmHWM on Linux)."""
-    try:
-        lines = pathlib.Path("/proc/self/status").read_text().splitlines()
-        return next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
-    except (OSError, StopIteration):
-        import resource
-
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak if sys.platform == "darwin" else 1024 * peak
 
 
 def _timed(function, *arguments):

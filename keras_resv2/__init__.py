@@ -32,8 +32,8 @@ _MODULES.update({row.builder: "keras_resv2.architectures" for row in ARCHITECTUR
 
 __all__ = list(_MODULES)
 
-if "keras" in sys.modules:  # so that `keras.models.load_model` knows the layer
-    importlib.import_module("keras_resv2.batch_norm")
+if "keras" in sys.modules:  # so that `keras.models.load_model` knows the layers of this package
+    importlib.import_module("keras_resv2.resnet")
 
 
 def __getattr__(name):

@@ -52,7 +52,8 @@ def copy_model(model, replace):
 
     Args:
         model: a functional `keras.Model`.
-        replace: function from a layer to the one that takes its place, with weights of the same shapes.
+        replace: function from a layer to the one that takes its place, with weights of the same shapes;
+            or to None for a copy of it.
 
     Returns:
         `keras.Model`, which shares nothing with `model`.
@@ -64,12 +65,16 @@ def copy_model(model, replace):
 
     >>> import keras_resv2
     >>> network = keras_resv2.ResNet(8)
-    >>> copy_model(network, lambda layer: type(layer).from_config(layer.get_config())).count_params()
+    >>> copy_model(network, lambda layer: None).count_params()
     75770
     """
     if not isinstance(model, keras.Model) or not hasattr(model, "operations"):
         raise ValueError(f"{model!r} is no functional keras.Model, as the builders of keras_resv2 make them.")
+
+    def clone(layer):
+        return replace(layer) or type(layer).from_config(layer.get_config())
+
     with deep_graph():
-        copy = keras.models.clone_model(model, clone_function=replace)
+        copy = keras.models.clone_model(model, clone_function=clone)
     copy.set_weights(model.get_weights())
     return copy

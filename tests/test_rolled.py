@@ -119,6 +119,12 @@ def test_saved_and_opened(tmp_path, pixels):
     np.testing.assert_array_equal(again.predict(pixels[:, :16, :16], verbose=0), expected)
 
 
+def test_it_opens_where_the_package_was_imported(tmp_path):
+    build("original", rolled=True).save(tmp_path / "model.keras")
+    code = "import sys, keras, keras_resv2; keras.saving.load_model(sys.argv[1])"
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "model.keras")], check=True, capture_output=True)
+
+
 def test_operations_are_counted():
     counts = [keras_resv2.count_multiply_adds(keras_resv2.ResNet56(rolled=rolled)) for rolled in (False, True)]
     assert counts[0] == counts[1]

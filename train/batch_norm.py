@@ -26,7 +26,8 @@ def for_devices(model, devices=ONE_DEVICE):
         raise ValueError("a rolled network trains on one device of TensorFlow; on several use KERAS_BACKEND=jax.")
 
     def replace(layer):
-        changes = {"synchronized": True} if isinstance(layer, BatchNormalization) else {}
-        return type(layer).from_config({**layer.get_config(), **changes})
+        if isinstance(layer, BatchNormalization):
+            return BatchNormalization.from_config({**layer.get_config(), "synchronized": True})
+        return None
 
     return copy_model(model, replace)

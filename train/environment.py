@@ -35,14 +35,15 @@ def environment(devices=ONE_DEVICE):
 
 def hardware(devices=ONE_DEVICE):
     """The accelerators in use, or the processor and the number of cores that may be used."""
-    accelerators = _accelerators()
-    if accelerators:
-        return f"{devices.count} x {accelerators[0]}"
+    seen = accelerators()
+    if seen:
+        return f"{devices.count} x {seen[0]}"
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return f"{cores} cores of {_processor()}"
 
 
-def _accelerators():
+def accelerators():
+    """Names of the accelerators that Keras' backend sees, one for each; none on a processor alone."""
     backend = keras.backend.backend()
     if backend == "tensorflow":
         import tensorflow as tf

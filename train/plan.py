@@ -1,9 +1,7 @@
 """The plan of a run: what it will do, and how long that will take by a few measured steps."""
 
-import importlib.util
 import itertools
 import math
-import sys
 import time
 
 import numpy as np
@@ -12,6 +10,7 @@ from keras_resv2.complexity import count_multiply_adds
 from train.devices import ONE_DEVICE
 from train.environment import environment
 from train.floor import floor
+from train.memory import peak_bytes
 from train.optimizer import make_optimizer
 from train.steps import make_steps
 from train.streams import TrainStream
@@ -83,20 +82,12 @@ def time_steps(source, recipe, model, devices=ONE_DEVICE):
     seconds = run(count) / count
     lines["first step"] = f"{first:.1f} s, compilation included"
     lines["measured"] = f"{1000 * seconds:.1f} ms a step, {recipe.batch_size / seconds:,.0f} images/s"
-    if importlib.util.find_spec("resource"):  # not on Windows
-        lines["memory"] = f"{_peak_gigabytes():.2f} GB of main memory at most so far"
+    if peak := peak_bytes():
+        lines["memory"] = f"{peak / 1e9:.2f} GB of main memory at most so far"
     if None not in model.input_shape[1:]:
         lines["floor"] = _floor(model, recipe, devices.count)
     lines["training takes"] = f"{_time(first + recipe.steps * seconds)}, and the measurements of the test error"
     return "\n".join(f"{title:16}{text}" for title, text in lines.items())
-
-
-def _peak_gigabytes():
-    """Largest resident memory that this process has had. Linux counts kilobytes, macOS bytes."""
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (1e9 if sys.platform == "darwin" else 1e6)
 
 
 def _cost(model):

@@ -114,21 +114,20 @@ def _array(entry, parts):
     return values.reshape(entry["shape"])
 
 
-def load_weights(model, path, skip_head=False):
+def load_weights(model, path):
     """Sets the weights of `model` from a weight file: all of them, or none.
 
     Args:
         model: a `keras.Model` of the architecture that the file was made from. A model without
             classifier takes the rest.
         path: of the file.
-        skip_head: leave the model's own classifier (`head_dense`) as it is.
 
     Raises:
         FileNotFoundError, ValueError: as `read_weights`.
         ValueError: names or shapes differ; the message says which. The model is unchanged.
     """
     stacks = {}
-    for weight, array in fitting(model, read_weights(path), path, skip_head):
+    for weight, array in fitting(model, read_weights(path), path):
         if isinstance(weight, _Part):
             stack, parts = stacks.setdefault(id(weight.stack), (weight.stack, {}))
             parts[weight.index] = array
@@ -138,11 +137,11 @@ def load_weights(model, path, skip_head=False):
         stack.assign(np.stack([parts[index] for index in range(len(parts))]))
 
 
-def fitting(model, arrays, source, skip_head=False):
+def fitting(model, arrays, source):
     """Pairs of a weight of the model and its array.
 
     Args:
-        model, skip_head: as `load_weights` takes them.
+        model: as `load_weights` takes it.
         arrays: as `read_weights` gives them.
         source: where they come from, for the message.
 
@@ -150,9 +149,8 @@ def fitting(model, arrays, source, skip_head=False):
         ValueError: names or shapes differ; the message says which.
     """
     variables = _variables(model)
-    if skip_head or not any(_is_head(name) for name in variables):
+    if not any(_is_head(name) for name in variables):
         arrays = {name: value for name, value in arrays.items() if not _is_head(name)}
-        variables = {name: value for name, value in variables.items() if not _is_head(name)}
     problems = _differences(variables, arrays)
     if problems:
         raise ValueError(f"{source} does not fit model {model.name!r}: {'; '.join(problems)}. The model is unchanged.")
