@@ -1,7 +1,6 @@
 """The networks in Keras: by this package, of stock layers, and those of keras.applications."""
 
 import math
-import sys
 
 from benchmarks.subject import Subject
 
@@ -18,11 +17,6 @@ class KerasSubject(Subject):
 
         keras.config.set_dtype_policy(POLICIES[self.task["precision"]])
         keras.ops.convert_to_numpy(keras.ops.ones(1) + 1)
-
-    def prepare(self, path):
-        import keras_resv2
-
-        keras_resv2.ResNet(20)  # the first network in a process also starts parts of Keras
 
     def save(self, network, path):
         network.save_weights(path)
@@ -80,6 +74,8 @@ class KerasSubject(Subject):
 class KerasResv2(KerasSubject):
     """This package, with its own weight file."""
 
+    rolled = False
+
     def start(self):
         super().start()
         import keras_resv2.resnet
@@ -87,7 +83,8 @@ class KerasResv2(KerasSubject):
         self._builder = keras_resv2.resnet.ResNet
 
     def build(self, weights=None):
-        return self._builder(self.task["depth"], activation=self.task["activation"], weights=weights)
+        activation = self.task["activation"]
+        return self._builder(self.task["depth"], activation=activation, weights=weights, rolled=self.rolled)
 
     def save(self, network, path):
         from keras_resv2.pretrained.weight_file import save_weights
@@ -110,23 +107,23 @@ class Folded(KerasResv2):
         super().save(KerasResv2.build(self), path)  # the file is that of the plain network
 
 
+class Rolled(KerasResv2):
+    """Its units in loops."""
+
+    rolled = True
+
+
 class Stock(KerasSubject):
-    """The same network of Keras' own layers, made by Keras alone. What it is copied from is made before, untimed."""
+    """The same network of Keras' own layers."""
 
-    def prepare(self, path):
-        import keras_resv2
-        from keras_resv2.graphs import RECURSION_LIMIT
+    def start(self):
+        super().start()
+        import benchmarks.stock_networks
 
-        self._limit = RECURSION_LIMIT
-        self._original = keras_resv2.to_stock_layers(
-            keras_resv2.ResNet(self.task["depth"], activation=self.task["activation"])
-        )
+        self._builder = benchmarks.stock_networks.residual_network
 
     def build(self):
-        import keras
-
-        sys.setrecursionlimit(self._limit)  # Keras follows deep graphs by recursion
-        return keras.models.clone_model(self._original)
+        return self._builder(self.task["depth"], self.task["activation"])
 
 
 class Applications(KerasSubject):

@@ -1,6 +1,8 @@
 """The measurement: one worker per contender, short rounds that take turns, one process computing at a time."""
 
 import dataclasses
+import os
+import tempfile
 
 from benchmarks.plan import IMPLEMENTATIONS, Contender
 from benchmarks.process import Worker, WorkerError, worker_environment
@@ -107,33 +109,45 @@ def measure(contenders, settings, start=start_worker, log=print):
 
 def _measure_network(group, settings, start, log, workers, order):
     opens = settings.opens if "open" in settings.measures else 1
-    for number in range(opens):
-        for result in taking_turns(group, number):
-            if result.error is None:
-                log(f"open {number + 1}/{opens}: {result.contender}")
-                _attempt(result, log, _open, settings, start, workers, number + 1 == opens)
+    with tempfile.TemporaryDirectory() as folder:
+        for number in range(opens):
+            for result in taking_turns(group, number):
+                if result.error is None:
+                    log(f"open {number + 1}/{opens}: {result.contender}")
+                    own = os.path.join(folder, str(group.index(result)))
+                    _attempt(result, log, _open, settings, start, workers, own, number + 1 == opens)
     for kind in KINDS:
         if settings.runs(kind):
             callers = [result for result in group if result.calls(kind)]
             _time_calls(callers, kind, settings, log, workers, order)
 
 
-def _open(result, settings, start, workers, last):
-    """A fresh process up to its first calls; the last one stays, with training yet to come."""
-    key = id(result)
-    if key in workers:
-        workers.pop(key).close()
-    workers[key] = worker = start(result.contender, settings)
-    answer = worker.ask("open", task=result.contender.task(), batch_size=settings.batch_size, gpu=settings.gpu)
-    result.parameters, result.device = answer["parameters"], answer["device"]
+def _open(result, settings, start, workers, folder, last):
+    """Fresh processes up to the first calls; the last one stays, with training yet to come."""
     if "open" in settings.measures:
-        for name in ("import", "build", "load"):
-            result.add(name, answer[name])
+        result.add("build", _start(result, "build", settings, start, workers, folder)["open"])
+        answer = _start(result, "load", settings, start, workers, folder)
+        result.add("import", answer["import"])
+        result.add("load", answer["open"])
         if last:
             result.add("file", answer["file"])
+    else:
+        _start(result, "build", settings, start, workers, folder)
     for kind in KINDS:
         if settings.runs(kind) and result.calls(kind) and (kind == "infer" or not last):
-            _first_call(result, kind, settings, worker)
+            _first_call(result, kind, settings, workers[id(result)])
+
+
+def _start(result, command, settings, start, workers, folder):
+    """A fresh process with the network, built or loaded, in the place of the contender's former one."""
+    key, contender = id(result), result.contender
+    if key in workers:
+        workers.pop(key).close()
+    workers[key] = worker = start(contender, settings)
+    task, batch_size, gpu = contender.task(), settings.batch_size, settings.gpu
+    answer = worker.ask(command, task=task, batch_size=batch_size, gpu=gpu, folder=folder)
+    result.parameters, result.device = answer["parameters"], answer["device"]
+    return answer
 
 
 def _first_call(result, kind, settings, worker):

@@ -21,19 +21,16 @@ class OnnxRuntime(Subject):
         on_gpu = self.gpu and ON_GPU in onnxruntime.get_available_providers()
         self._providers = [ON_GPU, "CPUExecutionProvider"] if on_gpu else ["CPUExecutionProvider"]
 
-    def prepare(self, path):
+    def build(self):
+        return None
+
+    def save(self, network, path):
         arguments = (self.task["depth"], self.task["activation"], self.batch_size, path)
         command = [sys.executable, "-m", "benchmarks.torch_networks", *map(str, arguments)]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             lines = (done.stderr or done.stdout).strip().splitlines() or ["no message"]
             raise RuntimeError(f"the export to ONNX failed: {lines[-1]}")
-
-    def build(self):
-        return None
-
-    def save(self, network, path):
-        pass  # prepare has
 
     def load(self, path):
         options = self._runtime.SessionOptions()

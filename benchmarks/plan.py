@@ -40,6 +40,7 @@ class Implementation:
 IMPLEMENTATIONS = {
     "keras-resv2": Implementation("benchmarks.keras_subjects:KerasResv2", keras=True),
     "keras-resv2-folded": Implementation("benchmarks.keras_subjects:Folded", keras=True, trains=False),
+    "keras-resv2-rolled": Implementation("benchmarks.keras_subjects:Rolled", keras=True),
     "stock": Implementation("benchmarks.keras_subjects:Stock", keras=True),
     "keras.applications": Implementation("benchmarks.keras_subjects:Applications", keras=True),
     "torch-eager": Implementation("benchmarks.torch_subjects:Eager", ("torch",)),

@@ -59,7 +59,7 @@ class Worker:
         """Sends a command and waits for its answer.
 
         Args:
-            command: "open", "infer", "train", "memory", ..., as `benchmarks.worker` lists them.
+            command: "load", "infer", "train", "memory", ..., as `benchmarks.worker` lists them.
             **arguments: of the command, as JSON can hold them.
 
         Returns:

@@ -19,15 +19,12 @@ class Subject:
         """Imports the libraries and starts the device: what "import" times."""
         raise NotImplementedError
 
-    def prepare(self, path):
-        """What comes once, untimed, before `build`; `path` is the weight file to be."""
-
     def build(self):
         """The network with random weights; None where there is none without a file."""
         raise NotImplementedError
 
     def save(self, network, path):
-        """Writes the weight file."""
+        """Writes the weight file of what `build` made."""
         raise NotImplementedError
 
     def load(self, path):

@@ -17,9 +17,6 @@ class Eager(Subject):
 
         self._network = ResidualNetwork
 
-    def prepare(self, path):
-        self.build()
-
     def build(self):
         import torch
 

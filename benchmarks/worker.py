@@ -1,14 +1,17 @@
 """The process of one contender: commands come as JSON lines on stdin, answers go to stdout.
 
-    hello                       {}
-    open TASK BATCH_SIZE GPU    seconds of import, build and load; bytes of the weight file; parameters
-    infer BATCHES               seconds, all in all
-    train BATCHES               seconds, all in all
-    memory                      peak bytes: of the accelerator where it runs on one, else of this process
-    machine                     hardware and commit
-    floor NETWORKS ...          `benchmarks.machine.floors`
+    hello                            {}
+    build TASK BATCH_SIZE GPU FOLDER   import and build with random weights; the first time written to FOLDER
+    load TASK BATCH_SIZE GPU FOLDER    import and build with the weights that are there
+    infer BATCHES                    seconds, all in all
+    train BATCHES                    seconds, all in all
+    memory                           peak bytes: of the accelerator where it runs on one, else of this process
+    machine                          hardware and commit
+    floor NETWORKS ...               `benchmarks.machine.floors`
 
-Before `open` it imports no library.
+`build` and `load` answer seconds of "import" and of "open" (null where there is no network without a
+file), bytes of the file, parameters and device; before them no library is imported. `infer` and `train`
+run the network that they made.
 """
 
 import importlib
@@ -26,32 +29,41 @@ from train.memory import peak_bytes
 class Answers:
     """State of a worker, and a method for each command."""
 
-    def __init__(self, folder):
-        self._folder = folder
+    def __init__(self):
         self._calls = {}
 
     def hello(self):
         return {}
 
-    def open(self, task, batch_size, gpu):
+    def build(self, task, batch_size, gpu, folder):
+        answer = self._start(task, batch_size, gpu, folder)
+        self._network, answer["open"] = _timed(self._subject.build)
+        if not os.path.exists(self._file):
+            os.makedirs(folder, exist_ok=True)
+            self._subject.save(self._network, self._file)
+        if self._network is None:
+            self._network, answer["open"] = self._subject.load(self._file), None
+        return {**answer, **self._facts()}
+
+    def load(self, task, batch_size, gpu, folder):
+        answer = self._start(task, batch_size, gpu, folder)
+        self._network, answer["open"] = _timed(self._subject.load, self._file)
+        return {**answer, **self._facts()}
+
+    def _start(self, task, batch_size, gpu, folder):
         module, _, name = task["subject"].partition(":")
-        self._subject = subject = getattr(importlib.import_module(module), name)(task, batch_size, gpu)
-        path = os.path.join(self._folder, subject.file_name)
-        answer = {"import": _timed(subject.start)[1]}
-        device = subject.accelerator()
-        if gpu and device is None:
+        self._subject = getattr(importlib.import_module(module), name)(task, batch_size, gpu)
+        self._file = os.path.join(folder, self._subject.file_name)
+        answer = {"import": _timed(self._subject.start)[1]}
+        if gpu and self._subject.accelerator() is None:
             raise RuntimeError("sees no accelerator")
-        subject.prepare(path)
-        built, seconds = _timed(subject.build)
-        subject.save(built, path)
-        self._loaded, answer["load"] = _timed(subject.load, path)
-        self._built = self._loaded if built is None else built
-        answer["build"] = None if built is None else seconds
+        return answer
+
+    def _facts(self):
         return {
-            **answer,
-            "file": os.path.getsize(path),
-            "parameters": subject.parameters(self._built),
-            "device": device or "cpu",
+            "file": os.path.getsize(self._file),
+            "parameters": self._subject.parameters(self._network),
+            "device": self._subject.accelerator() or "cpu",
         }
 
     def infer(self, batches):
@@ -77,11 +89,8 @@ class Answers:
         """The first time, what has to be done before the first batch counts as well."""
         started = time.perf_counter()
         if kind not in self._calls:
-            make, network = {
-                "infer": (self._subject.inference, self._built),
-                "train": (self._subject.training, self._loaded),
-            }[kind]
-            self._calls[kind] = make(network)
+            make = {"infer": self._subject.inference, "train": self._subject.training}[kind]
+            self._calls[kind] = make(self._network)
         call = self._calls[kind]
         for _ in range(batches):
             result = call()
@@ -106,7 +115,7 @@ def main():
     os.dup2(2, 1)
     with tempfile.TemporaryDirectory() as folder:
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = os.path.join(folder, "inductor")  # each compiles for itself
-        answers = Answers(folder)
+        answers = Answers()
         for line in sys.stdin:
             arguments = json.loads(line)
             try:

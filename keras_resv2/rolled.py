@@ -12,6 +12,7 @@ import keras
 import numpy as np
 
 from keras_resv2.graphs import deep_graph
+from keras_resv2.layers import quick
 from keras_resv2.units import residual_unit
 
 
@@ -80,7 +81,7 @@ class RolledUnits(keras.layers.Layer):
             for name in names:
                 value = values.get(f"{name}/{variable.name}")
                 if value is None or value.shape != tuple(shape[1:]):
-                    value = initializer.clone()(shape[1:], dtype="float32")
+                    value = quick(initializer.clone())(shape[1:], dtype="float32")
                 parts.append(keras.ops.convert_to_numpy(value))
             return keras.ops.convert_to_tensor(np.stack(parts), dtype)
 

@@ -217,10 +217,17 @@ def test_mixed_precision_computes_in_bfloat16_and_ends_in_float32(how):
 
 def test_initialisation_is_he_et_al():
     """Standard deviation sqrt(2 / fan_out) of a kernel, and BN that starts as the identity."""
-    keras.utils.set_random_seed(0)
-    model = ResNet(20)
-    kernel = keras.ops.convert_to_numpy(model.get_layer("stage3_unit2_conv1").kernel)
-    assert abs(kernel.std() / math.sqrt(2 / (9 * 64)) - 1) < 0.02
+
+    def kernels():
+        keras.utils.set_random_seed(0)
+        model = ResNet(20)
+        names = ("stage3_unit2_conv1", "stage3_unit2_conv2")
+        return model, *(keras.ops.convert_to_numpy(model.get_layer(name).kernel) for name in names)
+
+    model, kernel, other = kernels()
+    assert abs(kernel.std() / math.sqrt(2 / (9 * 64)) - 1) < 0.02 and abs(kernel.mean()) < 0.01 * kernel.std()
+    assert abs((abs(kernel) > 2 * kernel.std()).mean() - 0.0455) < 0.005  # a normal distribution, not cut off
+    assert not np.allclose(kernel, other) and np.array_equal(kernels()[1], kernel)
     bn = model.get_layer("stage3_unit2_bn1")
     assert (bn.momentum, bn.epsilon) == (0.9, 1e-5)
 
