@@ -5,6 +5,7 @@
     load TASK BATCH_SIZE GPU FOLDER    import and build with the weights that are there
     infer BATCHES                    seconds, all in all
     train BATCHES                    seconds, all in all
+    profile BATCHES                  milliseconds of a training step by operation: `benchmarks.profile.trace`
     memory                           peak bytes: of the accelerator where it runs on one, else of this process
     machine                          hardware and commit
     floor NETWORKS ...               `benchmarks.machine.floors`
@@ -71,6 +72,12 @@ class Answers:
 
     def train(self, batches):
         return {"seconds": self._run("train", batches)}
+
+    def profile(self, batches):
+        from benchmarks.profile import trace
+
+        self._run("train", 1)
+        return {"operations": trace(self._calls["train"], batches)}
 
     def memory(self):
         return {"bytes": self._subject.peak_device_bytes() if self._subject.gpu else peak_bytes()}

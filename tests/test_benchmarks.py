@@ -16,6 +16,7 @@ from benchmarks.__main__ import find_references, main
 from benchmarks.measure import Result, Settings, measure
 from benchmarks.plan import Contender, make_contenders
 from benchmarks.process import ROOT, Worker, WorkerError, worker_environment
+from benchmarks.profile import main as profile_main
 from benchmarks.report import as_markdown
 from benchmarks.summary import ratios, spread, summarize
 from keras_resv2.architectures import ARCHITECTURES, V1, Architecture
@@ -335,6 +336,22 @@ def test_a_small_run_of_everything(tmp_path, monkeypatch, capsys):
     except ImportError:
         pytest.skip("matplotlib is not installed: the picture is not looked at")
     assert (tmp_path / "out" / "benchmarks.png").stat().st_size > 10_000
+
+
+def test_a_profile_sees_the_operations_of_a_step(monkeypatch, capsys):
+    """Of a real step: ours has the fused kernels, stock Keras has not; the shares add up."""
+    pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
+    monkeypatch.setitem(ARCHITECTURES, "resnet8", Architecture("ResNet8", 8, "original", V1))
+    assert profile_main(["resnet8", "--precisions", "float32", "--batch_size", "8", "--steps", "2"]) == 0
+    header, _, *rows = [line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines()]
+    assert header[1:] == ["keras-resv2, float32", "stock, float32"]
+    kinds = {kind: [float(cell.split()[0]) for cell in cells] for kind, *cells in rows}
+    assert all(ms > 0 for kind in kinds if kind.startswith("convolution") for ms in kinds[kind])
+    fused = kinds["batch normalisation, fused: gradient"]
+    assert fused[0] > 0 and fused[1] == 0
+    for column in (1, 2):
+        assert abs(sum(int(row[column].split("(")[1].rstrip("%)")) for row in rows[:-1]) - 100) <= 5  # rounded
+    assert all(step > 0 for step in kinds["the step itself"])
 
 
 def test_failures_are_in_the_table_page():
