@@ -30,13 +30,17 @@ _MODULES = {
 }
 _MODULES.update({row.builder: "keras_resv2.architectures" for row in ARCHITECTURES.values()})
 
-__all__ = list(_MODULES)
+_PACKAGES = ("analysis",)
+
+__all__ = [*_MODULES, *_PACKAGES]
 
 if "keras" in sys.modules:  # so that `keras.models.load_model` knows the layers of this package
     importlib.import_module("keras_resv2.resnet")
 
 
 def __getattr__(name):
+    if name in _PACKAGES:
+        return importlib.import_module(f"keras_resv2.{name}")
     if name not in _MODULES:
         raise AttributeError(f"module 'keras_resv2' has no attribute {name!r}")
     globals()[name] = getattr(importlib.import_module(_MODULES[name]), name)

@@ -1,4 +1,4 @@
-"""The command line: keras-resv2 list | predict | evaluate | summary.
+"""The command line: keras-resv2 list | predict | evaluate | summary | analyze.
 
 Exit codes: 0 done; 1 `evaluate` measured another error than the card says; 2 bad input.
 """
@@ -19,6 +19,11 @@ from keras_resv2.pretrained import from_pretrained, list_pretrained, pretrained_
 
 DISAGREES, BAD_INPUT, INTERRUPTED = 1, 2, 130
 QUICK_IMAGES = 2000
+STUDIES = {
+    "propagation": "signals and gradients unit by unit",
+    "lesions": "error without units, and with units in another order",
+    "paths": "gradients of single paths by their length",
+}
 
 
 def main(argv=None):
@@ -68,6 +73,18 @@ def _parser():
 
     command = add("summary", summary, "Show the stages, size and card of a network.")
     command.add_argument("name", metavar="NAME", help="pretrained network or architecture")
+
+    command = add("analyze", analyze, "Repeat experiments of He et al. 2016 and Veit et al. 2016.")
+    command.add_argument("study", choices=list(STUDIES), help="; ".join(f"{k}: {text}" for k, text in STUDIES.items()))
+    command.add_argument("names", metavar="NAME", nargs="+", help="pretrained network, or architecture: new weights")
+    command.add_argument("--data_dir", required=True, help="tensorflow-datasets directory, or .npz file")
+    command.add_argument("--out", required=True, metavar="DIR", help="where tables (CSV) and figures (PNG) go")
+    command.add_argument("--images", type=int, help="the first so many test images alone")
+    command.add_argument("--weights", metavar="FILE", help="of an architecture, as train.train writes them")
+    command.add_argument("--activation", help="order of BN and ReLU of an architecture, where it is not its own")
+    command.add_argument("--shortcut", help="of an architecture, as none or 'constant_scaling'")
+    command.add_argument("--draws", type=int, default=10, help="random lesions, or paths, of each size (default 10)")
+    command.add_argument("--seed", type=int, default=0, help="of what is drawn (default 0)")
     return parser
 
 
@@ -238,6 +255,14 @@ def summary(arguments):
             table.add_row(key.replace("_", " "), str(value))
     _print_table(table)
     return 0
+
+
+def analyze(arguments):
+    """keras-resv2 analyze STUDY NAME..."""
+    _start_backend()
+    from keras_resv2.analysis.command import run
+
+    return run(arguments)
 
 
 def _start_backend():

@@ -138,6 +138,7 @@ def test_other_settings_do_not_resume(finished, digits_npz):
         (["--processes=here"], "TF_CONFIG"),
         (["--rematerialize"], "rolled=True"),
         (["--rolled", "--devices=2"], "a rolled network trains on one device"),
+        (["--units_per_batch=10"], "must be from 1 to 9"),
         (["--recipe=imagenet"], "--dataset folder or imagenette or imagenet2012, not cifar10"),
         (["--dataset=folder"], "--dataset cifar10, not folder"),
     ],
@@ -231,14 +232,17 @@ def test_dry_run_prints_the_plan_and_writes_nothing(digits_npz, tmp_path):
     assert not out.exists()
 
 
-def test_a_rolled_run_leaves_weights_of_the_plain_network(digits_npz, tmp_path):
+@pytest.mark.parametrize(
+    "form, word", [(["--rolled", "--rematerialize"], "rolled"), (["--units_per_batch=6"], "units")]
+)
+def test_other_ways_to_train_leave_weights_of_the_plain_network(form, word, digits_npz, tmp_path):
     out = tmp_path / "run"
-    train(digits_npz, out, "--steps=90", "--dtype=float32", "--rolled", "--rematerialize")
+    train(digits_npz, out, "--steps=90", "--dtype=float32", *form)
     measured = evaluate.evaluate(out, str(digits_npz))
     assert abs(measured["test_error"] - json.loads((out / "run.json").read_text())["test_error_at_end"]) < 0.5
     assert measured["test_error"] < 60
     done = train(digits_npz, out, "--steps=90", "--dtype=float32", ok=False)
-    assert "rolled" in done.stderr and "Traceback" not in done.stderr
+    assert word in done.stderr and "Traceback" not in done.stderr
 
 
 def test_seeds_give_the_median(digits_npz, tmp_path):

@@ -32,6 +32,7 @@ from train.display import Display, draw_curve, tensorboard
 from train.inputs import PICTURES, open_input
 from train.recipes import RECIPES
 from train.record import RUN_FILE, start_record, write_json
+from train.sampled_units import with_units_per_batch
 from train.streams import TrainStream
 
 FLAGS = flags.FLAGS
@@ -56,6 +57,7 @@ flags.DEFINE_enum("stride_on", None, ["1x1", "3x3"], "Convolution of a bottlenec
 flags.DEFINE_enum("stem", None, ["cifar", "imagenet"], "First layers; 'cifar' for small pictures.")
 flags.DEFINE_bool("rolled", False, "Run the units of a stage as a loop, which compiles fast however deep it is.")
 flags.DEFINE_bool("rematerialize", False, "With --rolled: save memory by computing units again on the way back.")
+flags.DEFINE_integer("units_per_batch", None, "Train so many random units in each batch, by shortcuts past the others.")
 flags.DEFINE_bool("resize", False, "Resize images of another size to the dataset's.")
 flags.DEFINE_bool("cache", False, "Keep picture files in memory once they were read.")
 flags.DEFINE_integer("evaluate_every", 5, "Epochs between measurements of the test error.", lower_bound=1)
@@ -139,6 +141,8 @@ def _train(seed, out, devices, stop):
         "seed": seed,
     }
     settings.update({name: True for name in ("resize", *FORM_FLAGS) if FLAGS[name].value})
+    if FLAGS.units_per_batch is not None:
+        settings["units_per_batch"] = FLAGS.units_per_batch
     if FLAGS.dataset in PICTURES:
         settings["class_names"] = list(data.class_names)
     record = _start_record(out, settings, devices)
@@ -214,6 +218,8 @@ def _prepare(seed, devices):
         input_shape=data.image_shape,
         classifier_activation=None,
     )
+    if FLAGS.units_per_batch is not None:
+        model = with_units_per_batch(model, FLAGS.units_per_batch)
     return recipe.for_images(data.train_images), data, for_devices(model, devices), variant
 
 

@@ -1,0 +1,266 @@
+"""A residual network taken apart: stem, units with their shortcuts and branches, head.
+
+The parts compute what the model's own layers do, on copies of its weights; the model itself is left as it
+was. Units that are built alike share one compiled program, so that a network of 54 units compiles a handful.
+"""
+
+import dataclasses
+import json
+import re
+
+import keras
+
+from keras_resv2.analysis.programs import Program
+from keras_resv2.graphs import deep_graph
+from keras_resv2.rolled import RolledUnits
+
+UNIT = re.compile(r"(stage(\d+)_unit(\d+))_.*")
+NAMES = (
+    "stage1_unit1_..., stage1_unit2_..., ...; of each unit the addition of shortcut and branch is stage1_unit1_add, "
+    "with the shortcut first"
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """Some layers of a model as a function.
+
+    Attributes:
+        program: `Program` that computes them for any weights.
+        values: weights, tensors of the backend.
+        layers: their names.
+    """
+
+    program: Program
+    values: list
+    layers: tuple
+
+    def __call__(self, x, training=False):
+        """The output for `x`, a tensor of the backend; moving statistics are not changed."""
+        return self.program(self.values, x, training)
+
+    def pull_back(self, x, cotangent, training=False):
+        """Gradient by x of the sum of output times cotangent (a vector-Jacobian product)."""
+        return self.program.pull_back(self.values, x, cotangent, training)
+
+
+@dataclasses.dataclass(frozen=True)
+class Unit:
+    """A residual unit: ``y = after(shortcut(x) + branch(x))``.
+
+    Attributes:
+        name: "stage2_unit3".
+        stage: its number, from 1.
+        shortcut: `Part` for h, with its scale, gate or dropout; None for x itself.
+        branch: `Part` for F, with its scale or gate.
+        after: `Part` for what follows the addition; None for nothing.
+        gate: `Part` for the factor of x that a gate gives, ``1 - g(x)``; None without a gate.
+        plain: whether there is no shortcut: the unit is its branch.
+        input_shape, output_shape: of feature maps, without the batch.
+    """
+
+    name: str
+    stage: int
+    shortcut: Part | None
+    branch: Part
+    after: Part | None
+    gate: Part | None
+    plain: bool
+    input_shape: tuple
+    output_shape: tuple
+
+    @property
+    def changes_size(self):
+        """Whether its output is shaped otherwise than its input."""
+        return self.input_shape != self.output_shape
+
+    @property
+    def deletable(self):
+        """Whether something is left to compute without the branch: not in a plain unit that changes the size."""
+        return not (self.plain and self.changes_size)
+
+    def __call__(self, x, training=False):
+        """The output of the unit."""
+        y = self.branch(x, training)
+        if not self.plain:
+            y = y + (x if self.shortcut is None else self.shortcut(x, training))
+        return y if self.after is None else self.after(y, training)
+
+    def without_branch(self, x):
+        """What is left when the unit is deleted: shortcut and what follows; of a plain one, x."""
+        if self.plain:
+            return x
+        y = x if self.shortcut is None else self.shortcut(x)
+        return y if self.after is None else self.after(y)
+
+
+@dataclasses.dataclass(frozen=True)
+class Dissection:
+    """The parts of a network.
+
+    Attributes:
+        name: of the model.
+        stem: `Part` from pictures to the first unit.
+        units: list of `Unit`.
+        head: `Part` from the last unit to the class scores, before their softmax.
+    """
+
+    name: str
+    stem: Part
+    units: list
+    head: Part
+
+    def stages(self):
+        """Dictionary from the number of a stage to the positions of its units.
+
+        Example:
+
+        >>> import keras_resv2
+        >>> dissect(keras_resv2.ResNet(14)).stages()
+        {1: [0, 1], 2: [2, 3], 3: [4, 5]}
+        """
+        numbers = sorted({unit.stage for unit in self.units})
+        return {number: [i for i, unit in enumerate(self.units) if unit.stage == number] for number in numbers}
+
+
+def dissect(model):
+    """Takes a network apart.
+
+    Args:
+        model: a functional `keras.Model` whose layers are named as those of this package: pretrained,
+            fine-tuned or new, with any shortcut and order of activations; not rolled, not folded by hand.
+
+    Returns:
+        `Dissection`.
+
+    Raises:
+        ValueError: the model has no residual units, or is rolled; the message says which names are needed.
+
+    Example:
+
+    >>> import keras_resv2
+    >>> [unit.name for unit in dissect(keras_resv2.ResNet(8)).units]
+    ['stage1_unit1', 'stage2_unit1', 'stage3_unit1']
+    """
+    if not isinstance(model, keras.Model) or not hasattr(model, "operations"):
+        raise ValueError(f"{model!r} is no functional keras.Model: analysis reads units off the names of its layers.")
+    if any(isinstance(layer, RolledUnits) for layer in model.layers):
+        raise ValueError(f"model {model.name!r} is rolled: build it without rolled=True, from the same weights.")
+    groups = {}
+    for layer in model.layers:  # in topological order
+        match = UNIT.fullmatch(layer.name)
+        if match:
+            groups.setdefault(match[1], []).append(layer)
+    if not groups:
+        inner = [layer.name for layer in model.layers if isinstance(layer, keras.Model)]
+        also = f" Or give the model inside it: model.get_layer({inner[0]!r})." if inner else ""
+        raise ValueError(f"model {model.name!r} has no residual units. Its layers must be named {NAMES}.{also}")
+    programs = {}
+    with deep_graph():
+        order = {layer.name: i for i, layer in enumerate(model.layers)}
+        names = sorted(groups, key=lambda name: order[groups[name][-1].name])
+        units, x = [], _source(groups[names[0]])
+        stem = _part(model.layers, model.input, x, programs)
+        for name in names:
+            if _source(groups[name]) is not x:
+                raise ValueError(f"unit {name} of model {model.name!r} does not read the unit before. {_needed()}")
+            units.append(_unit(name, groups[name], x, programs))
+            x = groups[name][-1].output
+        head = _head(model, x, programs)
+    return Dissection(model.name, stem, units, head)
+
+
+def _needed():
+    return f"Layers must be named {NAMES}."
+
+
+def _source(layers):
+    """The one tensor that a unit's layers read and do not make."""
+    made = {id(layer.output) for layer in layers}
+    read = {id(x): x for layer in layers for x in keras.tree.flatten(layer.input) if id(x) not in made}
+    if len(read) != 1:
+        raise ValueError(f"the layers {layers[0].name} to {layers[-1].name} read {len(read)} tensors. {_needed()}")
+    return next(iter(read.values()))
+
+
+def _unit(name, layers, x, programs):
+    output, stage = layers[-1].output, int(UNIT.fullmatch(layers[0].name)[2])
+    shapes = dict(input_shape=tuple(x.shape[1:]), output_shape=tuple(output.shape[1:]))
+    additions = [layer for layer in layers if layer.name == f"{name}_add"]
+    if not additions:
+        return Unit(name, stage, None, _part(layers, x, output, programs), None, None, True, **shapes)
+    shortcut, branch = additions[0].input
+    total = additions[0].output
+    carries = [layer.output for layer in layers if layer.name == f"{name}_gate_carry"]
+    return Unit(
+        name,
+        stage,
+        shortcut=None if shortcut is x else _part(layers, x, shortcut, programs),
+        branch=_part(layers, x, branch, programs),
+        after=None if total is output else _part(layers, total, output, programs),
+        gate=_part(layers, x, carries[0], programs) if carries else None,
+        plain=False,
+        **shapes,
+    )
+
+
+def _head(model, x, programs):
+    outputs = keras.tree.flatten(model.output)
+    if len(outputs) != 1:
+        raise ValueError(f"model {model.name!r} has {len(outputs)} outputs: analysis needs class scores alone.")
+    return _part(model.layers, x, outputs[0], programs, scores=True)
+
+
+def _part(layers, x, output, programs, scores=False):
+    """The layers between two tensors as a `Part`; those that are built alike share a program."""
+    needed = _between(layers, x, output)
+    configs = [_config(layer, scores and layer is needed[-1]) for layer in needed]
+    descriptions = [[type(layer).__name__, {**c, "name": None}] for layer, c in zip(needed, configs, strict=True)]
+    key = json.dumps([list(x.shape), x.dtype, descriptions, _wiring(needed, x)], default=str, sort_keys=True)
+    if key not in programs:
+        programs[key] = _program(needed, configs, x, output)
+    # Values of their own: on TensorFlow and PyTorch a variable's value changes with it.
+    values = [keras.ops.copy(variable.value) for layer in needed for variable in layer.variables]
+    return Part(programs[key], values, tuple(layer.name for layer in needed))
+
+
+def _between(layers, x, output):
+    """The layers that lead from x to the output, in topological order."""
+    makers = {id(layer.output): layer for layer in layers}
+    needed, waiting = set(), [output]
+    while waiting:
+        tensor = waiting.pop()
+        layer = makers.get(id(tensor))
+        if tensor is x or (layer and layer.name in needed):
+            continue
+        if layer is None or isinstance(layer, keras.layers.InputLayer):
+            raise ValueError(f"{output.name} depends on more than {x.name}. {_needed()}")
+        needed.add(layer.name)
+        waiting += keras.tree.flatten(layer.input)
+    return [layer for layer in layers if layer.name in needed]
+
+
+def _config(layer, scores):
+    """To make the layer again; of a classifier, without the softmax of its scores."""
+    config = layer.get_config()
+    if scores and getattr(layer, "activation", None) is keras.activations.softmax:
+        config["activation"] = "linear"
+    return config
+
+
+def _wiring(layers, x):
+    """Which layer reads which, by position; 0 is x."""
+    place = {id(x): 0, **{id(layer.output): i for i, layer in enumerate(layers, start=1)}}
+    return [[place[id(tensor)] for tensor in keras.tree.flatten(layer.input)] for layer in layers]
+
+
+def _program(layers, configs, x, output):
+    """The same layers again, with weights that do not count."""
+    start = keras.Input(x.shape[1:], dtype=x.dtype)
+    tensors, copies = {id(x): start}, []
+    for layer, config in zip(layers, configs, strict=True):
+        copies.append(type(layer).from_config(config))
+        arguments = keras.tree.map_structure(lambda tensor: tensors[id(tensor)], layer.input)
+        tensors[id(layer.output)] = copies[-1](arguments)
+    model = keras.Model(start, tensors[id(output)])
+    return Program(model, [variable for copy in copies for variable in copy.variables])

@@ -1,0 +1,325 @@
+"""Lesions: what a trained network's error becomes without some units, or with units in another order.
+
+The studies of Veit et al. 2016 (arXiv 1605.06431), sections 4.1 to 4.3. Nothing is rebuilt or compiled per
+lesion. A lesion is a list of steps, and lesions that begin alike compute that beginning once: with n units,
+deleting each in turn costs half of n networks.
+"""
+
+import dataclasses
+import hashlib
+import itertools
+import json
+import os
+import pathlib
+
+import keras
+import numpy as np
+
+from keras_resv2.analysis.dissection import dissect
+from keras_resv2.analysis.inputs import check_pictures
+from keras_resv2.evaluation import slices
+
+BATCH_SIZE = 250
+
+
+@dataclasses.dataclass(frozen=True)
+class Deletions:
+    """Error without single units (Fig. 3).
+
+    Attributes:
+        network: its name.
+        images: number of test images.
+        intact_error: percent, of the whole network.
+        units: names.
+        errors: percent, one for each unit; NaN for a unit without which nothing is left to compute.
+        changes_size: whether a unit halves the picture; there the shortcut's own change of size stays.
+        units_run, units_run_plainly: per image, by this study and by running one network per lesion.
+    """
+
+    network: str
+    images: int
+    intact_error: float
+    units: list
+    errors: np.ndarray
+    changes_size: np.ndarray
+    units_run: int
+    units_run_plainly: int
+
+
+@dataclasses.dataclass(frozen=True)
+class RandomDeletions:
+    """Error without k random units (Fig. 5 a).
+
+    Attributes:
+        network, images, intact_error, units_run, units_run_plainly: as `Deletions`.
+        deleted: k of every draw.
+        errors: percent, of every draw.
+        units: names of the deleted units of every draw.
+    """
+
+    network: str
+    images: int
+    intact_error: float
+    deleted: np.ndarray
+    errors: np.ndarray
+    units: list
+    units_run: int
+    units_run_plainly: int
+
+    def quartiles(self):
+        """Rows ``(k, lower quartile, median, upper quartile)`` of the error, percent."""
+        counts = sorted(set(self.deleted.tolist()))
+        return np.array([[k, *np.percentile(self.errors[self.deleted == k], [25, 50, 75])] for k in counts])
+
+
+@dataclasses.dataclass(frozen=True)
+class Reorderings:
+    """Error with pairs of units of a stage swapped (Fig. 5 b).
+
+    Attributes:
+        network, images, intact_error, units_run, units_run_plainly: as `Deletions`.
+        swaps: pairs that were swapped, one after the other, of every draw.
+        taus: Kendall's rank correlation between the order of the units and their own.
+        errors: percent, of every draw.
+        orders: positions of the units, as they were run.
+    """
+
+    network: str
+    images: int
+    intact_error: float
+    swaps: np.ndarray
+    taus: np.ndarray
+    errors: np.ndarray
+    orders: list
+    units_run: int
+    units_run_plainly: int
+
+
+def delete_each(model, images, labels, batch_size=BATCH_SIZE, resume=None, progress=None):
+    """Deletes one unit at a time: of ``y = h(x) + F(x)`` only h is left (section 4.1, Fig. 3).
+
+    Where a unit changes the size of the feature maps, h does so (subsampling and zero channels, or its
+    projection), as in the paper. In a plain network (``shortcut="none"``) a deleted unit hands on x;
+    where the size changes there is nothing to hand on, and the error is NaN.
+
+    Args:
+        model: a network as `keras_resv2.analysis.dissect` takes it, with class scores as output.
+        images: ``(n, height, width, 3)``, raw pixels.
+        labels: ``(n,)``, class numbers.
+        batch_size: images at a time; the intermediate results of that many are kept.
+        resume: file that keeps what was counted so far, and from which an interrupted study of the same
+            network, images and lesions goes on; None to keep nothing.
+        progress: function ``(done, of)`` that is told about images; None for silence.
+
+    Returns:
+        `Deletions`.
+
+    Raises:
+        ValueError: the model has no residual units; images and labels do not go together; `resume` is of
+            another study.
+
+    Example:
+
+    >>> study = delete_each(from_pretrained("resnet32-cifar10"), images, labels)  # doctest: +SKIP
+    """
+    parts = dissect(model)
+    possible = [i for i, unit in enumerate(parts.units) if unit.deletable]
+    plans = [_plan(parts, range(len(parts.units)), {i}) for i in possible]
+    intact, wrong, costs = _run(parts, plans, images, labels, batch_size, resume, progress)
+    errors = np.full(len(parts.units), np.nan)
+    errors[possible] = wrong
+    changes = np.array([unit.changes_size for unit in parts.units])
+    return Deletions(parts.name, len(labels), intact, [unit.name for unit in parts.units], errors, changes, *costs)
+
+
+def delete_random(
+    model, images, labels, counts=None, draws=10, seed=0, batch_size=BATCH_SIZE, resume=None, progress=None
+):
+    """Deletes k random units at a time (section 4.2, Fig. 5 a).
+
+    Args:
+        model, images, labels, batch_size, resume, progress: as `delete_each`.
+        counts: numbers k of units to delete; None for 1 to all.
+        draws: choices of units for each k.
+        seed: of the draws.
+
+    Returns:
+        `RandomDeletions`.
+
+    Raises:
+        ValueError: as `delete_each`; a count is below 1 or above the number of units that can be deleted.
+    """
+    parts = dissect(model)
+    possible = [i for i, unit in enumerate(parts.units) if unit.deletable]
+    counts = list(range(1, len(possible) + 1)) if counts is None else [int(k) for k in counts]
+    if not counts or min(counts) < 1 or max(counts) > len(possible):
+        raise ValueError(f"counts={counts} must be from 1 to {len(possible)}, the units that can be deleted.")
+    _check_draws(draws)
+    rng = np.random.default_rng(seed)
+    chosen = [sorted(rng.choice(possible, k, replace=False).tolist()) for k in counts for _ in range(draws)]
+    plans = [_plan(parts, range(len(parts.units)), set(units)) for units in chosen]
+    intact, errors, costs = _run(parts, plans, images, labels, batch_size, resume, progress)
+    names = [[parts.units[i].name for i in units] for units in chosen]
+    deleted = np.array([len(units) for units in chosen])
+    return RandomDeletions(parts.name, len(labels), intact, deleted, errors, names, *costs)
+
+
+def reorder(model, images, labels, swaps=None, draws=10, seed=0, batch_size=BATCH_SIZE, resume=None, progress=None):
+    """Swaps random pairs of units of the same stage that do not change the size (section 4.3, Fig. 5 b).
+
+    Args:
+        model, images, labels, batch_size, resume, progress: as `delete_each`.
+        swaps: numbers of pairs to swap, one after the other; None for 1 to the number of units.
+        draws: orders for each number.
+        seed: of the draws.
+
+    Returns:
+        `Reorderings`.
+
+    Raises:
+        ValueError: as `delete_each`; no stage has two units that could be swapped.
+    """
+    parts = dissect(model)
+    stages = [[i for i in stage if not parts.units[i].changes_size] for stage in parts.stages().values()]
+    pairs = [pair for stage in stages for pair in itertools.combinations(stage, 2)]
+    if not pairs:
+        raise ValueError(f"{parts.name} has no two units of one stage and shape: there is nothing to swap.")
+    swaps = list(range(1, len(parts.units) + 1)) if swaps is None else [int(k) for k in swaps]
+    if not swaps or min(swaps) < 1:
+        raise ValueError(f"swaps={swaps} must be at least 1.")
+    _check_draws(draws)
+    rng = np.random.default_rng(seed)
+    orders = []
+    for number in np.repeat(swaps, draws):
+        order = list(range(len(parts.units)))
+        for a, b in rng.choice(pairs, number):
+            order[a], order[b] = order[b], order[a]
+        orders.append(order)
+    plans = [_plan(parts, order, set()) for order in orders]
+    intact, errors, costs = _run(parts, plans, images, labels, batch_size, resume, progress)
+    taus = np.array([kendall_tau(order) for order in orders])
+    return Reorderings(parts.name, len(labels), intact, np.repeat(swaps, draws), taus, errors, orders, *costs)
+
+
+def kendall_tau(order):
+    """Kendall's rank correlation of a permutation with the order 0, 1, 2, ...
+
+    Args:
+        order: permutation of 0 to n - 1, n at least 2.
+
+    Returns:
+        From -1 (reversed) to 1 (as it was).
+
+    Example:
+
+    >>> kendall_tau([0, 1, 2]), kendall_tau([2, 1, 0])
+    (1.0, -1.0)
+    """
+    order = np.asarray(order)
+    later = np.sign(order[None, :] - order[:, None])[np.triu_indices(len(order), 1)]
+    return float(later.mean())
+
+
+def _check_draws(draws):
+    if draws < 1:
+        raise ValueError(f"draws={draws} must be at least 1.")
+
+
+def _plan(parts, order, deleted):
+    """The steps of a lesion: the position of a unit, or ~position for what is left of a deleted one."""
+    steps = []
+    for i in order:
+        unit = parts.units[i]
+        if i not in deleted:
+            steps.append(i)
+        elif not (unit.plain or (unit.shortcut is None and unit.after is None)):
+            steps.append(~i)
+    return tuple(steps)
+
+
+def _run(parts, plans, images, labels, batch_size, resume, progress):
+    """Error of the intact network and of every plan, in percent; units run per image, so and plainly."""
+    images, labels = check_pictures(parts, images, labels)
+    if batch_size < 1:
+        raise ValueError(f"batch_size={batch_size} must be at least 1.")
+    intact = tuple(range(len(parts.units)))
+    distinct = sorted({intact, *plans})
+    record = _Record(resume, parts, distinct, images, labels)
+    for first, (batch, truth) in zip(
+        range(0, len(labels), batch_size), slices(images, labels, batch_size), strict=True
+    ):
+        if first >= record.done:
+            scores = _scores(parts, distinct, _padded(batch, batch_size))
+            wrong = [int((s[: len(truth)].argmax(-1) != truth).sum()) for s in scores]
+            record.add(first + len(truth), wrong)
+        if progress:
+            progress(record.done, len(labels))
+    errors = dict(zip(distinct, 100 * record.wrong / len(labels), strict=True))
+    run, _ = _units_run(distinct)
+    plainly = sum(len(plan) for plan in (intact, *plans))
+    return float(errors[intact]), np.array([errors[plan] for plan in plans]), (run, plainly)
+
+
+def _scores(parts, plans, batch):
+    """Class scores of each plan. Plans come sorted: what one shares with the one before is still on the stack."""
+    stack = [parts.stem(keras.ops.cast(batch, parts.stem.program.input_dtype))]
+    before = ()
+    for plan in plans:
+        shared = _shared(before, plan)
+        del stack[shared + 1 :]
+        for step in plan[shared:]:
+            unit = parts.units[step if step >= 0 else ~step]
+            stack.append(unit(stack[-1]) if step >= 0 else unit.without_branch(stack[-1]))
+        before = plan
+        yield keras.ops.convert_to_numpy(keras.ops.cast(parts.head(stack[-1]), "float32"))
+
+
+def _shared(a, b):
+    """Length of the common beginning."""
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+
+
+def _units_run(plans):
+    """Steps that sorted plans take together, and each alone."""
+    shared = sum(_shared(a, b) for a, b in itertools.pairwise(plans))
+    plainly = sum(len(plan) for plan in plans)
+    return plainly - shared, plainly
+
+
+def _padded(batch, size):
+    """Filled up with zeros, so that one compiled program serves all batches."""
+    missing = size - len(batch)
+    return np.concatenate([batch, np.zeros((missing, *batch.shape[1:]), batch.dtype)]) if missing else batch
+
+
+class _Record:
+    """Mistakes counted so far, in a file where one is given."""
+
+    def __init__(self, path, parts, plans, images, labels):
+        self._path = None if path is None else pathlib.Path(path)
+        self.done, self.wrong = 0, np.zeros(len(plans), "int64")
+        if self._path is None:
+            return
+        self._study = _fingerprint(parts, plans, images, labels)
+        if self._path.exists():
+            content = json.loads(self._path.read_text())
+            if content.get("study") != self._study:
+                raise ValueError(f"{path} is of another study: another network, other images or other lesions.")
+            self.done, self.wrong = content["images"], np.array(content["wrong"])
+
+    def add(self, done, wrong):
+        self.done, self.wrong = done, self.wrong + wrong
+        if self._path is not None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            part = self._path.with_name(self._path.name + ".part")
+            part.write_text(json.dumps({"study": self._study, "images": done, "wrong": self.wrong.tolist()}))
+            os.replace(part, self._path)
+
+
+def _fingerprint(parts, plans, images, labels):
+    """SHA-256 of all that the counts depend on."""
+    digest = hashlib.sha256(json.dumps(plans).encode())
+    every = [parts.stem, parts.head, *(part for unit in parts.units for part in (unit.shortcut, unit.branch) if part)]
+    for array in (images, labels, *(value for part in every for value in part.values)):
+        digest.update(np.ascontiguousarray(keras.ops.convert_to_numpy(array)).tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,143 @@
+"""Compiled functions of feature maps and weights, and their gradients, on each backend."""
+
+import contextlib
+import functools
+
+import keras
+
+
+class Program:
+    """A model as a function of its weights and its input, compiled where the backend compiles.
+
+    Args:
+        model: `keras.Model` from one tensor to one; its own weights are never used.
+        variables: all variables of its layers, in the order in which their values will come.
+
+    Example:
+
+    >>> x = keras.Input((2,))
+    >>> layer = keras.layers.Dense(1, use_bias=False)
+    >>> program = Program(keras.Model(x, layer(x)), layer.variables)
+    >>> float(program([keras.ops.ones((2, 1))], keras.ops.ones((1, 2)))[0, 0])
+    2.0
+    """
+
+    def __init__(self, model, variables):
+        self._model, self._variables = model, variables
+        self._compiled = {}
+
+    @property
+    def input_shape(self):
+        """Without the batch."""
+        return tuple(self._model.inputs[0].shape[1:])
+
+    @property
+    def input_dtype(self):
+        return self._model.inputs[0].dtype
+
+    @property
+    def output_shape(self):
+        """Without the batch."""
+        return tuple(self._model.outputs[0].shape[1:])
+
+    def __call__(self, values, x, training=False):
+        """The output; the values stay as they are.
+
+        Args:
+            values: list of tensors, one for each variable.
+            x: tensor.
+            training: as Keras layers take it.
+        """
+        return self._get("forward", training)(values, x)
+
+    def pull_back(self, values, x, cotangent, training=False):
+        """Gradient by x of the sum of output times cotangent (a vector-Jacobian product).
+
+        Args:
+            values, x, training: as for a call.
+            cotangent: tensor of the shape of the output.
+        """
+        return self._get("backward", training)(values, x, cotangent)
+
+    def _get(self, kind, training):
+        key = kind, bool(training)
+        if key not in self._compiled:
+            forward = functools.partial(self._run, training=bool(training))
+            self._compiled[key] = _COMPILERS[keras.backend.backend()][kind](forward)
+        return self._compiled[key]
+
+    def _run(self, values, x, training):
+        with contextlib.ExitStack() as stack:
+            if training and keras.backend.backend() == "torch":
+                values = [keras.ops.copy(value) for value in values]  # kernels write into moving statistics
+                stack.enter_context(_same_torch_numbers(self._variables, values))
+            stack.enter_context(keras.StatelessScope(state_mapping=list(zip(self._variables, values, strict=True))))
+            return self._model(x, training=training)
+
+
+@contextlib.contextmanager
+def _same_torch_numbers(variables, values):
+    """Keras' dropout on PyTorch draws from its global generator: seeded here by the layers' own state."""
+    import torch
+
+    seeds = [value for variable, value in zip(variables, values, strict=True) if "int" in str(variable.dtype)]
+    with torch.random.fork_rng():
+        if seeds:
+            torch.manual_seed(int(sum(keras.ops.convert_to_numpy(seed).astype("int64").sum() for seed in seeds)))
+        yield
+
+
+def _jax_forward(function):
+    import jax
+
+    return jax.jit(function)
+
+
+def _jax_backward(function):
+    import jax
+
+    return jax.jit(lambda values, x, cotangent: jax.vjp(functools.partial(function, values), x)[1](cotangent)[0])
+
+
+def _tensorflow_forward(function):
+    import tensorflow as tf
+
+    return tf.function(function)
+
+
+def _tensorflow_backward(function):
+    import tensorflow as tf
+
+    @tf.function
+    def backward(values, x, cotangent):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            output = function(values, x)
+        return tape.gradient(output, x, output_gradients=cotangent, unconnected_gradients="zero")
+
+    return backward
+
+
+def _torch_forward(function):
+    import torch
+
+    return torch.no_grad()(function)
+
+
+def _torch_backward(function):
+    import torch
+
+    def backward(values, x, cotangent):
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            output = function([value.detach() for value in values], x)
+        return torch.autograd.grad(output, x, cotangent)[0]
+
+    return backward
+
+
+_COMPILERS = {
+    "jax": {"forward": _jax_forward, "backward": _jax_backward},
+    "tensorflow": {"forward": _tensorflow_forward, "backward": _tensorflow_backward},
+    "torch": {"forward": _torch_forward, "backward": _torch_backward},
+}

@@ -1,0 +1,196 @@
+"""How signals and gradients get through a network: He et al. 2016 (arXiv 1603.05027), section 2.
+
+Going forward, identity shortcuts make the end of a stage the sum of its beginning and of all branches (eq. 4).
+Going backward, the gradient has a part that comes straight through the shortcuts (eq. 5); shortcuts that
+multiply shrink or grow that part by the product of their factors (eq. 8).
+"""
+
+import dataclasses
+
+import keras
+import numpy as np
+
+from keras_resv2.analysis.dissection import dissect
+from keras_resv2.analysis.inputs import check_pictures, loss_gradient
+
+
+@dataclasses.dataclass(frozen=True)
+class Propagation:
+    """What a batch of pictures looks like in every unit. Arrays have one value for each unit.
+
+    Norms are root mean squares over all values of a tensor.
+
+    Attributes:
+        network: its name.
+        units: names.
+        stages: numbers of their stages.
+        variance: of the unit's input over pictures and positions, mean over channels.
+        input_norm: of the unit's input x_l.
+        shortcut_norm: of the shortcut's output h(x_l).
+        branch_norm: of the branch's output F(x_l).
+        residual: norm of ``x_L - (x_l + F(x_l) + ... + F(x_{L-1}))`` over that of x_L, the output of the
+            stage (eq. 4). NaN where the unit changes the size or shares its activation with the shortcut.
+        gradient_norm: of the loss's gradient at x_l.
+        gradient_through_shortcut, gradient_through_branch: norms of its two terms.
+        straight_norm: of what reaches x_l from the network's end through shortcuts alone, by automatic
+            differentiation.
+        predicted_norm: of the same by eq. 8: times the factors of the shortcuts, activations after the
+            addition left out and gates held as they are.
+        factor: mean over elements of the product of the shortcuts' factors from here to the stage's end.
+    """
+
+    network: str
+    units: list
+    stages: np.ndarray
+    variance: np.ndarray
+    input_norm: np.ndarray
+    shortcut_norm: np.ndarray
+    branch_norm: np.ndarray
+    residual: np.ndarray
+    gradient_norm: np.ndarray
+    gradient_through_shortcut: np.ndarray
+    gradient_through_branch: np.ndarray
+    straight_norm: np.ndarray
+    predicted_norm: np.ndarray
+    factor: np.ndarray
+
+    def columns(self):
+        """Dictionary from a column's name to its values, one for each unit."""
+        return {key: value for key, value in vars(self).items() if key != "network"}
+
+
+def propagate(model, images, labels, training=False):
+    """Follows a batch forward through a network, and the gradient of its loss backward.
+
+    Args:
+        model: a network as `keras_resv2.analysis.dissect` takes it, trained or new.
+        images: ``(n, height, width, 3)``, raw pixels.
+        labels: ``(n,)``, class numbers; the loss is the mean cross-entropy.
+        training: whether batch normalisation takes the batch's statistics, and dropout drops. A new
+            network needs it: its moving statistics are not those of any picture yet.
+
+    Returns:
+        `Propagation`.
+
+    Raises:
+        ValueError: the model has no residual units, or has units without shortcut; images and labels do not go
+            together.
+
+    Example:
+
+    >>> import keras_resv2, numpy as np
+    >>> pixels = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3))
+    >>> network = keras_resv2.ResNet(14, activation="full_preactivation")
+    >>> bool(propagate(network, pixels, np.arange(4), training=True).residual[1] < 1e-5)
+    True
+    """
+    parts = dissect(model)
+    if any(unit.plain for unit in parts.units):
+        raise ValueError(f"{parts.name} is a plain network: it has no shortcuts for signals to go through.")
+    images, labels = check_pictures(parts, images, labels)
+    forward = _Forward(parts, images, training)
+    backward = _backward(parts, forward, labels, training)
+    columns = {**forward.columns(), **backward}
+    stages = np.array([unit.stage for unit in parts.units])
+    columns = {key: np.array(values, "float64") for key, values in columns.items()}
+    return Propagation(network=parts.name, units=[unit.name for unit in parts.units], stages=stages, **columns)
+
+
+class _Forward:
+    """All that a forward pass computes.
+
+    Attributes:
+        inputs: x_l of each unit, and at last the head's input.
+        shortcuts, branches: h(x_l) and F(x_l).
+    """
+
+    def __init__(self, parts, images, training):
+        self._parts = parts
+        x = parts.stem(keras.ops.cast(images, parts.stem.program.input_dtype), training)
+        self.inputs, self.shortcuts, self.branches = [x], [], []
+        for unit in parts.units:
+            self.shortcuts.append(x if unit.shortcut is None else unit.shortcut(x, training))
+            self.branches.append(unit.branch(x, training))
+            total = self.shortcuts[-1] + self.branches[-1]
+            x = total if unit.after is None else unit.after(total, training)
+            self.inputs.append(x)
+
+    def columns(self):
+        return {
+            "variance": [_variance(x) for x in self.inputs[:-1]],
+            "input_norm": [_norm(x) for x in self.inputs[:-1]],
+            "shortcut_norm": [_norm(x) for x in self.shortcuts],
+            "branch_norm": [_norm(x) for x in self.branches],
+            "residual": self._residuals(),
+        }
+
+    def _residuals(self):
+        """From the end of each stage to its beginning: x_L less all branches, less x_l."""
+        residuals = np.full(len(self._parts.units), np.nan)
+        for positions in self._parts.stages().values():
+            end = self.inputs[positions[-1] + 1]
+            rest, size = end, _norm(end)
+            for i in reversed(positions):
+                unit = self._parts.units[i]
+                if unit.changes_size or _shares_activation(unit):
+                    break
+                rest = rest - self.branches[i]
+                residuals[i] = _norm(rest - self.inputs[i]) / size
+        return residuals
+
+
+def _shares_activation(unit):
+    """Whether the shortcut starts from the branch's first activation: the first unit of pre-activation networks."""
+    return unit.shortcut is not None and f"{unit.name}_preact_relu" in unit.shortcut.layers
+
+
+def _backward(parts, forward, labels, training):
+    count = len(parts.units)
+    names = ("gradient_norm", "gradient_through_shortcut", "gradient_through_branch", "straight_norm")
+    columns = {name: np.zeros(count) for name in (*names, "predicted_norm", "factor")}
+    end = parts.head(forward.inputs[-1], training)
+    gradient = parts.head.pull_back(forward.inputs[-1], loss_gradient(end, labels), training)
+    straight = predicted = gradient
+    for i in reversed(range(count)):
+        unit, x = parts.units[i], forward.inputs[i]
+        total = forward.shortcuts[i] + forward.branches[i]
+
+        def back(cotangent, part, point):
+            return cotangent if part is None else part.pull_back(point, cotangent, training)
+
+        before_addition = back(gradient, unit.after, total)
+        through_shortcut = back(before_addition, unit.shortcut, x)
+        through_branch = back(before_addition, unit.branch, x)
+        gradient = through_shortcut + through_branch
+        straight = back(back(straight, unit.after, total), unit.shortcut, x)
+        if unit.changes_size or _shares_activation(unit):
+            factor, product = np.nan, 1.0
+            predicted = back(predicted, unit.shortcut, x)
+        else:
+            if i + 1 == count or parts.units[i + 1].stage != unit.stage:
+                product = 1.0
+            step = _factor(unit, x, training)
+            predicted, product = predicted * step, product * step
+            factor = float(keras.ops.mean(keras.ops.cast(product, "float32")))
+        values = (_norm(gradient), _norm(through_shortcut), _norm(through_branch), _norm(straight), _norm(predicted))
+        for name, value in zip(columns, (*values, factor), strict=True):
+            columns[name][i] = value
+    return columns
+
+
+def _factor(unit, x, training):
+    """What the shortcut multiplies x by, element by element: a constant, 1 - g(x), or the mask of dropout."""
+    if unit.gate is not None:
+        return unit.gate(x, training)
+    ones = keras.ops.ones_like(x)
+    return ones if unit.shortcut is None else unit.shortcut(ones, training)
+
+
+def _norm(x):
+    x = keras.ops.cast(x, "float32")
+    return float(keras.ops.sqrt(keras.ops.mean(x * x)))
+
+
+def _variance(x):
+    axes = tuple(range(len(x.shape) - 1))
+    return float(keras.ops.mean(keras.ops.var(keras.ops.cast(x, "float32"), axis=axes)))
