@@ -187,8 +187,9 @@ def _factor(unit, x, training):
 
 
 def _norm(x):
-    x = keras.ops.cast(x, "float32")
-    return float(keras.ops.sqrt(keras.ops.mean(x * x)))
+    """In float64: products of many factors have squares below the least float32."""
+    array = keras.ops.convert_to_numpy(keras.ops.cast(x, "float32")).astype("float64")
+    return float(np.sqrt(np.mean(array * array)))
 
 
 def _variance(x):
