@@ -1,6 +1,7 @@
 """Runs by the command line: real learning, resuming, seeds, publishing, bad flags."""
 
 import csv
+import dataclasses
 import json
 import os
 import pathlib
@@ -17,6 +18,8 @@ import keras_resv2
 from keras_resv2 import datasets
 from keras_resv2.pretrained.weight_file import read_weights
 from train import evaluate, publish
+from train.recipes import RECIPES
+from train.record import start_record
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
@@ -121,6 +124,18 @@ def test_sigterm_saves_and_the_run_resumes(finished, digits_npz, tmp_path):
     assert (out / f"checkpoint-{step:08d}.npz").exists() and not (out / "weights.h5").exists()
     train(digits_npz, out, "--steps=120", "--dtype=float32")
     assert_same_run(out, finished)
+
+
+def test_a_run_of_an_older_version_resumes(tmp_path):
+    """Values that recipes did not have then are the defaults."""
+    settings = {"recipe_values": json.loads(json.dumps(dataclasses.asdict(RECIPES["fast"])))}
+    start_record(tmp_path, settings)
+    old = json.loads((tmp_path / "run.json").read_text())
+    del old["settings"]["recipe_values"]["units_per_batch"]
+    (tmp_path / "run.json").write_text(json.dumps(old))
+    assert start_record(tmp_path, settings)["settings"] == old["settings"]
+    with pytest.raises(ValueError, match="other recipe_values"):
+        start_record(tmp_path, {"recipe_values": {**settings["recipe_values"], "units_per_batch": 3}})
 
 
 def test_other_settings_do_not_resume(finished, digits_npz):
@@ -233,7 +248,7 @@ def test_dry_run_prints_the_plan_and_writes_nothing(digits_npz, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "form, word", [(["--rolled", "--rematerialize"], "rolled"), (["--units_per_batch=6"], "units")]
+    "form, word", [(["--rolled", "--rematerialize"], "rolled"), (["--units_per_batch=6"], "recipe_values")]
 )
 def test_other_ways_to_train_leave_weights_of_the_plain_network(form, word, digits_npz, tmp_path):
     out = tmp_path / "run"

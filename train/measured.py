@@ -8,7 +8,7 @@ import pathlib
 from keras_resv2.pretrained.card import read_card
 from keras_resv2.pretrained.store import CARD
 from train.paper import DATASET, network
-from train.recipes import RECIPES, Recipe
+from train.recipes import RECIPES, completed
 from train.record import RUN_FILE
 
 TRAIN_IMAGES, TEST_IMAGES = 50_000, 10_000  # a run on a part of the dataset is none of the papers'
@@ -96,7 +96,7 @@ def _published(path):
         return []
     try:
         made = network(card.architecture, card.arguments)
-        values = _complete({"steps": card.steps, **card.recipe_values})
+        values = completed({"steps": card.steps, **card.recipe_values})
         return [
             Run(made, card.recipe, values, int(seed), error, card.full_name) for seed, error in card.seed_errors.items()
         ]
@@ -113,7 +113,7 @@ def _finished(path):
         if settings["dataset"] != DATASET or images != (TRAIN_IMAGES, TEST_IMAGES):
             return []
         made = network(settings["model"], settings["arguments"])
-        values = _complete(settings["recipe_values"])
+        values = completed(settings["recipe_values"])
         if "wall_seconds" not in record:
             return []
         origin, error = str(path.parent), record["test_error_at_end"]
@@ -122,12 +122,6 @@ def _finished(path):
         raise ValueError(f"{path} is a damaged run.json: it has no {error}.") from None
     except (ValueError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is a damaged run.json: {str(error).rstrip('.')}.") from None
-
-
-def _complete(values):
-    """Recipe values; fields that came later have the defaults that they stand for in older runs."""
-    fields = {f.name: f.default for f in dataclasses.fields(Recipe) if f.default is not dataclasses.MISSING}
-    return json.loads(as_json({**fields, **values}))
 
 
 def recipe_values(recipe):

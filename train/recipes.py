@@ -6,6 +6,7 @@ Weight decay is L2 regularisation added to the gradient, ``wd * w``, as in the p
 import ast
 import contextlib
 import dataclasses
+import json
 import math
 
 from keras_resv2.choices import check_choice
@@ -18,7 +19,7 @@ WORDS = {
     "dtype": ("float32", "mixed_bfloat16", "mixed_float16"),
 }
 KINDS = {bool: bool, int: int, float: (int, float), tuple: tuple, type(None): int}
-OPTIONAL = ("steps", "epochs", "image_size")
+OPTIONAL = ("steps", "epochs", "image_size", "units_per_batch")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +46,7 @@ class Recipe:
         views: (shorter side, centre crop) of each test error, for such datasets; the first is the
             one that counts.
         dtype: Keras dtype policy.
+        units_per_batch: random units that each batch trains, by shortcuts past the others; None for all.
     """
 
     steps: int | None
@@ -65,6 +67,7 @@ class Recipe:
     image_size: int | None = None
     views: tuple[tuple[int, int], ...] = ()
     dtype: str = "float32"
+    units_per_batch: int | None = None
 
     def __post_init__(self):
         _check(_is_schedule(self.schedule), "schedule", self.schedule, "((0, rate), (part of the run, rate), ...)")
@@ -125,6 +128,18 @@ class Recipe:
             return low
         end, high = after[0]
         return low + (high - low) * (done - start) / (end - start)
+
+
+def completed(values):
+    """Recipe values as run.json has them; fields that came later have the defaults that stand for older runs.
+
+    Example:
+
+    >>> completed({"steps": 3})["units_per_batch"] is None
+    True
+    """
+    fields = {f.name: f.default for f in dataclasses.fields(Recipe) if f.default is not dataclasses.MISSING}
+    return json.loads(json.dumps({**fields, **values}))
 
 
 def _is_schedule(schedule):

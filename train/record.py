@@ -7,6 +7,7 @@ import sys
 
 from train.devices import ONE_DEVICE
 from train.environment import environment
+from train.recipes import completed
 
 RUN_FILE = "run.json"
 
@@ -29,7 +30,8 @@ def start_record(out, settings, devices=ONE_DEVICE):
     path, here = out / RUN_FILE, environment(devices)
     if path.exists():
         record = json.loads(path.read_text())
-        changed = [key for key in settings | record["settings"] if record["settings"].get(key) != settings.get(key)]
+        before = {**record["settings"], "recipe_values": completed(record["settings"].get("recipe_values", {}))}
+        changed = [key for key in settings | before if before.get(key) != settings.get(key)]
         if changed:
             raise ValueError(f"{out} holds a run with other {', '.join(changed)}: choose another --out.")
         if "wall_seconds" not in record and record["environments"][-1] != here:  # else it is finished

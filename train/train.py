@@ -67,7 +67,7 @@ flags.DEFINE_integer("devices", 1, "Accelerators of this machine to train on.", 
 flags.DEFINE_string("processes", None, "JAX on several machines: ADDRESS:PORT,NUMBER,INDEX. TensorFlow: TF_CONFIG.")
 flags.DEFINE_bool("dry_run", False, "Print the plan, time a few steps, and stop.")
 
-RECIPE_FLAGS = ("steps", "batch_size", "weight_decay", "image_size", "dtype")
+RECIPE_FLAGS = ("steps", "batch_size", "weight_decay", "image_size", "dtype", "units_per_batch")
 VARIANT_FLAGS = ("activation", "shortcut", "projection", "stride_on", "stem")
 FORM_FLAGS = ("rolled", "rematerialize")  # how the network is computed; its weights are the same
 STOPPED = 128 + signal.SIGTERM  # exit status of a run that saved and stopped when asked
@@ -141,8 +141,6 @@ def _train(seed, out, devices, stop):
         "seed": seed,
     }
     settings.update({name: True for name in ("resize", *FORM_FLAGS) if FLAGS[name].value})
-    if FLAGS.units_per_batch is not None:
-        settings["units_per_batch"] = FLAGS.units_per_batch
     if FLAGS.dataset in PICTURES:
         settings["class_names"] = list(data.class_names)
     record = _start_record(out, settings, devices)
@@ -218,8 +216,8 @@ def _prepare(seed, devices):
         input_shape=data.image_shape,
         classifier_activation=None,
     )
-    if FLAGS.units_per_batch is not None:
-        model = with_units_per_batch(model, FLAGS.units_per_batch)
+    if recipe.units_per_batch is not None:
+        model = with_units_per_batch(model, recipe.units_per_batch)
     return recipe.for_images(data.train_images), data, for_devices(model, devices), variant
 
 
