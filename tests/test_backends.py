@@ -103,3 +103,32 @@ def test_the_package_imports_no_backend_itself():
     light, cards, building = json.loads(run(LOADED, backend="jax"))
     assert light == [] and cards == []
     assert building == ["jax"]
+
+
+ANALYSE = """
+import json, sys, numpy as np, keras_resv2
+from keras_resv2 import analysis
+weights, pixels = sys.argv[1:]
+images, labels = np.load(pixels), np.arange(8)
+model = keras_resv2.ResNet(14, activation="full_preactivation", shortcut="shortcut_only_gating", weights=weights)
+lesions = analysis.delete_random(model, images, labels, counts=[1, 2, 4], draws=2)
+study = analysis.propagate(model, images, labels, training=True)
+paths = analysis.path_gradients(model, images, labels, lengths=[0, 2, 6], samples=2)
+print(json.dumps([lesions.errors.tolist(), study.straight_norm.tolist(), study.factor.tolist(),
+                  study.gradient_through_branch.tolist(), paths.norms.tolist()]))
+"""
+
+
+@pytest.mark.parametrize("backend", OTHER_BACKENDS)
+def test_same_analysis(backend, tmp_path, pixels):
+    """Lesions, gradients unit by unit with the batch's statistics, and along the same paths."""
+    needs(backend)
+    weights = tmp_path / "w.h5"
+    save_weights(keras_resv2.ResNet(14, activation="full_preactivation", shortcut="shortcut_only_gating"), weights)
+    np.save(tmp_path / "pixels.npy", pixels)
+    mine, theirs = (
+        json.loads(run(ANALYSE, weights, tmp_path / "pixels.npy", backend=name).splitlines()[-1])
+        for name in (keras.backend.backend(), backend)
+    )
+    for ours, other in zip(mine, theirs, strict=True):
+        np.testing.assert_allclose(ours, other, rtol=2e-3)
