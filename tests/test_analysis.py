@@ -3,6 +3,7 @@
 import csv
 import doctest
 import itertools
+import json
 import math
 import pathlib
 
@@ -372,6 +373,21 @@ def test_command_line_propagation(data, tmp_path, capsys):
     assert [row["units"] for row in rows] == [f"stage{s}_unit{u}" for s in (1, 2, 3) for u in (1, 2, 3)]
     assert all(float(row["gradient_norm"]) > 0 for row in rows)
     assert "eq. 8" in capsys.readouterr().out
+
+
+def test_command_line_variants(data, tmp_path, capsys):
+    """Several shortcuts of a new network in one figure. Each unit halves what comes through the shortcuts."""
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    flags = ["--data_dir", str(data), "--out", str(tmp_path), "--images", "8", "--json"]
+    assert (
+        main(["analyze", "propagation", "preact_resnet20", "--shortcut", "identity", "constant_scaling", *flags]) == 0
+    )
+    facts = json.loads(capsys.readouterr().out)
+    assert list(facts) == ["preact_resnet20-identity", "preact_resnet20-constant_scaling"]
+    plain, scaled = facts.values()
+    assert plain["batch_statistics"] and plain["largest_residual"] < 1e-5 < scaled["least_residual"]
+    assert scaled["predicted_norm"] == pytest.approx(scaled["straight_norm"], rel=1e-3)
+    assert scaled["straight_norm"] < plain["straight_norm"] / 50
 
 
 def test_command_line_lesions(data, tmp_path, capsys):

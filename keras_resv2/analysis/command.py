@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import dataclasses
 import json
 import pathlib
 
@@ -33,15 +34,20 @@ def run(arguments):
     variant = {key: getattr(arguments, key) for key in ("weights", "activation", "shortcut") if getattr(arguments, key)}
     for name in arguments.names:
         _check_name(name, variant)
+    shortcuts = variant.pop("shortcut", [None])
     images, labels = load_split("cifar10", "test", arguments.data_dir)
     limit = arguments.images
     if limit is not None and not 1 <= limit <= len(labels):
         raise ValueError(f"--images {limit} must be from 1 to {len(labels)}.")
     folder = pathlib.Path(arguments.out)
     folder.mkdir(parents=True, exist_ok=True)
-    models = {name: _open(name, variant) for name in dict.fromkeys(arguments.names)}
+    cases = {}
+    for name in arguments.names:
+        for shortcut in shortcuts:
+            title = f"{name}-{shortcut}" if shortcut else name
+            cases[title] = _open(name, {**variant, **({"shortcut": shortcut} if shortcut else {})})
     study, text = STUDIES[arguments.study]
-    facts = study(models, images[:limit], labels[:limit], folder, arguments)
+    facts = study(cases, images[:limit], labels[:limit], folder, arguments)
     if arguments.json:
         print(json.dumps(facts, indent=2))
     else:
@@ -59,23 +65,32 @@ def _check_name(name, variant):
         raise ValueError(f"--{next(iter(variant))} is for architectures; {name} has weights and layers of its own.")
 
 
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A network to study.
+
+    Attributes:
+        model: `keras.Model`.
+        new: whether its weights are random: batch normalisation then has no statistics of its own to use.
+    """
+
+    model: object
+    new: bool
+
+
 def _open(name, variant):
-    return build(name, **variant) if name in ARCHITECTURES else from_pretrained(name)
+    if name in ARCHITECTURES:
+        return Case(build(name, **variant), "weights" not in variant)
+    return Case(from_pretrained(name), False)
 
 
-def _is_new(name, arguments):
-    """Whether the weights are random: batch normalisation then has no statistics of its own to use."""
-    return name in ARCHITECTURES and not arguments.weights
-
-
-def _propagation(models, images, labels, folder, arguments):
+def _propagation(cases, images, labels, folder, arguments):
     count = arguments.images or PROPAGATION_IMAGES
     studies, facts = {}, {}
-    for name, model in models.items():
-        new = _is_new(name, arguments)
-        studies[name] = study = analysis.propagate(model, images[:count], labels[:count], training=new)
+    for name, case in cases.items():
+        studies[name] = study = analysis.propagate(case.model, images[:count], labels[:count], training=case.new)
         facts[name] = {
-            "batch_statistics": new,
+            "batch_statistics": case.new,
             "least_residual": float(np.nanmin(study.residual)),
             "largest_residual": float(np.nanmax(study.residual)),
             "gradient_first_to_last": float(study.gradient_norm[0] / study.gradient_norm[-1]),
@@ -95,12 +110,12 @@ PROPAGATION_TEXT = """{name}:
   gradient through all shortcuts alone: {straight_norm:.2g}; by eq. 8: {predicted_norm:.2g}"""
 
 
-def _lesions(models, images, labels, folder, arguments):
+def _lesions(cases, images, labels, folder, arguments):
     each, facts = {}, {}
     draws = dict(draws=arguments.draws, seed=arguments.seed)
-    for name, model in models.items():
+    for name, case in cases.items():
 
-        def study(kind, function, name=name, model=model, **more):
+        def study(kind, function, name=name, model=case.model, **more):
             with _progress(f"{name}, {kind}") as progress:
                 resume = folder / f"{name}-{kind}.json"
                 return function(model, images, labels, resume=resume, progress=progress, **more)
@@ -113,7 +128,7 @@ def _lesions(models, images, labels, folder, arguments):
         rows = zip(found.deleted, found.errors, map(" ".join, found.units), strict=True)
         _write(folder / f"{name}-random_deletions.csv", ("deleted", "error_percent", "units"), rows)
         plots.draw_random_deletions(found, folder / f"{name}-random_deletions.png")
-        if _can_reorder(model):
+        if _can_reorder(case.model):
             studies.append(found := study("order", analysis.reorder, **draws))
             rows = zip(found.swaps, found.taus, found.errors, strict=True)
             _write(folder / f"{name}-reorderings.csv", ("swaps", "kendall_tau", "error_percent"), rows)
@@ -140,17 +155,17 @@ def _can_reorder(model):
     return len(set(kept)) < len(kept)
 
 
-def _paths(models, images, labels, folder, arguments):
+def _paths(cases, images, labels, folder, arguments):
     count, facts = arguments.images or PATH_IMAGES, {}
-    for name, model in models.items():
+    for name, case in cases.items():
         with _progress(f"{name}, paths") as progress:
             study = analysis.path_gradients(
-                model,
+                case.model,
                 images[:count],
                 labels[:count],
                 samples=arguments.draws,
                 seed=arguments.seed,
-                training=_is_new(name, arguments),
+                training=case.new,
                 progress=progress,
             )
         lengths, means, totals = study.by_length()
