@@ -84,7 +84,7 @@ def _parser():
     command.add_argument("--activation", help="order of BN and ReLU of an architecture, where it is not its own")
     command.add_argument("--shortcut", nargs="+", help="of an architecture, as none or 'constant_scaling'; or several")
     command.add_argument("--draws", type=int, default=10, help="random lesions, or paths, of each size (default 10)")
-    command.add_argument("--seed", type=int, default=0, help="of what is drawn (default 0)")
+    command.add_argument("--seed", type=int, default=0, help="of new weights and of what is drawn (default 0)")
     return parser
 
 

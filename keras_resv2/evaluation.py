@@ -69,10 +69,15 @@ def find_mistakes(model, batches):
     mistakes, size = [], None
     for images, labels in batches:
         size = size or len(labels)
-        empty = np.zeros((max(0, size - len(labels)), *images.shape[1:]), images.dtype)
-        scores = np.asarray(model.predict_on_batch(np.concatenate([images, empty])))[: len(labels)]
+        scores = np.asarray(model.predict_on_batch(filled_up(images, size)))[: len(labels)]
         mistakes.append(scores.argmax(axis=-1) != np.asarray(labels))
     return np.concatenate(mistakes)
+
+
+def filled_up(images, size):
+    """The images, and black ones after them where they are fewer than `size`."""
+    empty = np.zeros((max(0, size - len(images)), *images.shape[1:]), images.dtype)
+    return np.concatenate([images, empty])
 
 
 def slices(images, labels, batch_size):

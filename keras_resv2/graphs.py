@@ -47,13 +47,15 @@ def _one_variable_name():
     return tf.variable_creator_scope(lambda create, **arguments: create(**{**arguments, "name": "variable/"}))
 
 
-def copy_model(model, replace):
+def copy_model(model, replace=None, call=None):
     """A copy of a model, layer by layer, with the same weights.
 
     Args:
         model: a functional `keras.Model`.
         replace: function from a layer to the one that takes its place, with weights of the same shapes;
-            or to None for a copy of it.
+            or to None for a copy of it; None for copies of all.
+        call: function ``(layer, *arguments, **options)`` that calls a layer of the copy, as
+            `keras.models.clone_model` takes it; layers that it adds have no weights.
 
     Returns:
         `keras.Model`, which shares nothing with `model`.
@@ -65,16 +67,17 @@ def copy_model(model, replace):
 
     >>> import keras_resv2
     >>> network = keras_resv2.ResNet(8)
-    >>> copy_model(network, lambda layer: None).count_params()
+    >>> copy_model(network).count_params()
     75770
     """
     if not isinstance(model, keras.Model) or not hasattr(model, "operations"):
         raise ValueError(f"{model!r} is no functional keras.Model, as the builders of keras_resv2 make them.")
 
     def clone(layer):
-        return replace(layer) or type(layer).from_config(layer.get_config())
+        return (replace and replace(layer)) or type(layer).from_config(layer.get_config())
 
     with deep_graph():
-        copy = keras.models.clone_model(model, clone_function=clone)
-    copy.set_weights(model.get_weights())
+        copy = keras.models.clone_model(model, clone_function=clone, call_function=call)
+    for layer in model.layers:
+        copy.get_layer(layer.name).set_weights(layer.get_weights())
     return copy

@@ -7,7 +7,7 @@ import re
 
 import keras
 
-from keras_resv2.graphs import deep_graph
+from keras_resv2.graphs import copy_model
 
 ADDITION = re.compile(r"stage\d+_unit\d+_add")
 
@@ -49,15 +49,7 @@ def with_units_per_batch(model, count):
             drawn.append(draw(shortcut))
         return layer([shortcut, TakeUnit(names.index(layer.name), name=f"{layer.name}_if_drawn")([branch, drawn[0]])])
 
-    with deep_graph():
-        copy = keras.models.clone_model(model, clone_function=_copy, call_function=call)
-    for layer in model.layers:
-        copy.get_layer(layer.name).set_weights(layer.get_weights())
-    return copy
-
-
-def _copy(layer):
-    return type(layer).from_config(layer.get_config())
+    return copy_model(model, call=call)
 
 
 @keras.saving.register_keras_serializable(package="keras_resv2_train")

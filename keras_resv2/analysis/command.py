@@ -6,6 +6,7 @@ import dataclasses
 import json
 import pathlib
 
+import keras
 import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -41,6 +42,7 @@ def run(arguments):
         raise ValueError(f"--images {limit} must be from 1 to {len(labels)}.")
     folder = pathlib.Path(arguments.out)
     folder.mkdir(parents=True, exist_ok=True)
+    keras.utils.set_random_seed(arguments.seed)
     cases = {}
     for name in arguments.names:
         for shortcut in shortcuts:

@@ -17,7 +17,7 @@ import numpy as np
 
 from keras_resv2.analysis.dissection import dissect
 from keras_resv2.analysis.inputs import check_pictures
-from keras_resv2.evaluation import slices
+from keras_resv2.evaluation import filled_up, slices
 
 BATCH_SIZE = 250
 
@@ -249,7 +249,7 @@ def _run(parts, plans, images, labels, batch_size, resume, progress):
         range(0, len(labels), batch_size), slices(images, labels, batch_size), strict=True
     ):
         if first >= record.done:
-            scores = _scores(parts, distinct, _padded(batch, batch_size))
+            scores = _scores(parts, distinct, filled_up(batch, batch_size))
             wrong = [int((s[: len(truth)].argmax(-1) != truth).sum()) for s in scores]
             record.add(first + len(truth), wrong)
         if progress:
@@ -284,12 +284,6 @@ def _units_run(plans):
     shared = sum(_shared(a, b) for a, b in itertools.pairwise(plans))
     plainly = sum(len(plan) for plan in plans)
     return plainly - shared, plainly
-
-
-def _padded(batch, size):
-    """Filled up with zeros, so that one compiled program serves all batches."""
-    missing = size - len(batch)
-    return np.concatenate([batch, np.zeros((missing, *batch.shape[1:]), batch.dtype)]) if missing else batch
 
 
 class _Record:

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from keras_resv2.analysis.dissection import dissect
-from keras_resv2.analysis.inputs import check_pictures, loss_gradient
+from keras_resv2.analysis.trace import Trace
 
 COVERED = 0.95
 
@@ -187,20 +187,8 @@ class PathTracer:
     """
 
     def __init__(self, parts, images, labels, training=False):
-        if any(unit.plain for unit in parts.units):
-            raise ValueError(f"{parts.name} is a plain network: it has one path, of all its units.")
-        images, labels = check_pictures(parts, images, labels)
         self._parts, self._training = parts, training
-        self._pixels = keras.ops.convert_to_tensor(images, "float32")
-        x = parts.stem(self._pixels, training)
-        self._inputs, self._totals = [], []
-        for unit in parts.units:
-            shortcut = x if unit.shortcut is None else unit.shortcut(x, training)
-            total = shortcut + unit.branch(x, training)
-            self._inputs.append(x)
-            self._totals.append(total)
-            x = total if unit.after is None else unit.after(total, training)
-        self._end = parts.head.pull_back(x, loss_gradient(parts.head(x, training), labels), training)
+        self._trace = Trace(parts, images, labels, training)
 
     def gradient(self, path):
         """Gradient of the loss by the pixels along one path.
@@ -211,18 +199,19 @@ class PathTracer:
         Returns:
             Array ``(n, height, width, 3)``.
         """
-        gradient, training = self._end, self._training
+        trace, training = self._trace, self._training
+        gradient = trace.gradient
         for i in reversed(range(len(self._parts.units))):
-            unit, x = self._parts.units[i], self._inputs[i]
+            unit, x = self._parts.units[i], trace.inputs[i]
             if unit.after is not None:
-                gradient = unit.after.pull_back(self._totals[i], gradient, training)
+                gradient = unit.after.pull_back(trace.totals[i], gradient, training)
             before, gradient = gradient, None
             if path is None or i in path:
                 gradient = unit.branch.pull_back(x, before, training)
             if path is None or i not in path:
                 straight = before if unit.shortcut is None else unit.shortcut.pull_back(x, before, training)
                 gradient = straight if gradient is None else gradient + straight
-        gradient = self._parts.stem.pull_back(self._pixels, gradient, training)
+        gradient = self._parts.stem.pull_back(trace.pixels, gradient, training)
         return keras.ops.convert_to_numpy(keras.ops.cast(gradient, "float32"))
 
 

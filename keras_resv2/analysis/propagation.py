@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from keras_resv2.analysis.dissection import dissect
-from keras_resv2.analysis.inputs import check_pictures, loss_gradient
+from keras_resv2.analysis.trace import Trace
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,58 +85,35 @@ def propagate(model, images, labels, training=False):
     True
     """
     parts = dissect(model)
-    if any(unit.plain for unit in parts.units):
-        raise ValueError(f"{parts.name} is a plain network: it has no shortcuts for signals to go through.")
-    images, labels = check_pictures(parts, images, labels)
-    forward = _Forward(parts, images, training)
-    backward = _backward(parts, forward, labels, training)
-    columns = {**forward.columns(), **backward}
+    trace = Trace(parts, images, labels, training)
+    columns = {**_forward(parts, trace), **_backward(parts, trace, training)}
     stages = np.array([unit.stage for unit in parts.units])
     columns = {key: np.array(values, "float64") for key, values in columns.items()}
     return Propagation(network=parts.name, units=[unit.name for unit in parts.units], stages=stages, **columns)
 
 
-class _Forward:
-    """All that a forward pass computes.
+def _forward(parts, trace):
+    return {
+        "variance": [_variance(x) for x in trace.inputs[:-1]],
+        "input_norm": [_norm(x) for x in trace.inputs[:-1]],
+        "shortcut_norm": [_norm(x) for x in trace.shortcuts],
+        "branch_norm": [_norm(x) for x in trace.branches],
+        "residual": _residuals(parts, trace),
+    }
 
-    Attributes:
-        inputs: x_l of each unit, and at last the head's input.
-        shortcuts, branches: h(x_l) and F(x_l).
-    """
 
-    def __init__(self, parts, images, training):
-        self._parts = parts
-        x = parts.stem(keras.ops.cast(images, parts.stem.program.input_dtype), training)
-        self.inputs, self.shortcuts, self.branches = [x], [], []
-        for unit in parts.units:
-            self.shortcuts.append(x if unit.shortcut is None else unit.shortcut(x, training))
-            self.branches.append(unit.branch(x, training))
-            total = self.shortcuts[-1] + self.branches[-1]
-            x = total if unit.after is None else unit.after(total, training)
-            self.inputs.append(x)
-
-    def columns(self):
-        return {
-            "variance": [_variance(x) for x in self.inputs[:-1]],
-            "input_norm": [_norm(x) for x in self.inputs[:-1]],
-            "shortcut_norm": [_norm(x) for x in self.shortcuts],
-            "branch_norm": [_norm(x) for x in self.branches],
-            "residual": self._residuals(),
-        }
-
-    def _residuals(self):
-        """From the end of each stage to its beginning: x_L less all branches, less x_l."""
-        residuals = np.full(len(self._parts.units), np.nan)
-        for positions in self._parts.stages().values():
-            end = self.inputs[positions[-1] + 1]
-            rest, size = end, _norm(end)
-            for i in reversed(positions):
-                unit = self._parts.units[i]
-                if unit.changes_size or _shares_activation(unit):
-                    break
-                rest = rest - self.branches[i]
-                residuals[i] = _norm(rest - self.inputs[i]) / size
-        return residuals
+def _residuals(parts, trace):
+    """From the end of each stage to its beginning: x_L less all branches, less x_l."""
+    residuals = np.full(len(parts.units), np.nan)
+    for positions in parts.stages().values():
+        end = trace.inputs[positions[-1] + 1]
+        rest, size = end, _norm(end)
+        for i in reversed(positions):
+            if parts.units[i].changes_size or _shares_activation(parts.units[i]):
+                break
+            rest = rest - trace.branches[i]
+            residuals[i] = _norm(rest - trace.inputs[i]) / size
+    return residuals
 
 
 def _shares_activation(unit):
@@ -144,16 +121,13 @@ def _shares_activation(unit):
     return unit.shortcut is not None and f"{unit.name}_preact_relu" in unit.shortcut.layers
 
 
-def _backward(parts, forward, labels, training):
+def _backward(parts, trace, training):
     count = len(parts.units)
     names = ("gradient_norm", "gradient_through_shortcut", "gradient_through_branch", "straight_norm")
     columns = {name: np.zeros(count) for name in (*names, "predicted_norm", "factor")}
-    end = parts.head(forward.inputs[-1], training)
-    gradient = parts.head.pull_back(forward.inputs[-1], loss_gradient(end, labels), training)
-    straight = predicted = gradient
+    gradient = straight = predicted = trace.gradient
     for i in reversed(range(count)):
-        unit, x = parts.units[i], forward.inputs[i]
-        total = forward.shortcuts[i] + forward.branches[i]
+        unit, x, total = parts.units[i], trace.inputs[i], trace.totals[i]
 
         def back(cotangent, part, point):
             return cotangent if part is None else part.pull_back(point, cotangent, training)

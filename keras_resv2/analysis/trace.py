@@ -1,0 +1,40 @@
+"""One forward pass of a batch through a dissected network, and the gradient of its loss at the end."""
+
+import keras
+
+from keras_resv2.analysis.inputs import check_pictures, loss_gradient
+
+
+class Trace:
+    """All that a batch is on its way through a network of units with shortcuts.
+
+    Args:
+        parts: `keras_resv2.analysis.dissection.Dissection`.
+        images: ``(n, height, width, 3)``, raw pixels.
+        labels: ``(n,)``, class numbers; the loss is the mean cross-entropy.
+        training: as `keras_resv2.analysis.propagate` takes it.
+
+    Attributes:
+        pixels: the images as floats.
+        inputs: x of each unit, and at last the head's input.
+        shortcuts, branches, totals: h(x), F(x) and their sum, of each unit.
+        gradient: of the loss by the head's input.
+
+    Raises:
+        ValueError: a unit has no shortcut; images and labels do not go together, or not with the network.
+    """
+
+    def __init__(self, parts, images, labels, training=False):
+        if any(unit.plain for unit in parts.units):
+            raise ValueError(f"{parts.name} is a plain network: it has no shortcuts, and one path through all units.")
+        images, labels = check_pictures(parts, images, labels)
+        self.pixels = keras.ops.convert_to_tensor(images, "float32")
+        x = parts.stem(self.pixels, training)
+        self.inputs, self.shortcuts, self.branches, self.totals = [x], [], [], []
+        for unit in parts.units:
+            self.shortcuts.append(x if unit.shortcut is None else unit.shortcut(x, training))
+            self.branches.append(unit.branch(x, training))
+            self.totals.append(self.shortcuts[-1] + self.branches[-1])
+            x = self.totals[-1] if unit.after is None else unit.after(self.totals[-1], training)
+            self.inputs.append(x)
+        self.gradient = parts.head.pull_back(x, loss_gradient(parts.head(x, training), labels), training)
