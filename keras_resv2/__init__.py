@@ -27,10 +27,15 @@ _MODULES = {
     "from_pretrained": "keras_resv2.pretrained",
     "list_pretrained": "keras_resv2.pretrained",
     "pretrained_card": "keras_resv2.pretrained",
+    "freeze": "keras_resv2.transfer",
+    "unfreeze": "keras_resv2.transfer",
+    "fine_tune": "keras_resv2.transfer",
+    "prepare_images": "keras_resv2.transfer",
+    "read_folder": "keras_resv2.transfer",
 }
 _MODULES.update({row.builder: "keras_resv2.architectures" for row in ARCHITECTURES.values()})
 
-_PACKAGES = ("analysis",)
+_PACKAGES = ("analysis", "transfer")
 
 __all__ = [*_MODULES, *_PACKAGES]
 

@@ -1,4 +1,4 @@
-"""The command line: keras-resv2 list | predict | evaluate | summary | analyze.
+"""The command line: keras-resv2 list | predict | evaluate | summary | embed | analyze.
 
 Exit codes: 0 done; 1 `evaluate` measured another error than the card says; 2 bad input.
 """
@@ -73,6 +73,11 @@ def _parser():
 
     command = add("summary", summary, "Show the stages, size and card of a network.")
     command.add_argument("name", metavar="NAME", help="pretrained network or architecture")
+
+    command = add("embed", embed, "Write the features of pictures, for search and small classifiers.")
+    command.add_argument("name", metavar="NAME", help="pretrained network")
+    command.add_argument("images", metavar="IMAGE", nargs="+", help="picture")
+    command.add_argument("--out", metavar="FILE", required=True, help=".npz for paths and features (n, channels)")
 
     command = add("analyze", analyze, "Repeat experiments of He et al. 2016 and Veit et al. 2016.")
     command.add_argument("study", choices=list(STUDIES), help="; ".join(f"{k}: {text}" for k, text in STUDIES.items()))
@@ -254,6 +259,29 @@ def summary(arguments):
         if key not in ("architecture", "parameters") and not isinstance(value, (dict, list)):
             table.add_row(key.replace("_", " "), str(value))
     _print_table(table)
+    return 0
+
+
+def embed(arguments):
+    """keras-resv2 embed NAME IMAGE... --out FILE"""
+    from keras_resv2.images import read_image
+
+    folder = os.path.dirname(os.path.abspath(arguments.out))
+    if not arguments.out.endswith(".npz") or not os.path.isdir(folder):
+        raise ValueError(f"--out {arguments.out} must be an .npz file in a folder that exists.")
+    card = pretrained_card(arguments.name)
+    images = [read_image(path, card.image_shape[:2]) for path in arguments.images]
+    _start_backend()
+    import numpy as np
+
+    from keras_resv2 import embedding
+
+    features = embedding.embed(arguments.name, np.stack(images))
+    embedding.write_features(arguments.out, card.full_name, arguments.images, features)
+    if arguments.json:
+        _print_json({"name": card.full_name, "images": len(features), "features": features.shape[1]})
+    else:
+        print(f"{len(features)} x {features.shape[1]} features of {card.full_name}: {arguments.out}")
     return 0
 
 

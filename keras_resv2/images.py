@@ -41,10 +41,15 @@ def read_image(path, size):
     except Exception as error:  # Pillow's decoders raise many types; all mean a picture that cannot be read
         reason = "unknown format" if isinstance(error, UnidentifiedImageError) else error
         raise ValueError(f"{path} is not a picture that can be read: {reason}.") from None
+    return np.asarray(fitted(picture, size))
+
+
+def fitted(picture, size):
+    """A Pillow picture scaled (bicubic) so that its short side fits (height, width), and its middle."""
     height, width = size
-    if picture.size != (width, height):
-        picture = ImageOps.fit(picture, (width, height), Image.Resampling.BICUBIC)
-    return np.asarray(picture)
+    return (
+        picture if picture.size == (width, height) else ImageOps.fit(picture, (width, height), Image.Resampling.BICUBIC)
+    )
 
 
 def to_rgb(picture):

@@ -97,6 +97,11 @@ class RolledUnits(keras.layers.Layer):
         stage, first, rest = re.fullmatch(r"(stage\d+_unit)(\d+)(_.*)", layer).groups()
         return [f"{stage}{unit}{rest}" for unit in range(int(first), int(first) + self.count)]
 
+    def match_unit(self):
+        """Lets those weights train that train in the unit: its batch normalisation may be frozen alone."""
+        for (stack, *_), variable in zip(self._stacks, self.unit.variables, strict=True):
+            stack.trainable = variable.trainable and self.trainable
+
     def unit_weights(self):
         """Weights by their names in the network that is not rolled.
 

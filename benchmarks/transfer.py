@@ -1,0 +1,183 @@
+"""Transfer learning, measured: four ways to make a classifier of few pictures.
+
+    python -m benchmarks.transfer --data digits --data fashion_mnist=/usr/share/datasets/fashion-mnist \
+        --data emoji=package --out results
+
+- probe: the pretrained body is frozen, a new classifier is trained on its features.
+- fine-tuned: `keras_resv2.fine_tune` as it is by default: the classifier first, then all layers, batch
+  normalisation frozen, lower learning rates towards the pixels.
+- naive: the same pretrained network, epochs, pictures and augmentation, by plain `compile("adam")` and `fit`:
+  batch normalisation trains, one learning rate, the random classifier from the first step.
+- scratch: the same network with random weights, and the learning rate and batch normalisation of a training
+  from nothing.
+
+All have the same pictures, a fifth of which chooses the best weights; the error is that of test pictures that
+played no part. Cells that results/transfer.csv has are not measured again.
+"""
+
+import argparse
+import csv
+import os
+import pathlib
+import statistics
+import time
+
+import keras
+import numpy as np
+
+from benchmarks import transfer_data
+from keras_resv2.architectures import build
+from keras_resv2.evaluation import measure_error
+from keras_resv2.pretrained import from_pretrained, pretrained_card
+from keras_resv2.transfer import fine_tune, freeze, split_pictures
+
+EPOCHS = {100: 60, 1000: 20, 10_000: 6}
+WAYS = ("probe", "fine-tuned", "naive", "scratch")
+COLUMNS = ("dataset", "pictures", "way", "seed", "network", "epochs", "test_error", "test_images", "seconds")
+SCRATCH_RATE = 0.1
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", action="append", required=True, metavar="NAME[=FOLDER]", help="may be repeated")
+    parser.add_argument("--network", default="preact_resnet20-cifar10", help="pretrained network")
+    parser.add_argument("--pictures", type=int, nargs="+", default=list(EPOCHS), help="to train on")
+    parser.add_argument("--seeds", type=int, default=3, help="repetitions, with other pictures each")
+    parser.add_argument("--dtype", default="float32", help="Keras dtype policy")
+    parser.add_argument("--out", required=True, help="folder for transfer.csv, transfer.md and transfer.png")
+    arguments = parser.parse_args()
+    keras.config.set_dtype_policy(arguments.dtype)
+    out = pathlib.Path(arguments.out)
+    out.mkdir(parents=True, exist_ok=True)
+    rows = read_rows(out / "transfer.csv")
+    for given in arguments.data:
+        name, _, folder = given.partition("=")
+        train, test = transfer_data.DATASETS[name](folder)
+        for seed in range(arguments.seeds):
+            for pictures in arguments.pictures:
+                if pictures > len(train[1]):
+                    continue
+                chosen = sample(train, pictures, seed)
+                for way in WAYS:
+                    key = (name, str(pictures), way, str(seed), arguments.network)
+                    if any(tuple(row[column] for column in COLUMNS[:5]) == key for row in rows):
+                        continue
+                    row = measure(way, arguments.network, chosen, test, EPOCHS[pictures], seed, name)
+                    rows.append(dict(zip(COLUMNS[:5], key, strict=True)) | row)
+                    write_rows(rows, out / "transfer.csv")
+                    print(*(f"{column} {rows[-1][column]}" for column in COLUMNS), sep=", ", flush=True)
+    (out / "transfer.md").write_text(as_markdown(rows))
+    draw(rows, out / "transfer.png")
+    print(as_markdown(rows))
+
+
+def sample(train, count, seed):
+    """So many pictures, every class in its share."""
+    images, labels = train
+    if count == len(labels):
+        return train
+    share = count / len(labels)
+    part, _ = split_pictures(labels, (share, 1 - share), seed)
+    return images[part], labels[part]
+
+
+def measure(way, network, train, test, epochs, seed, dataset):
+    """Trains one way; epochs, test error (percent), test images and seconds."""
+    keras.utils.clear_session()
+    keras.utils.set_random_seed(seed)
+    classes = int(train[1].max()) + 1
+    card = pretrained_card(network)
+    scratch = way == "scratch"
+    model = build(card.architecture, classes=classes) if scratch else from_pretrained(network, classes=classes)
+    augment = ("crop",) if dataset in transfer_data.UPRIGHT else ("crop", "flip")
+    common = {"epochs": epochs, "patience": epochs, "seed": seed, "augment": augment, "verbose": 0}
+    begun = time.monotonic()
+    if way == "naive":
+        naive(model, train, **common)
+    elif scratch:
+        fine_tune(model, train, learning_rate=SCRATCH_RATE, rate_decay=1.0, batch_norm="trained", **common)
+    else:
+        fine_tune(freeze(model) if way == "probe" else model, train, **common)
+    seconds = time.monotonic() - begun
+    error = measure_error(model, *test)
+    return {"epochs": epochs, "test_error": round(error, 2), "test_images": len(test[1]), "seconds": round(seconds, 1)}
+
+
+def naive(model, train, epochs, patience, seed, augment, verbose):
+    """What many do first: Adam with its learning rate for everything, and the best epoch by validation accuracy."""
+    from keras_resv2.transfer.batches import AugmentedBatches
+
+    images, labels = train
+    part, rest = split_pictures(labels, (0.8, 0.2), seed)
+    best = keras.callbacks.EarlyStopping("val_accuracy", patience=patience, restore_best_weights=True)
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"], jit_compile=False)
+    batches = AugmentedBatches(images[part], labels[part], 32, augment, seed)
+    model.fit(batches, validation_data=(images[rest], labels[rest]), epochs=epochs, callbacks=[best], verbose=0)
+    if best.best_weights is not None:
+        model.set_weights(best.best_weights)
+
+
+def read_rows(path):
+    if not path.exists():
+        return []
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def write_rows(rows, path):
+    partial = path.with_suffix(".part")
+    with open(partial, "w", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        writer.writerows(rows)
+    os.replace(partial, path)
+
+
+def medians(rows):
+    """``{(dataset, pictures): {way: errors of all seeds}}``, in the order of the rows."""
+    found = {}
+    for row in rows:
+        cell = found.setdefault((row["dataset"], int(row["pictures"])), {})
+        cell.setdefault(row["way"], []).append(float(row["test_error"]))
+    return dict(sorted(found.items()))
+
+
+def as_markdown(rows):
+    """The table: median test error of each cell, and its range over seeds."""
+    lines = [f"| dataset | pictures | {' | '.join(WAYS)} |", f"| --- | ---: |{' ---: |' * len(WAYS)}"]
+    for (dataset, pictures), ways in medians(rows).items():
+        best = min(statistics.median(errors) for errors in ways.values())
+        cells = []
+        for way in WAYS:
+            errors = ways.get(way)
+            if not errors:
+                cells.append("-")
+                continue
+            median = statistics.median(errors)
+            text = f"**{median:.1f}**" if median == best else f"{median:.1f}"
+            cells.append(f"{text} ({min(errors):.1f} to {max(errors):.1f})" if len(errors) > 1 else text)
+        lines.append(f"| {dataset} | {pictures:,} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def draw(rows, path):
+    """One panel per dataset: error against pictures, medians as lines, all seeds as dots."""
+    from matplotlib.figure import Figure
+
+    found = medians(rows)
+    datasets = list(dict.fromkeys(dataset for dataset, _ in found))
+    figure = Figure(figsize=(4 * len(datasets), 3.6), layout="constrained")
+    for axes, dataset in zip(np.atleast_1d(figure.subplots(1, len(datasets))), datasets, strict=True):
+        for number, way in enumerate(WAYS):
+            cells = [(count, ways[way]) for (name, count), ways in found.items() if name == dataset and way in ways]
+            axes.plot([c for c, _ in cells], [statistics.median(e) for _, e in cells], f"C{number}-", label=way)
+            axes.plot([c for c, e in cells for _ in e], [x for _, e in cells for x in e], f"C{number}.", ms=4)
+        axes.set(xscale="log", title=dataset, xlabel="labelled pictures", ylim=(0, None))
+        axes.grid(alpha=0.3)
+    figure.axes[0].set_ylabel("test error (%)")
+    figure.axes[0].legend()
+    figure.savefig(path, dpi=120)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,42 @@
+"""Finds the most similar pictures among the 20 pictures of CIFAR-10 that the package foolbox contains.
+
+    keras-resv2 embed preact_resnet20-cifar10 PICTURES... --out features.npz
+    python examples/nearest_neighbours.py features.npz
+
+Without features.npz it makes the features itself. The classifier plays no part: pictures are alike where
+the network's body makes alike features of them.
+"""
+
+import argparse
+import pathlib
+
+import numpy as np
+from demo import labelled_pictures
+
+from keras_resv2.embedding import embed, nearest_neighbours
+from keras_resv2.images import read_image
+from keras_resv2.pretrained import pretrained_card
+
+NETWORK = "preact_resnet20-cifar10"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("features", nargs="?", help="as `keras-resv2 embed` writes them")
+    arguments = parser.parse_args()
+    if arguments.features:
+        found = np.load(arguments.features)
+        names, features = [pathlib.Path(path).name for path in found["paths"]], found["features"]
+    else:
+        paths, labels = labelled_pictures()
+        classes = pretrained_card(NETWORK).class_names
+        names = [f"{path.name} ({classes[label]})" for path, label in zip(paths, labels, strict=True)]
+        features = embed(NETWORK, np.stack([read_image(path, (32, 32)) for path in paths]))
+    positions, similarities = nearest_neighbours(features, features, count=3)
+    for row, name in enumerate(names):
+        others = [(i, s) for i, s in zip(positions[row], similarities[row], strict=True) if i != row][:2]
+        print(f"{name}: " + ", ".join(f"{names[i]} {s:.2f}" for i, s in others))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""Features of pictures: what the body of a network makes of them, before its classifier."""
+
+import os
+
+import numpy as np
+
+
+def embed(name, images, batch_size=256):
+    """Features of pictures, for search, clustering and small classifiers.
+
+    Args:
+        name: pretrained network, as `keras_resv2.from_pretrained` takes it; or a `keras.Model` that ends
+            with its classifier, as a fine-tuned one.
+        images: ``(n, height, width, 3)``, pixels from 0 to 255.
+        batch_size: pictures per forward pass.
+
+    Returns:
+        float32 ``(n, channels)``: feature maps of the last stage, averaged over the picture.
+
+    Raises:
+        ValueError: as `keras_resv2.from_pretrained`; or the model has no classifier to leave out.
+
+    Example:
+
+    >>> embed("resnet20-cifar10", np.zeros((2, 32, 32, 3), "uint8")).shape
+    (2, 64)
+    """
+    from keras_resv2.evaluation import filled_up, slices
+    from keras_resv2.pretrained import from_pretrained
+    from keras_resv2.transfer import body_of
+
+    body = from_pretrained(name, include_top=False, pooling="avg") if isinstance(name, str) else body_of(name)
+    size = min(batch_size, len(images))
+    parts = [
+        np.asarray(body.predict_on_batch(filled_up(part, size)), "float32")[: len(part)]
+        for part, _ in slices(images, range(len(images)), size)
+    ]
+    return np.concatenate(parts)
+
+
+def nearest_neighbours(features, queries, count=5):
+    """The most similar pictures, by the cosine of their features.
+
+    Args:
+        features: ``(n, channels)``, of the pictures to search in.
+        queries: ``(m, channels)``.
+        count: neighbours of each query, at most n.
+
+    Returns:
+        ``(positions, similarities)``, both ``(m, count)``, most similar first: int and float32, -1 to 1.
+
+    Example:
+
+    >>> positions, _ = nearest_neighbours(np.eye(3), np.array([[0.1, 2.0, 0.3]]), count=2)
+    >>> positions.tolist()
+    [[1, 2]]
+    """
+    similarities = _unit(queries) @ _unit(features).T
+    positions = np.argsort(-similarities, axis=1, kind="stable")[:, :count]
+    return positions, np.take_along_axis(similarities, positions, axis=1)
+
+
+def _unit(vectors):
+    vectors = np.asarray(vectors, "float32")
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+
+
+def write_features(path, name, paths, features):
+    """Writes ``paths`` (text), ``features`` (float32) and ``network`` to an .npz file, whole or not at all."""
+    partial = f"{path}.part"
+    with open(partial, "wb") as file:
+        np.savez(file, paths=np.array(paths), features=features, network=np.array(name))
+    os.replace(partial, path)

@@ -1,0 +1,125 @@
+"""Which layers train. Frozen batch normalisation uses and keeps its moving statistics, in `fit` too."""
+
+import contextlib
+
+import keras
+
+from keras_resv2.choices import nearest
+
+CLASSIFIER = "head_dense"
+
+
+def freeze(model, until=CLASSIFIER):
+    """Freezes the layers before a place in the network: their weights no longer change.
+
+    Batch normalisation among them works as in `predict`, by its moving statistics, which stay as they
+    are. Compile the model after this, as after any change of what is trainable.
+
+    Args:
+        model: a `keras.Model`, of this package or another.
+        until: the first part that still trains, as "stage3", "stage3_unit2" or the name of a layer:
+            what comes before it is frozen, it and the rest stay as they were. By default the
+            classifier, so that all else is frozen; None freezes everything.
+
+    Returns:
+        `model`.
+
+    Raises:
+        ValueError: no layer has such a name; the message has the nearest.
+
+    Example:
+
+    >>> import keras_resv2
+    >>> model = freeze(keras_resv2.from_pretrained("resnet20-cifar10", classes=5), until="stage3")
+    >>> model.get_layer("stage2_unit3_conv2").trainable, model.get_layer("stage3_unit1_conv1").trainable
+    (False, True)
+    """
+    for layer in model.layers[: _position(model, "until", until, len(model.layers))]:
+        layer.trainable = False
+    return model
+
+
+def unfreeze(model, since=None, batch_norm=False):
+    """Lets layers train again: all but batch normalisation, which stays frozen.
+
+    Few pictures, or others than the network knows, make poor batch statistics: what the body has learned
+    is lost while they settle. So batch normalisation is frozen here, wherever it stands in the network,
+    unless it is asked for. Compile the model after this.
+
+    Args:
+        model: a `keras.Model`, of this package or another.
+        since: the first part that trains, as `freeze` takes it; what comes before it stays as it is.
+            None for the whole network.
+        batch_norm: whether batch normalisation trains too: scale, offset and moving statistics.
+
+    Returns:
+        `model`.
+
+    Raises:
+        ValueError: no layer has such a name; the message has the nearest.
+
+    Example:
+
+    >>> import keras_resv2
+    >>> model = freeze(keras_resv2.from_pretrained("resnet20-cifar10", classes=5))
+    >>> model = unfreeze(model, since="stage3")
+    >>> model.get_layer("stage3_unit3_conv1").trainable, model.get_layer("stage3_unit3_bn1").trainable
+    (True, False)
+    """
+    first = _position(model, "since", since, 0)
+    before = [(layer, model.trainable and layer.trainable) for layer in _with_inner(model.layers[:first])]
+    model.trainable = True
+    # Each by itself: on TensorFlow a layer that is trainable already does not tell those inside it.
+    for layer, state in [*before, *((layer, True) for layer in _with_inner(model.layers[first:]))]:
+        layer.trainable = state
+    set_batch_norm(model.layers[first:], trainable=batch_norm)
+    return model
+
+
+def set_batch_norm(layers, trainable):
+    """Sets whether batch normalisation trains, in these layers and in all inside them."""
+    inner = list(_with_inner(layers))
+    for layer in inner:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.trainable = trainable
+    _match_rolled(inner)
+
+
+@contextlib.contextmanager
+def trainable_kept(model):
+    """Restores what is trainable when the block ends."""
+    states = [(layer, layer.trainable) for layer in _with_inner([model])]
+    try:
+        yield
+    finally:
+        for layer, state in states:  # a layer sets those inside it too, so these come after it
+            layer.trainable = state
+        _match_rolled(layer for layer, _ in states)
+
+
+def _with_inner(layers):
+    """Yields layers, each before those inside it."""
+    for layer in layers:
+        yield layer
+        unit = getattr(layer, "unit", None)
+        yield from _with_inner(getattr(unit if isinstance(unit, keras.Model) else layer, "layers", ()))
+
+
+def _match_rolled(layers):
+    for layer in layers:
+        if hasattr(layer, "unit_weights"):
+            layer.match_unit()
+
+
+def _position(model, argument, name, default):
+    """Index of the first layer of a part of the network."""
+    if name is None:
+        return default
+    for position, layer in enumerate(model.layers):
+        if layer.name == name or layer.name.startswith(f"{name}_"):
+            return position
+    words = (layer.name.split("_") for layer in model.layers)
+    names = dict.fromkeys("_".join(part[:end]) for part in words for end in range(1, len(part) + 1))
+    raise ValueError(
+        f"{argument}={name!r}: model {model.name!r} has no layer of that name; nearest: {nearest(name, names)}."
+    )

@@ -1,0 +1,60 @@
+"""Embeddings: what they are of, and the file and example made of them."""
+
+import json
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+from conftest import ROOT
+from PIL import Image
+
+import keras_resv2
+from keras_resv2 import cli
+from keras_resv2.embedding import embed, nearest_neighbours
+
+NAME = "preact_resnet20-cifar10"
+
+
+def test_the_classifier_on_the_embedding_is_the_network(pixels):
+    model = keras_resv2.from_pretrained(NAME)
+    kernel, bias = model.get_layer("head_dense").get_weights()
+    scores = embed(NAME, pixels, batch_size=3) @ kernel + bias
+    expected = model.predict(pixels, verbose=0)
+    assert np.allclose(np.exp(scores) / np.exp(scores).sum(1, keepdims=True), expected, atol=1e-4)
+
+
+def test_embedding_of_a_model(pixels):
+    model = keras_resv2.from_pretrained(NAME, classes=3)
+    assert np.allclose(embed(model, pixels), embed(NAME, pixels), atol=1e-5)
+    with pytest.raises(ValueError, match="Dense layer"):
+        embed(keras.Sequential([keras.Input((32, 32, 3)), keras.layers.Flatten()]), pixels)
+
+
+def test_nearest_neighbours_by_hand():
+    features = np.array([[1.0, 0.0], [3.0, 3.0], [0.0, 2.0], [-1.0, 0.0]])
+    positions, similarities = nearest_neighbours(features, np.array([[2.0, 1.0]]), count=3)
+    assert positions.tolist() == [[1, 0, 2]]
+    assert np.allclose(similarities, [[3 / 10**0.5, 2 / 5**0.5, 1 / 5**0.5]])
+
+
+def test_embed_command_and_the_example_on_its_file(pixels, tmp_path, capsys):
+    paths = [str(tmp_path / f"{i}.png") for i in range(3)]
+    for path, image in zip(paths, (pixels[0], pixels[1], pixels[0]), strict=True):
+        Image.fromarray(image).save(path)
+    out = tmp_path / "features.npz"
+    assert cli.main(["embed", NAME, *paths, "--out", str(out), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["features"] == 64
+    found = np.load(out)
+    assert found["paths"].tolist() == paths and np.allclose(
+        found["features"], embed(NAME, pixels[[0, 1, 0]]), atol=1e-5
+    )
+    command = [sys.executable, ROOT / "examples" / "nearest_neighbours.py", out]
+    lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+    assert lines[0].startswith("0.png: 2.png 1.00") and lines[2].startswith("2.png: 0.png 1.00")
+
+
+def test_embed_refuses_a_place_that_cannot_be(tmp_path, capsys):
+    assert cli.main(["embed", NAME, "a.png", "--out", str(tmp_path / "no" / "f.npz")]) == 2
+    assert "must be an .npz file in a folder that exists" in capsys.readouterr().err

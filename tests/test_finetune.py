@@ -1,0 +1,141 @@
+"""The fine-tuning script: from a folder of pictures to a model that opens again."""
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+from conftest import ROOT
+from PIL import Image
+
+import keras_resv2
+from train.finetune_report import by_class, confusion_matrix
+from train.labelled import open_labelled
+
+WRITTEN = {"model.keras", "card.json", "split.json", "history.csv", "curve.png", "confusion.csv", "confusion.png"}
+
+
+def finetune(*arguments):
+    command = [sys.executable, "-m", "train.finetune", *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=os.environ)
+
+
+@pytest.fixture(scope="module")
+def flat_folder(picture_folder, tmp_path_factory):
+    """Pictures of three colours in one folder each, of several formats and sizes; one grey, one damaged."""
+    folder = tmp_path_factory.mktemp("flat") / "colours"
+    for split in ("train", "val"):
+        for path in sorted((picture_folder / split).glob("*/*.jpg")):
+            ending = ("png", "jpg", "webp")[int(path.stem) % 3]
+            (folder / path.parent.name).mkdir(parents=True, exist_ok=True)
+            Image.open(path).save(folder / path.parent.name / f"{split}{path.stem}.{ending}")
+    Image.open(path).convert("L").save(folder / "red" / "grey.png")
+    (folder / "red" / "broken.png").write_bytes(b"\x89PNG\r\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(flat_folder, tmp_path_factory):
+    out = tmp_path_factory.mktemp("finetuned") / "out"
+    done = finetune(
+        "--model", "resnet20-cifar10", "--data", flat_folder, "--out", out, "--epochs", 3, "--batch_size", 8,
+        "--validation", 0.25, "--test", 0.25,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    return out, done.stdout
+
+
+def test_all_is_written_and_the_model_opens_with_the_printed_line(run, flat_folder):
+    out, printed = run
+    assert {path.name for path in out.iterdir()} >= WRITTEN
+    card = json.loads((out / "card.json").read_text())
+    parts = open_labelled(str(flat_folder), None, (32, 32), (0.25, 0.25), 0)
+    assert card["class_names"] == ["blue", "green", "red"] == list(parts.class_names)
+    images, labels = parts.test
+    space = {}
+    exec(printed.strip().splitlines()[-1], space)
+    wrong = space["model"].predict(images, verbose=0).argmax(1) != labels
+    assert card["test_error"] == pytest.approx(100 * wrong.mean(), abs=0.01) and card["test_images"] == len(labels)
+    assert card["test_error"] < 40  # three colours: two thirds by chance
+    rows = list(csv.reader((out / "confusion.csv").read_text().splitlines()))
+    counts = np.array([[int(n) for n in row[1:]] for row in rows[1:]])
+    assert counts.sum(axis=1).tolist() == np.bincount(labels).tolist()
+    assert 100 * (1 - np.trace(counts) / counts.sum()) == pytest.approx(card["test_error"], abs=0.01)
+    assert "broken.png" in printed and "broken.png" in card["damaged"][0]
+    assert card["base"] == "resnet20-cifar10@1" and card["settings"]["batch_norm"] == "frozen"
+
+
+def test_the_split_is_complete_and_the_same_again(run, flat_folder):
+    split = json.loads((run[0] / "split.json").read_text())
+    files = {str(path.relative_to(flat_folder)) for path in flat_folder.glob("*/*") if path.name != "broken.png"}
+    listed = [name for names in split.values() for name in names]
+    assert set(listed) == files and len(listed) == len(files)
+    again = open_labelled(str(flat_folder), None, (32, 32), (0.25, 0.25), 0)
+    assert {part: list(names) for part, names in again.names.items()} == split
+    other = open_labelled(str(flat_folder), None, (32, 32), (0.25, 0.25), 1)
+    assert {part: list(names) for part, names in other.names.items()} != split
+
+
+def test_a_run_is_not_written_over(run, flat_folder):
+    done = finetune("--model", "resnet20-cifar10", "--data", flat_folder, "--out", run[0])
+    assert done.returncode == 1 and "holds a model" in done.stderr
+
+
+def test_a_damaged_picture_stops_the_run_where_asked(flat_folder, tmp_path):
+    arguments = ("--model", "resnet20-cifar10", "--data", flat_folder, "--out", tmp_path / "out", "--damaged", "raise")
+    done = finetune(*arguments)
+    assert done.returncode == 1 and "broken.png is not a picture" in done.stderr and not (tmp_path / "out").exists()
+
+
+def test_parts_of_a_folder_that_has_them(picture_folder, tmp_path):
+    parts = open_labelled(str(picture_folder), None, (16, 16), (0.2, 0.2), 0)
+    assert set(parts.names["validation"]) == {f"{name}/{i}.jpg" for name in parts.class_names for i in range(3)}
+    assert len(parts.train[1]) + len(parts.test[1]) == 24 and not set(parts.names["train"]) & set(parts.names["test"])
+    shutil.copytree(picture_folder / "train", tmp_path / "train")
+    shutil.copytree(picture_folder / "val", tmp_path / "test")
+    parts = open_labelled(str(tmp_path), None, (16, 16), (0.25, 0.2), 0)
+    assert len(parts.test[1]) == 9 and len(parts.validation[1]) == 6 and len(parts.train[1]) == 18
+
+
+def test_unknown_data_says_what_it_may_be(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no folder that exists"):
+        open_labelled(str(tmp_path / "none"), None, (8, 8), (0.1, 0.1), 0)
+    pytest.importorskip("tensorflow_datasets", reason="tensorflow-datasets is not installed")
+    with pytest.raises(ValueError, match="no folder, and tensorflow-datasets cannot read"):
+        open_labelled("no_such_dataset", str(tmp_path), (8, 8), (0.1, 0.1), 0)
+
+
+def test_tensorflow_datasets(tmp_path):
+    """A dataset that is written here in the form of tensorflow-datasets, of grey pictures."""
+    tfds = pytest.importorskip("tensorflow_datasets", reason="tensorflow-datasets is not installed")
+    images = np.random.default_rng(0).integers(0, 256, (12, 8, 8, 1), dtype="uint8")
+    features = tfds.features.FeaturesDict(
+        {"image": tfds.features.Image(shape=(8, 8, 1)), "label": tfds.features.ClassLabel(names=["a", "b"])}
+    )
+    examples = [{"image": image, "label": i % 2} for i, image in enumerate(images)]
+    splits = {"train": examples[:8], "test": examples[8:]}
+    tfds.dataset_builders.store_as_tfds_dataset(
+        "tiny_grey", "1.0.0", data_dir=tmp_path, features=features, split_datasets=splits
+    )
+    parts = open_labelled("tiny_grey", str(tmp_path), (8, 8), (0.25, 0.25), 0)
+    assert parts.class_names == ("a", "b") and len(parts.train[1]) + len(parts.validation[1]) == 8
+    expected = {image.tobytes() for image in np.repeat(images[8:], 3, axis=3)}
+    assert {image.tobytes() for image in parts.test[0]} == expected
+
+
+def test_confusion_and_classes_by_hand():
+    confusion = confusion_matrix(np.array([0, 0, 0, 1, 1, 2]), np.array([0, 0, 1, 1, 0, 1]), 3)
+    assert confusion.tolist() == [[2, 1, 0], [1, 1, 0], [0, 1, 0]]
+    report = by_class(confusion, ("a", "b", "c"))
+    assert report["a"] == {"pictures": 3, "recall": 66.67, "precision": 66.67}
+    assert report["c"] == {"pictures": 1, "recall": 0.0, "precision": None}
+
+
+def test_the_public_names_are_those_of_the_design():
+    assert all(callable(getattr(keras_resv2, name)) for name in ("freeze", "unfreeze", "fine_tune"))
+    assert isinstance(keras_resv2.freeze(keras_resv2.ResNet(8)), keras.Model)

@@ -1,0 +1,354 @@
+"""Freezing and fine-tuning: what stays as it was, what is learned, and what bad input gets."""
+
+import itertools
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+import keras_resv2
+from keras_resv2.transfer import split_pictures
+from keras_resv2.transfer.batches import AugmentedBatches
+from keras_resv2.transfer.freezing import set_batch_norm
+from keras_resv2.transfer.rates import DiscriminativeSGD, rate_factors
+
+MOVING = ("moving_mean", "moving_variance")
+
+
+def weights_of(model, pick=lambda layer: True):
+    return {w.path: keras.ops.convert_to_numpy(w) for layer in model.layers if pick(layer) for w in layer.weights}
+
+
+def same(before, after):
+    assert before, "nothing was compared"
+    return all(np.array_equal(before[path], after[path]) for path in before)
+
+
+def is_batch_norm(layer):
+    return isinstance(layer, keras.layers.BatchNormalization)
+
+
+def fit(model, pixels, epochs=2):
+    model.compile(keras.optimizers.SGD(0.1, weight_decay=0.1), "sparse_categorical_crossentropy", jit_compile=False)
+    model.fit(pixels, np.arange(len(pixels)) % 4, epochs=epochs, batch_size=4, verbose=0)
+
+
+@pytest.fixture
+def small():
+    return keras_resv2.ResNet(8, activation="full_preactivation", classes=4)
+
+
+def test_frozen_layers_and_their_statistics_stay_in_fit(small, pixels):
+    keras_resv2.freeze(small, until="stage2")
+    place = [layer.name for layer in small.layers].index("stage2_unit1_preact_bn")
+    frozen, free = small.layers[:place], small.layers[place:]
+    before = weights_of(small)
+    fit(small, pixels)
+    after = weights_of(small)
+    assert same({p: v for p, v in before.items() if p.startswith(tuple(f"{x.name}/" for x in frozen))}, after)
+    changed = [w.path for layer in free for w in layer.weights if not np.array_equal(before[w.path], after[w.path])]
+    assert len(changed) == sum(len(layer.weights) for layer in free)
+
+
+def test_a_frozen_network_works_in_training_as_in_predict(small, pixels):
+    """By hand: with all frozen, the loss that `fit` reports is that of the outputs of `predict`."""
+    fit(small, pixels)  # statistics that are not those of a batch
+    keras_resv2.freeze(small, until=None)
+    small.compile("sgd", "sparse_categorical_crossentropy", jit_compile=False)
+    labels = np.arange(len(pixels)) % 4
+    probabilities = small.predict(pixels, verbose=0)
+    expected = -np.log(probabilities[np.arange(len(pixels)), labels]).mean()
+    seen = small.fit(pixels, labels, batch_size=len(pixels), epochs=1, verbose=0).history["loss"][0]
+    assert seen == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("until, first", [("head_dense", "head_dense"), ("head", "head_bn"), ("stage3", "stage3")])
+def test_freeze_until(small, until, first):
+    keras_resv2.freeze(small, until=until)
+    trainable = [layer.name for layer in small.layers if layer.trainable and layer.weights]
+    assert trainable[0].startswith(first)
+    names = [layer.name for layer in small.layers if layer.weights]
+    assert trainable == names[names.index(trainable[0]) :]
+
+
+def test_unfreeze_leaves_batch_normalisation_frozen(small, pixels):
+    fit(small, pixels)
+    keras_resv2.unfreeze(keras_resv2.freeze(small))
+    before = weights_of(small)
+    fit(small, pixels)
+    after = weights_of(small)
+    assert same({w.path: before[w.path] for x in small.layers if is_batch_norm(x) for w in x.weights}, after)
+    kernels = [path for path in before if path.endswith("kernel")]
+    assert not any(np.array_equal(before[path], after[path]) for path in kernels)
+
+
+def test_unfreeze_since_keeps_what_comes_before(small):
+    keras_resv2.freeze(small)
+    keras_resv2.unfreeze(small, since="stage3", batch_norm=True)
+    assert [x.name for x in small.layers if x.weights and not x.trainable][-1].startswith("stage2")
+    assert all(x.trainable for x in small.layers if x.name.startswith(("stage3", "head")))
+
+
+def test_unfreeze_after_the_whole_model_was_frozen(small):
+    small.trainable = False
+    keras_resv2.unfreeze(small, batch_norm=True)
+    assert len(small.trainable_variables) == len(
+        keras_resv2.ResNet(8, activation="full_preactivation").trainable_variables
+    )
+
+
+def test_batch_normalisation_of_rolled_units_freezes_too(pixels):
+    model = keras_resv2.ResNet(20, rolled=True, classes=4)
+    keras_resv2.unfreeze(model)
+    before = weights_of(model)
+    fit(model, pixels)
+    after = weights_of(model)
+    batch_norm = [p for p in before if "_bn" in p or "/bn" in p]
+    assert len(batch_norm) > 20
+    assert same({p: before[p] for p in batch_norm}, after)
+    assert not any(np.array_equal(before[p], after[p]) for p in before if p not in batch_norm and "bias" not in p)
+    keras_resv2.unfreeze(model, batch_norm=True)
+    assert len(model.trainable_variables) == len(keras_resv2.ResNet(20, rolled=True).trainable_variables)
+
+
+def test_other_networks_freeze_too():
+    model = keras.applications.MobileNetV2(weights=None, input_shape=(32, 32, 3), classes=3)
+    keras_resv2.freeze(model, until="block_16_expand")
+    assert not model.get_layer("block_15_add").trainable and model.get_layer("block_16_expand").trainable
+    set_batch_norm(model.layers, trainable=False)
+    assert not any(layer.trainable for layer in model.layers if is_batch_norm(layer))
+
+
+@pytest.mark.parametrize("change", [keras_resv2.freeze, keras_resv2.unfreeze])
+def test_unknown_place_names_the_nearest(small, change):
+    with pytest.raises(ValueError, match=r"'stage9'.*nearest: stage3"):
+        change(small, "stage9")
+
+
+def test_rates_fall_from_stage_to_stage(small):
+    factors = rate_factors(small, 0.5)
+    by_part = {path.split("/")[0].split("_")[0]: factor for path, factor in factors.items() if "dense" not in path}
+    assert by_part == {"stem": 0.0625, "stage1": 0.125, "stage2": 0.25, "stage3": 0.5, "head": 0.5}
+    assert factors["head_dense/kernel"] == 1
+
+
+def test_sgd_moves_each_weight_by_its_own_rate():
+    """By hand: momentum SGD twice with gradients of 1 and rate r moves a weight by r + 1.9 r."""
+    weights = [keras.Variable(np.zeros(2, "float32"), name=name) for name in ("a", "b")]
+    optimizer = DiscriminativeSGD(0.1, momentum=0.9, factors={weights[1].path: 0.25})
+    for _ in range(2):
+        optimizer.apply([keras.ops.ones(2), keras.ops.ones(2)], weights)
+    assert np.allclose(weights[0], -0.1 * 2.9) and np.allclose(weights[1], -0.025 * 2.9)
+
+
+@pytest.fixture(scope="module")
+def digits_100(digits):
+    """100 digits to train on and all test digits, upright."""
+    (images, labels), test = digits
+    return (images[:100], labels[:100]), test
+
+
+def test_fine_tuning_learns_digits_and_does_not_touch_statistics(digits_100):
+    train, (images, labels) = digits_100
+    model = keras_resv2.from_pretrained("preact_resnet20-cifar10", classes=10)
+    before = weights_of(model, is_batch_norm)
+    model, history = keras_resv2.fine_tune(model, train, epochs=8, augment=("crop",), verbose=0)
+    assert same(before, weights_of(model, is_batch_norm))
+    assert all(layer.trainable for layer in model.layers)
+    assert [row["phase"] for row in history] == ["head"] + ["body"] * 8
+    probe, tuned = history[0]["validation_error"], min(row["validation_error"] for row in history)
+    assert tuned < probe
+    best = next(row for row in history if row["best"])
+    assert best["validation_error"] == tuned
+    wrong = model.predict(images, verbose=0).argmax(1) != labels
+    assert wrong.mean() < 0.25  # 20 pictures in 80 labels cannot be had by chance: 10 classes
+
+
+def test_best_weights_are_those_of_the_validation_error_in_the_history(digits_100):
+    (images, labels), _ = digits_100
+    parts = split_pictures(labels, (0.7, 0.3))
+    train, validation = ((images[part], labels[part]) for part in parts)
+    model = keras_resv2.from_pretrained("resnet20-cifar10", classes=10)
+    model, history = keras_resv2.fine_tune(model, train, validation, epochs=4, learning_rate=0.1, verbose=0)
+    wrong = (model.predict(validation[0], verbose=0).argmax(1) != validation[1]).mean()
+    assert 100 * wrong == pytest.approx(min(row["validation_error"] for row in history), abs=1e-3)
+
+
+def test_linear_probe_leaves_the_body_alone(digits_100):
+    train, _ = digits_100
+    model = keras_resv2.freeze(keras_resv2.from_pretrained("resnet20-cifar10", classes=10))
+    before = weights_of(model, lambda layer: layer.name != "head_dense")
+    model, history = keras_resv2.fine_tune(model, train, epochs=5, verbose=0)
+    assert [row["phase"] for row in history] == ["head"]
+    assert same(before, weights_of(model, lambda layer: layer.name != "head_dense"))
+    assert history[0]["validation_error"] < 60
+
+
+def test_patience_stops(digits_100):
+    train, _ = digits_100
+    model = keras_resv2.from_pretrained("resnet20-cifar10", classes=10)
+    _, history = keras_resv2.fine_tune(model, train, epochs=9, learning_rate=1e-7, patience=2, verbose=0)
+    assert len(history) == 3  # nothing gets better than the classifier alone
+
+
+class Batches(keras.utils.PyDataset):
+    def __init__(self, images, labels):
+        super().__init__()
+        self.images, self.labels = images, labels
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, i):
+        return self.images[i::3], self.labels[i::3]
+
+
+@pytest.mark.parametrize("kind", ["tf.data", "PyDataset", "one-hot", "folder"])
+def test_all_kinds_of_pictures(kind, pixels, tmp_path):
+    labels = np.arange(8) % 2
+    train = validation = (pixels, labels)
+    if kind == "tf.data":
+        tf = pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
+        train = validation = tf.data.Dataset.from_tensor_slices(train).batch(3)
+    elif kind == "PyDataset":
+        train = validation = Batches(pixels, labels)
+    elif kind == "one-hot":
+        train = pixels, np.eye(2)[labels]
+    else:
+        for i, (image, label) in enumerate(zip(pixels, labels, strict=True)):
+            (tmp_path / str(label)).mkdir(exist_ok=True)
+            Image.fromarray(image).save(tmp_path / str(label) / f"{i}.png")
+        train = validation = str(tmp_path)
+    model = keras_resv2.ResNet(8, classes=2)
+    before = weights_of(model, lambda layer: layer.name == "stem_conv")
+    _, history = keras_resv2.fine_tune(model, train, validation, epochs=1, class_weight="balanced", verbose=0)
+    assert [row["phase"] for row in history] == ["head", "body"]
+    assert all(np.isfinite(row["validation_loss"]) for row in history)
+    assert not same(before, weights_of(model, lambda layer: layer.name == "stem_conv"))
+
+
+def test_balanced_weights_by_hand():
+    from keras_resv2.transfer.fine_tuning import _class_weight
+
+    assert _class_weight("balanced", np.array([0, 0, 0, 1]), 2) == {0: pytest.approx(2 / 3), 1: pytest.approx(2.0)}
+
+
+def test_a_diverging_run_keeps_the_best_weights(pixels):
+    model = keras_resv2.ResNet(8, classes=2)
+    with pytest.raises(FloatingPointError, match="lower learning_rate"):
+        keras_resv2.fine_tune(model, (pixels, np.arange(8) % 2), None, epochs=4, learning_rate=1e20, verbose=0)
+    assert all(np.isfinite(value).all() for value in model.get_weights())
+
+
+def test_saved_model_opens_again(digits_100, tmp_path):
+    train, (images, _) = digits_100
+    model = keras_resv2.from_pretrained("resnet20-cifar10", classes=10)
+    model, _ = keras_resv2.fine_tune(model, train, epochs=1, verbose=0)
+    model.save(tmp_path / "model.keras")
+    opened = keras.models.load_model(tmp_path / "model.keras")
+    assert np.allclose(opened.predict(images, verbose=0), model.predict(images, verbose=0), atol=1e-5)
+
+
+IMAGES = np.zeros((8, 32, 32, 3), "uint8")
+LABELS = np.arange(8) % 2
+BAD = {
+    "size": ((IMAGES[:, :28, :28], LABELS), {}, ValueError, r"prepare_images\(images, \(32, 32\)\)"),
+    "grey": ((IMAGES[..., 0], LABELS), {}, ValueError, "prepare_images"),
+    "counts": ((IMAGES, LABELS[:5]), {}, ValueError, "8 images but 5 labels"),
+    "labels": ((IMAGES, LABELS + 1), {}, ValueError, "labels go from 1 to 2, the model has 2 classes"),
+    "text": ((IMAGES, np.array(["cat"] * 8)), {}, ValueError, "class numbers"),
+    "share": ((IMAGES, LABELS), {"validation": 1.5}, ValueError, "share between 0 and 1"),
+    "few": ((IMAGES[:3], np.array([0, 0, 1])), {}, ValueError, "class 1 has 1 pictures"),
+    "kind": (IMAGES, {}, TypeError, "must be"),
+    "folder": ("no/such/folder", {}, FileNotFoundError, "no folder that exists"),
+    "augment": ((IMAGES, LABELS), {"augment": "rotate"}, ValueError, "augment='rotate'"),
+    "batch_norm": ((IMAGES, LABELS), {"batch_norm": "off"}, ValueError, "batch_norm='off'"),
+    "batches": (Batches(IMAGES, LABELS), {}, ValueError, "batches cannot be split"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_refused_before_training(case):
+    train, arguments, error, message = BAD[case]
+    model = keras_resv2.ResNet(8, classes=2)
+    before = weights_of(model)
+    with pytest.raises(error, match=message):
+        keras_resv2.fine_tune(model, train, **arguments)
+    assert same(before, weights_of(model))
+
+
+def test_endless_batches_are_refused(pixels):
+    tf = pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
+    endless = tf.data.Dataset.from_tensor_slices((pixels, np.arange(8) % 2)).batch(4).repeat()
+    with pytest.raises(ValueError, match="never ends"):
+        keras_resv2.fine_tune(keras_resv2.ResNet(8, classes=2), endless, None)
+
+
+def test_a_model_without_classifier_is_refused(pixels):
+    with pytest.raises(ValueError, match="Dense layer"):
+        keras_resv2.fine_tune(keras_resv2.ResNet(8, include_top=False), (pixels, np.arange(8) % 2))
+
+
+def test_augmented_batches_shift_and_mirror():
+    """Each picture is a window of the reflected picture, or of its mirror image: found by search."""
+    images = np.random.default_rng(0).integers(0, 256, (6, 16, 16, 3), dtype="uint8")
+    batches = AugmentedBatches(images, np.arange(6), 3, seed=1)
+    padded = np.pad(images, [(0, 0), (2, 2), (2, 2), (0, 0)], mode="reflect")
+    seen, places = [], set()
+    for _ in range(4):
+        for index in range(len(batches)):
+            for image, label in zip(*batches[index], strict=True):
+                seen.append(label)
+                found = [
+                    (row, column, step)
+                    for row, column, step in itertools.product(range(5), range(5), (1, -1))
+                    if np.array_equal(padded[label, row : row + 16, column : column + 16][:, ::step], image)
+                ]
+                assert len(found) == 1
+                places.add(found[0])
+        batches.on_epoch_end()
+    assert np.bincount(seen).tolist() == [4] * 6
+    assert {step for *_, step in places} == {1, -1} and len(places) > 12
+
+
+def test_batches_are_the_same_for_the_same_seed():
+    images, labels = np.random.default_rng(0).integers(0, 256, (9, 8, 8, 3), dtype="uint8"), np.arange(9)
+    one, same_seed, other = (AugmentedBatches(images, labels, 4, seed=seed)[1] for seed in (3, 3, 4))
+    assert np.array_equal(one[0], same_seed[0]) and not np.array_equal(one[1], other[1])
+
+
+def test_split_is_stratified_and_complete():
+    labels = np.repeat([0, 1, 2], [100, 40, 4])
+    parts = split_pictures(labels, (0.7, 0.15, 0.15), seed=5)
+    assert sorted(np.concatenate(parts)) == list(range(144))
+    assert [np.bincount(labels[part]).tolist() for part in parts] == [[69, 27, 2], [15, 7, 1], [16, 6, 1]]
+    assert all(map(np.array_equal, parts, split_pictures(labels, (0.7, 0.15, 0.15), seed=5)))
+
+
+def test_prepare_images_makes_grey_and_other_sizes_fit():
+    grey = np.full((2, 8, 8, 1), 77, "uint8")
+    assert np.array_equal(keras_resv2.prepare_images(grey, (32, 32)), np.full((2, 32, 32, 3), 77))
+    colour = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype="uint8")
+    assert np.array_equal(keras_resv2.prepare_images(colour, (32, 32)), colour)
+    with pytest.raises(ValueError, match="uint8"):
+        keras_resv2.prepare_images(grey / 255, (32, 32))
+
+
+def test_read_folder(picture_folder, tmp_path):
+    pictures = keras_resv2.read_folder(picture_folder / "train", (24, 32))
+    assert pictures.images.shape == (24, 24, 32, 3) and pictures.class_names == ("blue", "green", "red")
+    means = pictures.images.mean((1, 2)).argmax(1)  # channel that is brightest
+    assert np.array_equal(np.array([2, 1, 0])[means], pictures.labels)
+    (tmp_path / "cat").mkdir()
+    (tmp_path / "dog").mkdir()
+    Image.new("L", (50, 20), 9).save(tmp_path / "cat" / "grey.png")
+    Image.new("RGBA", (9, 9), (0, 0, 0, 0)).save(tmp_path / "dog" / "clear.png")
+    (tmp_path / "dog" / "broken.jpg").write_bytes(b"not a picture")
+    (tmp_path / "dog" / "notes.txt").write_text("no picture")
+    found = keras_resv2.read_folder(tmp_path, (8, 8))
+    assert found.paths == ("cat/grey.png", "dog/clear.png")
+    assert found.images[0].mean() == 9 and found.images[1].mean() == 255
+    assert len(found.damaged) == 1 and "broken.jpg" in found.damaged[0]
+    with pytest.raises(ValueError, match=r"broken\.jpg is not a picture"):
+        keras_resv2.read_folder(tmp_path, (8, 8), damaged="raise")

@@ -1,0 +1,142 @@
+"""The pictures of a fine-tuning: a folder of class folders or a dataset of tensorflow-datasets, in three parts."""
+
+import dataclasses
+import hashlib
+import os
+import pathlib
+
+import numpy as np
+
+from keras_resv2.transfer import prepare_images, read_folder, split_pictures
+
+TRAIN, TEST_NAMES, VALIDATION_NAMES = "train", ("test",), ("val", "validation", "valid")
+
+
+@dataclasses.dataclass(frozen=True)
+class Parts:
+    """Pictures to train on, to choose by and to measure with.
+
+    Attributes:
+        train, validation, test: ``(images, labels)``: uint8 ``(n, height, width, 3)``, int32 ``(n,)``.
+        class_names: in the order of the labels.
+        names: for each part the names of its pictures.
+        damaged: messages of the files that are left out.
+    """
+
+    train: tuple
+    validation: tuple
+    test: tuple
+    class_names: tuple
+    names: dict
+    damaged: tuple = ()
+
+    def fingerprint(self):
+        """SHA-256, in hex, of all pixels and labels, in their parts."""
+        digest = hashlib.sha256()
+        for images, labels in (self.train, self.validation, self.test):
+            digest.update(np.ascontiguousarray(images))
+            digest.update(labels.astype("int32").tobytes())
+        return digest.hexdigest()
+
+
+def open_labelled(data, data_dir, size, shares, seed, damaged="skip"):
+    """Reads pictures and splits them.
+
+    A folder that has ``train/`` and ``test/`` or ``val/`` is split as it is; what is missing is taken
+    from the training pictures, each class in the same share.
+
+    Args:
+        data: a folder, or the name of a dataset of tensorflow-datasets.
+        data_dir: where tensorflow-datasets has it; None for its own directory.
+        size: (height, width) of the pictures wanted.
+        shares: (validation, test), of all pictures, where the data do not have those parts.
+        seed: of the split.
+        damaged: "skip" or "raise", as `keras_resv2.read_folder` takes it.
+
+    Returns:
+        `Parts`.
+
+    Raises:
+        FileNotFoundError: `data` looks like a folder, and there is none.
+        ValueError: as `read_folder`; or the dataset has no labelled pictures.
+        ImportError: tensorflow-datasets is not installed.
+
+    Example:
+
+    >>> open_labelled("flowers", None, (32, 32), (0.15, 0.15), 0).class_names  # doctest: +SKIP
+    ('daisy', 'tulip')
+    """
+    if os.path.isdir(data):
+        found, class_names, problems = _folder(pathlib.Path(data), size, damaged)
+    elif os.sep in data or data.startswith("."):
+        raise FileNotFoundError(f"--data {data} is no folder that exists.")
+    else:
+        found, class_names, problems = _tfds(data, data_dir, size)
+    parts = _complete(found, shares, seed)
+    return Parts(
+        **{part: (images, labels) for part, (images, labels, _) in parts.items()},
+        class_names=class_names,
+        names={part: tuple(names) for part, (*_, names) in parts.items()},
+        damaged=problems,
+    )
+
+
+def _complete(found, shares, seed):
+    """Takes the parts that are missing from the training pictures."""
+    missing = {part: share for part, share in zip(("validation", "test"), shares, strict=True) if part not in found}
+    if not missing:
+        return found
+    images, labels, names = found[TRAIN]
+    positions = split_pictures(labels, (1 - sum(missing.values()), *missing.values()), seed)
+    taken = {
+        part: (images[where], labels[where], [names[i] for i in where])
+        for part, where in zip((TRAIN, *missing), positions, strict=True)
+    }
+    return {**found, **taken}
+
+
+def _folder(folder, size, damaged):
+    inside = {path.name for path in folder.iterdir() if path.is_dir()}
+    if TRAIN not in inside or not inside & {*TEST_NAMES, *VALIDATION_NAMES}:
+        pictures = read_folder(folder, size, damaged)
+        return {TRAIN: _named(pictures)}, pictures.class_names, pictures.damaged
+    train = read_folder(folder / TRAIN, size, damaged)
+    found, problems = {TRAIN: _named(train)}, list(train.damaged)
+    for part, names in (("test", TEST_NAMES), ("validation", VALIDATION_NAMES)):
+        for name in inside & set(names):
+            pictures = read_folder(folder / name, size, damaged, train.class_names)
+            found[part] = _named(pictures)
+            problems += pictures.damaged
+    return found, train.class_names, tuple(problems)
+
+
+def _named(pictures):
+    return pictures.images, pictures.labels, pictures.paths
+
+
+def _tfds(name, data_dir, size):
+    try:
+        import tensorflow_datasets as tfds
+    except ImportError:
+        raise ImportError("--data NAME needs tensorflow-datasets: pip install 'keras-resv2[train]'") from None
+    try:
+        splits, info = tfds.load(name, data_dir=data_dir, with_info=True)
+        class_names = tuple(info.features["label"].names)
+    except Exception as error:  # tfds raises many types; all mean that there are no such pictures
+        first_line = (str(error).strip() or repr(error)).splitlines()[0]
+        raise ValueError(
+            f"--data {name}: no folder, and tensorflow-datasets cannot read labelled pictures of it: {first_line}"
+        ) from None
+    found = {}
+    for part, names in ((TRAIN, (TRAIN,)), ("validation", VALIDATION_NAMES), ("test", TEST_NAMES)):
+        for split in set(names) & set(splits):
+            found[part] = _examples(splits[split], split, size)
+    return found, class_names, ()
+
+
+def _examples(split, name, size):
+    images, labels = [], []
+    for example in split.as_numpy_iterator():
+        images.append(prepare_images(example["image"][None], size)[0])
+        labels.append(example["label"])
+    return np.stack(images), np.array(labels, "int32"), [f"{name}/{i}" for i in range(len(labels))]
