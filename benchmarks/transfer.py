@@ -17,6 +17,7 @@ played no part. Cells that results/transfer.csv has are not measured again.
 
 import argparse
 import csv
+import itertools
 import os
 import pathlib
 import statistics
@@ -27,13 +28,15 @@ import numpy as np
 
 from benchmarks import transfer_data
 from keras_resv2.architectures import build
+from keras_resv2.choices import check_choice
 from keras_resv2.evaluation import measure_error
 from keras_resv2.pretrained import from_pretrained, pretrained_card
 from keras_resv2.transfer import fine_tune, freeze, split_pictures
 
 EPOCHS = {100: 60, 1000: 20, 10_000: 6}
 WAYS = ("probe", "fine-tuned", "naive", "scratch")
-COLUMNS = ("dataset", "pictures", "way", "seed", "network", "epochs", "test_error", "test_images", "seconds")
+KEY = ("dataset", "pictures", "way", "seed", "network")
+COLUMNS = (*KEY, "epochs", "test_error", "test_images", "seconds")
 SCRATCH_RATE = 0.1
 
 
@@ -50,22 +53,20 @@ def main():
     out = pathlib.Path(arguments.out)
     out.mkdir(parents=True, exist_ok=True)
     rows = read_rows(out / "transfer.csv")
+    data = {}
     for given in arguments.data:
         name, _, folder = given.partition("=")
-        train, test = transfer_data.DATASETS[name](folder)
-        for seed in range(arguments.seeds):
-            for pictures in arguments.pictures:
-                if pictures > len(train[1]):
-                    continue
-                chosen = sample(train, pictures, seed)
-                for way in WAYS:
-                    key = (name, str(pictures), way, str(seed), arguments.network)
-                    if any(tuple(row[column] for column in COLUMNS[:5]) == key for row in rows):
-                        continue
-                    row = measure(way, arguments.network, chosen, test, EPOCHS[pictures], seed, name)
-                    rows.append(dict(zip(COLUMNS[:5], key, strict=True)) | row)
-                    write_rows(rows, out / "transfer.csv")
-                    print(*(f"{column} {rows[-1][column]}" for column in COLUMNS), sep=", ", flush=True)
+        data[name] = transfer_data.DATASETS[check_choice("data", name, transfer_data.DATASETS)](folder)
+    cells = itertools.product(range(arguments.seeds), data, arguments.pictures, WAYS)  # whole tables first, then seeds
+    for seed, name, pictures, way in cells:
+        train, test = data[name]
+        key = (name, str(pictures), way, str(seed), arguments.network)
+        if pictures > len(train[1]) or any(tuple(row[column] for column in KEY) == key for row in rows):
+            continue
+        row = measure(way, arguments.network, sample(train, pictures, seed), test, EPOCHS[pictures], seed, name)
+        rows.append(dict(zip(KEY, key, strict=True)) | row)
+        write_rows(rows, out / "transfer.csv")
+        print(*(f"{column} {rows[-1][column]}" for column in COLUMNS), sep=", ", flush=True)
     (out / "transfer.md").write_text(as_markdown(rows))
     draw(rows, out / "transfer.png")
     print(as_markdown(rows))

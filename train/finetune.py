@@ -33,7 +33,7 @@ flags.DEFINE_integer("image_size", None, "Side of the pictures; by default that 
 flags.DEFINE_integer("epochs", 30, "Of training the body, at most; 0 trains the classifier alone.", 0)
 flags.DEFINE_integer("batch_size", 32, "Pictures per step.", 1)
 flags.DEFINE_float("learning_rate", 0.03, "Highest one, of the classifier.", 0.0)
-flags.DEFINE_float("rate_decay", 0.8, "Factor of the learning rate from one stage to the one before it.", 0.0, 1.0)
+flags.DEFINE_float("rate_decay", 0.5, "Factor of the learning rate from one stage to the one before it.", 0.0, 1.0)
 flags.DEFINE_string("freeze_until", None, "First part that trains, as stage3; what comes before it stays as it is.")
 flags.DEFINE_enum("batch_norm", "frozen", ["frozen", "trained"], "Whether batch normalisation stays as it is.")
 flags.DEFINE_multi_enum("augment", ["crop", "flip"], ["crop", "flip", "none"], "May be repeated; digits: crop alone.")

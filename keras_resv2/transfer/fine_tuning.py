@@ -39,7 +39,7 @@ class FineTuned(NamedTuple):
 
 def fine_tune(
     model, train, validation=0.2, *,
-    epochs=30, learning_rate=0.03, rate_decay=0.8, warmup=0.1, batch_norm="frozen", batch_size=32,
+    epochs=30, learning_rate=0.03, rate_decay=0.5, warmup=0.1, batch_norm="frozen", batch_size=32,
     class_weight=None, augment=("crop", "flip"), patience=10, seed=0, verbose=1,
 ):  # fmt: skip
     """Trains a pretrained network on other pictures.
