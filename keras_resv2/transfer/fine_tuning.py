@@ -15,7 +15,7 @@ import numpy as np
 from keras_resv2.choices import check_choice
 from keras_resv2.evaluation import filled_up
 from keras_resv2.graphs import deep_graph
-from keras_resv2.transfer.batches import AugmentedBatches, check_augment, open_pictures
+from keras_resv2.transfer.batches import AT_ONCE, AugmentedBatches, check_augment, open_pictures
 from keras_resv2.transfer.freezing import set_batch_norm, trainable_kept
 from keras_resv2.transfer.rates import DiscriminativeSGD, rate_factors
 
@@ -186,15 +186,34 @@ def _fit_classifier(model, classifier, features, class_weight, report, seed):
     """Trains the classifier on features: a logistic regression."""
     inputs = keras.Input(features.train.shape[1:])
     head = keras.Model(inputs, classifier(inputs))
-    per_epoch = -(-len(features.labels) // HEAD_BATCH)
-    epochs = max(HEAD_EPOCHS, -(-HEAD_STEPS // per_epoch))
-    _compile(head, keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(HEAD_RATE, epochs * per_epoch)))
-    keras.utils.set_random_seed(seed)
-    fitted = head.fit(
-        features.train, features.labels, batch_size=HEAD_BATCH, epochs=epochs, class_weight=class_weight,
-        validation_data=features.validation, validation_batch_size=len(features.labels), verbose=0,
-    ).history  # fmt: skip
-    report.add("head", {name: values[-1] for name, values in fitted.items()})
+    batches = _Drawn(features.train, features.labels, seed)
+    _compile(head, keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(HEAD_RATE, len(batches))))
+    head.fit(batches, epochs=1, class_weight=class_weight, shuffle=False, verbose=0)
+    logs = head.evaluate(features.train, features.labels, batch_size=AT_ONCE, verbose=0, return_dict=True)
+    if features.validation:
+        measured = head.evaluate(*features.validation, batch_size=AT_ONCE, verbose=0, return_dict=True)
+        logs |= {f"val_{name}": value for name, value in measured.items()}
+    report.add("head", logs)
+
+
+class _Drawn(keras.utils.PyDataset):
+    """Batches of features, one shuffled epoch after the other, in one long epoch: Keras pauses after each."""
+
+    def __init__(self, features, labels, seed):
+        super().__init__()
+        self._features, self._labels = features, labels
+        self._size = min(HEAD_BATCH, len(labels))
+        per_epoch = len(labels) // self._size
+        rng = np.random.default_rng(seed)
+        epochs = max(HEAD_EPOCHS, -(-HEAD_STEPS // per_epoch))
+        orders = [rng.permutation(len(labels))[: per_epoch * self._size] for _ in range(epochs)]
+        self._batches = np.concatenate(orders).reshape(-1, self._size)
+
+    def __len__(self):
+        return len(self._batches)
+
+    def __getitem__(self, index):
+        return self._features[self._batches[index]], self._labels[self._batches[index]]
 
 
 def _class_weight(given, labels, classes):
