@@ -16,6 +16,7 @@ from keras_resv2 import __version__
 from keras_resv2.choices import nearest
 from keras_resv2.datasets import fingerprint, load_split
 from keras_resv2.exporting import command as exporting
+from keras_resv2.hub import command as hub
 from keras_resv2.pretrained import from_pretrained, list_pretrained, pretrained_card
 
 DISAGREES, BAD_INPUT, INTERRUPTED = 1, 2, 130
@@ -88,6 +89,8 @@ def _parser():
     command.add_argument("--seed", type=int, default=0, help="of new weights and of what is drawn (default 0)")
 
     exporting.add_arguments(add("export", exporting.run, "Write a network as SavedModel, TFLite or ONNX."))
+    hub.add_push_arguments(add("push", hub.run_push, "Upload weights to the Hugging Face Hub."))
+    hub.add_pull_arguments(add("pull", hub.run_pull, "Fetch weights from the Hugging Face Hub and show their card."))
     return parser
 
 
