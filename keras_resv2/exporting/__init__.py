@@ -10,4 +10,5 @@ give float32 probabilities. `keras_resv2.export` writes them, `keras-resv2 expor
 """
 
 FORMATS = ("saved_model", "tflite", "onnx")
+INPUT = "pixels"  # its name in every format
 PRECISIONS = ("float32", "float16", "int8")

@@ -7,7 +7,6 @@ import numpy as np
 
 from keras_resv2.graphs import as_functional, calls
 
-INPUT = "pixels"
 # Outputs are named after the activation of the layer that they come from.
 KINDS = {"softmax": "probabilities", "sigmoid": "probabilities", "linear": "logits"}
 SIZE_WHERE_ANY = 64  # of pictures for a network that takes all sizes

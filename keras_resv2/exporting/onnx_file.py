@@ -6,7 +6,8 @@ import keras
 import numpy as np
 
 import keras_resv2
-from keras_resv2.exporting.interface import INPUT, named_outputs
+from keras_resv2.exporting import INPUT
+from keras_resv2.exporting.interface import named_outputs
 from keras_resv2.exporting.onnx_layers import write_layer
 from keras_resv2.graphs import as_functional, calls
 

@@ -1,11 +1,11 @@
 """Exported networks in their own runtimes, without Keras."""
 
+import contextlib
 import pathlib
 import warnings
 
 from keras_resv2.choices import check_choice
-from keras_resv2.exporting import FORMATS
-from keras_resv2.exporting.interface import INPUT
+from keras_resv2.exporting import FORMATS, INPUT
 
 
 def load_exported(path, format, threads=None):
@@ -37,6 +37,14 @@ def load_exported(path, format, threads=None):
     return {"saved_model": _SavedModel, "tflite": _TFLite, "onnx": _Onnx}[format](str(path), threads)
 
 
+@contextlib.contextmanager
+def without_deprecation():
+    """Leaves out the warning that TensorFlow's interpreter will be LiteRT's: it is where that is installed."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"(?s).*tf\.lite\.Interpreter is deprecated")
+        yield
+
+
 class _SavedModel:
     def __init__(self, path, threads):
         import tensorflow as tf
@@ -50,8 +58,7 @@ class _SavedModel:
 
 class _TFLite:
     def __init__(self, path, threads):
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "(?s).*tf.lite.Interpreter is deprecated")  # LiteRT is used where it is
+        with without_deprecation():
             self._interpreter = _tflite_interpreter()(path, num_threads=threads)
         self._run = self._interpreter.get_signature_runner("serving_default")
 

@@ -6,7 +6,9 @@ import tempfile
 import keras
 import numpy as np
 
-from keras_resv2.exporting.interface import INPUT, by_name, named_outputs
+from keras_resv2.exporting import INPUT
+from keras_resv2.exporting.interface import by_name, named_outputs
+from keras_resv2.exporting.runtimes import without_deprecation
 
 SIGNATURE = "serving_default"
 LABELS = pathlib.Path("assets.extra", "labels.txt")  # SavedModel's place for what TensorFlow does not read
@@ -88,7 +90,8 @@ def write_tflite(network, interface, path, precision, representative=None):
             )
             converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
             converter.inference_input_type = tf.uint8
-        content = converter.convert()
+        with without_deprecation():
+            content = converter.convert()
     pathlib.Path(path).write_bytes(content)
 
 
