@@ -59,17 +59,7 @@ class Result:
 
 def main(argv=None):
     """Runs the measurement and writes the table; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.exports", description=__doc__.partition("\n")[0])
-    parser.add_argument("--names", nargs="+", default=list(NAMES), metavar="NAME", help="pretrained networks")
-    parser.add_argument("--data_dir", required=True, help="tensorflow-datasets directory, or .npz file")
-    parser.add_argument("--images", type=int, default=TEST_IMAGES, help="the first so many test images (default: all)")
-    parser.add_argument("--rounds", type=int, default=7, help="turns of each form; 0 for errors alone (default: 7)")
-    parser.add_argument("--round_seconds", type=float, default=1.0, help="length of a turn, about (default: 1)")
-    parser.add_argument("--threads", type=int, default=2, help="cores for each process (default: 2)")
-    parser.add_argument("--out", metavar="FILE", help="write the Markdown there")
-    arguments = parser.parse_args(argv)
-    if arguments.images < 1 or arguments.rounds < 0 or arguments.threads < 1 or not arguments.round_seconds > 0:
-        parser.error("--images, --threads and --round_seconds must be above 0, --rounds not below.")
+    arguments = parse(argv)
     load = load_average()
     results = []
     try:
@@ -88,14 +78,30 @@ def main(argv=None):
     return 1 if any(result.error for result in results) else 0
 
 
+def parse(argv=None):
+    """The command line's arguments, checked."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.exports", description=__doc__.partition("\n")[0])
+    parser.add_argument("--names", nargs="+", default=list(NAMES), metavar="NAME", help="pretrained networks")
+    parser.add_argument("--data_dir", required=True, help="tensorflow-datasets directory, or .npz file")
+    parser.add_argument("--images", type=int, default=TEST_IMAGES, help="the first so many test images (default: all)")
+    parser.add_argument("--rounds", type=int, default=7, help="turns of each form; 0 for errors alone (default: 7)")
+    parser.add_argument("--round_seconds", type=float, default=1.0, help="length of a turn, about (default: 1)")
+    parser.add_argument("--threads", type=int, default=2, help="cores for each process (default: 2)")
+    parser.add_argument("--out", metavar="FILE", help="write the Markdown there")
+    arguments = parser.parse_args(argv)
+    if arguments.images < 1 or arguments.rounds < 0 or arguments.threads < 1 or not arguments.round_seconds > 0:
+        parser.error("--images, --threads and --round_seconds must be above 0, --rounds not below.")
+    return arguments
+
+
 def write_forms(name, data_dir, folder):
     """Exports a pretrained network in every form; returns a list of `Result` without measurements."""
     import keras_resv2
     from keras_resv2.datasets import load_split
 
     card = keras_resv2.pretrained_card(name)
-    model = keras_resv2.from_pretrained(name)
     pictures = load_split(card.dataset, "train", data_dir)[0][:REPRESENTATIVE_IMAGES]
+    model = keras_resv2.from_pretrained(name)
     results = [Result(name, form, None, card.size) for form in IN_KERAS]
     for form, precision in EXPORTED.items():
         _log(f"export: {name} as {form}")
