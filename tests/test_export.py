@@ -1,9 +1,7 @@
 """Every exported form, run by its own runtime, gives what Keras gives."""
 
-import importlib.util
 import json
 import os
-import pathlib
 import subprocess
 import sys
 
@@ -136,6 +134,21 @@ def test_without_preprocessing_the_input_is_float32(format, tmp_path):
     assert_same(RUN[format](tmp_path / "network", x)["logits"], keras_outputs(model, x))
 
 
+def test_channels_first(tmp_path):
+    """The same weights in the other data format: the same network, whose input and maps are channels first."""
+    arguments = dict(activation="full_preactivation", shortcut="exclusive_gating", include_top=False)
+    last = randomised(ResNet(8, input_shape=(32, 32, 3), **arguments))
+    keras.config.set_image_data_format("channels_first")
+    try:
+        first = ResNet(8, input_shape=(3, 32, 32), **arguments)
+    finally:
+        keras.config.set_image_data_format("channels_last")
+    first.set_weights(last.get_weights())
+    export(first, tmp_path / "first.onnx", "onnx")
+    found = run_onnx(tmp_path / "first.onnx", pictures().transpose(0, 3, 1, 2))["features"]
+    assert_same(found.transpose(0, 2, 3, 1), keras_outputs(last, pictures()))
+
+
 def test_the_onnx_graph_is_small_and_says_what_it_is(tmp_path):
     """Folded: no batch normalisation in ResNet-v1. Not folded: all of it. One transposition, at the input."""
     import onnx
@@ -189,23 +202,11 @@ def test_onnx_is_the_same_file_from_every_backend(backend, tmp_path):
     np.testing.assert_allclose(here["probabilities"], there["probabilities"], atol=1e-6)
 
 
-@pytest.fixture(scope="module")
-def real():
-    """20 labelled test pictures of CIFAR-10: (pixels, labels)."""
-    foolbox = importlib.util.find_spec("foolbox")
-    if foolbox is None:
-        pytest.skip("real pictures come with the package foolbox: pip install --no-deps foolbox")
-    from PIL import Image
-
-    paths = sorted(pathlib.Path(foolbox.origin).parent.glob("data/cifar10_*.png"))
-    return np.stack([np.asarray(Image.open(p)) for p in paths]), np.array([int(p.stem.split("_")[-1]) for p in paths])
-
-
 @needs_tensorflow
 @pytest.mark.parametrize("name", ["resnet20-cifar10", "preact_resnet20-cifar10"])
-def test_tflite_of_lower_precision(name, real, tmp_path):
+def test_tflite_of_lower_precision(name, real_pictures, tmp_path):
     """On real pictures: float16 close in every probability, int8 in what it says; files of a half and a quarter."""
-    x, labels = real
+    x, labels = real_pictures
     model = keras_resv2.from_pretrained(name)
     expected = keras_outputs(model, x)
     sizes = {}
@@ -231,8 +232,8 @@ def test_tflite_of_lower_precision(name, real, tmp_path):
 
 
 @needs_tensorflow
-def test_dark_representative_pictures_do_not_scale_the_input(real, tmp_path):
-    dark = real[0] // 4
+def test_dark_representative_pictures_do_not_scale_the_input(real_pictures, tmp_path):
+    dark = real_pictures[0] // 4
     export(ResNet(8), tmp_path / "network.tflite", "tflite", precision="int8", representative=dark)
     (given,) = open_tflite(tmp_path / "network.tflite").get_input_details()
     assert given["quantization"] == (1.0, 0)
@@ -331,8 +332,9 @@ def test_bad_arguments_are_refused_before_anything_is_written(tmp_path, monkeypa
 
 
 @needs_tensorflow
-def test_command(tmp_path, capsys, real):
-    np.savez(tmp_path / "data.npz", x_train=real[0], y_train=real[1], x_test=real[0], y_test=real[1])
+def test_command(tmp_path, capsys, real_pictures):
+    x, labels = real_pictures
+    np.savez(tmp_path / "data.npz", x_train=x, y_train=labels, x_test=x, y_test=labels)
     int8 = ["--precision", "int8", "--data_dir", str(tmp_path / "data.npz")]
     for format, options in (("onnx", []), ("saved_model", []), ("tflite", int8)):
         path = tmp_path / format
@@ -340,8 +342,8 @@ def test_command(tmp_path, capsys, real):
         assert cli.main([*command, "--json"]) == 0
         facts = json.loads(capsys.readouterr().out)
         assert facts["name"] == f"{NAME}@1" and facts["input"] == "uint8 (batch, 32, 32, 3)" and path.exists()
-        found = RUN[format](path, real[0])["probabilities"]
-        assert np.mean(found.argmax(1) == real[1]) >= 0.9, "of the 20 pictures Keras gets 20 right"
+        found = RUN[format](path, x)["probabilities"]
+        assert np.mean(found.argmax(1) == labels) >= 0.9, "of the 20 pictures Keras gets 20 right"
         assert cli.main(command) == cli.BAD_INPUT
         assert "name another" in capsys.readouterr().err
     command = ["export", NAME, "--format", "tflite", "--out", str(tmp_path / "other"), "--precision", "int8"]

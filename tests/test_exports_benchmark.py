@@ -1,12 +1,9 @@
 """The table of exported forms: one small run, and what it says of forms that fail."""
 
-import importlib.util
-import pathlib
 import re
 
 import numpy as np
 import pytest
-from PIL import Image
 
 import keras_resv2
 from benchmarks import exports
@@ -14,15 +11,10 @@ from benchmarks import exports
 NAME = "resnet20-cifar10"
 
 
-def test_a_small_run(tmp_path, monkeypatch, capsys):
+def test_a_small_run(tmp_path, monkeypatch, capsys, real_pictures):
     """ONNX Runtime on 20 real pictures: the error is the one that Keras makes on them."""
     pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
-    found = importlib.util.find_spec("foolbox")
-    if found is None:
-        pytest.skip("real pictures come with the package foolbox: pip install --no-deps foolbox")
-    paths = sorted(pathlib.Path(found.origin).parent.glob("data/cifar10_*.png"))
-    pixels = np.stack([np.asarray(Image.open(path)) for path in paths])
-    labels = np.array([int(path.stem.split("_")[-1]) for path in paths])
+    pixels, labels = real_pictures[0], real_pictures[1].copy()
     labels[:3] = (labels[:3] + 1) % 10  # three errors at least
     np.savez(tmp_path / "data.npz", x_train=pixels, y_train=labels, x_test=pixels, y_test=labels)
     monkeypatch.setattr(exports, "IN_KERAS", ())

@@ -13,6 +13,13 @@ from keras_resv2.graphs import as_functional, calls
 
 OPSET = 17  # with all operators used here, and read by every ONNX Runtime since 1.12 (2022)
 IR_VERSION = 8  # the one that came with this opset
+# Others have an attribute of that name too, which may be the global setting or, in padding, other axes.
+WITH_DATA_FORMAT = (
+    keras.layers.Conv2D,
+    keras.layers.MaxPooling2D,
+    keras.layers.GlobalAveragePooling2D,
+    keras.layers.GlobalMaxPooling2D,
+)
 TO_CHANNELS_FIRST, TO_CHANNELS_LAST = (0, 3, 1, 2), (0, 2, 3, 1)
 
 
@@ -168,8 +175,9 @@ def _write_calls(model, x, writer, prefix):
 def _data_format(network):
     """That of the convolutions and poolings, which is one for all in a network that works."""
     for node in calls(network):
-        inner = as_functional(node.operation)
-        found = _data_format(inner) if inner is not None else getattr(node.operation, "data_format", None)
-        if found and not isinstance(node.operation, keras.layers.ZeroPadding2D):
-            return found
+        layer, inner = node.operation, as_functional(node.operation)
+        if inner is not None:
+            return _data_format(inner)
+        if isinstance(layer, WITH_DATA_FORMAT):
+            return layer.data_format
     return keras.config.image_data_format()

@@ -104,7 +104,7 @@ def export(
         pictures = interface.random_pictures() if precision != "int8" else representative[:64]
         difference = _compare(reference, interface, partial, format, precision, pictures)
     if format == "tflite" and class_names:
-        write_labels(class_names, path.with_suffix(".labels.txt"))
+        write_labels(class_names, path.with_name(path.name.removesuffix(".tflite") + ".labels.txt"))
     sides = ", ".join("any" if side is None else str(side) for side in interface.shape[1:])
     taken = f"{interface.dtype} (batch, {sides})"
     return Exported(path, format, precision, _size(path), taken, tuple(interface.outputs), difference)
@@ -123,14 +123,16 @@ def check_export(path, format, precision="float32", overwrite=False):
     path = pathlib.Path(path)
     if path.is_dir() and any(path.iterdir()):
         if not overwrite:
-            raise FileExistsError(f"{path} is a folder with files in it: name another, or pass overwrite.")
+            raise FileExistsError(
+                f"{path} is a folder with files in it: name another, or say overwrite=True (--overwrite)."
+            )
         if format != "saved_model" or not (path / "saved_model.pb").exists():
             raise FileExistsError(f"{path} is a folder, and no SavedModel that could be overwritten.")
     elif path.is_dir() and format != "saved_model":
         raise FileExistsError(f"{path} is a folder; {format} is a file.")
     elif path.exists() and not path.is_dir():
         if not overwrite:
-            raise FileExistsError(f"{path} exists: name another file, or pass overwrite.")
+            raise FileExistsError(f"{path} exists: name another file, or say overwrite=True (--overwrite).")
         if format == "saved_model":
             raise FileExistsError(f"{path} is a file; a SavedModel is a folder.")
 
