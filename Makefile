@@ -34,6 +34,7 @@ $(VENV)/.demo: $(VENV)/.venv setup.cfg
 
 $(VENV)/.test: $(VENV)/.venv setup.cfg
 	$(BIN)/python -m pip install --quiet -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --no-deps foolbox==3.3.4
 	touch $@
 
 clean:

@@ -7,14 +7,17 @@ import platform
 PACKAGES = ("keras-resv2", "keras", "tensorflow", "jax", "torch", "onnxruntime", "numpy")
 
 
-def versions():
+def versions(more=()):
     """Versions of Python and of the libraries that are installed, without importing them.
+
+    Args:
+        more: names of packages besides `PACKAGES`.
 
     Returns:
         Dictionary from name to version.
     """
     found = {"python": platform.python_version()}
-    for name in PACKAGES:
+    for name in (*PACKAGES, *more):
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:

@@ -115,22 +115,30 @@ def _timed(function, *arguments):
 
 
 def main():
-    """Answers until stdin ends. What libraries print goes to stderr."""
+    """Answers until stdin ends."""
     if CORES in os.environ:  # libraries start as many threads as there are cores left
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: int(os.environ[CORES])])
-    output = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
     with tempfile.TemporaryDirectory() as folder:
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = os.path.join(folder, "inductor")  # each compiles for itself
-        answers = Answers()
-        for line in sys.stdin:
-            arguments = json.loads(line)
-            try:
-                answer = getattr(answers, arguments.pop("command"))(**arguments)
-            except Exception as error:  # the parent reports it, and goes on with others
-                answer = {"error": f"{type(error).__name__}: {error}"}
-            output.write(json.dumps(answer) + "\n")
-            output.flush()
+        answer_commands(Answers())
+
+
+def answer_commands(answers):
+    """Answers JSON lines of stdin on stdout until stdin ends. What libraries print goes to stderr.
+
+    Args:
+        answers: object with a method for each command.
+    """
+    output = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    for line in sys.stdin:
+        arguments = json.loads(line)
+        try:
+            answer = getattr(answers, arguments.pop("command"))(**arguments)
+        except Exception as error:  # the parent reports it, and goes on with others
+            answer = {"error": f"{type(error).__name__}: {error}"}
+        output.write(json.dumps(answer) + "\n")
+        output.flush()
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ _MODULES = {
     "BatchNormalization": "keras_resv2.batch_norm",
     "to_stock_layers": "keras_resv2.batch_norm",
     "fold": "keras_resv2.folding",
+    "export": "keras_resv2.exporting.writing",
     "count_multiply_adds": "keras_resv2.complexity",
     "build": "keras_resv2.architectures",
     "list_architectures": "keras_resv2.architectures",
@@ -35,7 +36,7 @@ _MODULES = {
 }
 _MODULES.update({row.builder: "keras_resv2.architectures" for row in ARCHITECTURES.values()})
 
-_PACKAGES = ("analysis", "transfer")
+_PACKAGES = ("analysis", "hub", "transfer")
 
 __all__ = [*_MODULES, *_PACKAGES]
 

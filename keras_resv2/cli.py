@@ -1,4 +1,4 @@
-"""The command line: keras-resv2 list | predict | evaluate | summary | embed | analyze.
+"""The command line: keras-resv2 list | predict | evaluate | summary | embed | analyze | export | push | pull.
 
 Exit codes: 0 done; 1 `evaluate` measured another error than the card says; 2 bad input.
 """
@@ -15,6 +15,8 @@ from rich.table import Table
 from keras_resv2 import __version__
 from keras_resv2.choices import nearest
 from keras_resv2.datasets import fingerprint, load_split
+from keras_resv2.exporting import command as exporting
+from keras_resv2.hub import command as hub
 from keras_resv2.pretrained import from_pretrained, list_pretrained, pretrained_card
 
 DISAGREES, BAD_INPUT, INTERRUPTED = 1, 2, 130
@@ -90,6 +92,10 @@ def _parser():
     command.add_argument("--shortcut", nargs="+", help="of an architecture, as none or 'constant_scaling'; or several")
     command.add_argument("--draws", type=int, default=10, help="random lesions, or paths, of each size (default 10)")
     command.add_argument("--seed", type=int, default=0, help="of new weights and of what is drawn (default 0)")
+
+    exporting.add_arguments(add("export", exporting.run, "Write a network as SavedModel, TFLite or ONNX."))
+    hub.add_push_arguments(add("push", hub.run_push, "Upload weights to the Hugging Face Hub."))
+    hub.add_pull_arguments(add("pull", hub.run_pull, "Fetch weights from the Hugging Face Hub and show their card."))
     return parser
 
 

@@ -17,7 +17,7 @@ import keras
 import numpy as np
 
 from keras_resv2.batch_norm import BatchNormalization
-from keras_resv2.graphs import deep_graph
+from keras_resv2.graphs import as_functional, calls, deep_graph
 
 # Exact types: a subclass may compute anything.
 BATCH_NORMS = (keras.layers.BatchNormalization, BatchNormalization)
@@ -65,7 +65,7 @@ def fold(model):
     >>> [layer.name for layer in fold(keras_resv2.ResNet(8)).layers][:4]
     ['pixels', 'preprocessing', 'stem_conv', 'stem_relu']
     """
-    model = _functional(model)
+    model = as_functional(model)
     if model is None:
         raise ValueError("model is no functional keras.Model, as the builders of keras_resv2 make them.")
     graph = _Graph(model)
@@ -86,7 +86,7 @@ def _rebuild(model, graph, plan):
             outputs = copies[layer].output if node.is_input else copies[layer](*arguments, **options)
         tensors.update((id(old), new) for old, new in zip(node.outputs, keras.tree.flatten(outputs), strict=True))
     for layer, copy in copies.items():
-        if getattr(layer, "weights", None) and _functional(layer) is None:
+        if getattr(layer, "weights", None) and as_functional(layer) is None:
             copy.set_weights(_weights(layer, plan))
             if hasattr(copy, "finalize_state"):  # of keras.layers.Normalization
                 copy.finalize_state()
@@ -94,19 +94,11 @@ def _rebuild(model, graph, plan):
     return keras.Model(inputs, outputs, name=model.name)
 
 
-def _functional(model):
-    """The model, a `keras.Sequential` as the functional one that it is; None for all else."""
-    if isinstance(model, keras.Sequential) and hasattr(model, "inputs"):
-        return keras.Model(model.inputs[0], model.outputs[0], name=model.name)
-    return model if isinstance(model, keras.Model) and hasattr(model, "operations") else None
-
-
 class _Graph:
     """The calls of a model's layers, inputs first, and who makes and reads their tensors."""
 
     def __init__(self, model):
-        depths = sorted(model._nodes_by_depth, reverse=True)
-        self.nodes = [node for depth in depths for node in model._nodes_by_depth[depth]]
+        self.nodes = calls(model)
         self.calls = collections.Counter(node.operation for node in self.nodes)
         self.readers = collections.defaultdict(list)
         for node in self.nodes:
@@ -189,7 +181,7 @@ def _is_plain(layer):
 
 def _copy(layer, plan):
     """A new layer, without its weights; of a model inside the model its inference form, with them."""
-    if _functional(layer) is not None:
+    if as_functional(layer) is not None:
         return fold(layer)
     config = layer.get_config()
     if layer in plan.batch_norms:

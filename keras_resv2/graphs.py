@@ -47,6 +47,31 @@ def _one_variable_name():
     return tf.variable_creator_scope(lambda create, **arguments: create(**{**arguments, "name": "variable/"}))
 
 
+def calls(model):
+    """The calls of a model's layers, inputs first.
+
+    Args:
+        model: a functional `keras.Model`.
+
+    Returns:
+        List of Keras' nodes: `operation` is the layer, `input_tensors`, `arguments` and `outputs` are its.
+
+    Example:
+
+    >>> x = keras.Input((4,))
+    >>> [type(node.operation).__name__ for node in calls(keras.Model(x, keras.layers.Dense(2)(x)))]
+    ['InputLayer', 'Dense']
+    """
+    return [node for depth in sorted(model._nodes_by_depth, reverse=True) for node in model._nodes_by_depth[depth]]
+
+
+def as_functional(model):
+    """The model, a `keras.Sequential` as the functional one that it is; None for all else."""
+    if isinstance(model, keras.Sequential) and hasattr(model, "inputs"):
+        return keras.Model(model.inputs[0], model.outputs[0], name=model.name)
+    return model if isinstance(model, keras.Model) and hasattr(model, "operations") else None
+
+
 def copy_model(model, replace=None, call=None):
     """A copy of a model, layer by layer, with the same weights.
 

@@ -74,7 +74,7 @@ class RolledUnits(keras.layers.Layer):
     def _start(self, layer, variable):
         """Initializer of a stack: each unit's own value, or numbers of its own from the unit's initializer."""
         initializer = getattr(layer, f"{variable.name}_initializer")
-        names, values = self._names(layer.name), self._values()
+        names, values = self.layer_names(layer.name), self._values()
 
         def start(shape, dtype):
             parts = []
@@ -92,7 +92,7 @@ class RolledUnits(keras.layers.Layer):
         states = [keras.ops.convert_to_numpy(keras.random.SeedGenerator().state) for _ in range(self.count)]
         return keras.ops.convert_to_tensor(np.stack(states), dtype)
 
-    def _names(self, layer):
+    def layer_names(self, layer):
         """A layer's name in each unit."""
         stage, first, rest = re.fullmatch(r"(stage\d+_unit)(\d+)(_.*)", layer).groups()
         return [f"{stage}{unit}{rest}" for unit in range(int(first), int(first) + self.count)]
@@ -112,7 +112,7 @@ class RolledUnits(keras.layers.Layer):
             f"{name}/{variable}": (stack, index)
             for stack, layer, variable in self._stacks
             if layer
-            for index, name in enumerate(self._names(layer))
+            for index, name in enumerate(self.layer_names(layer))
         }
 
     def call(self, x, training=None):

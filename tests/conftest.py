@@ -1,5 +1,6 @@
 """Shared pieces of the tests: where real data is, and a published weight folder made on the spot."""
 
+import importlib.util
 import os
 import pathlib
 import subprocess
@@ -89,3 +90,14 @@ def digits():
     images = np.repeat(np.repeat(images.reshape(-1, 8, 8, 1), 4, 1), 4, 2) * (255 / 16)
     images = np.repeat(images, 3, 3).astype("uint8")
     return (images[:1500], labels[:1500].astype("uint8")), (images[1500:], labels[1500:].astype("uint8"))
+
+
+@pytest.fixture(scope="session")
+def real_pictures():
+    """20 labelled test pictures of CIFAR-10: uint8 (20, 32, 32, 3) and (20,)."""
+    package = importlib.util.find_spec("foolbox")
+    if package is None:
+        pytest.skip("real pictures come with the package foolbox: pip install --no-deps foolbox")
+    paths = sorted(pathlib.Path(package.origin).parent.glob("data/cifar10_*.png"))
+    labels = np.array([int(path.stem.rpartition("_")[2]) for path in paths])
+    return np.stack([np.asarray(Image.open(path)) for path in paths]), labels

@@ -68,7 +68,8 @@ def from_pretrained(
 
     Args:
         name: ``<architecture>-<dataset>``, as `list_pretrained` has it; ``@<version>`` pins a
-            version, else the newest is taken.
+            version, else the newest is taken. Or ``hf://user/name`` (``@<revision>``), a repository of
+            the Hugging Face Hub.
         classes: None for the classes that the weights know; another number puts a new, random
             classifier of that many classes on the pretrained body.
         include_top: whether the classifier is part of the model.

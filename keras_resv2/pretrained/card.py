@@ -105,12 +105,16 @@ def read_card(path):
     except TypeError as error:  # Card() says which fields are missing
         missing = str(error).partition("missing ")[2] or str(error)
         raise ValueError(f"{path} is not a complete weight card: {missing} missing.") from None
-    place = (path.parent.parent.name, path.parent.name)
-    if (card.name, str(card.version)) != place:
-        raise ValueError(f"{path} is the card of {card.full_name}: its folder must be {card.name}/{card.version}.")
     if not {"train", "test"} <= set(card.dataset_sha256) or len(card.image_shape) != 3 or not card.class_names:
         raise ValueError(f"{path} is not a complete weight card: dataset_sha256, image_shape or class_names is wrong.")
     return card
+
+
+def check_place(card):
+    """Raises ValueError unless a card is in the folder ``<name>/<version>`` that it is looked for in."""
+    if (card.name, str(card.version)) != (card.folder.parent.name, card.folder.name):
+        path = card.folder / "card.json"
+        raise ValueError(f"{path} is the card of {card.full_name}: its folder must be {card.name}/{card.version}.")
 
 
 def split_name(name):

@@ -6,7 +6,7 @@ import re
 
 from keras_resv2.choices import nearest
 from keras_resv2.pretrained import download
-from keras_resv2.pretrained.card import read_card, split_name
+from keras_resv2.pretrained.card import check_place, read_card, split_name
 from keras_resv2.pretrained.checksum import sha256
 
 CARD = "card.json"
@@ -40,7 +40,8 @@ def find_card(name):
     """The card of a pretrained name.
 
     Args:
-        name: ``"resnet20-cifar10"`` for the newest version, ``"resnet20-cifar10@1"`` for one.
+        name: ``"resnet20-cifar10"`` for the newest version, ``"resnet20-cifar10@1"`` for one,
+            ``"hf://user/name"`` for a repository of the Hugging Face Hub.
 
     Returns:
         `keras_resv2.pretrained.card.Card`.
@@ -49,6 +50,10 @@ def find_card(name):
         ValueError: unknown name (with the nearest ones), unknown version (with those there are), or
             a damaged card.
     """
+    if isinstance(name, str) and name.startswith("hf://"):
+        from keras_resv2.hub import pull  # on top of this module
+
+        return pull(name)
     base, version = split_name(name)
     paths = card_paths()
     if base not in paths:
@@ -60,7 +65,9 @@ def find_card(name):
         version = max(versions)
     if version not in versions:
         raise ValueError(f"{base} has no version {version}; there is {', '.join(f'{base}@{v}' for v in versions)}.")
-    return read_card(versions[version])
+    card = read_card(versions[version])
+    check_place(card)
+    return card
 
 
 def weight_path(card):

@@ -1,0 +1,63 @@
+"""The process that runs one exported network: commands come as JSON lines on stdin, answers go to stdout.
+
+open FORM PATH NAME THREADS      the network: from PATH by its runtime, or the pretrained NAME by Keras
+error DATA_DIR IMAGES            how many of the first IMAGES test pictures it gets wrong
+run BATCH_SIZE BATCHES           seconds, all in all
+"""
+
+import os
+import sys
+import time
+
+from benchmarks.process import CORES
+from benchmarks.worker import answer_commands
+
+ERROR_BATCH = 500
+
+
+class Answers:
+    """State of a worker, and a method for each command."""
+
+    def open(self, form, path, name, threads):
+        if path is None:
+            self._network = _in_keras(name, folded=form == "Keras, folded")
+        else:
+            from keras_resv2.exporting.runtimes import load_exported
+
+            self._network = load_exported(path, form.partition(" ")[0], threads)
+        return {}
+
+    def error(self, data_dir, images):
+        from keras_resv2.datasets import load_split
+        from keras_resv2.evaluation import find_mistakes, slices
+
+        pictures, labels = (part[:images] for part in load_split("cifar10", "test", data_dir))
+        wrong = find_mistakes(self._network, slices(pictures, labels, min(ERROR_BATCH, len(labels))))
+        return {"wrong": int(wrong.sum()), "images": len(wrong)}
+
+    def run(self, batch_size, batches):
+        import numpy as np
+
+        pictures = np.random.default_rng(0).integers(0, 256, (batch_size, 32, 32, 3), dtype="uint8")
+        started = time.perf_counter()
+        for _ in range(batches):
+            self._network.predict_on_batch(pictures)
+        return {"seconds": time.perf_counter() - started}
+
+
+def _in_keras(name, folded):
+    import keras_resv2
+
+    model = keras_resv2.from_pretrained(name)
+    return keras_resv2.fold(model) if folded else model
+
+
+def main():
+    """Answers until stdin ends, on as many cores as the parent says."""
+    if CORES in os.environ:
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: int(os.environ[CORES])])
+    answer_commands(Answers())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

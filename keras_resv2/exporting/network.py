@@ -1,0 +1,98 @@
+"""The network that is exported: float32, without loops, without what inference does not need."""
+
+import keras
+
+from keras_resv2.graphs import as_functional, calls, deep_graph
+from keras_resv2.rolled import RolledUnits
+
+FLOATS = ("float16", "bfloat16", "float64", "mixed_float16", "mixed_bfloat16")
+
+
+def plain_network(model):
+    """A copy of a network in float32 whose rolled units are layers like all others.
+
+    Other formats have no loops over stacked weights, and their own ways to lower precision.
+
+    Args:
+        model: a functional `keras.Model` with one input, as the builders of keras_resv2 make them; models
+            inside it are copied too.
+
+    Returns:
+        `keras.Model`, which shares nothing with `model`; layers have the names of the network that is not rolled.
+
+    Raises:
+        ValueError: the model is not a functional one, or has several inputs.
+
+    Example:
+
+    >>> import keras_resv2
+    >>> rolled = keras_resv2.ResNet(20, rolled=True, dtype="mixed_bfloat16")
+    >>> plain_network(rolled).get_layer("stage1_unit3_conv2").compute_dtype
+    'float32'
+    """
+    functional = as_functional(model)
+    if functional is None:
+        raise ValueError(f"{model!r} is no functional keras.Model, as the builders of keras_resv2 make them.")
+    if not isinstance(functional.input, keras.KerasTensor):
+        raise ValueError(f"model {functional.name!r} has {len(functional.inputs)} inputs; exported networks have one.")
+    with deep_graph():
+        return _copy(functional)
+
+
+def _copy(model):
+    def as_float(x):
+        dtype = "float32" if keras.backend.is_float_dtype(x.dtype) else x.dtype
+        return keras.Input(batch_shape=x.shape, dtype=dtype, name=x.name)
+
+    inputs = keras.tree.map_structure(as_float, model.input)
+    old_inputs = keras.tree.flatten(model.input)
+    tensors = {id(old): new for old, new in zip(old_inputs, keras.tree.flatten(inputs), strict=True)}
+    copies = {}
+    for node in calls(model):
+        layer = node.operation
+        if node.is_input:
+            continue
+        arguments, options = node.arguments.fill_in(tensors)
+        if isinstance(layer, RolledUnits):
+            outputs = _unrolled(layer, arguments[0])
+        else:
+            if layer not in copies:
+                copies[layer] = _copy_layer(layer)
+            outputs = copies[layer](*arguments, **options)
+        tensors.update((id(old), new) for old, new in zip(node.outputs, keras.tree.flatten(outputs), strict=True))
+    for layer, copy in copies.items():
+        if getattr(layer, "weights", None) and as_functional(layer) is None:
+            copy.set_weights(layer.get_weights())
+            if hasattr(copy, "finalize_state"):  # of keras.layers.Normalization
+                copy.finalize_state()
+    return keras.Model(inputs, keras.tree.map_structure(lambda x: tensors[id(x)], model.output), name=model.name)
+
+
+def _copy_layer(layer, **changes):
+    functional = as_functional(layer)
+    if functional is not None:
+        return _copy(functional)
+    config = {**layer.get_config(), **changes}
+    policy = getattr(layer, "dtype_policy", None)
+    if policy is not None and policy.name in FLOATS:
+        config["dtype"] = "float32"
+    return type(layer).from_config(config)
+
+
+def _unrolled(rolled, x):
+    """`x` through the units of a loop, one after another, as layers with their own names and weights."""
+    values = {name: (stack, index) for name, (stack, index) in rolled.unit_weights().items()}
+    stacks = {id(stack): keras.ops.convert_to_numpy(stack) for stack, _ in values.values()}
+    for number in range(rolled.count):
+        tensors = {id(rolled.unit.inputs[0]): x}
+        for node in calls(rolled.unit):
+            if node.is_input:
+                continue
+            layer = node.operation
+            copy = _copy_layer(layer, name=rolled.layer_names(layer.name)[number])
+            arguments, options = node.arguments.fill_in(tensors)
+            tensors[id(node.outputs[0])] = copy(*arguments, **options)
+            places = [values[f"{copy.name}/{weight.name}"] for weight in layer.weights]
+            copy.set_weights([stacks[id(stack)][index] for stack, index in places])
+        x = tensors[id(rolled.unit.outputs[0])]
+    return x

@@ -1,0 +1,171 @@
+"""The ONNX operators of each Keras layer that residual networks are made of.
+
+ONNX convolves ``(batch, channels, height, width)``. Feature maps are held so, whatever the model's data format.
+"""
+
+import keras
+import numpy as np
+
+from keras_resv2.batch_norm import BatchNormalization
+
+ACTIVATIONS = {"relu": "Relu", "sigmoid": "Sigmoid", "tanh": "Tanh", "softmax": "Softmax"}
+WITHOUT_EFFECT = (
+    keras.layers.Dropout,
+    keras.layers.SpatialDropout2D,
+    keras.layers.GaussianDropout,
+    keras.layers.GaussianNoise,
+)
+
+
+def write_layer(layer, names, tensors, writer):
+    """Adds the operators of one call of a layer.
+
+    Args:
+        layer: of Keras.
+        names: of the values that it reads, in the ONNX graph.
+        tensors: the same values as the Keras model has them.
+        writer: `keras_resv2.exporting.onnx_file.Writer`.
+
+    Returns:
+        Name of the value that the layer gives.
+
+    Raises:
+        ValueError: there are no operators for this layer, or not as it is set.
+    """
+    if type(layer) not in WRITERS:  # exact types: a subclass may compute anything
+        raise ValueError(
+            f"there is no ONNX form for layer {layer.name!r} ({type(layer).__name__}): try Keras' own "
+            "model.export(path, format='onnx'), or keep that layer outside of the exported network."
+        )
+    return WRITERS[type(layer)](layer, names, tensors[0], writer)
+
+
+def _conv(layer, names, x, writer):
+    kernel, *bias = layer.get_weights()
+    weights = [writer.weight(f"{layer.name}/kernel", kernel.transpose(3, 2, 0, 1))]
+    weights += [writer.weight(f"{layer.name}/bias", value) for value in bias]
+    window = _window(layer, layer.kernel_size, layer.strides, layer.dilation_rate)
+    y = writer.add("Conv", [*names, *weights], layer.name, group=layer.groups, **window)
+    return _activated(layer, y, len(x.shape), writer)
+
+
+def _window(layer, size, strides, dilation=(1, 1)):
+    """Attributes of an operator that slides a window over feature maps."""
+    attributes = {"kernel_shape": size, "strides": strides}
+    if set(dilation) != {1}:
+        attributes["dilations"] = dilation
+    missing = [(width - 1) * step for width, step in zip(size, dilation, strict=True)]
+    if layer.padding == "valid" or not any(missing):
+        return attributes
+    if max(strides) > 1:  # then what is padded depends on the size of the picture
+        return {**attributes, "auto_pad": "SAME_UPPER"}
+    return {**attributes, "pads": [m // 2 for m in missing] + [m - m // 2 for m in missing]}
+
+
+def _dense(layer, names, x, writer):
+    if len(x.shape) != 2:
+        raise ValueError(f"layer {layer.name!r} (Dense) reads {len(x.shape)} dimensions; in ONNX it can read 2.")
+    kernel, *bias = layer.get_weights()
+    weights = [writer.weight(f"{layer.name}/kernel", kernel)]
+    weights += [writer.weight(f"{layer.name}/bias", value) for value in bias]
+    return _activated(layer, writer.add("Gemm", [*names, *weights], layer.name), 2, writer)
+
+
+def _batch_norm(layer, names, x, writer):
+    rank = len(x.shape)
+    if layer.axis % rank != (writer.channel_axis if rank == 4 else 1):
+        raise ValueError(f"layer {layer.name!r} (BatchNormalization) normalises axis {layer.axis}, not the channels.")
+    mean, variance = (np.asarray(keras.ops.convert_to_numpy(v)) for v in (layer.moving_mean, layer.moving_variance))
+    gamma = keras.ops.convert_to_numpy(layer.gamma) if layer.scale else np.ones_like(mean)
+    beta = keras.ops.convert_to_numpy(layer.beta) if layer.center else np.zeros_like(mean)
+    values = {"gamma": gamma, "beta": beta, "moving_mean": mean, "moving_variance": variance}
+    weights = [writer.weight(f"{layer.name}/{name}", value) for name, value in values.items()]
+    return writer.add("BatchNormalization", [*names, *weights], layer.name, epsilon=layer.epsilon)
+
+
+def _rescaling(layer, names, x, writer):
+    y = names[0]
+    for kind, values, neutral in (("Mul", layer.scale, 1), ("Add", layer.offset, 0)):
+        values = np.asarray(values, "float32")
+        if np.any(values != neutral):
+            if values.ndim == 1 and len(x.shape) == 4 and writer.channels_last:
+                values = values[:, None, None]  # one per channel
+            elif values.ndim and writer.channels_last:
+                raise ValueError(f"layer {layer.name!r} (Rescaling) has constants of shape {values.shape}.")
+            part = "scale" if kind == "Mul" else "offset"
+            y = writer.add(kind, [y, writer.weight(f"{layer.name}/{part}", values)], f"{layer.name}/{kind.lower()}")
+    return y
+
+
+def _zero_padding(layer, names, x, writer):
+    """The layer pads two neighbouring axes: height and width, or those that a data format not the model's means."""
+    first = 1 if layer.data_format == "channels_last" else 2
+    before, after = np.zeros(4, "int64"), np.zeros(4, "int64")
+    for axis, (low, high) in enumerate(layer.padding, start=first):
+        before[writer.axis(axis)], after[writer.axis(axis)] = low, high
+    pads = writer.weight(f"{layer.name}/pads", np.concatenate([before, after]))
+    return writer.add("Pad", [*names, pads], layer.name)
+
+
+def _max_pooling(layer, names, x, writer):
+    window = _window(layer, layer.pool_size, layer.strides)
+    return writer.add("MaxPool", names, layer.name, **window)
+
+
+def _global_pooling(kind):
+    def write(layer, names, x, writer):
+        y = writer.add(kind, names, layer.name)
+        return y if layer.keepdims else writer.add("Flatten", [y], f"{layer.name}/flat", axis=1)
+
+    return write
+
+
+def _activation(layer, names, x, writer):
+    return _activated(layer, names[0], len(x.shape), writer, layer.name)
+
+
+def _activated(layer, y, rank, writer, name=None):
+    """`y` through the activation that is an argument of the layer."""
+    kind = getattr(layer.activation, "__name__", str(layer.activation))
+    if kind in ("linear", "None"):
+        return y
+    if kind not in ACTIVATIONS:
+        raise ValueError(f"there is no ONNX form for the activation {kind} of layer {layer.name!r}.")
+    options = {}
+    if kind == "softmax":
+        options["axis"] = writer.axis(rank - 1) if rank == 4 else rank - 1
+    return writer.add(ACTIVATIONS[kind], [y], name or f"{layer.name}/{kind}", **options)
+
+
+def _relu(layer, names, x, writer):
+    if (layer.max_value, layer.negative_slope, layer.threshold) != (None, 0, 0):
+        raise ValueError(f"there is no ONNX form for layer {layer.name!r}: a ReLU with parameters.")
+    return writer.add("Relu", names, layer.name)
+
+
+def _merge(kind):
+    def write(layer, names, x, writer):
+        y = names[0]
+        for number, other in enumerate(names[1:]):
+            y = writer.add(kind, [y, other], f"{layer.name}/{number}" if number else layer.name)
+        return y
+
+    return write
+
+
+WRITERS = {
+    keras.layers.Conv2D: _conv,
+    keras.layers.Dense: _dense,
+    keras.layers.BatchNormalization: _batch_norm,
+    BatchNormalization: _batch_norm,
+    keras.layers.Rescaling: _rescaling,
+    keras.layers.ZeroPadding2D: _zero_padding,
+    keras.layers.MaxPooling2D: _max_pooling,
+    keras.layers.GlobalAveragePooling2D: _global_pooling("GlobalAveragePool"),
+    keras.layers.GlobalMaxPooling2D: _global_pooling("GlobalMaxPool"),
+    keras.layers.Activation: _activation,
+    keras.layers.ReLU: _relu,
+    keras.layers.Add: _merge("Add"),
+    keras.layers.Multiply: _merge("Mul"),
+    **dict.fromkeys(WITHOUT_EFFECT, lambda layer, names, x, writer: names[0]),
+}

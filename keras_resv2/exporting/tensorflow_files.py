@@ -1,0 +1,104 @@
+"""SavedModel and TFLite, by TensorFlow."""
+
+import pathlib
+import tempfile
+
+import keras
+import numpy as np
+
+from keras_resv2.exporting import INPUT
+from keras_resv2.exporting.interface import by_name, named_outputs
+from keras_resv2.exporting.runtimes import without_deprecation
+
+SIGNATURE = "serving_default"
+LABELS = pathlib.Path("assets.extra", "labels.txt")  # SavedModel's place for what TensorFlow does not read
+
+
+def check_backend(format):
+    """Raises ImportError unless Keras computes with TensorFlow, whose graphs these formats hold."""
+    if keras.backend.backend() != "tensorflow":
+        raise ImportError(
+            f"{format} is written by TensorFlow, and Keras runs on {keras.backend.backend()} here: set "
+            "KERAS_BACKEND=tensorflow and load the weight file there. ONNX is written on every backend."
+        )
+
+
+def write_saved_model(network, interface, folder, class_names=None):
+    """Writes a network as a SavedModel with the signature ``serving_default``.
+
+    Args:
+        network: functional `keras.Model`, float32, as `keras_resv2.exporting.network` makes it.
+        interface: its `Interface`.
+        folder: to write into; it may exist, empty.
+        class_names: list of text, written to ``assets.extra/labels.txt``, one a line.
+    """
+    _save(network, interface.shape, interface.dtype, folder)
+    if class_names:
+        path = pathlib.Path(folder, LABELS)
+        path.parent.mkdir()
+        write_labels(class_names, path)
+
+
+def write_labels(class_names, path):
+    """Writes names of classes as text, one a line, in the order of the outputs."""
+    path.write_text("".join(f"{name}\n" for name in class_names), encoding="utf-8")
+
+
+def _save(network, shape, dtype, folder):
+    import tensorflow as tf
+
+    names = list(named_outputs(network))
+
+    @tf.function(input_signature=[tf.TensorSpec(shape, dtype, name=INPUT)])
+    def serve(pixels):
+        return by_name(names, network(tf.cast(pixels, "float32"), training=False))
+
+    module = tf.Module()
+    module.network_variables = [variable.value for variable in network.variables]
+    module.serve = serve
+    tf.saved_model.save(module, str(folder), signatures={SIGNATURE: serve})
+
+
+def write_tflite(network, interface, path, precision, representative=None):
+    """Writes a network as a TFLite file with the signature ``serving_default``.
+
+    Args:
+        network: functional `keras.Model`, float32, as `keras_resv2.exporting.network` makes it.
+        interface: its `Interface`.
+        path: of the file.
+        precision: "float32"; "float16": weights, computed in float32 where the device has no better; or
+            "int8": weights and activations, from uint8 pixels to the float32 of the last layer's output.
+        representative: for int8, uint8 pictures that show the range of all activations.
+
+    Raises:
+        ValueError: TFLite has no operators for a layer.
+    """
+    import tensorflow as tf
+
+    with tempfile.TemporaryDirectory() as folder:
+        dtype = "float32" if precision == "int8" else interface.dtype
+        _save(network, interface.shape, dtype, folder)
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[SIGNATURE])
+        if precision != "float32":
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        if precision == "float16":
+            converter.target_spec.supported_types = [tf.float16]
+        if precision == "int8":
+            pictures = _with_black_and_white(representative)
+            converter.representative_dataset = lambda: (
+                {INPUT: picture[None].astype("float32")} for picture in pictures
+            )
+            converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+            converter.inference_input_type = tf.uint8
+        with without_deprecation():
+            content = converter.convert()
+    pathlib.Path(path).write_bytes(content)
+
+
+def _with_black_and_white(pictures):
+    """The pictures with two pixels set, so that the input's range is 0 to 255 and uint8 pixels stand for themselves."""
+    if pictures.min() == 0 and pictures.max() == 255:
+        return pictures
+    pictures = np.array(pictures)
+    pictures.reshape(len(pictures), -1)[0, :2] = 0, 255
+    return pictures

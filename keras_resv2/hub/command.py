@@ -1,0 +1,37 @@
+"""keras-resv2 push NAME_OR_FOLDER REPOSITORY, keras-resv2 pull hf://..."""
+
+import json
+
+from keras_resv2.hub.repository import pull, push
+
+
+def add_push_arguments(parser):
+    """Adds the arguments of `push` to an `argparse` parser."""
+    parser.add_argument("source", metavar="NAME_OR_FOLDER", help="pretrained network, or folder with its card.json")
+    parser.add_argument("repository", metavar="REPOSITORY", help="user/name on the Hugging Face Hub")
+    parser.add_argument("--private", action="store_true", help="visible to its owner alone, where it is new")
+
+
+def run_push(arguments):
+    """Uploads weights and prints what to load them by; returns the exit code."""
+    reference = push(arguments.repository, arguments.source, arguments.private)
+    print(json.dumps({"reference": reference}, indent=2) if arguments.json else reference)
+    return 0
+
+
+def add_pull_arguments(parser):
+    """Adds the arguments of `pull` to an `argparse` parser."""
+    parser.add_argument("reference", metavar="REFERENCE", help="hf://user/name, or hf://user/name@revision")
+
+
+def run_pull(arguments):
+    """Fetches weights and prints their card; returns the exit code."""
+    card = pull(arguments.reference)
+    if arguments.json:
+        print(json.dumps({**json.loads(card.to_json()), "folder": str(card.folder)}, indent=2))
+        return 0
+    paper = "" if card.paper_error is None else f" (the paper's: {card.paper_error:.2f} %)"
+    print(f"{card.full_name}: {card.architecture}, {card.parameters:,} parameters, {len(card.class_names)} classes")
+    print(f"  error: {card.test_error:.2f} % of {card.test_images:,} test images of {card.dataset}{paper}")
+    print(f"  {card.folder / card.file}")
+    return 0

@@ -1,0 +1,200 @@
+"""Weights on the Hugging Face Hub: the real client against a stand-in server, and without one."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hub_server import TOKEN, HubServer
+from published import publish
+
+import keras_resv2
+from keras_resv2 import cli, hub
+from keras_resv2.pretrained.weight_file import read_weights
+
+hub_client = pytest.importorskip("huggingface_hub", reason="huggingface_hub is not installed")
+constants = pytest.importorskip("huggingface_hub.constants")
+
+NAME = "resnet20-cifar10"
+PLACE = pathlib.Path(__file__).resolve().parents[1] / "weights" / NAME / "1"
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    """The stand-in; the client logged in, with a cache of its own."""
+    server = HubServer()
+    # The client reads its environment when it is imported, which may have happened.
+    monkeypatch.setattr(constants, "ENDPOINT", server.url)
+    monkeypatch.setattr(
+        constants, "HUGGINGFACE_CO_URL_TEMPLATE", server.url + "/{repo_id}/resolve/{revision}/{filename}"
+    )
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)  # large files by the protocol that the stand-in knows
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    monkeypatch.setenv("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    yield server
+    server.close()
+
+
+def client_environment(server, tmp_path, **changes):
+    """Of a fresh process, whose client reads it itself."""
+    own = {"HF_ENDPOINT": server.url, "HF_HOME": str(tmp_path / "other_home"), "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+    return {**os.environ, **own, **changes}
+
+
+def pull_elsewhere(reference, environment):
+    command = [sys.executable, "-m", "keras_resv2.cli", "pull", reference, "--json"]
+    return subprocess.run(command, capture_output=True, text=True, env=environment)
+
+
+def test_what_is_pushed_comes_back(server, pixels):
+    """Every byte, through the client's own protocol; and a network that gives what the local one gives."""
+    reference = hub.push("me/weights", NAME)
+    commit, files = server.files("me/weights")
+    assert reference == f"hf://me/weights@{commit}"
+    for path in PLACE.iterdir():
+        assert files[path.name] == path.read_bytes()
+    assert any(request.startswith("PUT /large/") for request in server.requests)
+
+    card = hub.pull("hf://me/weights")
+    assert card == keras_resv2.pretrained_card(NAME)
+    assert sorted(path.name for path in card.folder.iterdir()) == ["card.json", "weights.h5"]
+    model = keras_resv2.from_pretrained("hf://me/weights")
+    expected = keras_resv2.from_pretrained(NAME).predict(pixels, verbose=0)
+    np.testing.assert_array_equal(model.predict(pixels, verbose=0), expected)
+    assert keras_resv2.pretrained_card(reference).test_error == card.test_error
+
+
+def test_the_readme_says_what_the_card_says(server):
+    hub.push("me/weights", NAME)
+    card = keras_resv2.pretrained_card(NAME)
+    text = server.files("me/weights")[1]["README.md"].decode()
+    data = hub_client.ModelCard(text).data
+    assert (data.license, data.library_name, data.pipeline_tag) == ("apache-2.0", "keras", "image-classification")
+    (result,) = data.eval_results
+    assert (result.dataset_type, result.metric_type) == ("cifar10", "accuracy")
+    assert result.metric_value == pytest.approx(100 - card.test_error)
+    assert f"{card.test_error:.2f} %" in text and "hf://me/weights" in text and card.command in text
+
+
+def test_a_folder_that_is_not_published_and_a_revision(server, tmp_path):
+    """Own weights, then better ones: the revision of the first push still gives the first."""
+    publish(tmp_path, version=1)
+    publish(tmp_path, version=2)
+    folders = [tmp_path / NAME / version for version in "12"]
+    first, second = (hub.push("me/own", str(folder)) for folder in folders)
+    for reference, folder in ((first, folders[0]), (second, folders[1]), ("hf://me/own@main", folders[1])):
+        card = hub.pull(reference)
+        assert f"{card.version}" == folder.name
+        found, expected = (read_weights(place / "weights.h5") for place in (card.folder, folder))
+        assert all(np.array_equal(found[key], expected[key]) for key in expected)
+
+
+def test_a_second_pull_fetches_no_file(server):
+    hub.push("me/weights", NAME)
+    hub.pull("hf://me/weights")
+    before = len(server.requests)
+    hub.pull("hf://me/weights")
+    assert not [request for request in server.requests[before:] if "/resolve/" in request]
+
+
+def test_offline_the_cache_serves_and_nothing_else(server, tmp_path):
+    """In processes of their own, which read HF_HUB_OFFLINE themselves; the server is gone."""
+    hub.push("me/weights", NAME)
+    online = client_environment(server, tmp_path)
+    done = pull_elsewhere("hf://me/weights", online)
+    assert done.returncode == 0, done.stderr
+    server.close()
+    offline = {**online, "HF_HUB_OFFLINE": "1"}
+    done = pull_elsewhere("hf://me/weights", offline)
+    assert done.returncode == 0, done.stderr
+    folder = pathlib.Path(json.loads(done.stdout)["folder"])
+    assert (folder / "weights.h5").read_bytes() == (PLACE / "weights.h5").read_bytes()
+
+    done = pull_elsewhere("hf://me/others", offline)
+    assert done.returncode == cli.BAD_INPUT
+    assert done.stderr.strip().splitlines()[-1] == (
+        "keras-resv2: error: hf://me/others is not in the cache, and HF_HUB_OFFLINE keeps from fetching it."
+    )
+    done = pull_elsewhere("hf://me/others", online)
+    assert done.returncode == cli.BAD_INPUT
+    assert "hf://me/others is not in the cache, and the Hub cannot be reached." in done.stderr
+
+
+def test_no_such_repository_revision_or_card(server):
+    server.repositories["me/empty"] = []
+    server.commit("me/empty", {"README.md": b"nothing here"})
+    with pytest.raises(ValueError, match="there is no hf://me/nothing on the Hub, or it is private"):
+        hub.pull("hf://me/nothing")
+    with pytest.raises(ValueError, match="has no such revision"):
+        hub.pull("hf://me/empty@v9")
+    with pytest.raises(ValueError, match=r"hf://me/empty holds no card\.json"):
+        keras_resv2.from_pretrained("hf://me/empty")
+    for reference in ("hf://empty", "hf://me/empty@", "hf://", "me/empty"):
+        with pytest.raises(ValueError, match="must be of the form hf://user/name"):
+            hub.pull(reference)
+
+
+def test_a_damaged_file_is_not_used(server):
+    hub.push("me/weights", NAME)
+    content = bytearray((PLACE / "weights.h5").read_bytes())
+    content[len(content) // 2] ^= 1
+    server.commit("me/weights", {"weights.h5": bytes(content)})
+    with pytest.raises(ValueError, match=r"hf://me/weights: weights\.h5 is damaged, its SHA-256 is not the card's"):
+        keras_resv2.from_pretrained("hf://me/weights")
+
+
+@pytest.mark.parametrize("file", ["../weights.h5", "/etc/passwd"])
+def test_a_card_cannot_name_a_file_elsewhere(server, file):
+    hub.push("me/weights", NAME)
+    card = json.loads((PLACE / "card.json").read_text())
+    server.commit("me/weights", {"card.json": json.dumps({**card, "file": file}).encode()})
+    with pytest.raises(ValueError, match="a weight file in another folder"):
+        hub.pull("hf://me/weights")
+
+
+def test_push_says_what_is_wrong_before_it_uploads(server, tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match="must be of the form user/name"):
+        hub.push("weights", NAME)
+    with pytest.raises(ValueError, match="there are no pretrained weights 'resnet21-cifar10'; nearest"):
+        hub.push("me/weights", "resnet21-cifar10")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match=r"holds no card\.json"):
+        hub.push("me/weights", tmp_path / "empty")
+    publish(tmp_path, size=5)
+    with pytest.raises(ValueError, match="is damaged"):
+        hub.push("me/weights", tmp_path / NAME / "1")
+    monkeypatch.setenv("HF_TOKEN", "hf_wrong")
+    with pytest.raises(PermissionError, match="does not let you write me/weights: log in with `hf auth login`"):
+        hub.push("me/weights", NAME)
+    monkeypatch.delenv("HF_TOKEN")
+    with pytest.raises(PermissionError, match="nobody is logged in to the Hub: log in with `hf auth login`"):
+        hub.push("me/weights", NAME)
+    assert not server.repositories and not server.large_files
+
+
+def test_push_without_a_network(server):
+    server.close()
+    with pytest.raises(ConnectionError, match="me/weights: the Hub cannot be reached"):
+        hub.push("me/weights", NAME)
+
+
+def test_commands(server, capsys):
+    assert cli.main(["push", NAME, "me/weights"]) == 0
+    reference = capsys.readouterr().out.strip()
+    assert cli.main(["pull", reference]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith(f"{NAME}@1: resnet20, 269,722 parameters, 10 classes") and "8.48 %" in text
+    assert pathlib.Path(text.splitlines()[-1].strip()).is_file()
+    assert cli.main(["pull", "hf://me/nothing"]) == cli.BAD_INPUT
+    assert "there is no hf://me/nothing" in capsys.readouterr().err
+
+
+def test_without_the_client_the_error_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(ImportError, match=r"pip install 'keras-resv2\[hub\]'"):
+        hub.pull("hf://me/weights")
