@@ -30,7 +30,7 @@ _MODULES = {
 }
 _MODULES.update({row.builder: "keras_resv2.architectures" for row in ARCHITECTURES.values()})
 
-_PACKAGES = ("analysis",)
+_PACKAGES = ("analysis", "convert")
 
 __all__ = [*_MODULES, *_PACKAGES]
 
