@@ -27,6 +27,7 @@ _MODULES = {
     "from_pretrained": "keras_resv2.pretrained",
     "list_pretrained": "keras_resv2.pretrained",
     "pretrained_card": "keras_resv2.pretrained",
+    "decode_predictions": "keras_resv2.pretrained",
 }
 _MODULES.update({row.builder: "keras_resv2.architectures" for row in ARCHITECTURES.values()})
 

@@ -5,12 +5,11 @@ import json
 import os
 import pathlib
 
-
-# Fields of which nothing is known of weights from elsewhere.
-UNKNOWN = dict.fromkeys(
-    ("test_error", "test_errors_first_2000", "test_images", "median_error", "paper_error", "paper", "recipe", "command")
-    + ("seed", "steps", "wall_seconds", "hardware", "backend", "commit", "size", "sha256")
-) | dict.fromkeys(("dataset_sha256", "seed_errors", "recipe_values", "versions"), {})
+# What the fields of weights from elsewhere are where nothing is known.
+NUMBERS = ("test_error", "test_errors_first_2000", "test_images", "median_error", "paper_error", "size", "sha256")
+TRAINING = ("paper", "recipe", "command", "seed", "steps", "wall_seconds", "hardware", "backend", "commit")
+DICTIONARIES = ("dataset_sha256", "seed_errors", "recipe_values", "versions")
+UNKNOWN = {**dict.fromkeys(NUMBERS + TRAINING), **{name: {} for name in DICTIONARIES}}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -84,7 +84,9 @@ def _download(url, part, size, checksum):
                     time.sleep(0.2 * cuts)
                     continue
                 have = part.stat().st_size if part.exists() else 0
-                raise ConnectionError(f"{url}: {cut} after {have} of {size or '?'} bytes. Call again to go on.") from None
+                raise ConnectionError(
+                    f"{url}: {cut} after {have} of {size or '?'} bytes. Call again to go on."
+                ) from None
         if agrees(part, checksum):
             return
         part.unlink()

@@ -1,4 +1,4 @@
-"""Where cards and weight files are: in the package, in the source tree, or in the cache."""
+"""Where cards and weight files are: in the package, in the source tree, in the cache, or in a folder of one's own."""
 
 import os
 import pathlib
@@ -21,7 +21,8 @@ def weight_folders():
     """Folders that hold ``<name>/<version>/card.json``, the first that has a version wins."""
     package = pathlib.Path(__file__).resolve().parents[1]
     installed, source_tree = package / "weights", package.parent / "weights"
-    return [installed if installed.is_dir() else source_tree, home() / "weights"]
+    # Last, the cards of weights that others publish: once converted, they have one in the cache.
+    return [installed if installed.is_dir() else source_tree, home() / "weights", package / "pretrained" / "published"]
 
 
 def card_paths():
@@ -36,11 +37,17 @@ def card_paths():
     return {name: dict(sorted(found[name].items())) for name in ordered}
 
 
+def is_folder(name):
+    """Whether a pretrained name is the path of a weight folder."""
+    return isinstance(name, os.PathLike) or (isinstance(name, str) and (os.sep in name or "/" in name))
+
+
 def find_card(name):
     """The card of a pretrained name.
 
     Args:
-        name: ``"resnet20-cifar10"`` for the newest version, ``"resnet20-cifar10@1"`` for one.
+        name: ``"resnet20-cifar10"`` for the newest version, ``"resnet20-cifar10@1"`` for one; or the path
+            of a folder with a card and its weight file, as ``"converted/resnet18-imagenet/1"``.
 
     Returns:
         `keras_resv2.pretrained.card.Card`.
@@ -48,7 +55,13 @@ def find_card(name):
     Raises:
         ValueError: unknown name (with the nearest ones), unknown version (with those there are), or
             a damaged card.
+        FileNotFoundError: a path holds no card.
     """
+    if is_folder(name):
+        path = pathlib.Path(name) / CARD
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} does not exist: a weight folder is <name>/<version> and holds {CARD}.")
+        return read_card(path)
     base, version = split_name(name)
     paths = card_paths()
     if base not in paths:
@@ -64,7 +77,7 @@ def find_card(name):
 
 
 def weight_path(card):
-    """Path of the verified weight file of a card, downloaded into the cache where necessary.
+    """Path of the verified weight file of a card, downloaded into the cache, and converted, where necessary.
 
     Args:
         card: `keras_resv2.pretrained.card.Card`.
@@ -81,6 +94,10 @@ def weight_path(card):
     if beside.exists():
         check_sum(beside, card)
         return beside
+    if card.sha256 is None:
+        from keras_resv2.convert.published import fetch  # the layer above: only others' files need it
+
+        return weight_path(fetch(card))
     cached = home() / "weights" / card.name / str(card.version) / card.file
     if not card.url and not cached.exists():
         raise FileNotFoundError(
