@@ -109,7 +109,7 @@ def list_(arguments):
     if arguments.json:
         _print_json([_describe(card) for card in cards])
     elif arguments.markdown:
-        print(markdown_table([card for card in cards if card.test_error is not None]), end="")
+        print(markdown_table([card for card in cards if card.origin is None]), end="")
     else:
         columns = ("name", "version", "parameters", "test error", "paper's", "recipe", "file")
         table = _table(columns, right=columns[1:5] + columns[6:])

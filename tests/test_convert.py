@@ -157,6 +157,8 @@ def test_without_classifier(networks):
     body = {name: value for name, value in theirs.state_dict().items() if not name.startswith("linear")}
     model = convert.from_pytorch(body, pooling="avg", input_shape=(32, 32, 3))
     whole = convert.from_pytorch(theirs.state_dict(), include_top=False, pooling="avg", input_shape=(32, 32, 3))
+    with pytest.raises(ValueError, match="10 classes: for a new classifier"):
+        convert.from_pytorch(theirs, classes=5)
     x = 50 * pictures((32, 32)) + 120
     assert model.output_shape == (None, 64)
     np.testing.assert_array_equal(model.predict(x, verbose=0), whole.predict(x, verbose=0))
@@ -217,6 +219,8 @@ def test_other_networks_are_refused():
         convert.from_pytorch({"epoch": 3})
     with pytest.raises(ValueError, match="architecture='resnet21' is none"):
         convert.from_pytorch({"conv1.weight": np.zeros(3)}, "resnet21")
+    with pytest.raises(ValueError, match="none of the layouts"):
+        convert.from_pytorch({"conv1.weight": np.zeros(3)})
 
 
 # Reading files
@@ -234,7 +238,7 @@ class Trap:
 
 def test_code_in_a_file_is_not_run(torch, tmp_path):
     torch.save({"state_dict": {}, "trap": Trap(tmp_path / "ran")}, tmp_path / "trap.pt")
-    (tmp_path / "plain.pt").write_bytes(pickle.dumps({"trap": Trap(tmp_path / "ran")}))
+    (tmp_path / "plain.pt").write_bytes(pickle.dumps({"trap": Trap(tmp_path / "ran")}, protocol=2))
     for name in ("trap.pt", "plain.pt"):
         with pytest.raises(ValueError, match="Python objects besides tensors"):
             convert.from_pytorch(tmp_path / name)
@@ -495,19 +499,27 @@ def test_a_file_that_does_not_fit_leaves_nothing(checkpoint, tmp_path, capsys):
 # Weights that keras.applications publishes
 
 
-@pytest.fixture
-def publisher(tmp_path, monkeypatch, server):
-    """A published weight file and class index on the loopback address, and the package's card that names them."""
+@pytest.fixture(scope="module")
+def published(tmp_path_factory):
+    """A network of keras.applications, and its weights as a published file."""
     theirs = randomised(keras.applications.ResNet50(weights=None))
-    write_legacy(theirs, tmp_path / "theirs.h5")
+    path = tmp_path_factory.mktemp("published") / "theirs.h5"
+    write_legacy(theirs, path)
+    return theirs, path
+
+
+@pytest.fixture
+def publisher(published, tmp_path, monkeypatch, server):
+    """A published weight file and class index on the loopback address, and the package's card that names them."""
+    theirs, weights = published
     index = tmp_path / "index.json"
     index.write_text(json.dumps({str(i): [f"n{i:08}", f"thing{i}"] for i in range(1000)}))
-    server.files = {"/resnet50.h5": (tmp_path / "theirs.h5").read_bytes(), "/index.json": index.read_bytes()}
+    server.files = {"/resnet50.h5": weights.read_bytes(), "/index.json": index.read_bytes()}
     source = next(folder for folder in store.weight_folders() if folder.name == "published")
     shutil.copytree(source / "resnet50-imagenet", tmp_path / "published" / "resnet50-imagenet")
     path = tmp_path / "published/resnet50-imagenet/1/card.json"
     card = json.loads(path.read_text())
-    card["origin"] |= {"url": f"{server.root}/resnet50.h5", "md5": md5(tmp_path / "theirs.h5")}
+    card["origin"] |= {"url": f"{server.root}/resnet50.h5", "md5": md5(weights)}
     card["class_index"] |= {"url": f"{server.root}/index.json", "md5": md5(index)}
     path.write_text(json.dumps(card))
     monkeypatch.setattr(store, "weight_folders", lambda: [store.home() / "weights", tmp_path / "published"])

@@ -9,6 +9,8 @@
 | `head_bn` | | `post_bn` |
 | `head_dense` | `predictions` | `predictions` |
 
+The published files call the classifier `probs`.
+
 Where theirs differ, their weights are changed so that outputs do not:
 
 - A bias before batch normalisation goes into the moving mean: ``x + b - mean = x - (mean - b)``. Biases that
@@ -55,7 +57,11 @@ class ApplicationsLayout:
     unsaid: dict = dataclasses.field(default_factory=dict)
 
     def spell(self, name):
-        return name
+        return name.replace("probs/", "predictions/")
+
+    def kernel_size(self, kernel):
+        """Of a convolution's tensor."""
+        return kernel.shape[0]
 
     def key(self, name):
         layer, variable = name.split("/")

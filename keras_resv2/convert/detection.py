@@ -9,7 +9,7 @@ from keras_resv2.convert import applications, cifar, timm, torchvision
 from keras_resv2.convert.differences import Differences
 from keras_resv2.convert.expected import expected_weights
 from keras_resv2.convert.sources import read_tensors
-from keras_resv2.layouts import resolve_network
+from keras_resv2.layouts import STEMS, resolve_network
 
 PYTORCH = (timm.LAYOUT, torchvision.LAYOUT, cifar.ORIGINAL, cifar.PREACTIVATED)
 KERAS = (applications.V1, applications.V2)
@@ -50,8 +50,13 @@ class Detected:
             `keras.Model`.
 
         Raises:
-            ValueError: the builder refuses an option.
+            ValueError: the builder refuses an option, or it is the number of classes.
         """
+        if "classes" in options:
+            raise ValueError(
+                f"the weights have {self.classes or 'no'} classes: for a new classifier build with include_top=False, "
+                "or make a weight folder and call from_pretrained(folder, classes=...)."
+            )
         options = {"include_top": self.classes is not None, **options}
         return build(self.architecture, **self.arguments, weights=self.weights, classes=self.classes, **options)
 
@@ -172,10 +177,9 @@ def _recognise(tensors, label, layouts):
     """The layout, and the source's own names by those of the layout."""
     for layout in layouts:
         spelled = {layout.spell(name): name for name in tensors}
-        if all(mark in spelled for mark in layout.marks):
-            size = tensors[spelled[layout.marks[0]]].shape[-1]
-            if layout.stem_kernel in (None, size):
-                return layout, spelled
+        stem = _stem_kernel({key: tensors[name] for key, name in spelled.items()}, layout)
+        if all(mark in spelled for mark in layout.marks) and layout.stem_kernel in (None, stem):
+            return layout, spelled
     if layouts is not KERAS and all(mark in tensors for mark in cifar.MARKS_WITHOUT_LAST_BN):
         raise ValueError(
             f"{label} is a pre-activation network without the batch normalisation after its last addition, as "
@@ -184,6 +188,12 @@ def _recognise(tensors, label, layouts):
     known = ", ".join(layout.name for layout in layouts)
     first = ", ".join(list(tensors)[:4])
     raise ValueError(f"{label} has none of the layouts that are read ({known}). Its first tensors are {first}.")
+
+
+def _stem_kernel(tensors, layout):
+    """Size of the first convolution; None without one."""
+    kernel = tensors.get(layout.key("stem_conv/kernel"))
+    return None if kernel is None or kernel.ndim != 4 else layout.kernel_size(kernel)
 
 
 def _classes(tensors, layout):
@@ -197,11 +207,9 @@ def _seen(tensors, layout):
     def has(name):
         return layout.key(name) in tensors
 
-    stem = tensors.get(layout.key("stem_conv/kernel"))
-    narrow = stem is not None and 3 in (stem.shape[0], stem.shape[-1]) and 7 not in stem.shape
     projected = "C" if has("stage1_unit2_shortcut_conv/kernel") else "B"
     return {
-        "stem": "cifar" if narrow else "imagenet",
+        "stem": "cifar" if _stem_kernel(tensors, layout) == STEMS["cifar"].kernel_size else "imagenet",
         "projection": projected if has("stage2_unit1_shortcut_conv/kernel") else "A",
     }
 

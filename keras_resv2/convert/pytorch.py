@@ -49,6 +49,10 @@ class PyTorchLayout:
             name = re.sub(pattern, replacement, name)
         return name
 
+    def kernel_size(self, kernel):
+        """Of a convolution's tensor."""
+        return kernel.shape[-1]
+
     def key(self, name):
         """The tensor of one of our weights: "layer1.0.conv1.weight" for "stage1_unit1_conv1/kernel"."""
         layer, variable = name.split("/")
