@@ -4,6 +4,7 @@ import os
 import pathlib
 from collections.abc import Mapping
 
+import keras
 import numpy as np
 
 PYTORCH_FILES = (".pt", ".pth", ".bin", ".ckpt", ".tar")
@@ -37,7 +38,7 @@ def read_tensors(source):
     if isinstance(source, (str, os.PathLike)):
         path = pathlib.Path(source)
         content, label = _read_file(path), str(path)
-    elif hasattr(source, "layers"):  # a keras.Model
+    elif isinstance(source, keras.Model):
         content = {f"{layer.name}/{weight.name}": weight for layer in source.layers for weight in layer.weights}
         label = f"model {source.name!r}"
     else:
