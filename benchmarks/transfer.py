@@ -37,7 +37,7 @@ EPOCHS = {100: 60, 1000: 20, 10_000: 6}
 WAYS = ("probe", "fine-tuned", "naive", "scratch")
 KEY = ("dataset", "pictures", "way", "seed", "network")
 COLUMNS = (*KEY, "epochs", "test_error", "test_images", "seconds")
-SCRATCH_RATE = 0.1
+SCRATCH_RATE = 0.003
 
 
 def main():

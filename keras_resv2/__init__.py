@@ -28,6 +28,7 @@ _MODULES = {
     "from_pretrained": "keras_resv2.pretrained",
     "list_pretrained": "keras_resv2.pretrained",
     "pretrained_card": "keras_resv2.pretrained",
+    "decode_predictions": "keras_resv2.pretrained",
     "freeze": "keras_resv2.transfer",
     "unfreeze": "keras_resv2.transfer",
     "fine_tune": "keras_resv2.transfer",
@@ -36,7 +37,7 @@ _MODULES = {
 }
 _MODULES.update({row.builder: "keras_resv2.architectures" for row in ARCHITECTURES.values()})
 
-_PACKAGES = ("analysis", "hub", "transfer")
+_PACKAGES = ("analysis", "convert", "hub", "transfer")
 
 __all__ = [*_MODULES, *_PACKAGES]
 

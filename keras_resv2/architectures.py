@@ -89,7 +89,7 @@ _DOC = """{builder}: {depth} layers ({source}).
         classifier_activation: of the classifier; None for logits.
         name: of the model.
         **variant: the other arguments of `keras_resv2.ResNet`: activation, shortcut, projection,
-            stride_on, stem, include_preprocessing, dtype.
+            stride_on, stem, preprocessing, include_preprocessing, dtype and more.
 
     Returns:
         `keras.Model` from raw pixels ``(batch, height, width, 3)``, 0 to 255, to class

@@ -1,4 +1,4 @@
-"""The command line: keras-resv2 list | predict | evaluate | summary | embed | analyze | export | push | pull.
+"""The command line: keras-resv2 list | predict | evaluate | summary | embed | convert | export | analyze | push | pull.
 
 Exit codes: 0 done; 1 `evaluate` measured another error than the card says; 2 bad input.
 """
@@ -14,10 +14,12 @@ from rich.table import Table
 
 from keras_resv2 import __version__
 from keras_resv2.choices import nearest
+from keras_resv2.convert import command as convert_arguments
 from keras_resv2.datasets import fingerprint, load_split
 from keras_resv2.exporting import command as exporting
 from keras_resv2.hub import command as hub
-from keras_resv2.pretrained import from_pretrained, list_pretrained, pretrained_card
+from keras_resv2.pretrained import decode_predictions, from_pretrained, list_pretrained, pretrained_card
+from keras_resv2.pretrained.store import is_folder
 
 DISAGREES, BAD_INPUT, INTERRUPTED = 1, 2, 130
 QUICK_IMAGES = 2000
@@ -81,6 +83,9 @@ def _parser():
     command.add_argument("images", metavar="IMAGE", nargs="+", help="picture")
     command.add_argument("--out", metavar="FILE", required=True, help=".npz for paths and features (n, channels)")
 
+    command = add("convert", convert, "Make a weight folder from a file of torchvision, timm or keras.applications.")
+    convert_arguments.add_arguments(command)
+
     command = add("analyze", analyze, "Repeat experiments of He et al. 2016 and Veit et al. 2016.")
     command.add_argument("study", choices=list(STUDIES), help="; ".join(f"{k}: {text}" for k, text in STUDIES.items()))
     command.add_argument("names", metavar="NAME", nargs="+", help="pretrained network, or architecture: new weights")
@@ -99,6 +104,14 @@ def _parser():
     return parser
 
 
+def convert(arguments):
+    """keras-resv2 convert FILE --out DIR"""
+    _start_backend()
+    from keras_resv2.convert.command import run
+
+    return run(arguments)
+
+
 def list_(arguments):
     """keras-resv2 list"""
     if arguments.architectures:
@@ -107,13 +120,14 @@ def list_(arguments):
     if arguments.json:
         _print_json([_describe(card) for card in cards])
     elif arguments.markdown:
-        print(markdown_table(cards), end="")
+        print(markdown_table([card for card in cards if card.origin is None]), end="")
     else:
         columns = ("name", "version", "parameters", "test error", "paper's", "recipe", "file")
         table = _table(columns, right=columns[1:5] + columns[6:])
         for card in cards:
             row = (card.name, str(card.version), f"{card.parameters:,}", _percent(card.test_error))
-            table.add_row(*row, _percent(card.paper_error), card.recipe, f"{card.size / 1e6:.1f} MB")
+            made = card.recipe or card.origin["layout"]
+            table.add_row(*row, _percent(card.paper_error), made, _megabytes(card.size))
         _print_table(table)
     return 0
 
@@ -167,9 +181,7 @@ def predict(arguments):
     import numpy as np
 
     probabilities = from_pretrained(arguments.name).predict(np.stack(images), verbose=0)
-    ranked = [
-        [(card.class_names[i], float(row[i])) for i in np.argsort(-row)[: arguments.top]] for row in probabilities
-    ]
+    ranked = decode_predictions(probabilities, card, arguments.top)
     if arguments.save:
         draw_predictions(images, ranked, arguments.save, [os.path.basename(path) for path in arguments.images])
     if arguments.json:
@@ -192,18 +204,15 @@ def evaluate(arguments):
     card = pretrained_card(arguments.name)
     _start_backend()
     images, labels = load_split(card.dataset, "test", arguments.data_dir)
+    if card.test_error is None:
+        return _measure(arguments, card, images, labels)
     same_data = fingerprint(images, labels) == card.dataset_sha256["test"]
     expected = round(card.test_error * card.test_images / 100)
     if arguments.quick:
         images, labels, expected = images[:QUICK_IMAGES], labels[:QUICK_IMAGES], card.test_errors_first_2000
     from keras_resv2.evaluation import error_agrees, measure_error
 
-    model = from_pretrained(arguments.name, rolled=arguments.rolled, dtype=arguments.dtype)
-    if arguments.folded:
-        from keras_resv2.folding import fold
-
-        model = fold(model)
-    measured = measure_error(model, images, labels)
+    measured = measure_error(_inference_model(arguments), images, labels)
     agrees = error_agrees(measured * len(labels) / 100, expected, len(labels), same_data)
     result = {
         "name": card.full_name,
@@ -225,12 +234,37 @@ def evaluate(arguments):
     return 0 if agrees else DISAGREES
 
 
+def _inference_model(arguments):
+    model = from_pretrained(arguments.name, rolled=arguments.rolled, dtype=arguments.dtype)
+    if not arguments.folded:
+        return model
+    from keras_resv2.folding import fold
+
+    return fold(model)
+
+
+def _measure(arguments, card, images, labels):
+    """`evaluate` of weights from elsewhere, whose card has no error to compare with."""
+    from keras_resv2.evaluation import measure_error
+
+    if arguments.quick:
+        images, labels = images[:QUICK_IMAGES], labels[:QUICK_IMAGES]
+    measured = measure_error(_inference_model(arguments), images, labels)
+    if arguments.json:
+        result = {"name": card.full_name, "dtype": arguments.dtype, "images": len(labels), "measured_error": measured}
+        _print_json({**result, "card_error": None, "agrees": None})
+    else:
+        print(f"{card.full_name}: {measured:.2f} % of {len(labels):,} test images; the card has none to compare with.")
+    return 0
+
+
 def summary(arguments):
     """keras-resv2 summary NAME"""
     from keras_resv2.architectures import ARCHITECTURES
 
     pretrained = list_pretrained()
-    if arguments.name not in ARCHITECTURES and arguments.name.partition("@")[0] not in pretrained:
+    known = arguments.name.partition("@")[0] in pretrained or is_folder(arguments.name)
+    if arguments.name not in ARCHITECTURES and not known:
         offer = nearest(arguments.name, [*ARCHITECTURES, *pretrained])
         raise ValueError(f"there is no network {arguments.name!r}; nearest: {offer}.")
     card = None if arguments.name in ARCHITECTURES else pretrained_card(arguments.name)
@@ -239,7 +273,8 @@ def summary(arguments):
     from keras_resv2.complexity import count_multiply_adds
     from keras_resv2.resnet import features
 
-    model = from_pretrained(arguments.name) if card else build(arguments.name)
+    own = {**card.arguments, "classes": len(card.class_names)} if card else {}
+    model = build(card.architecture if card else arguments.name, **own)  # its weights are not needed
     facts = {
         "name": model.name,
         "input": list(model.input_shape[1:]),
@@ -262,7 +297,9 @@ def summary(arguments):
     for key in ("layers", "parameters", "multiply_adds"):
         table.add_row(key.replace("_", "-"), f"{facts[key]:,}")
     for key, value in (_describe(card) if card else {}).items():
-        if key not in ("architecture", "parameters") and not isinstance(value, (dict, list)):
+        if key == "test_error" and value is None:
+            table.add_row("test error", "not measured")
+        elif key not in ("architecture", "parameters") and not isinstance(value, (dict, list, type(None))):
             table.add_row(key.replace("_", " "), str(value))
     _print_table(table)
     return 0
@@ -329,6 +366,10 @@ def _shape(value):
 
 def _percent(value):
     return "-" if value is None else f"{value:.2f} %"
+
+
+def _megabytes(size):
+    return "-" if size is None else f"{size / 1e6:.1f} MB"
 
 
 def _table(columns, right):

@@ -45,8 +45,8 @@ class Layers:
             setattr(layer, attribute, initializer)
         return y
 
-    def conv(self, x, filters, kernel_size, strides, name):
-        """Convolution without bias, padded on all sides alike (as Torch and the papers' code do)."""
+    def conv(self, x, filters, kernel_size, strides, name, bias=False):
+        """Convolution, padded on all sides alike (as Torch and the papers' code do)."""
         padding = "same"
         if strides > 1 and kernel_size > 1:
             # TensorFlow's "same" pads a strided convolution more at the end than at the start.
@@ -57,7 +57,7 @@ class Layers:
             kernel_size,
             strides=strides,
             padding=padding,
-            use_bias=False,
+            use_bias=bias,
             # He et al. 2015b, eq. 14, with the fan counted at the output as the papers' code has it.
             kernel_initializer=keras.initializers.VarianceScaling(2.0, FAN, NORMAL),
             data_format=self.data_format,
@@ -82,11 +82,13 @@ class Layers:
     def zero_padding(self, x, pixels, name):
         return keras.layers.ZeroPadding2D(pixels, data_format=self.data_format, dtype=self.dtype, name=name)(x)
 
+    def max_pool(self, x, size, strides, name, padding="valid"):
+        own = dict(padding=padding, data_format=self.data_format, dtype=self.dtype, name=name)
+        return keras.layers.MaxPooling2D(size, strides=strides, **own)(x)
+
     def subsample(self, x, strides, name):
         """Every `strides`-th pixel, from the first."""
-        return keras.layers.MaxPooling2D(1, strides=strides, data_format=self.data_format, dtype=self.dtype, name=name)(
-            x
-        )
+        return self.max_pool(x, 1, strides, name)
 
     def pad_channels(self, x, filters, name):
         """Zero channels, half before and half after those of `x`, to `filters` in all."""

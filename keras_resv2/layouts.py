@@ -4,7 +4,15 @@ import dataclasses
 
 from keras_resv2.choices import check_choice
 from keras_resv2.shortcuts import Conv1x1, NoShortcut, get_shortcut
-from keras_resv2.units import ACTIVATIONS, BRANCHES, PROJECTIONS, STRIDE_ON, UnitSpec
+from keras_resv2.units import (
+    ACTIVATED_SHORTCUTS,
+    ACTIVATIONS,
+    BRANCHES,
+    PROJECTIONS,
+    STRIDE_IN,
+    STRIDE_ON,
+    UnitSpec,
+)
 
 # Units per stage of He et al. 2015, Table 1, and ResNet-200 of He et al. 2016.
 IMAGENET_UNITS = {
@@ -33,6 +41,7 @@ class Stem:
         size: height and width of the pictures, pixels.
         classes: of the dataset.
         mean, std: of the dataset's pixels per channel (red, green, blue), on the 0-255 scale.
+        pool_zeros: whether the max-pooling sees zeros around the picture, which are above negative values.
     """
 
     kernel_size: int
@@ -42,22 +51,52 @@ class Stem:
     classes: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    pool_zeros: bool = False
 
 
+IMAGENET = Stem(7, 2, True, 224, 1000, (123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
 STEMS = {
     "cifar": Stem(3, 1, False, 32, 10, (125.307, 122.95, 113.865), (62.993, 62.089, 66.705)),
-    "imagenet": Stem(7, 2, True, 224, 1000, (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
+    "imagenet": IMAGENET,
+    # ResNet50V2 of keras.applications; of ResNet-v1 the same as "imagenet".
+    "imagenet_zero_padded": dataclasses.replace(IMAGENET, pool_zeros=True),
+}
+
+# Mean and standard deviation of the pixels, as `Stem` has them. The last three go by the names that
+# keras.applications gives them.
+PREPROCESSING = {
+    "cifar10": (STEMS["cifar"].mean, STEMS["cifar"].std),
+    "torch": (IMAGENET.mean, IMAGENET.std),
+    "caffe": ((123.68, 116.779, 103.939), (1.0, 1.0, 1.0)),
+    "tf": ((127.5, 127.5, 127.5), (127.5, 127.5, 127.5)),
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """Units and widths of the stages; `resolve_layout` finds it from a depth."""
+    """Units and widths of the stages; `resolve_layout` finds it from a depth.
+
+    Attributes:
+        branch: a key of `keras_resv2.BRANCHES`.
+        units, widths: of each stage.
+        stem: a key of `STEMS`.
+        stride_in: the unit of a stage that takes its stride, one of `keras_resv2.units.STRIDE_IN`.
+        pixels: mean and standard deviation that preprocessing takes out; None for the stem's.
+    """
 
     branch: str
     units: tuple[int, ...]
     widths: tuple[int, ...]
     stem: str
+    stride_in: str = "first"
+    pixels: tuple | None = None
+
+    def strides(self, stage):
+        """Stride of each unit of a stage (from 1). In the last unit, it is that of the stage that follows."""
+        plain = [1] * (self.units[stage - 1] - 1)
+        if self.stride_in == "last":
+            return [*plain, 1 if stage == len(self.units) else 2]
+        return [1 if stage == 1 else 2, *plain]
 
 
 def resolve_layout(depth, branch=None, stem=None):
@@ -98,13 +137,56 @@ def resolve_layout(depth, branch=None, stem=None):
     return Layout(branch, (n,) * len(CIFAR_WIDTHS), CIFAR_WIDTHS, stem or "cifar")
 
 
+def resolve_pixels(preprocessing):
+    """Mean and standard deviation of pixels that a name, or a pair of them, stands for.
+
+    Args:
+        preprocessing: a key of `PREPROCESSING`, or ``(mean, std)``, each of three numbers for red, green
+            and blue on the 0-255 scale.
+
+    Returns:
+        ``(mean, std)``, each a tuple of three numbers.
+
+    Raises:
+        ValueError: it is neither.
+
+    Example:
+
+    >>> resolve_pixels("tf")[0]
+    (127.5, 127.5, 127.5)
+    """
+    if isinstance(preprocessing, str):
+        return PREPROCESSING[check_choice("preprocessing", preprocessing, PREPROCESSING)]
+    try:
+        mean, std = (tuple(float(value) for value in values) for values in preprocessing)
+        if len(mean) == len(std) == 3 and min(std) > 0:
+            return mean, std
+    except (TypeError, ValueError):
+        pass
+    raise ValueError(
+        f"preprocessing={preprocessing!r} must be one of {', '.join(map(repr, PREPROCESSING))}, or a pair (mean, std), "
+        "each three numbers on the 0-255 scale, std above 0."
+    )
+
+
 def resolve_network(
-    depth, activation="original", shortcut="identity", branch=None, projection=None, stride_on=None, stem=None
+    depth,
+    activation="original",
+    shortcut="identity",
+    branch=None,
+    projection=None,
+    stride_on=None,
+    stem=None,
+    preprocessing=None,
+    stride_in="first",
+    conv_bias=False,
+    activated_shortcuts="first_and_projections",
 ):
     """What the structural arguments of `ResNet` come to, defaults filled in.
 
     Args:
-        depth, activation, shortcut, branch, projection, stride_on, stem: as `keras_resv2.ResNet`.
+        depth, activation, shortcut, branch, projection, stride_on, stem, preprocessing, stride_in,
+            conv_bias, activated_shortcuts: as `keras_resv2.ResNet`.
 
     Returns:
         ``(Layout, UnitSpec)``: equal for calls that make the same network.
@@ -137,4 +219,10 @@ def resolve_network(
     if stride_on is None:
         stride_on = "1x1" if cifar_stages else "3x3"
     check_choice("stride_on", stride_on, STRIDE_ON)
-    return layout, UnitSpec(ACTIVATIONS[activation], shortcut, BRANCHES[layout.branch], projection, stride_on)
+    check_choice("stride_in", stride_in, STRIDE_IN)
+    check_choice("activated_shortcuts", activated_shortcuts, ACTIVATED_SHORTCUTS)
+    stem = STEMS[layout.stem]
+    pixels = (stem.mean, stem.std) if preprocessing is None else resolve_pixels(preprocessing)
+    branch = BRANCHES[layout.branch]
+    spec = UnitSpec(ACTIVATIONS[activation], shortcut, branch, projection, stride_on, activated_shortcuts, conv_bias)
+    return dataclasses.replace(layout, stride_in=stride_in, pixels=pixels), spec

@@ -11,7 +11,7 @@ K: convolution of the branch from 1; only those that the network has):
 | activation before the branch | `stageS_unitU_preact_bn`, `_preact_relu` |
 | branch | `stageS_unitU_convK`, `_bnK`, `_reluK` (what follows convolution K) |
 | 1x1 convolution of the shortcut | `stageS_unitU_shortcut_conv`, `_shortcut_bn` |
-| option A | `stageS_unitU_shortcut_subsample`, `_shortcut_pad` |
+| option A, and strides in a last unit | `stageS_unitU_shortcut_subsample`, `_shortcut_pad` |
 | scaling, dropout | `stageS_unitU_shortcut_scale`, `_branch_scale`, `_shortcut_dropout` |
 | gates | `stageS_unitU_gate_conv`, `_gate_carry`, `_shortcut_gated`, `_branch_gated` |
 | addition, and what follows it | `stageS_unitU_add`, `_postact_bn`, `_postact_relu` |
@@ -43,6 +43,10 @@ def ResNet(
     projection=None,
     stride_on=None,
     stem=None,
+    preprocessing=None,
+    stride_in="first",
+    conv_bias=False,
+    activated_shortcuts="first_and_projections",
     include_top=True,
     weights=None,
     input_tensor=None,
@@ -74,7 +78,17 @@ def ResNet(
             shortcut "conv1x1", else "B".
         stride_on: convolution of a bottleneck that takes the stride: "3x3" (torchvision, timm) or
             "1x1" (the papers). None: "3x3" for ImageNet stages, "1x1" for CIFAR stages.
-        stem: "cifar" (3x3 convolution) or "imagenet" (7x7 convolution with stride 2, max-pooling).
+        stem: "cifar" (3x3 convolution) or "imagenet" (7x7 convolution with stride 2, max-pooling);
+            "imagenet_zero_padded" if the pooling sees zeros around the picture.
+        preprocessing: what pixels are normalised with: "cifar10", "torch" (ImageNet's mean and standard
+            deviation), "caffe" (ImageNet's mean alone) or "tf" (from -1 to 1), the last three as
+            keras.applications names them, in the order red, green, blue; or ``(mean, std)``, each of
+            three numbers on the 0-255 scale. None for the stem's dataset.
+        stride_in: unit of a stage that halves the picture: "first"; or "last", for the stage after
+            (keras.applications' ResNetV2), with a subsampled shortcut.
+        conv_bias: whether convolutions that no BN follows have a bias.
+        activated_shortcuts: which shortcuts of pre-activation networks start from the activation before
+            the branch: "first_and_projections" (the paper), "projections" (timm) or "none".
         include_top: whether the classifier is part of the model.
         weights: None (random), the path of a weight file of this architecture, or a dictionary from
             ``<layer>/<variable>`` to an array, as `keras_resv2.pretrained.weight_file.read_weights` gives it.
@@ -111,7 +125,8 @@ def ResNet(
     >>> model.output_shape
     (None, 10)
     """
-    layout, spec = resolve_network(depth, activation, shortcut, branch, projection, stride_on, stem)
+    structure = (preprocessing, stride_in, conv_bias, activated_shortcuts)
+    layout, spec = resolve_network(depth, activation, shortcut, branch, projection, stride_on, stem, *structure)
     stem = STEMS[layout.stem]
     classes = _check_head(include_top, pooling, classes, stem)
     data_format = keras.config.image_data_format()
@@ -121,10 +136,8 @@ def ResNet(
     values = _values(weights)
     layers = Layers(dtype, data_format, values)
     with deep_graph():
-        x = _preprocess(inputs, stem, data_format) if include_preprocessing else inputs
-        x = _stem(x, stem, layout.widths[0], layers, activate=not spec.activation.before_branch)
-        x = _stages(x, layout, spec, layers, rolled, rematerialize)
-        x = layers.activate(x, spec.activation.before_branch, "head")
+        x = _preprocess(inputs, *layout.pixels, data_format) if include_preprocessing else inputs
+        x = body(x, layout, spec, layers, rolled, rematerialize)
         if include_top or pooling == "avg":
             x = keras.layers.GlobalAveragePooling2D(data_format=data_format, dtype=dtype, name="head_pool")(x)
         elif pooling == "max":
@@ -150,17 +163,29 @@ def _values(weights):
     return read_weights(weights)
 
 
-def _stages(x, layout, spec, layers, rolled, rematerialize):
-    """All units, from the output of the stem."""
-    for number, (count, width) in enumerate(zip(layout.units, layout.widths, strict=True), start=1):
-        stage, strides = f"stage{number}", 1 if number == 1 else 2
-        x = residual_unit(x, width, strides, spec, layers, f"{stage}_unit1", share_activation=number == 1)
-        if rolled and count > 2:
-            x = rolled_units(x, width, count - 1, spec, layers, stage, 2, rematerialize)
-        else:
-            for unit in range(2, count + 1):
-                x = residual_unit(x, width, 1, spec, layers, f"{stage}_unit{unit}")
-    return x
+def body(x, layout, spec, layers, rolled=False, rematerialize=False):
+    """All of a network between preprocessing and head.
+
+    Args:
+        x: Keras tensor of normalised pixels.
+        layout, spec: of `keras_resv2.layouts.resolve_network`.
+        layers: `Layers`.
+        rolled, rematerialize: as `ResNet` takes them.
+
+    Returns:
+        Keras tensor: feature maps.
+    """
+    x = _stem(x, STEMS[layout.stem], layout.widths[0], spec, layers)
+    for number, width in enumerate(layout.widths, start=1):
+        stage, strides = f"stage{number}", layout.strides(number)
+        x = residual_unit(x, width, strides[0], spec, layers, f"{stage}_unit1", first=number == 1)
+        done, alike = 1, strides[1:].count(1)
+        if rolled and alike > 1:
+            x = rolled_units(x, width, alike, spec, layers, stage, 2, rematerialize)
+            done += alike
+        for unit in range(done, len(strides)):
+            x = residual_unit(x, width, strides[unit], spec, layers, f"{stage}_unit{unit + 1}")
+    return layers.activate(x, spec.activation.before_branch, "head")
 
 
 def features(model, names=None):
@@ -232,33 +257,32 @@ def _input(input_tensor, input_shape, include_top, include_preprocessing, layout
         raise ValueError(
             f"input_shape={shape} is too small: the {layout.stem} stem and {len(layout.units)} stages divide height "
             f"and width by {smallest}, so each must be at least {smallest}"
-            + (", or build with stem='cifar'." if layout.stem == "imagenet" else ".")
+            + (", or build with stem='cifar'." if stem.pool else ".")
         )
     return keras.Input(shape, name="pixels") if input_tensor is None else input_tensor
 
 
-def _preprocess(x, stem, data_format):
+def _preprocess(x, mean, std, data_format):
     """(pixels - mean) / std, in float32 whatever the policy."""
-    scale = [1 / std for std in stem.std]
-    offset = [-mean / std for mean, std in zip(stem.mean, stem.std, strict=True)]
+    scale = [1 / deviation for deviation in std]
+    offset = [-value / deviation for value, deviation in zip(mean, std, strict=True)]
     if data_format == "channels_first":
         scale, offset = ([[[value]] for value in values] for values in (scale, offset))
     return keras.layers.Rescaling(scale, offset, dtype="float32", name="preprocessing")(x)
 
 
-def _stem(x, stem, filters, layers, activate):
+def _stem(x, stem, filters, spec, layers):
     """The first convolution. Pre-activation networks have its BN and ReLU in their first unit."""
-    x = layers.conv(x, filters, stem.kernel_size, stem.strides, "stem_conv")
+    activate = not spec.activation.before_branch
+    x = layers.conv(x, filters, stem.kernel_size, stem.strides, "stem_conv", bias=spec.conv_bias and not activate)
     if activate:
         x = layers.activate(x, ("bn", "relu"), "stem")
     if not stem.pool:
         return x
-    pooling = dict(data_format=layers.data_format, dtype=layers.dtype)
-    if activate:  # zeros outside the picture change no maximum after a ReLU
-        x = layers.zero_padding(x, 1, "stem_pool_pad")
-        return keras.layers.MaxPooling2D(3, strides=2, name="stem_pool", **pooling)(x)
+    if activate or stem.pool_zeros:  # zeros outside the picture change no maximum after a ReLU
+        return layers.max_pool(layers.zero_padding(x, 1, "stem_pool_pad"), 3, 2, "stem_pool")
     # Values may be negative, so nothing may be padded: windows cut at the border, then every second.
-    x = keras.layers.MaxPooling2D(3, strides=1, padding="same", name="stem_pool", **pooling)(x)
+    x = layers.max_pool(x, 3, 1, "stem_pool", padding="same")
     return layers.subsample(x, 2, "stem_pool_subsample")
 
 

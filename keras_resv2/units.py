@@ -12,7 +12,17 @@ import dataclasses
 
 from keras_resv2.shortcuts import SHORTCUTS, Conv1x1, NoShortcut, Shortcut
 
-__all__ = ["ACTIVATIONS", "BRANCHES", "PROJECTIONS", "SHORTCUTS", "STRIDE_ON", "UnitSpec", "residual_unit"]
+__all__ = [
+    "ACTIVATED_SHORTCUTS",
+    "ACTIVATIONS",
+    "BRANCHES",
+    "PROJECTIONS",
+    "SHORTCUTS",
+    "STRIDE_IN",
+    "STRIDE_ON",
+    "UnitSpec",
+    "residual_unit",
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +73,16 @@ PROJECTIONS = {
 # Which convolution of a bottleneck takes the stride.
 STRIDE_ON = {"1x1": 0, "3x3": 1}
 
+# Which unit of a stage takes the stride; in the last unit its shortcut subsamples, whatever the projection.
+STRIDE_IN = ("first", "last")
+
+# Which shortcuts start from the activation before the branch, where there is one.
+ACTIVATED_SHORTCUTS = {
+    "first_and_projections": "the first unit's, and 1x1 convolutions: the paper's appendix and the authors' code",
+    "projections": "1x1 convolutions: timm, and much code that follows Torch",
+    "none": "none: all start from the sum before",
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class UnitSpec:
@@ -74,6 +94,8 @@ class UnitSpec:
         branch: a row of `BRANCHES`.
         projection: a key of `PROJECTIONS`; None for the plain network.
         stride_on: a key of `STRIDE_ON`; bottleneck branches only.
+        activated_shortcuts: a key of `ACTIVATED_SHORTCUTS`.
+        conv_bias: whether convolutions that no BN follows have a bias.
     """
 
     activation: Activation
@@ -81,15 +103,23 @@ class UnitSpec:
     branch: Branch
     projection: str | None
     stride_on: str
+    activated_shortcuts: str = "first_and_projections"
+    conv_bias: bool = False
 
-    def projects(self, changes_size):
+    def projects(self, changes_width):
         """Whether the shortcut of a unit is a 1x1 convolution."""
-        if changes_size:
+        if changes_width:
             return self.projection in ("B", "C")
         return self.projection == "C" or isinstance(self.shortcut, Conv1x1)
 
+    def activates_shortcut(self, first, projects):
+        """Whether the shortcut of a unit starts from the activation before the branch."""
+        if self.activated_shortcuts == "first_and_projections":
+            return first or projects
+        return projects and self.activated_shortcuts == "projections"
 
-def residual_unit(x, width, strides, spec, layers, name, share_activation=False):
+
+def residual_unit(x, width, strides, spec, layers, name, first=False):
     """One unit of a residual network: eq. 1 and 2.
 
     Args:
@@ -99,8 +129,8 @@ def residual_unit(x, width, strides, spec, layers, name, share_activation=False)
         spec: `UnitSpec`.
         layers: `Layers`.
         name: prefix of all layer names, "stage2_unit3".
-        share_activation: the shortcut too starts from the activation before the branch: the first
-            unit of pre-activation networks (the paper's appendix).
+        first: whether it is the network's first unit, whose shortcut too starts from the activation
+            before the branch (the paper's appendix).
 
     Returns:
         Keras tensor, ``(batch, height / strides, width / strides, width * expansion)``.
@@ -109,10 +139,9 @@ def residual_unit(x, width, strides, spec, layers, name, share_activation=False)
     y = _branch(activated, width, strides, spec, layers, name)
     if not isinstance(spec.shortcut, NoShortcut):
         filters = width * spec.branch.expansion
-        changes_size = strides > 1 or x.shape[layers.channel_axis] != filters
-        # A projecting convolution reads the shared activation, as in the authors' code.
-        source = activated if share_activation or spec.projects(changes_size) else x
-        shortcut = _project(source, filters, strides, changes_size, spec, layers, f"{name}_shortcut")
+        projects = spec.projects(x.shape[layers.channel_axis] != filters)
+        source = activated if spec.activates_shortcut(first, projects) else x
+        shortcut = _project(source, filters, strides, projects, spec, layers, f"{name}_shortcut")
         shortcut, y = spec.shortcut(shortcut, y, source, strides, layers, name)
         y = layers.add(shortcut, y, f"{name}_add")
     return layers.activate(y, spec.activation.after_addition, f"{name}_postact")
@@ -123,21 +152,23 @@ def _branch(x, width, strides, spec, layers, name):
     last = len(spec.branch.kernel_sizes)
     strided = STRIDE_ON[spec.stride_on] if last == 3 else 0
     for i, (kernel_size, factor) in enumerate(zip(spec.branch.kernel_sizes, spec.branch.width_factors, strict=True)):
-        x = layers.conv(x, width * factor, kernel_size, strides if i == strided else 1, f"{name}_conv{i + 1}")
         after = spec.activation.after_last_conv if i + 1 == last else ("bn", "relu")
+        bias = spec.conv_bias and "bn" not in after
+        x = layers.conv(x, width * factor, kernel_size, strides if i == strided else 1, f"{name}_conv{i + 1}", bias)
         for kind in after:
             x = layers.batch_norm(x, f"{name}_bn{i + 1}") if kind == "bn" else layers.relu(x, f"{name}_relu{i + 1}")
     return x
 
 
-def _project(x, filters, strides, changes_size, spec, layers, name):
+def _project(x, filters, strides, projects, spec, layers, name):
     """h(x) before scaling, gates and dropout: x in the shape of the branch's output."""
-    if spec.projects(changes_size):
-        x = layers.conv(x, filters, 1, strides, f"{name}_conv")
+    if projects:
+        normalised = "bn" in spec.activation.after_last_conv
+        x = layers.conv(x, filters, 1, strides, f"{name}_conv", bias=spec.conv_bias and not normalised)
         # Normalised where the branch's last convolution is, so that the two terms are alike.
-        return layers.batch_norm(x, f"{name}_bn") if "bn" in spec.activation.after_last_conv else x
-    if changes_size:
-        if strides > 1:
-            x = layers.subsample(x, strides, f"{name}_subsample")
-        return layers.pad_channels(x, filters, f"{name}_pad")
+        return layers.batch_norm(x, f"{name}_bn") if normalised else x
+    if strides > 1:
+        x = layers.subsample(x, strides, f"{name}_subsample")
+    if x.shape[layers.channel_axis] != filters:
+        x = layers.pad_channels(x, filters, f"{name}_pad")
     return x

@@ -223,6 +223,8 @@ def test_drawing_needs_a_known_ending(tmp_path):
 def test_history_of_published_weights_ends_at_the_card():
     for name in keras_resv2.list_pretrained(versions=True):
         card = keras_resv2.pretrained_card(name)
+        if card.origin:  # trained elsewhere
+            continue
         with open(card.folder / "history.csv", newline="") as file:
             last = list(csv.DictReader(file))[-1]
         assert int(last["step"]) == card.steps

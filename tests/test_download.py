@@ -1,5 +1,6 @@
 """Downloading weights, from a server on the loopback address that behaves badly on demand."""
 
+import hashlib
 import http.server
 import multiprocessing
 import os
@@ -220,3 +221,31 @@ def test_a_server_that_says_nothing(remote, server, monkeypatch):
     with pytest.raises(ConnectionError, match="Call again"):
         keras_resv2.from_pretrained("resnet20-cifar10")
     assert len(server.requests) == download.ATTEMPTS
+
+
+def test_a_file_of_unknown_size_with_an_md5(server, tmp_path):
+    """What other publishers give; resumed too."""
+    server.content, path = bytes(range(256)) * 40, tmp_path / "file"
+    checksum = hashlib.md5(server.content).hexdigest()
+    server.cut_after, server.cuts = 1000, 3
+    with pytest.raises(ConnectionError, match=r"cut after 3000 of \? bytes"):
+        download.fetch(server.url, path, None, checksum)
+    download.fetch(server.url, path, None, checksum)
+    assert server.requests[-1] == "bytes=3000-" and path.read_bytes() == server.content
+
+
+def test_a_whole_part_of_unknown_size_is_taken(server, tmp_path):
+    server.content = b"x" * 5000
+    (tmp_path / "file.part").write_bytes(server.content)
+    download.fetch(server.url, tmp_path / "file", None, hashlib.md5(server.content).hexdigest())
+    assert server.requests == [] and (tmp_path / "file").exists()
+
+
+@pytest.mark.parametrize("left", [b"", b"y" * 100, b"y" * 9000])
+def test_a_file_of_unknown_size_with_another_sum(server, tmp_path, left):
+    server.content, part = b"x" * 5000, tmp_path / "file.part"
+    if left:
+        part.write_bytes(left)
+    with pytest.raises(ValueError, match="not the file expected"):
+        download.fetch(server.url, tmp_path / "file", None, "0" * 32)
+    assert not part.exists() and not (tmp_path / "file").exists()

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-import keras_resv2
+from keras_resv2 import convert
 
 TOLERANCE = dict(rtol=1e-4, atol=1e-4)
 
@@ -26,33 +26,10 @@ def randomised(model, seed=0):
 def test_resnet50_is_keras_applications_resnet50():
     """Same topology, stride on the first 1x1; theirs has biases before BN, which ours takes up in the mean."""
     theirs = randomised(keras.applications.ResNet50(weights=None))
-    ours = keras_resv2.ResNet50(stride_on="1x1", include_preprocessing=False)
-    for layer in ours.layers:
-        if not layer.weights:
-            continue
-        source = theirs.get_layer(applications_name(layer.name))
-        if isinstance(layer, keras.layers.Conv2D):
-            layer.kernel.assign(source.kernel)
-        elif isinstance(layer, keras.layers.BatchNormalization):
-            conv = theirs.get_layer(source.name.replace("_bn", "_conv"))
-            layer.epsilon = source.epsilon
-            gamma, beta, mean, variance = source.get_weights()
-            layer.set_weights([gamma, beta, mean - keras.ops.convert_to_numpy(conv.bias), variance])
-        else:
-            layer.set_weights(source.get_weights())
+    ours = convert.from_keras_applications(theirs, include_preprocessing=False)
     pictures = np.random.default_rng(1).normal(size=(2, 224, 224, 3)).astype("float32")
-    np.testing.assert_allclose(ours.predict(pictures, verbose=0), theirs.predict(pictures, verbose=0), **TOLERANCE)
-
-
-def applications_name(name):
-    if name == "head_dense":
-        return "predictions"
-    if name.startswith("stem"):
-        return name.replace("stem", "conv1")
-    stage, unit, *rest = name.split("_")
-    kind = rest[-1].rstrip("123")
-    number = 0 if rest[0] == "shortcut" else rest[-1][-1]
-    return f"conv{int(stage[5:]) + 1}_block{unit[4:]}_{number}_{kind}"
+    blue_first = np.ascontiguousarray(pictures[..., ::-1])
+    np.testing.assert_allclose(ours.predict(pictures, verbose=0), theirs.predict(blue_first, verbose=0), **TOLERANCE)
 
 
 @pytest.fixture(scope="module")
@@ -66,67 +43,28 @@ def torch(torchvision):
 @pytest.mark.parametrize("source, name", [
     ("torchvision", "resnet18"),
     ("torchvision", "resnet50"),
-    ("timm", "preact_resnet50"),
+    ("timm", "resnetv2_18"),
+    ("timm", "resnetv2_50"),
 ])  # fmt: skip
 @pytest.mark.parametrize("size", [(64, 64), (75, 101)])
 def test_same_outputs_as_torchvision_and_timm(torch, source, name, size):
-    """timm's pre-activation networks of basic units are not here: their first shortcut skips the first
-    activation, which the paper's appendix shares between both paths.
+    """The first shortcut of timm's pre-activation networks of basic units skips the first activation, which the
+    paper's appendix shares between both paths: there the package builds the network as timm does.
     """
     import timm
     import torchvision
 
     torch.manual_seed(0)
-    if source == "torchvision":
-        theirs, rename = torchvision.models.get_model(name, weights=None), torchvision_name
-    else:
-        theirs, rename = timm.create_model(name.replace("preact_resnet", "resnetv2_")), timm_name
+    theirs = torchvision.models.get_model(name, weights=None) if source == "torchvision" else timm.create_model(name)
     state = theirs.state_dict()
     for key, value in state.items():  # BN that is not the identity
         if value.dim() == 1 and "running_var" not in key:
             value.uniform_(-0.5, 0.5)
         elif "running_var" in key or ("norm" in key and key.endswith("weight")):
             value.uniform_(0.5, 1.5)
-    ours = keras_resv2.build(name, include_preprocessing=False, input_shape=(*size, 3), classifier_activation=None)
-    for layer in ours.layers:
-        for weight in layer.weights:
-            value = state[f"{rename(layer.name)}.{TORCH_WEIGHT[weight.name, len(weight.shape)]}"].numpy()
-            if len(weight.shape) == 4:
-                value = value.transpose(2, 3, 1, 0)
-            elif weight.name == "kernel":  # timm's classifier is a 1x1 convolution
-                value = value.reshape(value.shape[0], -1).T
-            weight.assign(value)
+    options = dict(include_preprocessing=False, input_shape=(*size, 3), classifier_activation=None)
+    ours = convert.from_pytorch(state, name.replace("resnetv2_", "preact_resnet"), **options)
     pictures = np.random.default_rng(1).normal(size=(2, *size, 3)).astype("float32")
     with torch.no_grad():
         expected = theirs.eval()(torch.from_numpy(pictures.transpose(0, 3, 1, 2).copy())).numpy()
     np.testing.assert_allclose(ours.predict(pictures, verbose=0), expected, **TOLERANCE)
-
-
-TORCH_WEIGHT = {
-    ("kernel", 4): "weight",
-    ("kernel", 2): "weight",
-    ("bias", 1): "bias",
-    ("gamma", 1): "weight",
-    ("beta", 1): "bias",
-    ("moving_mean", 1): "running_mean",
-    ("moving_variance", 1): "running_var",
-}
-
-
-def torchvision_name(name):
-    if name == "head_dense":
-        return "fc"
-    if name.startswith("stem"):
-        return name.replace("stem_", "") + "1"
-    stage, unit, rest = name.split("_", 2)
-    rest = {"shortcut_conv": "downsample.0", "shortcut_bn": "downsample.1"}.get(rest, rest)
-    return f"layer{stage[5:]}.{int(unit[4:]) - 1}.{rest}"
-
-
-def timm_name(name):
-    fixed = {"head_dense": "head.fc", "head_bn": "norm", "stem_conv": "stem.conv"}
-    if name in fixed:
-        return fixed[name]
-    stage, unit, rest = name.split("_", 2)
-    renamed = {"shortcut_conv": "downsample.conv", "preact_bn": "norm1", "bn1": "norm2", "bn2": "norm3"}
-    return f"stages.{int(stage[5:]) - 1}.blocks.{int(unit[4:]) - 1}.{renamed.get(rest, rest)}"

@@ -4,9 +4,10 @@ import fnmatch
 
 from keras_resv2.architectures import ARCHITECTURES
 from keras_resv2.pretrained.card import Card
+from keras_resv2.pretrained.labels import class_names, decode_predictions
 from keras_resv2.pretrained.store import card_paths, find_card, weight_path
 
-__all__ = ["Card", "from_pretrained", "list_pretrained", "pretrained_card"]
+__all__ = ["Card", "class_names", "decode_predictions", "from_pretrained", "list_pretrained", "pretrained_card"]
 
 # Arguments of the builders that change nothing that weights depend on.
 FREE_ARGUMENTS = ("dtype", "include_preprocessing", "rolled", "rematerialize")
@@ -68,8 +69,8 @@ def from_pretrained(
 
     Args:
         name: ``<architecture>-<dataset>``, as `list_pretrained` has it; ``@<version>`` pins a
-            version, else the newest is taken. Or ``hf://user/name`` (``@<revision>``), a repository of
-            the Hugging Face Hub.
+            version, else the newest is taken. Or the path of a weight folder, ``DIR/<name>/<version>``; or
+            ``hf://user/name`` (``@<revision>``), a repository of the Hugging Face Hub.
         classes: None for the classes that the weights know; another number puts a new, random
             classifier of that many classes on the pretrained body.
         include_top: whether the classifier is part of the model.
@@ -158,7 +159,7 @@ def weights_for_builder(architecture, weights, include_top, classes, variant):
     if resolve_network(**{**defaults, **given}) != resolve_network(**{**defaults, **card.arguments}):
         raise ValueError(
             f"weights={weights!r} of {architecture} were trained with {card.arguments or 'the default arguments'}, "
-            f"not with {given or 'the default arguments'}."
+            f"not with {given or 'the default arguments'}; from_pretrained({card.name!r}) builds it so."
         )
     if include_top and classes not in (None, len(card.class_names)):
         raise ValueError(

@@ -2,12 +2,22 @@
 
 import dataclasses
 import json
+import os
 import pathlib
+
+# What the fields of weights from elsewhere are where nothing is known.
+NUMBERS = ("test_error", "test_errors_first_2000", "test_images", "median_error", "paper_error", "size", "sha256")
+TRAINING = ("paper", "recipe", "command", "seed", "steps", "wall_seconds", "hardware", "backend", "commit")
+DICTIONARIES = ("dataset_sha256", "seed_errors", "recipe_values", "versions")
+UNKNOWN = {**dict.fromkeys(NUMBERS + TRAINING), **{name: {} for name in DICTIONARIES}}
 
 
 @dataclasses.dataclass(frozen=True)
 class Card:
     """One version of one weight file; `card.json` beside the file holds the same fields.
+
+    Of weights that another library trained, `origin` says where they come from, and what was not measured
+    or is not known is None or empty.
 
     Attributes:
         name: ``<architecture>[_<variant>]-<dataset>``.
@@ -16,7 +26,7 @@ class Card:
         arguments: what the builder takes besides its defaults.
         parameters: number of trainable parameters.
         dataset: that the weights were trained on.
-        class_names: in the order of the outputs.
+        class_names: in the order of the outputs; numbers where `class_index` has the names.
         image_shape: of the pictures it was trained on, (height, width, channels).
         dataset_sha256: fingerprint of the images and labels of each split.
         test_error: percent of the test images that this file gets wrong, one view per image, float32.
@@ -32,6 +42,9 @@ class Card:
         file: name of the weight file.
         url: where the file can be had when it is not beside the card; None if nowhere.
         license: of the weights.
+        origin: of weights from another library: file, sha256 or md5, layout, and what it does not say and was
+            assumed; url if it is fetched. None for weights that this package trained.
+        class_index: where the class names are fetched when first asked for: url, md5, classes.
         folder: where the card was read; not part of the file.
     """
 
@@ -44,28 +57,30 @@ class Card:
     class_names: tuple[str, ...]
     image_shape: tuple[int, int, int]
     dataset_sha256: dict
-    test_error: float
-    test_errors_first_2000: int
-    test_images: int
+    test_error: float | None
+    test_errors_first_2000: int | None
+    test_images: int | None
     seed_errors: dict
-    median_error: float
+    median_error: float | None
     paper_error: float | None
     paper: str | None
-    recipe: str
+    recipe: str | None
     recipe_values: dict
-    command: str
-    seed: int
-    steps: int
-    wall_seconds: float
-    hardware: str
-    backend: str
+    command: str | None
+    seed: int | None
+    steps: int | None
+    wall_seconds: float | None
+    hardware: str | None
+    backend: str | None
     versions: dict
-    commit: str
-    size: int
-    sha256: str
+    commit: str | None
+    size: int | None
+    sha256: str | None
     file: str = "weights.h5"
     url: str | None = None
     license: str = "Apache-2.0"
+    origin: dict | None = None
+    class_index: dict | None = None
     folder: pathlib.Path | None = dataclasses.field(default=None, compare=False)
 
     @property
@@ -97,6 +112,10 @@ def read_card(path):
         content = json.loads(path.read_text(encoding="utf-8"))
         known = {field.name for field in dataclasses.fields(Card)} - {"folder"}
         content = {key: value for key, value in content.items() if key in known}
+        if content.get("origin"):
+            content = {**UNKNOWN, **content}
+        if content.get("class_index"):
+            content["class_names"] = map(str, range(content["class_index"]["classes"]))
         for key in ("class_names", "image_shape"):
             content[key] = tuple(content.get(key, ()))
         card = Card(**content, folder=path.parent)
@@ -105,16 +124,19 @@ def read_card(path):
     except TypeError as error:  # Card() says which fields are missing
         missing = str(error).partition("missing ")[2] or str(error)
         raise ValueError(f"{path} is not a complete weight card: {missing} missing.") from None
-    if not {"train", "test"} <= set(card.dataset_sha256) or len(card.image_shape) != 3 or not card.class_names:
+    fingerprints = bool(card.origin) or {"train", "test"} <= set(card.dataset_sha256)
+    if not fingerprints or len(card.image_shape) != 3 or not card.class_names:
         raise ValueError(f"{path} is not a complete weight card: dataset_sha256, image_shape or class_names is wrong.")
     return card
 
 
 def check_place(card):
-    """Raises ValueError unless a card is in the folder ``<name>/<version>`` that it is looked for in."""
-    if (card.name, str(card.version)) != (card.folder.parent.name, card.folder.name):
+    """Returns a card, or raises ValueError unless it is in the folder ``<name>/<version>`` that it belongs into."""
+    place = pathlib.Path(os.path.abspath(card.folder)).parts[-2:]
+    if (card.name, str(card.version)) != place:
         path = card.folder / "card.json"
         raise ValueError(f"{path} is the card of {card.full_name}: its folder must be {card.name}/{card.version}.")
+    return card
 
 
 def split_name(name):

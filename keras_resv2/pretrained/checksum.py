@@ -1,11 +1,23 @@
-"""SHA-256 of files."""
+"""Check sums of files."""
 
 import hashlib
+
+ALGORITHMS = {32: "md5", 64: "sha256"}  # by hexadecimal digits
 
 
 def sha256(path):
     """SHA-256 of a file, in hex."""
-    digest = hashlib.sha256()
+    return _digest(path, "sha256")
+
+
+def agrees(path, checksum):
+    """Whether a file's sum is `checksum`: an MD5 or SHA-256, which its length tells, in hex."""
+    return _digest(path, ALGORITHMS[len(checksum)]) == checksum
+
+
+def _digest(path, algorithm):
+    # MD5 is what some publishers give; against damage it is as good.
+    digest = hashlib.new(algorithm, usedforsecurity=False)
     with open(path, "rb") as file:
         while block := file.read(1 << 20):
             digest.update(block)

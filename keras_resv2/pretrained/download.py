@@ -1,5 +1,6 @@
 """Downloads a file once: resumed if cut, verified before it gets its name, locked against others."""
 
+import contextlib
 import http.client
 import os
 import time
@@ -10,7 +11,7 @@ import filelock
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from keras_resv2.pretrained.checksum import sha256
+from keras_resv2.pretrained.checksum import agrees
 
 BLOCK = 1 << 18
 ATTEMPTS = 3
@@ -19,6 +20,29 @@ TIMEOUT_SECONDS = 30
 
 class Cut(Exception):
     """The connection ended early, or the server asks to come again: worth another attempt."""
+
+
+class NotWritable(PermissionError):
+    """The cache cannot be written."""
+
+
+@contextlib.contextmanager
+def locked(path):
+    """Keeps other processes from making the same file, whose folder is made if need be.
+
+    Raises:
+        NotWritable: the place cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with filelock.FileLock(f"{path}.lock"):
+            yield
+    except (ConnectionError, ValueError, NotWritable):
+        raise
+    except OSError as error:
+        raise NotWritable(
+            f"cannot write {path.parent}: {error.strerror or error}. Set KERAS_RESV2_HOME to another directory."
+        ) from None
 
 
 def fetch(url, path, size, checksum):
@@ -30,8 +54,8 @@ def fetch(url, path, size, checksum):
     Args:
         url: http, https or file.
         path: `pathlib.Path` to write.
-        size: bytes expected.
-        checksum: SHA-256 expected, in hex.
+        size: bytes expected; None if only the server knows.
+        checksum: SHA-256 or MD5 expected, in hex.
 
     Raises:
         PermissionError: the place cannot be written.
@@ -39,18 +63,10 @@ def fetch(url, path, size, checksum):
         ValueError: what the server has is not the file expected; nothing of it is kept.
     """
     part = path.with_name(path.name + ".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(f"{path}.lock"):
-            if not path.exists():
-                _download(url, part, size, checksum)
-                os.replace(part, path)
-    except (ConnectionError, ValueError):
-        raise
-    except OSError as error:
-        raise PermissionError(
-            f"cannot write {path.parent}: {error.strerror or error}. Set KERAS_RESV2_HOME to another directory."
-        ) from None
+    with locked(path):
+        if not path.exists():
+            _download(url, part, size, checksum)
+            os.replace(part, path)
 
 
 def _download(url, part, size, checksum):
@@ -58,7 +74,8 @@ def _download(url, part, size, checksum):
     cuts = 0
     while True:
         have = part.stat().st_size if part.exists() else 0
-        if have < size:
+        whole = have > 0 and agrees(part, checksum) if size is None else have >= size
+        if not whole:
             try:
                 _receive(url, part, have, size)
             except Cut as cut:
@@ -67,16 +84,18 @@ def _download(url, part, size, checksum):
                     time.sleep(0.2 * cuts)
                     continue
                 have = part.stat().st_size if part.exists() else 0
-                raise ConnectionError(f"{url}: {cut} after {have} of {size} bytes. Call again to go on.") from None
-        if sha256(part) == checksum:
+                raise ConnectionError(
+                    f"{url}: {cut} after {have} of {size or '?'} bytes. Call again to go on."
+                ) from None
+        if agrees(part, checksum):
             return
         part.unlink()
         if have == 0:  # all of it came just now: the server has another file
-            raise ValueError(f"{url} is not the file expected: its SHA-256 is not the card's.")
+            raise ValueError(f"{url} is not the file expected: its check sum is another.")
 
 
 def _receive(url, part, have, size):
-    """Appends what the server sends from byte `have` on, until there are `size` bytes.
+    """Appends what the server sends from byte `have` on, until there are `size` bytes, or all it has.
 
     Raises:
         Cut: they did not all come.
@@ -88,10 +107,14 @@ def _receive(url, part, have, size):
             resumes = have > 0 and response.status == 206
             start = have if resumes else 0
             length = response.headers.get("Content-Length")
-            if length is not None and start + int(length) != size:
-                part.unlink(missing_ok=True)
-                raise ValueError(f"{url} is not the file expected: {start + int(length)} bytes, {size} expected.")
+            there = None if length is None else start + int(length)
+            if there is not None and size not in (None, there):
+                raise ValueError(f"{url} is not the file expected: {there} bytes, {size} expected.")
+            size = there if size is None else size
             _write(response, part, start, size)
+    except ValueError:
+        part.unlink(missing_ok=True)
+        raise
     except http.client.HTTPException as error:
         raise Cut(f"the connection was cut ({type(error).__name__})") from None
 
@@ -116,14 +139,16 @@ def _write(response, part, start, size):
     with open(part, "r+b" if start else "wb") as file, _progress_bar() as bar:
         file.seek(start)
         task = bar.add_task(part.name.removesuffix(".part"), total=size, completed=start)
-        while file.tell() < size:
+        while size is None or file.tell() < size:
             try:
                 block = response.read(BLOCK)
             except OSError as error:  # reset, timed out
                 raise Cut(f"the connection was cut ({error})") from None
+            if not block and size is None:
+                return
             if not block:
                 raise Cut("the connection was cut")
-            file.write(block[: size - file.tell()])
+            file.write(block if size is None else block[: size - file.tell()])
             bar.update(task, completed=file.tell())
 
 

@@ -1,4 +1,4 @@
-"""Where cards and weight files are: in the package, in the source tree, or in the cache."""
+"""Where cards and weight files are: in the package, in the source tree, in the cache, or in a folder of one's own."""
 
 import os
 import pathlib
@@ -21,7 +21,8 @@ def weight_folders():
     """Folders that hold ``<name>/<version>/card.json``, the first that has a version wins."""
     package = pathlib.Path(__file__).resolve().parents[1]
     installed, source_tree = package / "weights", package.parent / "weights"
-    return [installed if installed.is_dir() else source_tree, home() / "weights"]
+    # Last, the cards of weights that others publish: once converted, they have one in the cache.
+    return [installed if installed.is_dir() else source_tree, home() / "weights", package / "pretrained" / "published"]
 
 
 def card_paths():
@@ -36,11 +37,17 @@ def card_paths():
     return {name: dict(sorted(found[name].items())) for name in ordered}
 
 
+def is_folder(name):
+    """Whether a pretrained name is the path of a weight folder."""
+    return isinstance(name, os.PathLike) or (isinstance(name, str) and (os.sep in name or "/" in name))
+
+
 def find_card(name):
     """The card of a pretrained name.
 
     Args:
-        name: ``"resnet20-cifar10"`` for the newest version, ``"resnet20-cifar10@1"`` for one,
+        name: ``"resnet20-cifar10"`` for the newest version, ``"resnet20-cifar10@1"`` for one; the path of a
+            folder with a card and its weight file, as ``"converted/resnet18-imagenet/1"``; or
             ``"hf://user/name"`` for a repository of the Hugging Face Hub.
 
     Returns:
@@ -49,11 +56,17 @@ def find_card(name):
     Raises:
         ValueError: unknown name (with the nearest ones), unknown version (with those there are), or
             a damaged card.
+        FileNotFoundError: a path holds no card.
     """
     if isinstance(name, str) and name.startswith("hf://"):
         from keras_resv2.hub import pull  # on top of this module
 
         return pull(name)
+    if is_folder(name):
+        path = pathlib.Path(name) / CARD
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} does not exist: a weight folder is <name>/<version> and holds {CARD}.")
+        return check_place(read_card(path))
     base, version = split_name(name)
     paths = card_paths()
     if base not in paths:
@@ -65,13 +78,11 @@ def find_card(name):
         version = max(versions)
     if version not in versions:
         raise ValueError(f"{base} has no version {version}; there is {', '.join(f'{base}@{v}' for v in versions)}.")
-    card = read_card(versions[version])
-    check_place(card)
-    return card
+    return check_place(read_card(versions[version]))
 
 
 def weight_path(card):
-    """Path of the verified weight file of a card, downloaded into the cache where necessary.
+    """Path of the verified weight file of a card, downloaded into the cache, and converted, where necessary.
 
     Args:
         card: `keras_resv2.pretrained.card.Card`.
@@ -88,6 +99,10 @@ def weight_path(card):
     if beside.exists():
         check_sum(beside, card)
         return beside
+    if card.sha256 is None:
+        from keras_resv2.convert.published import fetch  # the layer above: only others' files need it
+
+        return weight_path(fetch(card))
     cached = home() / "weights" / card.name / str(card.version) / card.file
     if not card.url and not cached.exists():
         raise FileNotFoundError(

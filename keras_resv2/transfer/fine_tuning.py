@@ -17,10 +17,9 @@ from keras_resv2.evaluation import filled_up
 from keras_resv2.graphs import deep_graph
 from keras_resv2.transfer.batches import AT_ONCE, AugmentedBatches, check_augment, open_pictures
 from keras_resv2.transfer.freezing import set_batch_norm, trainable_kept
-from keras_resv2.transfer.rates import DiscriminativeSGD, rate_factors
+from keras_resv2.transfer.rates import DiscriminativeAdam, rate_factors
 
 HEAD_STEPS, HEAD_EPOCHS, HEAD_RATE, HEAD_BATCH = 400, 20, 0.01, 256
-CLIP_NORM = 1.0  # without batch statistics nothing else bounds a step
 
 
 class FineTuned(NamedTuple):
@@ -39,13 +38,13 @@ class FineTuned(NamedTuple):
 
 def fine_tune(
     model, train, validation=0.2, *,
-    epochs=30, learning_rate=0.03, rate_decay=0.5, warmup=0.1, batch_norm="frozen", batch_size=32,
+    epochs=30, learning_rate=0.003, rate_decay=0.8, warmup=0.1, batch_norm="frozen", batch_size=32,
     class_weight=None, augment=("crop", "flip"), patience=10, seed=0, verbose=1,
 ):  # fmt: skip
     """Trains a pretrained network on other pictures.
 
     First the classifier alone, on what the frozen body makes of the pictures (computed once); then, for
-    `epochs`, all layers that are trainable: momentum SGD, with a learning rate that grows during the
+    `epochs`, all layers that are trainable: Adam, with a learning rate that grows during the
     warm-up, falls to zero along a cosine, and is the lower the closer a layer is to the pixels. The
     weights with the fewest mistakes on the validation pictures are kept, those of the classifier alone
     among them. Layers that were frozen before the call (`freeze`) stay so: a network that is frozen up to
@@ -107,14 +106,13 @@ def fine_tune(
                 count = len(batches)
             schedule = _schedule(learning_rate, warmup, epochs * count)
             factors = rate_factors(model, rate_decay)
-            momentum = {"momentum": 0.9, "nesterov": True, "global_clipnorm": CLIP_NORM}
-            _compile(model, DiscriminativeSGD(schedule, **momentum, factors=factors))
+            _compile(model, DiscriminativeAdam(schedule, factors=factors))
             model.fit(
                 batches, validation_data=validation and validation.for_fit(), epochs=epochs, class_weight=weights,
                 callbacks=[report], verbose=0, shuffle=not train.in_memory,
             )  # fmt: skip
     report.restore()
-    _compile(model, keras.optimizers.SGD(learning_rate, momentum=0.9, nesterov=True))
+    _compile(model, keras.optimizers.Adam(learning_rate))
     return FineTuned(model, report.history)
 
 

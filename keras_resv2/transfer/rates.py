@@ -7,8 +7,8 @@ import keras
 PARTS_OF_OTHER_NETWORKS = 4
 
 
-class DiscriminativeSGD(keras.optimizers.SGD):
-    """Momentum SGD whose learning rate is multiplied by a factor of each weight's own.
+class DiscriminativeAdam(keras.optimizers.Adam):
+    """Adam (Kingma & Ba 2015, arXiv 1412.6980) whose learning rate is multiplied by a factor of each weight's own.
 
     Args:
         factors: dictionary from the path of a variable to its factor; 1 for those that are not in it.

@@ -1,0 +1,95 @@
+"""Our weights as PyTorch state dicts."""
+
+import os
+import pathlib
+
+from keras_resv2.choices import check_choice
+from keras_resv2.convert import cifar, timm, torchvision
+from keras_resv2.convert.structure import structure_of
+from keras_resv2.pretrained.weight_file import model_arrays
+
+# By name and by the networks' order of BN and ReLU.
+LAYOUTS = {
+    "torchvision": {"original": torchvision.LAYOUT},
+    "timm": {"original": torchvision.LAYOUT, "full_preactivation": timm.LAYOUT},
+    "cifar": {"original": cifar.ORIGINAL, "full_preactivation": cifar.PREACTIVATED},
+}
+
+
+def to_pytorch(model, layout="torchvision"):
+    """The weights of a network as a PyTorch state dict.
+
+    Args:
+        model: a network of this package; a rolled one too.
+        layout: "torchvision", "timm" (its ResNet-v1 are torchvision's) or "cifar" (`linear`, `shortcut`).
+
+    Returns:
+        Dictionary from names to float32 arrays: ``{k: torch.from_numpy(v) for k, v in ...items()}`` is
+        what `load_state_dict` takes. PyTorch's network starts behind preprocessing and ends with logits.
+
+    Raises:
+        ValueError: the network is none that the library has, as one with strides on other convolutions.
+
+    Example:
+
+    >>> import keras_resv2
+    >>> to_pytorch(keras_resv2.ResNet20(), layout="cifar")["linear.weight"].shape
+    (10, 64)
+    """
+    check_choice("layout", layout, LAYOUTS)
+    structure = structure_of(model)
+    activation = structure["activation"]
+    if activation not in LAYOUTS[layout]:
+        fits = ", ".join(name for name, rows in LAYOUTS.items() if activation in rows) or "none"
+        raise ValueError(
+            f"layout {layout!r} has no networks with activation {activation!r}, as model {model.name!r} is; "
+            f"layouts that have: {fits}."
+        )
+    chosen = LAYOUTS[layout][activation]
+    allowed = {"shortcut": ("identity",), "conv_bias": (False,), **chosen.allowed}
+    for name, values in allowed.items():
+        if structure[name] not in (None, *values):
+            raise ValueError(
+                f"networks of layout {layout!r} have {name}={' or '.join(map(repr, values))}; model {model.name!r} "
+                f"has {name}={structure[name]!r}, so its weights would give other outputs there."
+            )
+    return chosen.tensors(model_arrays(model))
+
+
+def save_pytorch(model, path, layout="torchvision"):
+    """Writes the weights of a network as a PyTorch file, whole or not at all.
+
+    Args:
+        model, layout: as `to_pytorch`.
+        path: ending in .safetensors, which needs no PyTorch, or .pt or .pth.
+
+    Raises:
+        ValueError: as `to_pytorch`, or the ending is none of these.
+        ImportError: writing the file takes a package that is not installed.
+
+    Example:
+
+    >>> save_pytorch(keras_resv2.from_pretrained("resnet20-cifar10"), "resnet20.pt", "cifar")  # doctest: +SKIP
+    """
+    ending = check_choice("ending", pathlib.Path(path).suffix, (".safetensors", ".pt", ".pth"))
+    write = _safetensors() if ending == ".safetensors" else _torch()
+    tensors = to_pytorch(model, layout)
+    partial = f"{path}.part"
+    write(tensors, partial)
+    os.replace(partial, path)
+
+
+def _safetensors():
+    try:
+        from safetensors.numpy import save_file
+    except ImportError:
+        raise ImportError("writing .safetensors takes safetensors: pip install safetensors.") from None
+    return save_file
+
+
+def _torch():
+    try:
+        import torch
+    except ImportError:
+        raise ImportError("writing .pt takes PyTorch: pip install torch; .safetensors takes none.") from None
+    return lambda tensors, path: torch.save({name: torch.from_numpy(array) for name, array in tensors.items()}, path)

@@ -1,0 +1,108 @@
+"""Converted weights as a weight folder, with a card that says where they come from."""
+
+import dataclasses
+import math
+import os
+import pathlib
+
+from keras_resv2.architectures import ARCHITECTURES
+from keras_resv2.datasets import DATASETS
+from keras_resv2.layouts import STEMS, resolve_layout
+from keras_resv2.pretrained.card import UNKNOWN, Card
+from keras_resv2.pretrained.checksum import sha256
+from keras_resv2.pretrained.store import CARD
+from keras_resv2.pretrained.weight_file import write_weights
+
+# ImageNet's class names, as keras.applications publishes them.
+IMAGENET_INDEX = {
+    "url": "https://storage.googleapis.com/download.tensorflow.org/data/imagenet_class_index.json",
+    "md5": "c2c37ea517e94d9795004a39431a14cb",
+    "classes": 1000,
+}
+
+
+def make_card(found, name, version, dataset, class_names=None, license="unknown"):
+    """The card of converted weights: what is known of them.
+
+    Args:
+        found: `Detected`, with a classifier.
+        name, version: of the weight folder.
+        dataset: that the weights were trained on, as one knows; of "cifar10" and "imagenet" the class
+            names are known too.
+        class_names: in the order of the outputs; None for the dataset's, else "class 0", ...
+        license: of the weights, as one knows.
+
+    Returns:
+        `Card`, of which `write_folder` fills in the file's size and sum.
+
+    Raises:
+        ValueError: the weights have no classifier, or another number of classes.
+
+    Example:
+
+    >>> make_card(detect("resnet18.pth"), "resnet18-imagenet", 1, "imagenet").test_error  # doctest: +SKIP
+    """
+    if found.classes is None:
+        raise ValueError(
+            f"{found.source} has no classifier, which a weight folder needs: use it in Python, by "
+            "keras_resv2.convert.from_pytorch or from_keras_applications."
+        )
+    index = None
+    if class_names is None and dataset == "imagenet":
+        class_names, index = map(str, range(IMAGENET_INDEX["classes"])), IMAGENET_INDEX
+    elif class_names is None and dataset in DATASETS:
+        class_names = DATASETS[dataset].class_names
+    elif class_names is None:
+        class_names = (f"class {number}" for number in range(found.classes))
+    class_names = tuple(class_names)
+    if len(class_names) != found.classes:
+        raise ValueError(f"{found.source} has {found.classes} classes, {len(class_names)} names are given.")
+    stem = found.arguments.get("stem") or resolve_layout(ARCHITECTURES[found.architecture].depth).stem
+    path = pathlib.Path(found.source)
+    return Card(
+        **UNKNOWN,
+        name=name,
+        version=version,
+        architecture=found.architecture,
+        arguments=found.arguments,
+        parameters=sum(math.prod(a.shape) for key, a in found.weights.items() if "/moving_" not in key),
+        dataset=dataset,
+        class_names=class_names,
+        image_shape=(STEMS[stem].size, STEMS[stem].size, 3),
+        license=license,
+        origin={
+            "file": path.name,
+            "sha256": sha256(path) if path.is_file() else None,
+            "layout": found.layout,
+            "assumed": list(found.assumed),
+        },
+        class_index=index,
+    )
+
+
+def write_folder(found, card, root):
+    """Writes ``<root>/<name>/<version>/`` with the weight file and, last, its card.
+
+    Args:
+        found: `Detected`.
+        card: `Card` of `make_card`.
+        root: folder of weight folders; made if need be.
+
+    Returns:
+        `pathlib.Path` of the folder, which `from_pretrained` takes.
+
+    Raises:
+        FileExistsError: there is a card already: a version never changes.
+        OSError: the place cannot be written.
+    """
+    folder = pathlib.Path(root) / card.name / str(card.version)
+    if (folder / CARD).exists():
+        raise FileExistsError(f"{folder} exists already: another version, or another --out, is the way.")
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / card.file
+    write_weights(found.weights, path)
+    card = dataclasses.replace(card, size=path.stat().st_size, sha256=sha256(path), folder=folder)
+    partial = folder / f"{CARD}.part"
+    partial.write_text(card.to_json(), encoding="utf-8")
+    os.replace(partial, folder / CARD)
+    return folder

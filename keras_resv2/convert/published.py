@@ -1,0 +1,36 @@
+"""Weights that others publish: downloaded once, converted once, then a weight folder in the cache."""
+
+import dataclasses
+
+from keras_resv2.convert.detection import detect
+from keras_resv2.convert.folder import make_card, write_folder
+from keras_resv2.pretrained import download
+from keras_resv2.pretrained.card import read_card
+from keras_resv2.pretrained.store import CARD, home
+
+
+def fetch(card):
+    """Downloads what a card's origin names, and converts it into the cache, unless that is done.
+
+    Args:
+        card: `Card` whose `origin` has url, file and md5.
+
+    Returns:
+        `Card` of the converted weights, in the cache.
+
+    Raises:
+        OSError: the file cannot be downloaded, or the cache cannot be written.
+        ValueError: it is not the file expected.
+    """
+    root = home() / "weights"
+    folder = root / card.name / str(card.version)
+    original = folder / card.origin["file"]
+    with download.locked(folder / CARD):
+        if not (folder / CARD).exists():
+            download.fetch(card.origin["url"], original, None, card.origin["md5"])
+            found = detect(original, card.architecture, **card.arguments)
+            made = make_card(found, card.name, card.version, card.dataset, license=card.license)
+            origin = {**card.origin, **made.origin}
+            write_folder(found, dataclasses.replace(made, origin=origin, class_index=card.class_index), root)
+            original.unlink()
+    return read_card(folder / CARD)

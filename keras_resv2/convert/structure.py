@@ -1,0 +1,99 @@
+"""The arguments that a network was built with, read off its layers."""
+
+from keras_resv2.units import ACTIVATIONS
+
+
+def structure_of(model):
+    """Arguments of `ResNet` that a network's outputs depend on.
+
+    Args:
+        model: a network of `keras_resv2.ResNet`, rolled or not.
+
+    Returns:
+        Dictionary with activation, shortcut, projection, stride_on, stride_in, stem, conv_bias and
+        activated_shortcuts; None where the network has nothing that it could mean.
+
+    Raises:
+        ValueError: the model is not such a network, or its batch normalisation is folded.
+
+    Example:
+
+    >>> import keras_resv2
+    >>> structure_of(keras_resv2.ResNet20())["projection"]
+    'A'
+    """
+    layers = {layer.name: layer for layer in getattr(model, "layers", ())}
+    if not {"stem_conv", "stage1_unit1_conv1", "stage1_unit1_bn1", "stage2_unit1_conv1"} <= set(layers):
+        raise ValueError(f"{model!r} is no network of keras_resv2 with its batch normalisation: give the one as built.")
+    activation = _activation(layers)
+    first = {rest: layer for name, layer in layers.items() if (rest := name.removeprefix("stage1_unit1_")) != name}
+    bottleneck = "conv3" in first
+    strides = {name: layers[f"stage2_unit1_{name}"].strides[0] for name in ("conv1", "conv2")}
+    strided_first = max(strides.values()) == 2
+    return {
+        "activation": activation,
+        "shortcut": _shortcut(layers),
+        "projection": _projection(layers),
+        "stride_in": "first" if strided_first else "last",
+        "stride_on": ("1x1" if strides["conv1"] == 2 else "3x3") if bottleneck and strided_first else None,
+        "stem": _stem(layers, activation),
+        "conv_bias": layers["stem_conv"].use_bias,
+        "activated_shortcuts": _activated_shortcuts(layers) if "preact_relu" in first else None,
+    }
+
+
+def _activation(layers):
+    """The row of Fig. 4 whose layers the first unit has."""
+    prefix = "stage1_unit1_"
+    last = 3 if f"{prefix}conv3" in layers else 2
+    for name, row in ACTIVATIONS.items():
+        places = (
+            (row.before_branch, "preact_{}"),
+            (row.after_last_conv, f"{{}}{last}"),
+            (row.after_addition, "postact_{}"),
+        )
+        if all(
+            (f"{prefix}{place.format(kind)}" in layers) == (kind in kinds)
+            for kinds, place in places
+            for kind in ("bn", "relu")
+        ):
+            return name
+    raise ValueError("the model's units are none of the paper's Fig. 4.")
+
+
+def _shortcut(layers):
+    """ "identity", or the layer that tells another one."""
+    if "stage1_unit1_add" not in layers:
+        return "none"
+    others = ("gate_conv", "shortcut_scale", "shortcut_dropout")
+    return next((name for name in others if f"stage1_unit1_{name}" in layers), "identity")
+
+
+def _projection(layers):
+    if "stage2_unit1_shortcut_conv" not in layers:
+        return "A"
+    rolled = [layer.unit_weights() for layer in layers.values() if hasattr(layer, "unit_weights")]
+    names = {*layers, *(name.split("/")[0] for names in rolled for name in names)}
+    return "C" if any(name.endswith("unit2_shortcut_conv") for name in names) else "B"
+
+
+def _stem(layers, activation):
+    if "stem_pool" not in layers:
+        return "cifar"
+    zeros = activation != "original" and "stem_pool_pad" in layers and "stem_relu" not in layers
+    return "imagenet_zero_padded" if zeros else "imagenet"
+
+
+def _activated_shortcuts(layers):
+    """Where the first unit's shortcut starts, and the second stage's projection."""
+    readers = {name: _sources(layers[name]) for name in ("stage1_unit1_add", "stage2_unit1_add")}
+    if "stage1_unit1_preact_relu" in readers["stage1_unit1_add"]:
+        return "first_and_projections"
+    convs = [f"stage{stage}_unit1_shortcut_conv" for stage in (1, 2)]
+    activated = [_sources(layers[name]) for name in convs if name in layers]
+    return "projections" if activated and all("preact_relu" in str(names) for names in activated) else "none"
+
+
+def _sources(layer):
+    inputs = layer.input if isinstance(layer.input, list) else [layer.input]
+    return [x._keras_history.operation.name for x in inputs]

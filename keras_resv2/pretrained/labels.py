@@ -1,0 +1,70 @@
+"""From class probabilities to names."""
+
+import json
+
+import numpy as np
+
+from keras_resv2.pretrained import download
+from keras_resv2.pretrained.card import Card
+from keras_resv2.pretrained.checksum import agrees
+from keras_resv2.pretrained.store import find_card, home
+
+
+def class_names(card):
+    """Names of a card's classes, in the order of the outputs.
+
+    Where the card has not the names itself but where they are (ImageNet's), they are fetched into the cache
+    at the first call.
+
+    Args:
+        card: `keras_resv2.pretrained.Card`.
+
+    Returns:
+        Tuple of names.
+
+    Raises:
+        OSError: the names cannot be fetched.
+        ValueError: the file fetched is another than the one expected.
+    """
+    if card.class_index is None:
+        return card.class_names
+    url, md5 = card.class_index["url"], card.class_index["md5"]
+    path = home() / url.rsplit("/", 1)[-1]
+    if not path.exists():
+        download.fetch(url, path, None, md5)
+    if not agrees(path, md5):
+        raise ValueError(f"{path} is damaged: delete it to download it again.")
+    index = json.loads(path.read_text(encoding="utf-8"))
+    return tuple(index[number][1] for number in card.class_names)
+
+
+def decode_predictions(predictions, name, top=5):
+    """The most probable classes of each picture, by name.
+
+    Args:
+        predictions: array ``(pictures, classes)``: what the model gives.
+        name: of the pretrained weights, as `from_pretrained` takes it; or their `Card`.
+        top: how many classes per picture.
+
+    Returns:
+        List of one list per picture of pairs ``(class name, probability)``, the most probable first.
+
+    Raises:
+        ValueError: `predictions` has another shape, or there are no such weights.
+        OSError: ImageNet's class names, which are fetched when first needed, cannot be had.
+
+    Example:
+
+    >>> decode_predictions(np.eye(10)[:1], "resnet20-cifar10", top=1)
+    [[('airplane', 1.0)]]
+    """
+    card = name if isinstance(name, Card) else find_card(name)
+    predictions = np.asarray(predictions)
+    if predictions.ndim != 2 or predictions.shape[1] != len(card.class_names):
+        raise ValueError(
+            f"predictions of {card.name} have the shape (pictures, {len(card.class_names)}), not {predictions.shape}."
+        )
+    if isinstance(top, bool) or not isinstance(top, int) or top < 1:
+        raise ValueError(f"top={top!r} must be a whole number, at least 1.")
+    names = class_names(card)
+    return [[(names[i], float(row[i])) for i in np.argsort(-row, kind="stable")[:top]] for row in predictions]

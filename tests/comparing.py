@@ -1,0 +1,49 @@
+"""Networks with random weights, what they give, and whether that is the same."""
+
+import keras
+import numpy as np
+
+import keras_resv2
+
+SIZE = (75, 101)  # odd: padding and strides that are off by one show
+RAW = dict(include_preprocessing=False, classifier_activation=None)
+
+
+def pictures(size=SIZE, count=2):
+    return np.random.default_rng(1).normal(size=(count, *size, 3)).astype("float32")
+
+
+def run_torch(torch, function, x):
+    """What a PyTorch function gives for channels-last pictures, maps channels-last too."""
+    with torch.no_grad():
+        found = function(torch.from_numpy(x.transpose(0, 3, 1, 2).copy()))
+    return keras.tree.map_structure(lambda y: y.numpy().transpose(0, 2, 3, 1) if y.ndim == 4 else y.numpy(), found)
+
+
+def outputs(model, x):
+    """Each stage's output, and the logits."""
+    stages = keras_resv2.features(model)
+    *found, logits = keras.Model(model.input, [*stages.output.values(), model.output]).predict(x, verbose=0)
+    return dict(zip(stages.output, found, strict=True)), logits
+
+
+def assert_same(ours, theirs):
+    """Equal to 1e-4 of the largest value, or to 1e-4 where that is below 1."""
+    ours, theirs = keras.tree.flatten(ours), keras.tree.flatten(theirs)
+    assert len(ours) == len(theirs)
+    for one, other in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-4 * max(1, np.abs(other).max()))
+
+
+def randomised(model, seed=0):
+    """Random weights of a scale at which activations neither vanish nor grow."""
+    rng = np.random.default_rng(seed)
+    for weight in model.weights:
+        shape = tuple(weight.shape)
+        if weight.name == "kernel":
+            weight.assign(rng.normal(0, np.sqrt(1 / np.prod(shape[:-1])), shape))
+        elif "variance" in weight.name or weight.name == "gamma":
+            weight.assign(rng.uniform(0.3, 0.7, shape))
+        else:
+            weight.assign(rng.normal(0, 0.3, shape))
+    return model

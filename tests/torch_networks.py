@@ -1,0 +1,105 @@
+"""CIFAR networks in PyTorch as people write them, to convert and to compare with."""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+
+class Pad(nn.Module):
+    """Option A: every second pixel, and zero channels on both sides."""
+
+    def forward(self, x):
+        missing = x.shape[1]
+        return F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, missing // 2, missing - missing // 2))
+
+
+class Original(nn.Module):
+    """Basic unit; option A without, B with parameters, which are called `shortcut` or `downsample`."""
+
+    def __init__(self, inputs, width, stride, option, word):
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(inputs, width, 3, stride, 1, bias=False), nn.BatchNorm2d(width)
+        self.conv2, self.bn2 = nn.Conv2d(width, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width)
+        shortcut = nn.Sequential()
+        if stride > 1 and option == "A":
+            shortcut = Pad()
+        elif stride > 1:
+            shortcut = nn.Sequential(nn.Conv2d(inputs, width, 1, stride, bias=False), nn.BatchNorm2d(width))
+        self.word = word
+        setattr(self, word, shortcut)
+
+    def forward(self, x):
+        y = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
+        return F.relu(y + getattr(self, self.word)(x))
+
+
+class PreActivation(nn.Module):
+    """Pre-activation unit, basic or bottleneck; its 1x1 shortcut starts from the activation, or from the sum."""
+
+    def __init__(self, inputs, width, stride, bottleneck, activated):
+        super().__init__()
+        outputs = 4 * width if bottleneck else width
+        kernels = [(inputs, width, 1), (width, width, 3), (width, outputs, 1)]
+        if not bottleneck:
+            kernels = [(inputs, width, 3), (width, width, 3)]
+        strided = 1 if bottleneck else 0
+        for i, (a, b, size) in enumerate(kernels):
+            setattr(self, f"bn{i + 1}", nn.BatchNorm2d(a))
+            conv = nn.Conv2d(a, b, size, stride if i == strided else 1, size // 2, bias=False)
+            setattr(self, f"conv{i + 1}", conv)
+        self.count, self.activated = len(kernels), activated
+        if inputs != outputs:
+            self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False))
+
+    def forward(self, x):
+        y = F.relu(self.bn1(x))
+        shortcut = self.shortcut(y if self.activated else x) if hasattr(self, "shortcut") else x
+        y = self.conv1(y)
+        for i in range(2, self.count + 1):
+            y = getattr(self, f"conv{i}")(F.relu(getattr(self, f"bn{i}")(y)))
+        return y + shortcut
+
+
+class CifarNetwork(nn.Module):
+    """Stem, three stages of n units, pooling, classifier."""
+
+    def __init__(self, unit, n=3, expansion=1, last_bn=False, first_bn=True, classifier="linear", **options):
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 16, 3, 1, 1, bias=False)
+        if first_bn:
+            self.bn1 = nn.BatchNorm2d(16)
+        channels = 16
+        for stage, width in enumerate((16, 32, 64), start=1):
+            units = []
+            for number in range(n):
+                units.append(unit(channels, width, 2 if stage > 1 and number == 0 else 1, **options))
+                channels = width * expansion
+            setattr(self, f"layer{stage}", nn.Sequential(*units))
+        if last_bn:
+            self.bn = nn.BatchNorm2d(channels)
+        self.classifier_name = classifier
+        setattr(self, classifier, nn.Linear(channels, 10))
+
+    def stages(self, x):
+        """Output of each stage, and the logits."""
+        x = self.conv1(x)
+        if hasattr(self, "bn1"):
+            x = F.relu(self.bn1(x))
+        found = {}
+        for stage in (1, 2, 3):
+            x = found[f"stage{stage}"] = getattr(self, f"layer{stage}")(x)
+        if hasattr(self, "bn"):
+            x = F.relu(self.bn(x))
+        return found, getattr(self, self.classifier_name)(x.mean((2, 3)))
+
+    def forward(self, x):
+        return self.stages(x)[1]
+
+
+def shaken(network, seed=0):
+    """Random weights and BN statistics that are not the identity, in evaluation."""
+    torch.manual_seed(seed)
+    for name, value in network.state_dict().items():
+        if value.dim() == 1:
+            value.uniform_(0.4, 0.8) if name.endswith(("weight", "running_var")) else value.uniform_(-0.3, 0.3)
+    return network.eval()
