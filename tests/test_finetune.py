@@ -98,8 +98,8 @@ def test_parts_of_a_folder_that_has_them(picture_folder, tmp_path):
     assert len(parts.train[1]) + len(parts.test[1]) == 24 and not set(parts.names["train"]) & set(parts.names["test"])
     shutil.copytree(picture_folder / "train", tmp_path / "train")
     shutil.copytree(picture_folder / "val", tmp_path / "test")
-    parts = open_labelled(str(tmp_path), None, (16, 16), (0.25, 0.2), 0)
-    assert len(parts.test[1]) == 9 and len(parts.validation[1]) == 6 and len(parts.train[1]) == 18
+    parts = open_labelled(str(tmp_path), None, (16, 16), (0.5, 0.2), 0)
+    assert len(parts.test[1]) == 9 and len(parts.validation[1]) == 12 and len(parts.train[1]) == 12
 
 
 def test_unknown_data_says_what_it_may_be(tmp_path):
@@ -114,14 +114,22 @@ def test_tensorflow_datasets(tmp_path):
     """A dataset that is written here in the form of tensorflow-datasets, of grey pictures."""
     tfds = pytest.importorskip("tensorflow_datasets", reason="tensorflow-datasets is not installed")
     images = np.random.default_rng(0).integers(0, 256, (12, 8, 8, 1), dtype="uint8")
-    features = tfds.features.FeaturesDict(
-        {"image": tfds.features.Image(shape=(8, 8, 1)), "label": tfds.features.ClassLabel(names=["a", "b"])}
-    )
-    examples = [{"image": image, "label": i % 2} for i, image in enumerate(images)]
-    splits = {"train": examples[:8], "test": examples[8:]}
-    tfds.dataset_builders.store_as_tfds_dataset(
-        "tiny_grey", "1.0.0", data_dir=tmp_path, features=features, split_datasets=splits
-    )
+
+    class TinyGrey(tfds.core.GeneratorBasedBuilder):
+        VERSION = tfds.core.Version("1.0.0")
+
+        def _info(self):
+            label = tfds.features.ClassLabel(names=["a", "b"])
+            features = tfds.features.FeaturesDict({"image": tfds.features.Image(shape=(8, 8, 1)), "label": label})
+            return tfds.core.DatasetInfo(builder=self, features=features)
+
+        def _split_generators(self, manager):
+            return {"train": self._generate_examples(range(8)), "test": self._generate_examples(range(8, 12))}
+
+        def _generate_examples(self, numbers):
+            yield from ((i, {"image": images[i], "label": i % 2}) for i in numbers)
+
+    TinyGrey(data_dir=tmp_path).download_and_prepare()
     parts = open_labelled("tiny_grey", str(tmp_path), (8, 8), (0.25, 0.25), 0)
     assert parts.class_names == ("a", "b") and len(parts.train[1]) + len(parts.validation[1]) == 8
     expected = {image.tobytes() for image in np.repeat(images[8:], 3, axis=3)}

@@ -30,7 +30,7 @@ flags.DEFINE_enum("damaged", "skip", ["skip", "raise"], "What to do about files 
 flags.DEFINE_float("validation", 0.15, "Share of the pictures to choose the best weights by.", 0.0, 1.0)
 flags.DEFINE_float("test", 0.15, "Share of the pictures to measure with, once.", 0.0, 1.0)
 flags.DEFINE_integer("image_size", None, "Side of the pictures; by default that of the pretrained network's.", 8)
-flags.DEFINE_integer("epochs", 30, "Of training the body, at most; 0 trains the classifier alone.", 0)
+flags.DEFINE_integer("epochs", None, "Of training the body, at most; 0 trains the classifier alone.", 0)
 flags.DEFINE_integer("batch_size", 32, "Pictures per step.", 1)
 flags.DEFINE_float("learning_rate", 0.003, "Highest one, of the classifier.", 0.0)
 flags.DEFINE_float("rate_decay", 0.8, "Factor of the learning rate from one stage to the one before it.", 0.0, 1.0)
@@ -38,7 +38,7 @@ flags.DEFINE_string("freeze_until", None, "First part that trains, as stage3; wh
 flags.DEFINE_enum("batch_norm", "frozen", ["frozen", "trained"], "Whether batch normalisation stays as it is.")
 flags.DEFINE_multi_enum("augment", ["crop", "flip"], ["crop", "flip", "none"], "May be repeated; digits: crop alone.")
 flags.DEFINE_bool("balanced", False, "Weigh classes so that all count alike.")
-flags.DEFINE_integer("patience", 10, "Epochs without fewer mistakes after which training stops.", 1)
+flags.DEFINE_integer("patience", None, "Epochs without fewer mistakes after which training stops.", 1)
 flags.DEFINE_integer("seed", 0, "Of the split, the new classifier, order and augmentation.", 0)
 flags.DEFINE_enum("dtype", "float32", ["float32", "mixed_bfloat16", "mixed_float16"], "Precision of the layers.")
 

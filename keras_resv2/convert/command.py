@@ -3,6 +3,8 @@
 import json
 import pathlib
 
+from keras_resv2.commands.terminal import start_backend
+
 
 def add_arguments(parser):
     """Adds the command's arguments to an `argparse.ArgumentParser`."""
@@ -37,6 +39,7 @@ def run(arguments):
     structure = {key: value for key, value in structure.items() if value is not None}
     names = _class_names(arguments.classes)
     root = _root(arguments.out)
+    start_backend()
     from keras_resv2.convert.detection import detect
     from keras_resv2.convert.folder import make_card, write_folder
 

@@ -1,10 +1,8 @@
 """keras-resv2 export NAME --format F --out PATH"""
 
-import contextlib
 import json
-import os
-import sys
 
+from keras_resv2.commands.terminal import without_native_messages
 from keras_resv2.datasets import load_split
 from keras_resv2.exporting import FORMATS, PRECISIONS
 from keras_resv2.pretrained import from_pretrained, pretrained_card
@@ -45,7 +43,7 @@ def run(arguments):
     if arguments.images < 1:
         raise ValueError(f"--images {arguments.images} must be at least 1.")
     card = pretrained_card(arguments.name)
-    with _without_native_messages():
+    with without_native_messages():
         exported = _export(card, arguments)
     if arguments.json:
         print(json.dumps({"name": card.full_name, **vars(exported), "path": str(exported.path)}, indent=2))
@@ -73,23 +71,6 @@ def _export(card, arguments):
         class_names=card.class_names,
         overwrite=arguments.overwrite,
     )
-
-
-@contextlib.contextmanager
-def _without_native_messages():
-    """Keeps what the libraries' C++ code writes from the terminal, unless somebody set TF_CPP_MIN_LOG_LEVEL."""
-    if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
-        yield
-        return
-    sys.stderr.flush()
-    saved, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(null, 2)
-        yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
-        os.close(null)
 
 
 def _difference(value):

@@ -30,8 +30,11 @@ def run_pull(arguments):
     if arguments.json:
         print(json.dumps({**json.loads(card.to_json()), "folder": str(card.folder)}, indent=2))
         return 0
-    paper = "" if card.paper_error is None else f" (the paper's: {card.paper_error:.2f} %)"
     print(f"{card.full_name}: {card.architecture}, {card.parameters:,} parameters, {len(card.class_names)} classes")
-    print(f"  error: {card.test_error:.2f} % of {card.test_images:,} test images of {card.dataset}{paper}")
+    if card.test_error is None:
+        print("  error: not measured")
+    else:
+        paper = "" if card.paper_error is None else f" (the paper's: {card.paper_error:.2f} %)"
+        print(f"  error: {card.test_error:.2f} % of {card.test_images:,} test images of {card.dataset}{paper}")
     print(f"  {card.folder / card.file}")
     return 0

@@ -8,17 +8,9 @@ def readme(card, repository):
         card: `keras_resv2.pretrained.Card`.
         repository: ``user/name``.
     """
-    from huggingface_hub import EvalResult, ModelCardData
+    from huggingface_hub import ModelCardData
 
-    result = EvalResult(
-        task_type="image-classification",
-        dataset_type=card.dataset,
-        dataset_name=card.dataset,
-        dataset_split="test",
-        metric_type="accuracy",
-        metric_name="top-1 accuracy, percent",
-        metric_value=round(100 - card.test_error, 4),
-    )
+    measured = [] if card.test_error is None else [_result(card)]
     data = ModelCardData(
         license=card.license.lower(),
         library_name="keras",
@@ -27,29 +19,39 @@ def readme(card, repository):
         datasets=[card.dataset],
         metrics=["accuracy"],
         model_name=card.full_name,
-        eval_results=[result],
+        eval_results=measured,
     )
     return f"---\n{data.to_yaml()}\n---\n\n{_text(card, repository)}"
+
+
+def _result(card):
+    from huggingface_hub import EvalResult
+
+    return EvalResult(
+        task_type="image-classification",
+        dataset_type=card.dataset,
+        dataset_name=card.dataset,
+        dataset_split="test",
+        metric_type="accuracy",
+        metric_name="top-1 accuracy, percent",
+        metric_value=round(100 - card.test_error, 4),
+    )
 
 
 def _text(card, repository):
     height, width, channels = card.image_shape
     arguments = ", ".join(f"{key}={value!r}" for key, value in card.arguments.items())
-    paper = "none" if card.paper_error is None else f"{card.paper_error:.2f} % ({card.paper})"
     facts = {
-        "test error": f"{card.test_error:.2f} % of {card.test_images:,} images, one view per image",
-        "the paper's": paper,
-        "median over seeds": f"{card.median_error:.2f} % of {len(card.seed_errors)} runs",
+        **(_measured(card) if card.origin is None else _converted(card)),
         "network": f"`{card.architecture}`" + (f" with {arguments}" if arguments else ""),
         "parameters": f"{card.parameters:,}",
         "pictures": f"{height} x {width} x {channels}, raw pixels from 0 to 255",
         "classes": ", ".join(card.class_names) if len(card.class_names) <= 20 else f"{len(card.class_names)}",
-        "trained by": f"`{card.command}`, {card.steps:,} steps, {card.wall_seconds / 60:.0f} min on {card.hardware}",
     }
     rows = "\n".join(f"| {key} | {value} |" for key, value in facts.items())
     return f"""# {card.name}
 
-A residual network in Keras 3, with weights whose error was measured. Version {card.version}.
+A residual network in Keras 3. Version {card.version}.
 
 | | |
 | --- | --- |
@@ -64,3 +66,20 @@ probabilities = model.predict(pixels)  # (batch, {height}, {width}, {channels}),
 
 `card.json` says all that is known of the file; loading verifies its SHA-256.
 """
+
+
+def _measured(card):
+    paper = "none" if card.paper_error is None else f"{card.paper_error:.2f} % ({card.paper})"
+    return {
+        "test error": f"{card.test_error:.2f} % of {card.test_images:,} images, one view per image",
+        "the paper's": paper,
+        "median over seeds": f"{card.median_error:.2f} % of {len(card.seed_errors)} runs",
+        "trained by": f"`{card.command}`, {card.steps:,} steps, {card.wall_seconds / 60:.0f} min on {card.hardware}",
+    }
+
+
+def _converted(card):
+    return {
+        "test error": "not measured",
+        "converted from": ", ".join(f"{key}: {value}" for key, value in card.origin.items() if value),
+    }

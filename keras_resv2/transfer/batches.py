@@ -141,7 +141,8 @@ def _open(argument, given, image_shape):
         endless = int(given.cardinality()) == -1
     if endless:
         raise ValueError(f"{argument} never ends: give batches that go through the pictures once (no repeat()).")
-    if not hasattr(given, "__iter__") and not isinstance(given, keras.utils.PyDataset):
+    batches = hasattr(given, "__iter__") or isinstance(given, keras.utils.PyDataset)
+    if isinstance(given, np.ndarray) or not batches:
         raise TypeError(
             f"{argument} must be (images, labels), batches (tf.data.Dataset, keras.utils.PyDataset, DataLoader) or a "
             f"folder, not {type(given).__name__}."

@@ -19,6 +19,7 @@ from keras_resv2.transfer.batches import AT_ONCE, AugmentedBatches, check_augmen
 from keras_resv2.transfer.freezing import set_batch_norm, trainable_kept
 from keras_resv2.transfer.rates import DiscriminativeAdam, rate_factors
 
+STEPS, EPOCHS = 1000, (10, 60)
 HEAD_STEPS, HEAD_EPOCHS, HEAD_RATE, HEAD_BATCH = 400, 20, 0.01, 256
 
 
@@ -38,8 +39,8 @@ class FineTuned(NamedTuple):
 
 def fine_tune(
     model, train, validation=0.2, *,
-    epochs=30, learning_rate=0.003, rate_decay=0.8, warmup=0.1, batch_norm="frozen", batch_size=32,
-    class_weight=None, augment=("crop", "flip"), patience=10, seed=0, verbose=1,
+    epochs=None, learning_rate=0.003, rate_decay=0.8, warmup=0.1, batch_norm="frozen", batch_size=32,
+    class_weight=None, augment=("crop", "flip"), patience=None, seed=0, verbose=1,
 ):  # fmt: skip
     """Trains a pretrained network on other pictures.
 
@@ -59,7 +60,7 @@ def fine_tune(
             per class (`read_folder`).
         validation: the same, or the share of `train` to put aside (each class alike), or None: then the
             last weights are kept.
-        epochs: of the second part, at most. 0: the classifier alone.
+        epochs: of the second part, at most. 0: the classifier alone. None: about 1,000 steps, but 10 to 60 epochs.
         learning_rate: highest one, of the classifier in the second part.
         rate_decay: factor from one stage to the one before it (arXiv 1801.06146, section 3.2, has 1 / 2.6).
         warmup: share of the steps in which the learning rate grows from zero.
@@ -67,8 +68,8 @@ def fine_tune(
         batch_size: pictures per step; batches that are given have their own.
         class_weight: factors of the loss by class number; "balanced" makes all classes count alike.
         augment: of "crop" and "flip"; leave "flip" out for digits and text. Batches that are given are
-            not augmented.
-        patience: epochs without fewer mistakes after which training stops.
+            not augmented, and keep their order.
+        patience: epochs without fewer mistakes after which training stops; None for a third of `epochs`.
         seed: of splitting, order and augmentation.
         verbose: 0 silent, 1 a line per epoch.
 
@@ -90,7 +91,7 @@ def fine_tune(
     check_choice("batch_norm", batch_norm, ("frozen", "trained"))
     classifier, augment = classifier_of(model), check_augment(augment)
     train, validation = open_pictures(train, validation, _image_shape(model), seed)
-    report = _Report(model, validation is not None, patience, verbose)
+    report = _Report(model, validation is not None, verbose)
     features = _Features(model, classifier, train, validation)
     weights = _class_weight(class_weight, features.labels, classifier.units)
     if classifier.trainable:
@@ -98,21 +99,24 @@ def fine_tune(
     with trainable_kept(model):
         if batch_norm == "frozen":
             set_batch_norm(model.layers, trainable=False)
-        if epochs > 0 and len(model.trainable_variables) > len(classifier.trainable_variables):
+        if epochs != 0 and len(model.trainable_variables) > len(classifier.trainable_variables):
             batches, count = train.images, features.batches
             if train.in_memory:
                 size = min(batch_size, len(train.labels))
                 batches = AugmentedBatches(train.images, train.labels, size, augment, seed)
                 count = len(batches)
+            epochs = int(np.clip(math.ceil(STEPS / count), *EPOCHS)) if epochs is None else epochs
+            report.patience = math.ceil(epochs / 3) if patience is None else patience
             schedule = _schedule(learning_rate, warmup, epochs * count)
             factors = rate_factors(model, rate_decay)
             _compile(model, DiscriminativeAdam(schedule, factors=factors))
             model.fit(
                 batches, validation_data=validation and validation.for_fit(), epochs=epochs, class_weight=weights,
-                callbacks=[report], verbose=0, shuffle=not train.in_memory,
+                callbacks=[report], verbose=0, shuffle=False,
             )  # fmt: skip
     report.restore()
     _compile(model, keras.optimizers.Adam(learning_rate))
+    model.optimizer.build(model.trainable_variables)  # so that a saved model opens without a warning
     return FineTuned(model, report.history)
 
 
@@ -137,8 +141,9 @@ def body_of(model):
     Raises:
         ValueError: the model does not end with a `Dense` layer.
     """
+    features = classifier_of(model).input
     with deep_graph():
-        return keras.Model(model.input, classifier_of(model).input)
+        return keras.Model(model.input, features)
 
 
 def _image_shape(model):
@@ -248,10 +253,10 @@ def _has_accelerator():
 class _Report(keras.callbacks.Callback):
     """Keeps the history and the best weights, stops when nothing gets better, and says so."""
 
-    def __init__(self, model, validated, patience, verbose):
+    def __init__(self, model, validated, verbose):
         super().__init__()
-        self.history = []
-        self._network, self._validated, self._patience, self._verbose = model, validated, patience, verbose
+        self.history, self.patience = [], math.inf
+        self._network, self._validated, self._verbose = model, validated, verbose
         self._best, self._weights, self._waited, self._begun = (math.inf, math.inf), None, 0, time.monotonic()
 
     def on_epoch_end(self, epoch, logs=None):
@@ -262,7 +267,7 @@ class _Report(keras.callbacks.Callback):
                 f"the loss is {logs['loss']} after epoch {epoch + 1}: lower learning_rate. The model has the best "
                 "weights so far."
             )
-        if self._validated and self._waited >= self._patience:
+        if self._validated and self._waited >= self.patience:
             self.model.stop_training = True
 
     def add(self, phase, logs):

@@ -1,0 +1,131 @@
+"""keras-resv2 list, keras-resv2 summary NAME"""
+
+import json
+import math
+
+from keras_resv2.choices import nearest
+from keras_resv2.commands.terminal import megabytes, new_table, percent, print_json, print_table, start_backend
+from keras_resv2.pretrained import list_pretrained, pretrained_card
+from keras_resv2.pretrained.store import is_folder
+
+
+def add_list_arguments(parser):
+    """Adds the arguments of `list` to an `argparse` parser."""
+    parser.add_argument("--versions", action="store_true", help="every version, not the newest alone")
+    parser.add_argument("--architectures", action="store_true", help="list the networks that can be built instead")
+    parser.add_argument("--markdown", action="store_true", help="print the table of the README")
+
+
+def add_summary_arguments(parser):
+    """Adds the arguments of `summary` to an `argparse` parser."""
+    parser.add_argument("name", metavar="NAME", help="pretrained network or architecture")
+
+
+def run_list(arguments):
+    """keras-resv2 list"""
+    if arguments.architectures:
+        return _list_architectures(arguments)
+    cards = [pretrained_card(name) for name in list_pretrained(versions=arguments.versions)]
+    if arguments.json:
+        print_json([_describe(card) for card in cards])
+    elif arguments.markdown:
+        print(markdown_table([card for card in cards if card.origin is None]), end="")
+    else:
+        columns = ("name", "version", "parameters", "test error", "paper's", "recipe", "file")
+        table = new_table(columns, right=columns[1:5] + columns[6:])
+        for card in cards:
+            row = (card.name, str(card.version), f"{card.parameters:,}", percent(card.test_error))
+            made = card.recipe or card.origin["layout"]
+            table.add_row(*row, percent(card.paper_error), made, megabytes(card.size))
+        print_table(table)
+    return 0
+
+
+def _list_architectures(arguments):
+    from keras_resv2.architectures import ARCHITECTURES
+
+    if arguments.json:
+        print_json({name: vars(row) for name, row in ARCHITECTURES.items()})
+        return 0
+    table = new_table(("name", "builder", "layers", "source"), right=("layers",))
+    for name, row in ARCHITECTURES.items():
+        table.add_row(name, row.builder, str(row.depth), row.source)
+    print_table(table)
+    return 0
+
+
+def markdown_table(cards):
+    """The zoo table of the README.
+
+    Args:
+        cards: list of `keras_resv2.pretrained.Card`.
+
+    Returns:
+        Markdown text.
+    """
+    lines = [
+        "| name | parameters | test error | the papers' | recipe | steps | trained on | file |",
+        "| --- | ---: | ---: | ---: | --- | ---: | --- | ---: |",
+    ]
+    for card in cards:
+        trained = f"{card.hardware}, {card.wall_seconds / 60:.0f} min"
+        lines.append(
+            f"| `{card.full_name}` | {card.parameters:,} | {percent(card.test_error)} | {percent(card.paper_error)} "
+            f"| `{card.recipe}` | {card.steps:,} | {trained} | {card.size / 1e6:.1f} MB |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def run_summary(arguments):
+    """keras-resv2 summary NAME"""
+    from keras_resv2.architectures import ARCHITECTURES
+
+    pretrained = list_pretrained()
+    known = arguments.name.partition("@")[0] in pretrained or is_folder(arguments.name)
+    if arguments.name not in ARCHITECTURES and not known:
+        offer = nearest(arguments.name, [*ARCHITECTURES, *pretrained])
+        raise ValueError(f"there is no network {arguments.name!r}; nearest: {offer}.")
+    card = None if arguments.name in ARCHITECTURES else pretrained_card(arguments.name)
+    start_backend()
+    from keras_resv2.architectures import build
+    from keras_resv2.complexity import count_multiply_adds
+    from keras_resv2.resnet import features
+
+    own = {**card.arguments, "classes": len(card.class_names)} if card else {}
+    model = build(card.architecture if card else arguments.name, **own)  # its weights are not needed
+    facts = {
+        "name": model.name,
+        "input": list(model.input_shape[1:]),
+        "stages": {name: list(output.shape[1:]) for name, output in features(model).output.items()},
+        "output": list(model.output_shape[1:]),
+        "layers": len(model.layers),
+        "parameters": sum(math.prod(weight.shape) for weight in model.trainable_weights),
+        "multiply_adds": count_multiply_adds(model),
+    }
+    if arguments.json:
+        print_json({**facts, "card": _describe(card) if card else None})
+        return 0
+    table = new_table(("", ""), right=())
+    table.show_header = False
+    for key in ("name", "input"):
+        table.add_row(key, _shape(facts[key]))
+    for key, shape in facts["stages"].items():
+        table.add_row(key, _shape(shape))
+    table.add_row("output", _shape(facts["output"]))
+    for key in ("layers", "parameters", "multiply_adds"):
+        table.add_row(key.replace("_", "-"), f"{facts[key]:,}")
+    for key, value in (_describe(card) if card else {}).items():
+        if key == "test_error" and value is None:
+            table.add_row("test error", "not measured")
+        elif key not in ("architecture", "parameters") and not isinstance(value, (dict, list, type(None))):
+            table.add_row(key.replace("_", " "), str(value))
+    print_table(table)
+    return 0
+
+
+def _describe(card):
+    return json.loads(card.to_json())
+
+
+def _shape(value):
+    return value if isinstance(value, str) else " x ".join(map(str, value))

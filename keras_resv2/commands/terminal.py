@@ -1,0 +1,63 @@
+"""What the commands print, and the quiet start of Keras."""
+
+import contextlib
+import json
+import os
+import sys
+
+from rich.console import Console
+from rich.table import Table
+
+
+@contextlib.contextmanager
+def without_native_messages():
+    """Keeps what the libraries' C++ code writes from the terminal, unless somebody set TF_CPP_MIN_LOG_LEVEL."""
+    if "TF_CPP_MIN_LOG_LEVEL" in os.environ:  # somebody wants to see it
+        yield
+        return
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    sys.stderr.flush()
+    saved, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(null, 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(null)
+
+
+def start_backend():
+    """Imports Keras and its backend, without what TensorFlow's libraries write to the terminal meanwhile."""
+    with without_native_messages():
+        import keras
+
+        keras.ops.convert_to_numpy(keras.ops.zeros(()))
+
+
+def percent(value):
+    """Text of a figure that may be missing."""
+    return "-" if value is None else f"{value:.2f} %"
+
+
+def megabytes(size):
+    """Text of a size that may be unknown."""
+    return "-" if size is None else f"{size / 1e6:.1f} MB"
+
+
+def new_table(columns, right):
+    """A table without lines; the columns named in `right` are aligned there."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    return table
+
+
+def print_table(table):
+    """As wide as the terminal; where there is none, as wide as the table."""
+    Console(width=None if sys.stdout.isatty() else 1000).print(table)
+
+
+def print_json(content):
+    """For programs."""
+    print(json.dumps(content, indent=2))
