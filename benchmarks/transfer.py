@@ -73,12 +73,14 @@ def main():
 
 
 def sample(train, count, seed):
-    """So many pictures, every class in its share."""
+    """So many pictures, every class in its share (by the largest remainders)."""
     images, labels = train
-    if count == len(labels):
-        return train
-    share = count / len(labels)
-    part, _ = split_pictures(labels, (share, 1 - share), seed)
+    wanted = np.bincount(labels) * count / len(labels)
+    quotas = np.floor(wanted).astype(int)
+    quotas[np.argsort(quotas - wanted, kind="stable")[: count - quotas.sum()]] += 1
+    order = np.random.default_rng(seed).permutation(len(labels))
+    chosen = [order[labels[order] == label][:quota] for label, quota in enumerate(quotas)]
+    part = np.sort(np.concatenate(chosen))
     return images[part], labels[part]
 
 

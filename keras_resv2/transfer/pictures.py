@@ -152,10 +152,12 @@ def split_pictures(labels, shares, seed=0):
     rng, parts = np.random.default_rng(seed), [[] for _ in shares]
     for label in np.unique(labels):
         members = rng.permutation(np.flatnonzero(labels == label))
-        spare = len(members) - len(shares)
-        if spare < 0:
+        if len(members) < len(shares):
             raise ValueError(f"class {label} has {len(members)} pictures: {len(shares)} parts need at least one each.")
-        ends = np.round(np.cumsum(shares) * spare).astype(int) + np.arange(1, len(shares) + 1)
+        ends = np.round(np.cumsum(shares) * len(members)).astype(int)
+        for part in range(len(shares)):  # one at least for each part, and for those after it
+            least, most = part + 1, len(members) - (len(shares) - 1 - part)
+            ends[part] = np.clip(ends[part], max(least, ends[part - 1] + 1 if part else 1), most)
         for part, chosen in zip(parts, np.split(members, ends[:-1]), strict=True):
             part.extend(chosen)
     return tuple(np.sort(part) for part in parts)

@@ -1,0 +1,76 @@
+"""The table of transfer learning: what it measures, how it resumes, and what it prints."""
+
+import gzip
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmarks import transfer, transfer_data
+
+
+def test_medians_and_table_by_hand():
+    rows = [
+        {"dataset": "digits", "pictures": "100", "way": way, "test_error": str(error)}
+        for way, errors in {"probe": (30, 34, 31), "fine-tuned": (9, 8, 12), "naive": (9.5,)}.items()
+        for error in errors
+    ]
+    lines = transfer.as_markdown(rows).splitlines()
+    assert lines[2] == "| digits | 100 | 31.0 (30.0 to 34.0) | **9.0** (8.0 to 12.0) | 9.5 | - |"
+
+
+def test_cells_are_measured_once(tmp_path, monkeypatch, capsys):
+    """One cell of each way on few real digits; the second call measures nothing, and the table is the same."""
+    pytest.importorskip("sklearn.datasets", reason="scikit-learn is not installed")
+    monkeypatch.setattr(transfer, "EPOCHS", {60: 1})
+    command = ["transfer", "--data", "digits", "--pictures", "60", "--seeds", "1", "--out", str(tmp_path)]
+    command += ["--network", "resnet20-cifar10"]
+    monkeypatch.setattr("sys.argv", command)
+    transfer.main()
+    rows = transfer.read_rows(tmp_path / "transfer.csv")
+    assert [row["way"] for row in rows] == list(transfer.WAYS)
+    assert all(0 < float(row["test_error"]) < 95 and row["test_images"] == "454" for row in rows)
+    table = (tmp_path / "transfer.md").read_text()
+    assert Image.open(tmp_path / "transfer.png").size[0] > 300
+    capsys.readouterr()
+    transfer.main()
+    assert capsys.readouterr().out == f"{table}\n" and (tmp_path / "transfer.md").read_text() == table
+
+
+def test_samples_have_every_class_in_its_share():
+    images, labels = np.arange(200), np.repeat([0, 1], [150, 50])
+    chosen, of_class = transfer.sample((images, labels), 40, seed=0)
+    assert np.bincount(of_class).tolist() == [30, 10] and len(set(chosen)) == 40
+    _, of_class = transfer.sample((images, labels), 9, seed=0)  # 6.75 and 2.25
+    assert np.bincount(of_class).tolist() == [7, 2]
+
+
+def test_fashion_mnist_from_its_files(tmp_path):
+    """Files in the format of the dataset, written by hand."""
+    images, labels = np.random.default_rng(0).integers(0, 256, (5, 28, 28), dtype="uint8"), np.arange(5, dtype="uint8")
+    for part in ("train", "t10k"):
+        for name, array in (("images-idx3", images), ("labels-idx1", labels)):
+            header = bytes([0, 0, 8, array.ndim]) + b"".join(side.to_bytes(4, "big") for side in array.shape)
+            (tmp_path / f"{part}-{name}-ubyte.gz").write_bytes(gzip.compress(header + array.tobytes()))
+    (found, classes), _ = transfer_data.fashion_mnist(tmp_path)
+    assert found.shape == (5, 32, 32, 3) and classes.tolist() == [0, 1, 2, 3, 4]
+    small = Image.fromarray(images[3]).resize((32, 32), Image.Resampling.BICUBIC)
+    assert np.array_equal(found[3, :, :, 1], np.asarray(small))
+
+
+def test_emoji_from_its_package(tmp_path):
+    rows = []
+    (tmp_path / "img/twitter/64").mkdir(parents=True)
+    for i in range(8):
+        Image.new("RGBA", (64, 64), (255, 0, 0, 255) if i % 2 else (0, 0, 0, 0)).save(
+            tmp_path / "img/twitter/64" / f"{i}.png"
+        )
+        rows.append({"has_img_twitter": True, "category": ("Flags", "Animals")[i % 2], "image": f"{i}.png"})
+    rows.append({"has_img_twitter": False, "category": "Flags", "image": "none.png"})
+    rows.append({"has_img_twitter": True, "category": "Component", "image": "none.png"})
+    (tmp_path / "emoji.json").write_text(json.dumps(rows))
+    (images, labels), (test_images, test_labels) = transfer_data.emoji(tmp_path)
+    assert len(labels) + len(test_labels) == 8 and set(labels) == set(test_labels) == {0, 1}
+    expected = [[255, 0, 0] if label == 0 else [255, 255, 255] for label in labels]
+    assert images[:, 0, 0].tolist() == expected
