@@ -70,6 +70,19 @@ def test_all_is_written_and_the_model_opens_with_the_printed_line(run, flat_fold
     assert card["base"] == "resnet20-cifar10@1" and card["settings"]["batch_norm"] == "frozen"
 
 
+def test_the_weight_folder_is_a_pretrained_network(run, flat_folder):
+    out, printed = run
+    folder = out / "resnet20-colours" / "1"
+    assert f"keras-resv2 predict {folder} " in printed
+    card = keras_resv2.pretrained_card(str(folder))
+    assert card.test_error == json.loads((out / "card.json").read_text())["test_error"]
+    images, _ = open_labelled(str(flat_folder), None, (32, 32), (0.25, 0.25), 0).test
+    saved = keras.models.load_model(out / "model.keras").predict(images, verbose=0)
+    opened = keras_resv2.from_pretrained(str(folder))
+    assert np.allclose(opened.predict(images, verbose=0), saved, atol=1e-5)
+    assert card.parameters == sum(w.size for w in map(np.asarray, opened.trainable_variables))
+
+
 def test_the_split_is_complete_and_the_same_again(run, flat_folder):
     split = json.loads((run[0] / "split.json").read_text())
     files = {str(path.relative_to(flat_folder)) for path in flat_folder.glob("*/*") if path.name != "broken.png"}

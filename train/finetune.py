@@ -6,7 +6,8 @@
 train/ and test/ or val/ with such folders; or the name of a dataset of tensorflow-datasets. What of the
 parts is missing is split off, the same way for the same seed. --out gets the model (model.keras), card.json
 with the metrics, history.csv and curve.png, the confusion matrix (CSV and PNG), mistakes.png with the most
-confident mistakes, and split.json, which says which picture was in which part.
+confident mistakes, and split.json, which says which picture was in which part; and a weight folder,
+which `from_pretrained` and all commands of keras-resv2 take by its path.
 """
 
 import json
@@ -18,7 +19,7 @@ from absl import app, flags
 
 from keras_resv2.pretrained import from_pretrained, pretrained_card
 from keras_resv2.transfer import fine_tune, freeze
-from train.finetune_report import write_report
+from train.finetune_report import write_report, write_weight_folder
 from train.labelled import open_labelled
 
 FLAGS = flags.FLAGS
@@ -93,7 +94,9 @@ def finetune(out):
         "dtype": FLAGS.dtype,
     }
     report = write_report(out, model, history, parts, card, settings)
+    folder = write_weight_folder(out, model, report, card, FLAGS.data)
     print(json.dumps({key: report[key] for key in ("validation_error", "test_error", "test_images")}))
+    print(f"keras-resv2 predict {folder} PICTURE...")
     print(f'import keras, keras_resv2; model = keras.models.load_model("{out / MODEL}")')
 
 

@@ -80,6 +80,6 @@ def _measured(card):
 
 def _converted(card):
     return {
-        "test error": "not measured",
-        "converted from": ", ".join(f"{key}: {value}" for key, value in card.origin.items() if value),
+        "test error": "not measured" if card.test_error is None else f"{card.test_error:.2f} %",
+        "made from": ", ".join(f"{key}: {value}" for key, value in card.origin.items() if value),
     }

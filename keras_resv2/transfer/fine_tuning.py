@@ -45,11 +45,12 @@ def fine_tune(
     """Trains a pretrained network on other pictures.
 
     First the classifier alone, on what the frozen body makes of the pictures (computed once); then, for
-    `epochs`, all layers that are trainable: Adam, with a learning rate that grows during the
-    warm-up, falls to zero along a cosine, and is the lower the closer a layer is to the pixels. The
-    weights with the fewest mistakes on the validation pictures are kept, those of the classifier alone
-    among them. Layers that were frozen before the call (`freeze`) stay so: a network that is frozen up to
-    its classifier is a linear probe.
+    `epochs`, all layers that are trainable: Adam, with a learning rate that grows during the warm-up, falls to
+    zero along a cosine, and is the lower the closer a layer is to the pixels. The best weights on the
+    validation pictures are kept, those of the classifier alone among them: the latest whose error is within one
+    standard error of the lowest (Breiman et al. 1984, section 3.4.3), because the fewest mistakes of some dozen
+    pictures are luck, and later weights have a lower learning rate. Layers that were frozen before the call
+    (`freeze`) stay so: a network that is frozen up to its classifier is a linear probe.
 
     Args:
         model: `keras.Model` from pixels to class scores that ends with a `Dense` layer, as
@@ -69,7 +70,7 @@ def fine_tune(
         class_weight: factors of the loss by class number; "balanced" makes all classes count alike.
         augment: of "crop" and "flip"; leave "flip" out for digits and text. Batches that are given are
             not augmented, and keep their order.
-        patience: epochs without fewer mistakes after which training stops; None for a third of `epochs`.
+        patience: epochs without fewer mistakes after which training stops; None for half of `epochs`.
         seed: of splitting, order and augmentation.
         verbose: 0 silent, 1 a line per epoch.
 
@@ -91,8 +92,8 @@ def fine_tune(
     check_choice("batch_norm", batch_norm, ("frozen", "trained"))
     classifier, augment = classifier_of(model), check_augment(augment)
     train, validation = open_pictures(train, validation, _image_shape(model), seed)
-    report = _Report(model, validation is not None, verbose)
     features = _Features(model, classifier, train, validation)
+    report = _Report(model, features.validation and len(features.validation[1]), verbose)
     weights = _class_weight(class_weight, features.labels, classifier.units)
     if classifier.trainable:
         _fit_classifier(model, classifier, features, weights, report, seed)
@@ -106,7 +107,7 @@ def fine_tune(
                 batches = AugmentedBatches(train.images, train.labels, size, augment, seed)
                 count = len(batches)
             epochs = int(np.clip(math.ceil(STEPS / count), *EPOCHS)) if epochs is None else epochs
-            report.patience = math.ceil(epochs / 3) if patience is None else patience
+            report.patience = math.ceil(epochs / 2) if patience is None else patience
             schedule = _schedule(learning_rate, warmup, epochs * count)
             factors = rate_factors(model, rate_decay)
             _compile(model, DiscriminativeAdam(schedule, factors=factors))
@@ -253,11 +254,11 @@ def _has_accelerator():
 class _Report(keras.callbacks.Callback):
     """Keeps the history and the best weights, stops when nothing gets better, and says so."""
 
-    def __init__(self, model, validated, verbose):
+    def __init__(self, model, pictures, verbose):
         super().__init__()
         self.history, self.patience = [], math.inf
-        self._network, self._validated, self._verbose = model, validated, verbose
-        self._best, self._weights, self._waited, self._begun = (math.inf, math.inf), None, 0, time.monotonic()
+        self._network, self._pictures, self._verbose = model, pictures, verbose  # so many to validate with, or None
+        self._lowest, self._weights, self._waited, self._begun = math.inf, None, 0, time.monotonic()
 
     def on_epoch_end(self, epoch, logs=None):
         self.add("body", logs)
@@ -267,31 +268,37 @@ class _Report(keras.callbacks.Callback):
                 f"the loss is {logs['loss']} after epoch {epoch + 1}: lower learning_rate. The model has the best "
                 "weights so far."
             )
-        if self._validated and self._waited >= self.patience:
+        if self._pictures and self._waited >= self.patience:
             self.model.stop_training = True
 
     def add(self, phase, logs):
         """A row of the history, from what Keras logs of an epoch."""
         row = {"phase": phase, "epoch": sum(row["phase"] == phase for row in self.history) + 1}
         row |= {"train_loss": float(logs["loss"]), "train_error": 100 * (1 - float(logs["accuracy"]))}
-        if self._validated:
+        if self._pictures:
             row |= {
                 "validation_loss": float(logs["val_loss"]),
                 "validation_error": 100 * (1 - float(logs["val_accuracy"])),
             }
         row |= {"seconds": round(time.monotonic() - self._begun, 1), "best": False}
-        score = (round(row["validation_error"], 6), row["validation_loss"]) if self._validated else (0.0, 0.0)
-        self._waited += 1
-        if score <= self._best and math.isfinite(row["train_loss"]):
-            # As good in mistakes, better in loss: the best, but no reason to go on.
-            self._waited = 0 if score[0] < self._best[0] else self._waited
-            self._best, self._weights = score, self._network.get_weights()
+        error = row["validation_error"] / 100 if self._pictures else 0.0
+        self._waited = 0 if error < self._lowest else self._waited + 1
+        self._lowest = min(error, self._lowest)
+        if error <= self._lowest + self._standard_error() and math.isfinite(row["train_loss"]):
+            self._weights = self._network.get_weights()
             for earlier in self.history:
                 earlier["best"] = False
             row["best"] = True
         self.history.append(row)
         if self._verbose:
             print(_line(row), flush=True)
+
+    def _standard_error(self):
+        """Of the lowest error, as a share; of an error of nothing too (Agresti & Coull 1998)."""
+        if not self._pictures:
+            return 0.0
+        share = (self._lowest * self._pictures + 2) / (self._pictures + 4)
+        return math.sqrt(share * (1 - share) / (self._pictures + 4))
 
     def restore(self):
         """Gives the model the best weights."""
