@@ -13,6 +13,7 @@ from PIL import Image
 
 import keras_resv2
 from keras_resv2 import cli, evaluation
+from keras_resv2.commands.evaluating import DISAGREES
 from keras_resv2.images import draw_predictions, read_image
 
 NAME = "resnet20-cifar10"
@@ -78,7 +79,7 @@ def tiny_data(tmp_path):
 
 
 def test_evaluate_says_when_the_card_is_not_met(tiny_data, capsys):
-    assert cli.main(["evaluate", NAME, "--data_dir", tiny_data, "--json"]) == cli.DISAGREES
+    assert cli.main(["evaluate", NAME, "--data_dir", tiny_data, "--json"]) == DISAGREES
     result = json.loads(capsys.readouterr().out)
     assert result["images"] == 40 and not result["agrees"] and not result["same_images_as_card"]
     with np.load(tiny_data) as data:

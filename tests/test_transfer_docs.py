@@ -1,0 +1,28 @@
+"""The examples of docs/transfer.md run as they stand, on real digits."""
+
+import pathlib
+import re
+
+import numpy as np
+
+PAGE = pathlib.Path(__file__).resolve().parents[1] / "docs" / "transfer.md"
+
+
+def test_the_examples_run(digits, monkeypatch):
+    from keras_resv2.transfer import fine_tuning
+
+    monkeypatch.setattr(fine_tuning, "STEPS", 1)
+    monkeypatch.setattr(fine_tuning, "EPOCHS", (1, 1))
+    (images, labels), (test_images, _) = digits
+    here = {
+        "images": images[:80],
+        "labels": labels[:80],
+        "grey_images": images[:80, ::2, ::2, 0],
+        "test_images": test_images,
+    }
+    for block in re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL):
+        exec(compile(block, PAGE.name, "exec"), here)
+    assert here["probabilities"].shape == (len(test_images), 10)
+    assert [row["phase"] for row in here["history"]] == ["head", "body"]
+    assert all(layer.trainable for layer in here["model"].layers)
+    assert here["positions"][:, 0].tolist() == [0, 1, 2] and np.allclose(here["similarities"][:, 0], 1)
