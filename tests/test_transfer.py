@@ -232,13 +232,13 @@ def test_all_kinds_of_pictures(kind, pixels, tmp_path):
 
 def test_the_latest_weights_within_one_standard_error_are_kept():
     """By hand, of 96 pictures: 8 wrong are 8.33 %, plus sqrt(0.1 * 0.9 / 100) = 3 %: up to 10 wrong are as good."""
-    from keras_resv2.transfer.fine_tuning import _Report
+    from keras_resv2.transfer.report import Report
 
     model = keras_resv2.ResNet(8, classes=2)
     bias = model.get_layer("head_dense").bias
 
     def kept(*wrong):
-        report = _Report(model, 96, verbose=0)
+        report = Report(model, 96, verbose=0)
         for epoch, number in enumerate(wrong):
             bias.assign([epoch, 0])
             report.add("body", {"loss": 1.0, "accuracy": 0.5, "val_loss": 1.0, "val_accuracy": 1 - number / 96})
@@ -251,16 +251,26 @@ def test_the_latest_weights_within_one_standard_error_are_kept():
 
 
 def test_balanced_weights_by_hand():
-    from keras_resv2.transfer.fine_tuning import _class_weight
+    from keras_resv2.transfer.classifier import class_weights
 
-    assert _class_weight("balanced", np.array([0, 0, 0, 1]), 2) == {0: pytest.approx(2 / 3), 1: pytest.approx(2.0)}
+    assert class_weights("balanced", np.array([0, 0, 0, 1]), 2) == {0: pytest.approx(2 / 3), 1: pytest.approx(2.0)}
 
 
 def test_a_diverging_run_keeps_the_best_weights(pixels):
     model = keras_resv2.ResNet(8, classes=2)
     with pytest.raises(FloatingPointError, match="lower learning_rate"):
-        keras_resv2.fine_tune(model, (pixels, np.arange(8) % 2), None, epochs=4, learning_rate=1e30, verbose=0)
+        keras_resv2.fine_tune(model, (pixels, np.arange(8) % 2), None, epochs=4, learning_rate=np.inf, verbose=0)
     assert all(np.isfinite(value).all() for value in model.get_weights())
+
+
+def test_a_pixel_that_is_no_number_leaves_the_model_as_it_was(pixels):
+    pixels = pixels.astype("float32")
+    pixels[3, 0, 0, 0] = np.nan
+    model = keras_resv2.ResNet(8, classes=2)
+    before = weights_of(model)
+    with pytest.raises(FloatingPointError, match="are all pixels numbers"):
+        keras_resv2.fine_tune(model, (pixels, np.arange(8) % 2), None, verbose=0)
+    assert same(before, weights_of(model))
 
 
 def test_saved_model_opens_again(digits_300, tmp_path):

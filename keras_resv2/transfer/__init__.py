@@ -1,6 +1,7 @@
 """Transfer learning: freezing, fine-tuning, and the pictures for it."""
 
-from keras_resv2.transfer.fine_tuning import FineTuned, body_of, fine_tune
+from keras_resv2.transfer.classifier import body_of
+from keras_resv2.transfer.fine_tuning import FineTuned, fine_tune
 from keras_resv2.transfer.freezing import freeze, unfreeze
 from keras_resv2.transfer.pictures import LabelledPictures, prepare_images, read_folder, split_pictures
 

@@ -24,7 +24,7 @@ class AugmentedBatches(keras.utils.PyDataset):
     Args:
         images: uint8 or float ``(n, height, width, 3)``, 0 to 255.
         labels: ``(n,)``.
-        batch_size: images per step, at most n.
+        batch_size: images per step; all n where that is fewer.
         augment: of "crop" (shifted by up to an eighth of the side, filled by reflection) and "flip"
             (mirrored left-right half the time).
         seed: of the order and the augmentation.
@@ -32,7 +32,8 @@ class AugmentedBatches(keras.utils.PyDataset):
 
     def __init__(self, images, labels, batch_size, augment=AUGMENTATIONS, seed=0):
         super().__init__()
-        self._labels, self._size, self._augment, self._seed = labels, batch_size, tuple(augment), seed
+        self._labels, self._augment, self._seed = labels, tuple(augment), seed
+        self._size = min(batch_size, len(labels))
         self._shape, self._epoch = images.shape[1:3], 0
         pads = [int(side * CROP_SHARE) if "crop" in augment else 0 for side in self._shape]
         self._shifts = [2 * pad for pad in pads]

@@ -6,21 +6,19 @@ inside); and a random classifier whose gradients undo the body before it has lea
 """
 
 import math
-import time
 from typing import NamedTuple
 
 import keras
 import numpy as np
 
 from keras_resv2.choices import check_choice
-from keras_resv2.evaluation import filled_up
-from keras_resv2.graphs import deep_graph
-from keras_resv2.transfer.batches import AT_ONCE, AugmentedBatches, check_augment, open_pictures
+from keras_resv2.transfer.batches import AugmentedBatches, check_augment, open_pictures
+from keras_resv2.transfer.classifier import Features, class_weights, classifier_of, compile_classifier, fit_classifier
 from keras_resv2.transfer.freezing import set_batch_norm, trainable_kept
 from keras_resv2.transfer.rates import DiscriminativeAdam, rate_factors
+from keras_resv2.transfer.report import Report
 
-STEPS, EPOCHS = 1000, (10, 60)
-HEAD_STEPS, HEAD_EPOCHS, HEAD_RATE, HEAD_BATCH = 400, 20, 0.01, 256
+STEPS, EPOCHS = 1000, (10, 60)  # about so many steps, within so many epochs
 
 
 class FineTuned(NamedTuple):
@@ -92,59 +90,31 @@ def fine_tune(
     check_choice("batch_norm", batch_norm, ("frozen", "trained"))
     classifier, augment = classifier_of(model), check_augment(augment)
     train, validation = open_pictures(train, validation, _image_shape(model), seed)
-    features = _Features(model, classifier, train, validation)
-    report = _Report(model, features.validation and len(features.validation[1]), verbose)
-    weights = _class_weight(class_weight, features.labels, classifier.units)
+    features = Features(model, train, validation)
+    report = Report(model, features.validation and len(features.validation[1]), verbose)
+    weights = class_weights(class_weight, features.labels, classifier.units)
     if classifier.trainable:
-        _fit_classifier(model, classifier, features, weights, report, seed)
+        report.add("head", fit_classifier(classifier, features, weights, seed))
     with trainable_kept(model):
         if batch_norm == "frozen":
             set_batch_norm(model.layers, trainable=False)
         if epochs != 0 and len(model.trainable_variables) > len(classifier.trainable_variables):
             batches, count = train.images, features.batches
             if train.in_memory:
-                size = min(batch_size, len(train.labels))
-                batches = AugmentedBatches(train.images, train.labels, size, augment, seed)
+                batches = AugmentedBatches(train.images, train.labels, batch_size, augment, seed)
                 count = len(batches)
             epochs = int(np.clip(math.ceil(STEPS / count), *EPOCHS)) if epochs is None else epochs
             report.patience = math.ceil(epochs / 2) if patience is None else patience
             schedule = _schedule(learning_rate, warmup, epochs * count)
-            factors = rate_factors(model, rate_decay)
-            _compile(model, DiscriminativeAdam(schedule, factors=factors))
+            compile_classifier(model, DiscriminativeAdam(schedule, factors=rate_factors(model, rate_decay)))
             model.fit(
                 batches, validation_data=validation and validation.for_fit(), epochs=epochs, class_weight=weights,
                 callbacks=[report], verbose=0, shuffle=False,
             )  # fmt: skip
     report.restore()
-    _compile(model, keras.optimizers.Adam(learning_rate))
+    compile_classifier(model, keras.optimizers.Adam(learning_rate))
     model.optimizer.build(model.trainable_variables)  # so that a saved model opens without a warning
     return FineTuned(model, report.history)
-
-
-def classifier_of(model):
-    """The last layer of a model, a `Dense` one.
-
-    Raises:
-        ValueError: it is none.
-    """
-    layer = model.layers[-1]
-    if not isinstance(layer, keras.layers.Dense):
-        raise ValueError(
-            f"model {model.name!r} ends with {layer.name!r}, not with a Dense layer of class scores: build it with its "
-            "classifier, as from_pretrained(name, classes=5) does."
-        )
-    return layer
-
-
-def body_of(model):
-    """A model without its classifier: from pixels to features ``(n, channels)``. Weights are shared.
-
-    Raises:
-        ValueError: the model does not end with a `Dense` layer.
-    """
-    features = classifier_of(model).input
-    with deep_graph():
-        return keras.Model(model.input, features)
 
 
 def _image_shape(model):
@@ -153,161 +123,9 @@ def _image_shape(model):
     return tuple(model.inputs[0].shape[1:])
 
 
-class _Features:
-    """What the body makes of the pictures, the input of the classifier; and their labels.
-
-    Attributes:
-        train, labels, batches: features ``(n, channels)`` and labels ``(n,)`` of the training pictures, and
-            in how many batches they came.
-        validation: ``(features, labels)``, or None.
-    """
-
-    def __init__(self, model, classifier, train, validation):
-        body = body_of(model)
-        self.train, self.labels, self.batches = _through(body, train, classifier.units, "train")
-        self.validation = None
-        if validation is not None:
-            self.validation = _through(body, validation, classifier.units, "validation")[:2]
-
-
-def _through(body, pictures, classes, argument):
-    features, labels, size = [], [], None
-    for images, numbers in pictures.batches():
-        if numbers.min() < 0 or numbers.max() >= classes:
-            raise ValueError(
-                f"{argument}: labels go from {numbers.min()} to {numbers.max()}, the model has {classes} classes: "
-                "from_pretrained(name, classes=...) gives it others."
-            )
-        size = size or len(numbers)
-        features.append(np.asarray(body.predict_on_batch(filled_up(images, size)), "float32")[: len(numbers)])
-        labels.append(numbers)
-    if not labels:
-        raise ValueError(f"{argument}: there are no pictures.")
-    return np.concatenate(features), np.concatenate(labels), len(labels)
-
-
-def _fit_classifier(model, classifier, features, class_weight, report, seed):
-    """Trains the classifier on features: a logistic regression."""
-    inputs = keras.Input(features.train.shape[1:])
-    head = keras.Model(inputs, classifier(inputs))
-    batches = _Drawn(features.train, features.labels, seed)
-    _compile(head, keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(HEAD_RATE, len(batches))))
-    head.fit(batches, epochs=1, class_weight=class_weight, shuffle=False, verbose=0)
-    logs = head.evaluate(features.train, features.labels, batch_size=AT_ONCE, verbose=0, return_dict=True)
-    if features.validation:
-        measured = head.evaluate(*features.validation, batch_size=AT_ONCE, verbose=0, return_dict=True)
-        logs |= {f"val_{name}": value for name, value in measured.items()}
-    report.add("head", logs)
-
-
-class _Drawn(keras.utils.PyDataset):
-    """Batches of features, one shuffled epoch after the other, in one long epoch: Keras pauses after each."""
-
-    def __init__(self, features, labels, seed):
-        super().__init__()
-        self._features, self._labels = features, labels
-        self._size = min(HEAD_BATCH, len(labels))
-        per_epoch = len(labels) // self._size
-        rng = np.random.default_rng(seed)
-        epochs = max(HEAD_EPOCHS, -(-HEAD_STEPS // per_epoch))
-        orders = [rng.permutation(len(labels))[: per_epoch * self._size] for _ in range(epochs)]
-        self._batches = np.concatenate(orders).reshape(-1, self._size)
-
-    def __len__(self):
-        return len(self._batches)
-
-    def __getitem__(self, index):
-        return self._features[self._batches[index]], self._labels[self._batches[index]]
-
-
-def _class_weight(given, labels, classes):
-    if given != "balanced":
-        return given
-    counts = np.bincount(labels, minlength=classes)
-    return {
-        label: len(labels) / (np.count_nonzero(counts) * count) if count else 0.0 for label, count in enumerate(counts)
-    }
-
-
 def _schedule(rate, warmup, steps):
     """From zero to `rate` in the warm-up, then to zero along a cosine."""
     warm = min(round(warmup * steps), steps - 1)
     return keras.optimizers.schedules.CosineDecay(
         0.0 if warm else rate, max(1, steps - warm), warmup_target=rate if warm else None, warmup_steps=warm
     )
-
-
-def _compile(model, optimizer):
-    logits = keras.activations.serialize(model.layers[-1].activation) == "linear"
-    # XLA's convolutions on a CPU are slower than TensorFlow's own, and take long to compile.
-    slow = keras.backend.backend() == "tensorflow" and not _has_accelerator()
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=logits)
-    model.compile(optimizer, loss, weighted_metrics=[], metrics=["accuracy"], jit_compile=False if slow else "auto")
-
-
-def _has_accelerator():
-    import tensorflow as tf
-
-    return bool(tf.config.list_physical_devices("GPU") or tf.config.list_physical_devices("TPU"))
-
-
-class _Report(keras.callbacks.Callback):
-    """Keeps the history and the best weights, stops when nothing gets better, and says so."""
-
-    def __init__(self, model, pictures, verbose):
-        super().__init__()
-        self.history, self.patience = [], math.inf
-        self._network, self._pictures, self._verbose = model, pictures, verbose  # so many to validate with, or None
-        self._lowest, self._weights, self._waited, self._begun = math.inf, None, 0, time.monotonic()
-
-    def on_epoch_end(self, epoch, logs=None):
-        self.add("body", logs)
-        if not math.isfinite(logs["loss"]):
-            self.restore()
-            raise FloatingPointError(
-                f"the loss is {logs['loss']} after epoch {epoch + 1}: lower learning_rate. The model has the best "
-                "weights so far."
-            )
-        if self._pictures and self._waited >= self.patience:
-            self.model.stop_training = True
-
-    def add(self, phase, logs):
-        """A row of the history, from what Keras logs of an epoch."""
-        row = {"phase": phase, "epoch": sum(row["phase"] == phase for row in self.history) + 1}
-        row |= {"train_loss": float(logs["loss"]), "train_error": 100 * (1 - float(logs["accuracy"]))}
-        if self._pictures:
-            row |= {
-                "validation_loss": float(logs["val_loss"]),
-                "validation_error": 100 * (1 - float(logs["val_accuracy"])),
-            }
-        row |= {"seconds": round(time.monotonic() - self._begun, 1), "best": False}
-        error = row["validation_error"] / 100 if self._pictures else 0.0
-        self._waited = 0 if error < self._lowest else self._waited + 1
-        self._lowest = min(error, self._lowest)
-        if error <= self._lowest + self._standard_error() and math.isfinite(row["train_loss"]):
-            self._weights = self._network.get_weights()
-            for earlier in self.history:
-                earlier["best"] = False
-            row["best"] = True
-        self.history.append(row)
-        if self._verbose:
-            print(_line(row), flush=True)
-
-    def _standard_error(self):
-        """Of the lowest error, as a share; of an error of nothing too (Agresti & Coull 1998)."""
-        if not self._pictures:
-            return 0.0
-        share = (self._lowest * self._pictures + 2) / (self._pictures + 4)
-        return math.sqrt(share * (1 - share) / (self._pictures + 4))
-
-    def restore(self):
-        """Gives the model the best weights."""
-        if self._weights is not None:
-            self._network.set_weights(self._weights)
-
-
-def _line(row):
-    text = f"{row['phase']} {row['epoch']:3d}: loss {row['train_loss']:.4f}, error {row['train_error']:.2f} %"
-    if "validation_error" in row:
-        text += f"; validation loss {row['validation_loss']:.4f}, error {row['validation_error']:.2f} %"
-    return f"{text} ({row['seconds']:.0f} s)"

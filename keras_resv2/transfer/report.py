@@ -1,0 +1,71 @@
+"""The history of a fine-tuning, and which of its weights are kept."""
+
+import math
+import time
+
+import keras
+
+
+class Report(keras.callbacks.Callback):
+    """Keeps the history and the best weights, stops when nothing gets better, and says so."""
+
+    def __init__(self, model, pictures, verbose):
+        super().__init__()
+        self.history, self.patience = [], math.inf
+        self._network, self._pictures, self._verbose = model, pictures, verbose  # so many to validate with, or None
+        self._lowest, self._weights, self._waited, self._begun = math.inf, model.get_weights(), 0, time.monotonic()
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.add("body", logs)
+        if self._pictures and self._waited >= self.patience:
+            self.model.stop_training = True
+
+    def add(self, phase, logs):
+        """A row of the history, from what Keras logs of an epoch.
+
+        Raises:
+            FloatingPointError: the loss is no number; the model has the weights kept so far.
+        """
+        if not math.isfinite(logs["loss"]):
+            self.restore()
+            raise FloatingPointError(
+                f"the loss is {logs['loss']} after {len(self.history)} epochs: are all pixels numbers? Else lower "
+                "learning_rate. The model has the best weights so far."
+            )
+        row = {"phase": phase, "epoch": sum(row["phase"] == phase for row in self.history) + 1}
+        row |= {"train_loss": float(logs["loss"]), "train_error": 100 * (1 - float(logs["accuracy"]))}
+        if self._pictures:
+            row |= {
+                "validation_loss": float(logs["val_loss"]),
+                "validation_error": 100 * (1 - float(logs["val_accuracy"])),
+            }
+        row |= {"seconds": round(time.monotonic() - self._begun, 1), "best": False}
+        error = row["validation_error"] / 100 if self._pictures else 0.0
+        self._waited = 0 if error < self._lowest else self._waited + 1
+        self._lowest = min(error, self._lowest)
+        if error <= self._lowest + self._standard_error():
+            self._weights = self._network.get_weights()
+            for earlier in self.history:
+                earlier["best"] = False
+            row["best"] = True
+        self.history.append(row)
+        if self._verbose:
+            print(_line(row), flush=True)
+
+    def _standard_error(self):
+        """Of the lowest error, as a share; of an error of nothing too (Agresti & Coull 1998)."""
+        if not self._pictures:
+            return 0.0
+        share = (self._lowest * self._pictures + 2) / (self._pictures + 4)
+        return math.sqrt(share * (1 - share) / (self._pictures + 4))
+
+    def restore(self):
+        """Gives the model the best weights."""
+        self._network.set_weights(self._weights)
+
+
+def _line(row):
+    text = f"{row['phase']} {row['epoch']:3d}: loss {row['train_loss']:.4f}, error {row['train_error']:.2f} %"
+    if "validation_error" in row:
+        text += f"; validation loss {row['validation_loss']:.4f}, error {row['validation_error']:.2f} %"
+    return f"{text} ({row['seconds']:.0f} s)"
