@@ -4,6 +4,7 @@ import math
 import time
 
 import keras
+import numpy as np
 
 
 class Report(keras.callbacks.Callback):
@@ -29,7 +30,7 @@ class Report(keras.callbacks.Callback):
         if not math.isfinite(logs["loss"]):
             self.restore()
             raise FloatingPointError(
-                f"the loss is {logs['loss']} after {len(self.history)} epochs: are all pixels numbers? Else lower "
+                f"the loss is {logs['loss']} after {len(self.history)} epochs: lower "
                 "learning_rate. The model has the best weights so far."
             )
         row = {"phase": phase, "epoch": sum(row["phase"] == phase for row in self.history) + 1}
@@ -43,8 +44,10 @@ class Report(keras.callbacks.Callback):
         error = row["validation_error"] / 100 if self._pictures else 0.0
         self._waited = 0 if error < self._lowest else self._waited + 1
         self._lowest = min(error, self._lowest)
-        if error <= self._lowest + self._standard_error():
-            self._weights = self._network.get_weights()
+        weights = self._network.get_weights()
+        # The loss of an epoch is that before its last step: the step may have gone too far.
+        if error <= self._lowest + self._standard_error() and all(np.isfinite(value).all() for value in weights):
+            self._weights = weights
             for earlier in self.history:
                 earlier["best"] = False
             row["best"] = True
