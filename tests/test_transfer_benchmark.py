@@ -30,7 +30,8 @@ def test_cells_are_measured_once(tmp_path, monkeypatch, capsys):
     transfer.main()
     rows = transfer.read_rows(tmp_path / "transfer.csv")
     assert [row["way"] for row in rows] == list(transfer.WAYS)
-    assert all(0 < float(row["test_error"]) < 95 and row["test_images"] == "454" for row in rows)
+    assert all(0 < float(row["test_error"]) <= 100 and row["test_images"] == "450" for row in rows)
+    assert float(rows[0]["test_error"]) < 80  # the probe needs no epochs; by chance: 90
     table = (tmp_path / "transfer.md").read_text()
     assert Image.open(tmp_path / "transfer.png").size[0] > 300
     capsys.readouterr()

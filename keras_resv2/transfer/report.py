@@ -30,8 +30,8 @@ class Report(keras.callbacks.Callback):
         if not math.isfinite(logs["loss"]):
             self.restore()
             raise FloatingPointError(
-                f"the loss is {logs['loss']} after {len(self.history)} epochs: lower "
-                "learning_rate. The model has the best weights so far."
+                f"the loss is {logs['loss']} after {len(self.history)} epochs: lower learning_rate. The model has the "
+                "best weights so far."
             )
         row = {"phase": phase, "epoch": sum(row["phase"] == phase for row in self.history) + 1}
         row |= {"train_loss": float(logs["loss"]), "train_error": 100 * (1 - float(logs["accuracy"]))}
