@@ -11,17 +11,9 @@ from torch import nn
 from torch.nn import functional
 
 from keras_resv2.choices import check_choice
+from keras_resv2.convert.pytorch import VARIABLES
 from keras_resv2.layouts import STEMS, resolve_network
 from keras_resv2.units import STRIDE_ON
-
-TORCH_WEIGHTS = {
-    "kernel": "weight",
-    "bias": "bias",
-    "gamma": "weight",
-    "beta": "bias",
-    "moving_mean": "running_mean",
-    "moving_variance": "running_var",
-}
 
 
 class ResidualNetwork(nn.Module):
@@ -152,7 +144,7 @@ def copy_weights(arrays, network):
         value = torch.tensor(array)
         if variable == "kernel":  # (height, width, in, out) or (in, out)
             value = value.permute(3, 2, 0, 1) if value.dim() == 4 else value.T
-        state[f"{module_name(layer)}.{TORCH_WEIGHTS[variable]}"] = value
+        state[f"{module_name(layer)}.{VARIABLES[variable]}"] = value
     network.load_state_dict(state)
 
 

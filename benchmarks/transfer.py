@@ -18,7 +18,6 @@ played no part. Cells that results/transfer.csv has are not measured again.
 import argparse
 import csv
 import itertools
-import os
 import pathlib
 import statistics
 import time
@@ -32,6 +31,7 @@ from keras_resv2.choices import check_choice
 from keras_resv2.evaluation import measure_error
 from keras_resv2.pretrained import from_pretrained, pretrained_card
 from keras_resv2.transfer import fine_tune, freeze, split_pictures
+from train.engine import write_history
 
 EPOCHS = {100: 60, 1000: 20, 10_000: 6}
 WAYS = ("probe", "fine-tuned", "naive", "scratch")
@@ -65,7 +65,7 @@ def main():
             continue
         row = measure(way, arguments.network, sample(train, pictures, seed), test, EPOCHS[pictures], seed, name)
         rows.append(dict(zip(KEY, key, strict=True)) | row)
-        write_rows(rows, out / "transfer.csv")
+        write_history(rows, out / "transfer.csv")
         print(*(f"{column} {rows[-1][column]}" for column in COLUMNS), sep=", ", flush=True)
     (out / "transfer.md").write_text(as_markdown(rows))
     draw(rows, out / "transfer.png")
@@ -125,15 +125,6 @@ def read_rows(path):
         return []
     with open(path, newline="") as file:
         return list(csv.DictReader(file))
-
-
-def write_rows(rows, path):
-    partial = path.with_suffix(".part")
-    with open(partial, "w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        writer.writeheader()
-        writer.writerows(rows)
-    os.replace(partial, path)
 
 
 def medians(rows):

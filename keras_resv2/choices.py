@@ -38,3 +38,8 @@ def nearest(value, choices):
     """Text of the three choices that look most like `value`; of the first three where none does."""
     choices = [str(choice) for choice in choices]
     return ", ".join(difflib.get_close_matches(str(value), choices, n=3, cutoff=0.5) or choices[:3])
+
+
+def some(names, separator=", "):
+    """Text of the first three names, and a sign that there are more."""
+    return separator.join(names[:3]) + (f"{separator}..." if len(names) > 3 else "")

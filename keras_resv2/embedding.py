@@ -25,17 +25,13 @@ def embed(name, images, batch_size=256):
     >>> embed("resnet20-cifar10", np.zeros((2, 32, 32, 3), "uint8")).shape
     (2, 64)
     """
-    from keras_resv2.evaluation import filled_up, slices
+    from keras_resv2.evaluation import predictions, slices
     from keras_resv2.pretrained import from_pretrained
     from keras_resv2.transfer import body_of
 
     body = from_pretrained(name, include_top=False, pooling="avg") if isinstance(name, str) else body_of(name)
-    size = min(batch_size, len(images))
-    parts = [
-        np.asarray(body.predict_on_batch(filled_up(part, size)), "float32")[: len(part)]
-        for part, _ in slices(images, range(len(images)), size)
-    ]
-    return np.concatenate(parts)
+    batches = slices(images, range(len(images)), batch_size)
+    return np.concatenate([features for features, _ in predictions(body, batches)]).astype("float32")
 
 
 def nearest_neighbours(features, queries, count=5):

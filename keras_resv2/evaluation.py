@@ -66,12 +66,21 @@ def find_mistakes(model, batches):
 
     >>> wrong = find_mistakes(model, slices(images, labels, 500))  # doctest: +SKIP
     """
-    mistakes, size = [], None
+    return np.concatenate(
+        [scores.argmax(axis=-1) != np.asarray(labels) for scores, labels in predictions(model, batches)]
+    )
+
+
+def predictions(model, batches):
+    """Yields ``(outputs, labels)`` of batches.
+
+    Args:
+        model, batches: as `find_mistakes` takes them.
+    """
+    size = None
     for images, labels in batches:
         size = size or len(labels)
-        scores = np.asarray(model.predict_on_batch(filled_up(images, size)))[: len(labels)]
-        mistakes.append(scores.argmax(axis=-1) != np.asarray(labels))
-    return np.concatenate(mistakes)
+        yield np.asarray(model.predict_on_batch(filled_up(images, size)))[: len(labels)], labels
 
 
 def filled_up(images, size):

@@ -3,24 +3,11 @@
 import keras
 import numpy as np
 import pytest
+from comparing import randomised
 
 from keras_resv2 import convert
 
 TOLERANCE = dict(rtol=1e-4, atol=1e-4)
-
-
-def randomised(model, seed=0):
-    """Random weights of a scale at which activations neither vanish nor grow."""
-    rng = np.random.default_rng(seed)
-    for weight in model.weights:
-        shape = tuple(weight.shape)
-        if weight.name == "kernel":
-            weight.assign(rng.normal(0, np.sqrt(1 / np.prod(shape[:-1])), shape))
-        elif "variance" in weight.name or weight.name == "gamma":
-            weight.assign(rng.uniform(0.5, 1.5, shape))
-        else:
-            weight.assign(rng.normal(0, 0.1, shape))
-    return model
 
 
 def test_resnet50_is_keras_applications_resnet50():

@@ -1,16 +1,15 @@
 """What a fine-tuning leaves beside its model: the card, the curve, and where it goes wrong."""
 
 import csv
-import math
 import pathlib
 import re
 
 import numpy as np
 
+from keras_resv2.convert import write_folder
 from keras_resv2.images import draw_predictions
 from keras_resv2.pretrained.card import UNKNOWN, Card
-from keras_resv2.pretrained.checksum import sha256
-from keras_resv2.pretrained.weight_file import save_weights
+from keras_resv2.pretrained.weight_file import count_trainable, model_arrays
 from train.engine import write_history
 from train.environment import environment
 from train.record import write_json
@@ -82,32 +81,22 @@ def write_weight_folder(out, model, report, base, data):
         `pathlib.Path` of the folder.
     """
     dataset = re.sub(r"[^a-z0-9]+", "_", pathlib.Path(data).resolve().name.lower()).strip("_") or "pictures"
-    folder = pathlib.Path(out) / f"{base.architecture}-{dataset}" / "1"
-    folder.mkdir(parents=True)
-    weights = folder / "weights.h5"
-    save_weights(model, weights)
+    weights = model_arrays(model)
+    known = {key: report[key] for key in ("test_error", "test_images", "hardware", "backend", "versions", "commit")}
     card = Card(
-        **UNKNOWN
-        | {
-            "test_error": report["test_error"],
-            "test_images": report["test_images"],
-            "size": weights.stat().st_size,
-            "sha256": sha256(weights),
-        }
-        | {key: report[key] for key in ("seconds", "hardware", "backend", "versions", "commit") if key in UNKNOWN},
-        name=folder.parent.name,
+        **UNKNOWN | known,
+        name=f"{base.architecture}-{dataset}",
         version=1,
         architecture=base.architecture,
         arguments=base.arguments,
-        parameters=model.count_params() - sum(math.prod(v.shape) for v in model.non_trainable_variables),
+        parameters=count_trainable(weights),
         dataset=dataset,
         class_names=tuple(report["class_names"]),
         image_shape=tuple(report["image_shape"]),
         license=base.license,
         origin={"file": base.full_name, "sha256": base.sha256, "layout": "fine-tuned", "assumed": []},
     )
-    (folder / "card.json").write_text(card.to_json())
-    return folder
+    return write_folder(weights, card, out)
 
 
 def _counts(labels, class_names):

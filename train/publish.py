@@ -18,7 +18,7 @@ from keras_resv2 import datasets
 from keras_resv2.pretrained.card import Card
 from keras_resv2.pretrained.checksum import sha256
 from keras_resv2.pretrained.store import CARD, check_sum
-from keras_resv2.pretrained.weight_file import read_weights, write_weights
+from keras_resv2.pretrained.weight_file import count_trainable, read_weights, write_weights
 from train.display import draw_curve
 from train.engine import HISTORY, WEIGHTS, read_history
 from train.evaluate import evaluate, load_record
@@ -80,7 +80,7 @@ def publish(run, data_dir, weights_dir, version=None, variant=None, seed_runs=()
         version=int(folder.name),
         architecture=settings["model"],
         arguments=settings["arguments"],
-        parameters=_trainable(read_weights(weights)),
+        parameters=count_trainable(read_weights(weights)),
         dataset=settings["dataset"],
         class_names=dataset.class_names,
         image_shape=dataset.image_shape,
@@ -145,10 +145,6 @@ def _seed_error(other, settings, data_dir):
         differs = ", ".join(differs) or "nothing, not even the seed"
         raise ValueError(f"{other} is no run of another seed: it differs in {differs}.")
     return {str(found["seed"]): evaluate(other, data_dir)["test_error"]}
-
-
-def _trainable(arrays):
-    return sum(array.size for name, array in arrays.items() if "/moving_" not in name)
 
 
 def _write(folder, run, weights, card):

@@ -29,27 +29,11 @@ PIXELS = "that pixels are normalised as this package's CIFAR-10 networks have it
 STRIDE = "that bottlenecks take the stride on the 3x3 convolution (else: stride_on='1x1')"
 
 
-def layer(name):
-    """Module of a layer of ours, original networks."""
-    return _module(name, UNIT)
-
-
-def preactivation_layer(name):
-    """Module of a layer of ours, pre-activation networks."""
-    return _module(name, PREACTIVATION)
-
-
-def _module(name, unit_modules):
-    if name in FIXED:
-        return FIXED[name]
-    stage, unit, rest = name.split("_", 2)
-    return f"layer{stage[5:]}.{int(unit[4:]) - 1}.{unit_modules.get(rest, rest)}"
-
-
 ORIGINAL = PyTorchLayout(
     name="cifar",
     activation="original",
-    layer=layer,
+    fixed=FIXED,
+    unit=UNIT,
     marks=("conv1.weight", "bn1.running_mean", "layer1.0.conv1.weight"),
     spellings=SPELLINGS,
     structure={"stride_on": "3x3"},
@@ -58,7 +42,8 @@ ORIGINAL = PyTorchLayout(
 PREACTIVATED = PyTorchLayout(
     name="cifar_preactivation",
     activation="full_preactivation",
-    layer=preactivation_layer,
+    fixed=FIXED,
+    unit=PREACTIVATION,
     marks=("conv1.weight", "bn.running_mean", "layer1.0.conv1.weight"),
     spellings=SPELLINGS,
     structure={"stride_on": "3x3", "activated_shortcuts": "projections"},

@@ -3,7 +3,7 @@
 import json
 import pathlib
 
-from keras_resv2.commands.terminal import start_backend
+from keras_resv2.commands.terminal import print_json, start_backend
 
 
 def add_arguments(parser):
@@ -48,9 +48,9 @@ def run(arguments):
     if pathlib.PurePath(name).name != name or "@" in name:
         raise ValueError(f"--name {name!r} must be the name of a folder, without @.")
     card = make_card(found, name, _next_version(root / name), arguments.dataset, names, arguments.license)
-    folder = write_folder(found, card, root)
+    folder = write_folder(found.weights, card, root)
     if getattr(arguments, "json", False):
-        print(json.dumps({"folder": str(folder), **json.loads((folder / "card.json").read_text())}, indent=2))
+        print_json({"folder": str(folder), **json.loads((folder / "card.json").read_text())})
         return 0
     given = ", ".join(f"{key}={value}" for key, value in found.arguments.items())
     print(f"{folder}: {found.architecture}{f' ({given})' if given else ''}, {found.classes} classes, {found.layout}.")

@@ -2,6 +2,8 @@
 
 import dataclasses
 
+from keras_resv2.choices import some
+
 
 @dataclasses.dataclass(frozen=True)
 class Differences:
@@ -47,11 +49,7 @@ class Differences:
             ("of another shape", shapes, "; "),
         )
         return "; ".join(
-            f"{len(names)} {'tensor is' if len(names) == 1 else 'tensors are'} {kind} ({_some(names, separator)})"
+            f"{len(names)} {'tensor is' if len(names) == 1 else 'tensors are'} {kind} ({some(names, separator)})"
             for kind, names, separator in kinds
             if names
         )
-
-
-def _some(names, separator):
-    return separator.join(names[:3]) + (f"{separator}..." if len(names) > 3 else "")

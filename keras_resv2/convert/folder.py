@@ -1,7 +1,6 @@
 """Converted weights as a weight folder, with a card that says where they come from."""
 
 import dataclasses
-import math
 import os
 import pathlib
 
@@ -11,7 +10,7 @@ from keras_resv2.layouts import STEMS, resolve_layout
 from keras_resv2.pretrained.card import UNKNOWN, Card
 from keras_resv2.pretrained.checksum import sha256
 from keras_resv2.pretrained.store import CARD
-from keras_resv2.pretrained.weight_file import write_weights
+from keras_resv2.pretrained.weight_file import count_trainable, write_weights
 
 # ImageNet's class names, as keras.applications publishes them.
 IMAGENET_INDEX = {
@@ -65,7 +64,7 @@ def make_card(found, name, version, dataset, class_names=None, license="unknown"
         version=version,
         architecture=found.architecture,
         arguments=found.arguments,
-        parameters=sum(math.prod(a.shape) for key, a in found.weights.items() if "/moving_" not in key),
+        parameters=count_trainable(found.weights),
         dataset=dataset,
         class_names=class_names,
         image_shape=(STEMS[stem].size, STEMS[stem].size, 3),
@@ -80,12 +79,12 @@ def make_card(found, name, version, dataset, class_names=None, license="unknown"
     )
 
 
-def write_folder(found, card, root):
+def write_folder(weights, card, root):
     """Writes ``<root>/<name>/<version>/`` with the weight file and, last, its card.
 
     Args:
-        found: `Detected`.
-        card: `Card` of `make_card`.
+        weights: dictionary from ``<layer>/<variable>`` to an array, as `Detected` has them.
+        card: `Card`, whose size and sum are filled in.
         root: folder of weight folders; made if need be.
 
     Returns:
@@ -100,7 +99,7 @@ def write_folder(found, card, root):
         raise FileExistsError(f"{folder} exists already: another version, or another --out, is the way.")
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / card.file
-    write_weights(found.weights, path)
+    write_weights(weights, path)
     card = dataclasses.replace(card, size=path.stat().st_size, sha256=sha256(path), folder=folder)
     partial = folder / f"{CARD}.part"
     partial.write_text(card.to_json(), encoding="utf-8")

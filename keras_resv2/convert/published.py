@@ -31,6 +31,6 @@ def fetch(card):
             found = detect(original, card.architecture, **card.arguments)
             made = make_card(found, card.name, card.version, card.dataset, license=card.license)
             origin = {**card.origin, **made.origin}
-            write_folder(found, dataclasses.replace(made, origin=origin, class_index=card.class_index), root)
+            write_folder(found.weights, dataclasses.replace(made, origin=origin, class_index=card.class_index), root)
             original.unlink()
     return read_card(folder / CARD)

@@ -2,7 +2,6 @@
 
 import dataclasses
 import re
-from collections.abc import Callable
 
 # BN's epsilon is 1e-5 in PyTorch as here.
 VARIABLES = {
@@ -22,7 +21,9 @@ class PyTorchLayout:
     Attributes:
         name: of the layout.
         activation: of its networks, a key of `keras_resv2.units.ACTIVATIONS`.
-        layer: function from a layer of ours, as "stage1_unit1_conv1", to the module, as "layer1.0.conv1".
+        fixed: modules of the layers outside the stages, by our names.
+        unit: modules in a unit, by what follows "stageS_unitU_" in our names; the others are called as ours.
+        block: what stands before them, with "stage" (from 1), "stage_index" and "unit_index" (from 0).
         marks: names that tell a file of this layout.
         stem_kernel: size of the first convolution that tells it too; None for any.
         spellings: pairs of a pattern and what it is replaced by: other names that files have for the same.
@@ -34,8 +35,10 @@ class PyTorchLayout:
 
     name: str
     activation: str
-    layer: Callable
+    fixed: dict
+    unit: dict
     marks: tuple[str, ...]
+    block: str = "layer{stage}.{unit_index}"
     stem_kernel: int | None = None
     spellings: tuple = ()
     structure: dict = dataclasses.field(default_factory=dict)
@@ -52,6 +55,15 @@ class PyTorchLayout:
     def kernel_size(self, kernel):
         """Of a convolution's tensor."""
         return kernel.shape[-1]
+
+    def layer(self, name):
+        """The module of a layer of ours: "layer1.0.conv1" for "stage1_unit1_conv1"."""
+        if name in self.fixed:
+            return self.fixed[name]
+        stage, unit, rest = name.split("_", 2)
+        stage, unit = int(stage.removeprefix("stage")), int(unit.removeprefix("unit"))
+        block = self.block.format(stage=stage, stage_index=stage - 1, unit_index=unit - 1)
+        return f"{block}.{self.unit.get(rest, rest)}"
 
     def key(self, name):
         """The tensor of one of our weights: "layer1.0.conv1.weight" for "stage1_unit1_conv1/kernel"."""

@@ -18,18 +18,12 @@ FIXED = {"stem_conv": "stem.conv", "head_bn": "norm", "head_dense": "head.fc"}
 UNIT = {"shortcut_conv": "downsample.conv", "preact_bn": "norm1", "bn1": "norm2", "bn2": "norm3"}
 
 
-def layer(name):
-    """Module of a layer of ours."""
-    if name in FIXED:
-        return FIXED[name]
-    stage, unit, rest = name.split("_", 2)
-    return f"stages.{int(stage[5:]) - 1}.blocks.{int(unit[4:]) - 1}.{UNIT.get(rest, rest)}"
-
-
 LAYOUT = PyTorchLayout(
     name="timm",
     activation="full_preactivation",
-    layer=layer,
+    fixed=FIXED,
+    unit=UNIT,
+    block="stages.{stage_index}.blocks.{unit_index}",
     marks=("stages.0.blocks.0.norm1.weight",),
     structure={"activated_shortcuts": "projections"},
     allowed={

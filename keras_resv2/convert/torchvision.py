@@ -14,18 +14,11 @@ FIXED = {"stem_conv": "conv1", "stem_bn": "bn1", "head_dense": "fc"}
 SHORTCUT = {"shortcut_conv": "downsample.0", "shortcut_bn": "downsample.1"}
 
 
-def layer(name):
-    """Module of a layer of ours."""
-    if name in FIXED:
-        return FIXED[name]
-    stage, unit, rest = name.split("_", 2)
-    return f"layer{stage[5:]}.{int(unit[4:]) - 1}.{SHORTCUT.get(rest, rest)}"
-
-
 LAYOUT = PyTorchLayout(
     name="torchvision",
     activation="original",
-    layer=layer,
+    fixed=FIXED,
+    unit=SHORTCUT,
     marks=("conv1.weight", "bn1.running_mean", "layer1.0.conv1.weight", "layer4.0.conv1.weight"),
     stem_kernel=7,
     allowed={"projection": ("B",), "stride_on": ("3x3",), "stride_in": ("first",), "stem": ("imagenet",)},

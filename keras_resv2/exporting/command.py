@@ -1,8 +1,6 @@
 """keras-resv2 export NAME --format F --out PATH"""
 
-import json
-
-from keras_resv2.commands.terminal import without_native_messages
+from keras_resv2.commands.terminal import print_json, without_native_messages
 from keras_resv2.datasets import load_split
 from keras_resv2.exporting import FORMATS, PRECISIONS
 from keras_resv2.pretrained import from_pretrained, pretrained_card
@@ -46,7 +44,7 @@ def run(arguments):
     with without_native_messages():
         exported = _export(card, arguments)
     if arguments.json:
-        print(json.dumps({"name": card.full_name, **vars(exported), "path": str(exported.path)}, indent=2))
+        print_json({"name": card.full_name, **vars(exported), "path": str(exported.path)})
     else:
         print(f"{exported.path}: {card.full_name} as {exported.format}, {exported.precision}, {_size(exported.size)}")
         print(f"  pixels: {exported.input}; {', '.join(exported.outputs)}: float32")

@@ -2,6 +2,7 @@
 
 import json
 
+from keras_resv2.commands.terminal import print_json
 from keras_resv2.hub.repository import pull, push
 
 
@@ -15,7 +16,10 @@ def add_push_arguments(parser):
 def run_push(arguments):
     """Uploads weights and prints what to load them by; returns the exit code."""
     reference = push(arguments.repository, arguments.source, arguments.private)
-    print(json.dumps({"reference": reference}, indent=2) if arguments.json else reference)
+    if arguments.json:
+        print_json({"reference": reference})
+    else:
+        print(reference)
     return 0
 
 
@@ -28,7 +32,7 @@ def run_pull(arguments):
     """Fetches weights and prints their card; returns the exit code."""
     card = pull(arguments.reference)
     if arguments.json:
-        print(json.dumps({**json.loads(card.to_json()), "folder": str(card.folder)}, indent=2))
+        print_json({**json.loads(card.to_json()), "folder": str(card.folder)})
         return 0
     print(f"{card.full_name}: {card.architecture}, {card.parameters:,} parameters, {len(card.class_names)} classes")
     if card.test_error is None:

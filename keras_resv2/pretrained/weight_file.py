@@ -20,6 +20,8 @@ import os
 import h5py
 import numpy as np
 
+from keras_resv2.choices import some
+
 FORMATS = FORMAT, FORMAT_WITH_HALF = "keras-resv2 weights 1", "keras-resv2 weights 2"
 PARTS = "values", "half"
 HEAD = "head_dense"
@@ -168,16 +170,12 @@ def _differences(variables, arrays):
     ]
     problems = []
     if missing:
-        problems.append(f"{len(missing)} weights are not in the file ({_some(missing)})")
+        problems.append(f"{len(missing)} weights are not in the file ({some(missing)})")
     if unexpected:
-        problems.append(f"{len(unexpected)} in the file are not in the model ({_some(unexpected)})")
+        problems.append(f"{len(unexpected)} in the file are not in the model ({some(unexpected)})")
     if shapes:
-        problems.append(f"{len(shapes)} differ in shape ({_some(shapes, '; ')})")
+        problems.append(f"{len(shapes)} differ in shape ({some(shapes, '; ')})")
     return problems
-
-
-def _some(names, separator=", "):
-    return separator.join(names[:3]) + (f"{separator}..." if len(names) > 3 else "")
 
 
 def _is_head(name):
@@ -211,3 +209,8 @@ def _to_numpy(variable):
     import keras
 
     return keras.ops.convert_to_numpy(keras.ops.cast(variable, "float32"))
+
+
+def count_trainable(arrays):
+    """Trainable parameters among arrays by name: all but moving statistics."""
+    return sum(math.prod(array.shape) for name, array in arrays.items() if "/moving_" not in name)

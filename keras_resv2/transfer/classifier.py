@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from keras_resv2.evaluation import filled_up
+from keras_resv2.evaluation import predictions
 from keras_resv2.graphs import deep_graph
 from keras_resv2.transfer.batches import AT_ONCE
 
@@ -54,19 +54,22 @@ class Features:
 
 
 def _through(body, pictures, classes, argument):
-    features, labels, size = [], [], None
-    for images, numbers in pictures.batches():
-        if numbers.min() < 0 or numbers.max() >= classes:
+    found = list(predictions(body, _checked(pictures.batches(), classes, argument)))
+    if not found:
+        raise ValueError(f"{argument}: there are no pictures.")
+    features, labels = zip(*found, strict=True)
+    return np.concatenate(features).astype("float32"), np.concatenate(labels), len(labels)
+
+
+def _checked(batches, classes, argument):
+    """The batches, whose labels are known to be of the classes."""
+    for images, labels in batches:
+        if labels.min() < 0 or labels.max() >= classes:
             raise ValueError(
-                f"{argument}: labels go from {numbers.min()} to {numbers.max()}, the model has {classes} classes: "
+                f"{argument}: labels go from {labels.min()} to {labels.max()}, the model has {classes} classes: "
                 "from_pretrained(name, classes=...) gives it others."
             )
-        size = size or len(numbers)
-        features.append(np.asarray(body.predict_on_batch(filled_up(images, size)), "float32")[: len(numbers)])
-        labels.append(numbers)
-    if not labels:
-        raise ValueError(f"{argument}: there are no pictures.")
-    return np.concatenate(features), np.concatenate(labels), len(labels)
+        yield images, labels
 
 
 def fit_classifier(classifier, features, class_weight, seed):
