@@ -5,8 +5,15 @@ import os
 import pathlib
 import subprocess
 import sys
+import tempfile
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# XLA compiles far longer than the tests' small programs run: quickly made code, and each program made once.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    _programs = tempfile.TemporaryDirectory(prefix="keras-resv2-tests-")  # removed as this process ends
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _programs.name
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 
 import numpy as np
 import pytest
@@ -36,9 +43,19 @@ def pixels():
     return np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), dtype="uint8")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup():
+    """What fixtures of a module draw is the same each time too; those of a test start anew, below."""
+    _seed()
+
+
 @pytest.fixture(autouse=True)
 def same_random_numbers():
     """Initial weights, dropout and shuffling are the same each time a test runs."""
+    _seed()
+
+
+def _seed():
     import keras
 
     keras.utils.set_random_seed(0)

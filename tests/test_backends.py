@@ -1,5 +1,6 @@
 """The same weights give the same outputs on every backend, and importing the package loads none of them."""
 
+import functools
 import importlib.util
 import json
 import os
@@ -73,13 +74,21 @@ print(json.dumps([np.asarray(losses)[:5].tolist(), np.asarray(rights)[:5].tolist
 """
 
 
+@pytest.fixture(scope="module")
+def trained_here(tmp_path_factory):
+    """By dtype: a weight file, and what the steps from it are on the backend of the tests."""
+    path = tmp_path_factory.mktemp("trained") / "w.h5"
+    save_weights(keras_resv2.ResNet(8), path)
+    return functools.cache(lambda dtype: (path, json.loads(run(TRAIN, dtype, path))))
+
+
 @pytest.mark.parametrize("backend", OTHER_BACKENDS)
 @pytest.mark.parametrize("dtype, within", [("float32", 2e-3), ("mixed_float16", 1e-2)])
-def test_same_training_steps(backend, dtype, within, tmp_path):
+def test_same_training_steps(backend, dtype, within, trained_here):
     """Losses of five steps from the same weights: images, gradients, momentum, weight decay all agree."""
     needs(backend)
-    save_weights(keras_resv2.ResNet(8), tmp_path / "w.h5")
-    ours, theirs = (json.loads(run(TRAIN, dtype, tmp_path / "w.h5", backend=b)) for b in (None, backend))
+    weights, ours = trained_here(dtype)
+    theirs = json.loads(run(TRAIN, dtype, weights, backend=backend))
     np.testing.assert_allclose(theirs[0], ours[0], rtol=within)
     assert np.ptp(ours[0]) > 10 * within * max(ours[0])  # the steps move it
     assert np.abs(np.subtract(theirs[1], ours[1])).max() <= 2 / 32
@@ -119,16 +128,22 @@ print(json.dumps([lesions.errors.tolist(), study.straight_norm.tolist(), study.f
 """
 
 
+@pytest.fixture(scope="module")
+def analysed_here(tmp_path_factory):
+    """The files that the analysis needs, and what it finds on the backend of the tests."""
+    folder = tmp_path_factory.mktemp("analysed")
+    model = keras_resv2.ResNet(14, activation="full_preactivation", shortcut="shortcut_only_gating")
+    save_weights(model, folder / "w.h5")
+    np.save(folder / "pixels.npy", np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), dtype="uint8"))
+    files = folder / "w.h5", folder / "pixels.npy"
+    return files, json.loads(run(ANALYSE, *files).splitlines()[-1])
+
+
 @pytest.mark.parametrize("backend", OTHER_BACKENDS)
-def test_same_analysis(backend, tmp_path, pixels):
+def test_same_analysis(backend, analysed_here):
     """Lesions, gradients unit by unit with the batch's statistics, and along the same paths."""
     needs(backend)
-    weights = tmp_path / "w.h5"
-    save_weights(keras_resv2.ResNet(14, activation="full_preactivation", shortcut="shortcut_only_gating"), weights)
-    np.save(tmp_path / "pixels.npy", pixels)
-    mine, theirs = (
-        json.loads(run(ANALYSE, weights, tmp_path / "pixels.npy", backend=name).splitlines()[-1])
-        for name in (keras.backend.backend(), backend)
-    )
+    files, mine = analysed_here
+    theirs = json.loads(run(ANALYSE, *files, backend=backend).splitlines()[-1])
     for ours, other in zip(mine, theirs, strict=True):
         np.testing.assert_allclose(ours, other, rtol=2e-3)
