@@ -35,9 +35,11 @@ def check_choice(argument, value, choices):
 
 
 def nearest(value, choices):
-    """Text of the three choices that look most like `value`; of the first three where none does."""
+    """Text of the three choices that look most like `value`, those that begin with it first; or of the first three."""
     choices = [str(choice) for choice in choices]
-    return ", ".join(difflib.get_close_matches(str(value), choices, n=3, cutoff=0.5) or choices[:3])
+    alike = difflib.get_close_matches(str(value), choices, n=3, cutoff=0.5)
+    begin = [choice for choice in choices if choice.startswith(f"{value}-")]
+    return ", ".join(list(dict.fromkeys([*begin, *alike]))[:3] or choices[:3])
 
 
 def some(names, separator=", "):

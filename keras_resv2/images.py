@@ -53,9 +53,10 @@ def fitted(picture, size):
 
 
 def to_rgb(picture):
-    if picture.mode.startswith("I"):  # 16 bits of grey
+    if picture.mode.startswith("I"):  # 16 bits of grey; in 32 bits, 8 as well
         values = np.asarray(picture).astype("float64")
-        return Image.fromarray((values / 257).clip(0, 255).round().astype("uint8")).convert("RGB")
+        scale = 1 if picture.mode == "I" and values.max() <= 255 else 257
+        return Image.fromarray((values / scale).clip(0, 255).round().astype("uint8")).convert("RGB")
     if "A" in picture.getbands() or "transparency" in picture.info:
         picture = picture.convert("RGBA")
         white = Image.new("RGBA", picture.size, "white")

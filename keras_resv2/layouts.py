@@ -159,10 +159,15 @@ def resolve_pixels(preprocessing):
         return PREPROCESSING[check_choice("preprocessing", preprocessing, PREPROCESSING)]
     try:
         mean, std = (tuple(float(value) for value in values) for values in preprocessing)
-        if len(mean) == len(std) == 3 and min(std) > 0:
-            return mean, std
     except (TypeError, ValueError):
-        pass
+        mean = std = ()
+    if len(mean) == len(std) == 3 and min(std) > 0:
+        if max(map(abs, mean)) <= 1 and max(std) < 1:
+            raise ValueError(
+                f"preprocessing={preprocessing!r} is for pixels from 0 to 1, and pixels here go from 0 to 255: "
+                "multiply all six numbers by 255."
+            )
+        return mean, std
     raise ValueError(
         f"preprocessing={preprocessing!r} must be one of {', '.join(map(repr, PREPROCESSING))}, or a pair (mean, std), "
         "each three numbers on the 0-255 scale, std above 0."

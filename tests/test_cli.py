@@ -195,6 +195,7 @@ def test_reading_pictures_of_all_kinds(tmp_path):
         "grey.png": Image.fromarray(grey),
         "palette.gif": Image.fromarray(grey).convert("P"),
         "deep.png": Image.fromarray(grey.astype("uint16") * 257),
+        "wide.tiff": Image.fromarray(grey.astype("int32")),
         "cmyk.jpg": Image.fromarray(np.stack([grey] * 3, -1)).convert("CMYK"),
     }
     for name, picture in kinds.items():

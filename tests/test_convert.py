@@ -276,6 +276,34 @@ def test_ours_in_cifar_code(torch, networks, tmp_path, rolled):
     assert all(np.array_equal(again.weights[name], arrays[name]) for name in arrays)
 
 
+@pytest.mark.parametrize("arguments", [
+    dict(activation="full_preactivation"),
+    dict(activation="full_preactivation", activated_shortcuts="none", projection="B", preprocessing="tf"),
+    dict(preprocessing="caffe"),
+])  # fmt: skip
+def test_our_safetensors_say_what_tensors_do_not(arguments, tmp_path, pixels):
+    """Which shortcuts are activated, and what pixels are normalised with."""
+    pytest.importorskip("safetensors", reason="safetensors is not installed")
+    ours = randomised(keras_resv2.ResNet(20, **arguments))
+    convert.save_pytorch(ours, tmp_path / "ours.safetensors", layout="cifar")
+    found = convert.detect(tmp_path / "ours.safetensors")
+    assert found.assumed == ()
+    assert_same(found.build().predict(pixels, verbose=0), ours.predict(pixels, verbose=0))
+    other = convert.from_pytorch(tmp_path / "ours.safetensors", preprocessing=((0,) * 3, (255,) * 3))
+    assert np.abs(other.predict(pixels, verbose=0) - ours.predict(pixels, verbose=0)).max() > 1e-3
+
+
+@pytest.mark.parametrize("key, value, words", [
+    ("layer1.0.conv1.weight", float("nan"), r"layer1\.0\.conv1\.weight has values that are no finite numbers"),
+    ("bn1.running_var", -1.0, r"bn1\.running_var has negative variances"),
+])  # fmt: skip
+def test_values_that_no_network_works_with_are_refused(networks, key, value, words):
+    state = {name: tensor.clone() for name, tensor in cifar(networks, "A")[0].state_dict().items()}
+    state[key].view(-1)[0] = value
+    with pytest.raises(ValueError, match=words):
+        convert.detect(state)
+
+
 @pytest.mark.parametrize("arguments, layout, words", [
     (dict(depth=50, stride_on="1x1"), "torchvision", "have stride_on='3x3'; .* has stride_on='1x1'"),
     (dict(depth=50, activation="full_preactivation", stride_in="last"), "timm", "stride_in='first'"),

@@ -263,7 +263,7 @@ def test_nothing_is_overwritten_unasked_and_nothing_half_written(format, tmp_pat
     path, other = tmp_path / "network", tmp_path / "other"
     first, second = ResNet(8, classes=2), ResNet(8, classes=3)
     export(first, path, format)
-    with pytest.raises(FileExistsError, match=r"network (exists|is a folder with files in it): name another"):
+    with pytest.raises(FileExistsError, match=r"network (exists|is a SavedModel): name another"):
         export(second, path, format)
     assert load_exported(path, format).predict_on_batch(pictures()).shape == (3, 2)
     export(second, path, format, overwrite=True)
@@ -286,9 +286,14 @@ def test_a_folder_of_something_else_is_never_overwritten(tmp_path):
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter.tex").write_text("years of work")
     for format in HERE:
-        with pytest.raises(FileExistsError, match="is a folder, and no SavedModel that could be overwritten"):
+        with pytest.raises(FileExistsError, match="is a folder with other files than a SavedModel's"):
             export(ResNet(8), tmp_path / "thesis", format, overwrite=True)
     assert (tmp_path / "thesis" / "chapter.tex").read_text() == "years of work"
+
+
+def test_a_name_that_ends_as_another_format_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="ends as another format"):
+        export(ResNet(8), tmp_path / "network.tflite", "onnx")
 
 
 class Squared(keras.layers.Layer):

@@ -133,6 +133,8 @@ def test_versions(zoo):
     [
         ("resnet2-cifar10", "nearest: resnet20-cifar10"),
         ("vgg", "nearest: resnet20-cifar10"),
+        ("resnet20", "nearest: resnet20-cifar10"),
+        ("tuned/model.keras", "a weight folder, .* is wanted"),
         ("resnet20-cifar10@3", "no version 3; there is resnet20-cifar10@1, resnet20-cifar10@2"),
         ("resnet20-cifar10@new", "whole number"),
         (20, "is text"),
@@ -142,6 +144,12 @@ def test_unknown_names_and_versions(zoo, name, words):
     with pytest.raises(ValueError, match=words) as error:
         keras_resv2.from_pretrained(name)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("classes", ["5", 0, 2.5])
+def test_classes_are_a_number(classes):
+    with pytest.raises(ValueError, match="must be a whole number"):
+        keras_resv2.from_pretrained("resnet20-cifar10", classes=classes)
 
 
 def test_an_empty_zoo_says_where_it_looked(tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """Freezing and fine-tuning: what stays as it was, what is learned, and what bad input gets."""
 
 import itertools
+import shutil
 
 import keras
 import numpy as np
@@ -155,7 +156,7 @@ def test_fine_tuning_learns_digits_and_does_not_touch_statistics(digits_300):
     before = weights_of(model, is_batch_norm)
     model, history = keras_resv2.fine_tune(model, train, epochs=15, patience=15, augment=("crop",), verbose=0)
     assert same(before, weights_of(model, is_batch_norm))
-    assert all(layer.trainable for layer in model.layers)
+    assert all(layer.trainable != is_batch_norm(layer) for layer in model.layers if layer.weights)
     assert [row["phase"] for row in history] == ["head"] + ["body"] * 15
     probe, tuned = history[0]["validation_error"], min(row["validation_error"] for row in history)
     assert tuned < probe
@@ -170,10 +171,18 @@ def test_the_weights_kept_are_those_of_the_row_marked_best(digits_300):
     parts = split_pictures(labels, (0.7, 0.3))
     train, validation = ((images[part], labels[part]) for part in parts)
     model = keras_resv2.from_pretrained("resnet20-cifar10", classes=10)
-    model, history = keras_resv2.fine_tune(model, train, validation, epochs=4, learning_rate=0.02, verbose=0)
+    model, history = keras_resv2.fine_tune(model, train, validation, epochs=4, verbose=0)
     wrong = (model.predict(validation[0], verbose=0).argmax(1) != validation[1]).mean()
     (best,) = [row for row in history if row["best"]]
     assert 100 * wrong == pytest.approx(best["validation_error"], abs=1e-3)
+
+
+def test_a_body_that_is_not_kept_is_warned_of(digits_300):
+    train, _ = digits_300
+    model = keras_resv2.from_pretrained("resnet20-cifar10", classes=10)
+    with pytest.warns(UserWarning, match="only the classifier is trained"):
+        _, history = keras_resv2.fine_tune(model, train, epochs=2, learning_rate=0.1, verbose=0)
+    assert [row["phase"] for row in history if row["best"]] == ["head"]
 
 
 def test_linear_probe_leaves_the_body_alone(digits_300):
@@ -186,11 +195,33 @@ def test_linear_probe_leaves_the_body_alone(digits_300):
     assert history[0]["validation_error"] < 60
 
 
-def test_patience_stops(digits_300):
+@pytest.mark.parametrize("warmup, rows", [(0, 1 + 2), (0.1, 1 + 5 + 2)])
+def test_patience_stops(digits_300, warmup, rows):
+    """240 pictures are 7 steps an epoch, 63 in 9; half of them, the warm-up, end in the fifth epoch."""
     train, _ = digits_300
     model = keras_resv2.from_pretrained("resnet20-cifar10", classes=10)
-    _, history = keras_resv2.fine_tune(model, train, epochs=9, learning_rate=1e-7, patience=2, verbose=0)
-    assert len(history) == 3  # nothing gets better than the classifier alone
+    _, history = keras_resv2.fine_tune(
+        model, train, epochs=9, learning_rate=1e-10, warmup=warmup, patience=2, verbose=0
+    )
+    assert len(history) == rows  # nothing gets better than the classifier alone
+
+
+@pytest.mark.parametrize("epochs", [5, 10])
+def test_few_epochs_are_better_than_the_classifier_alone(digits_300, epochs):
+    """The first steps of Adam, at the full rate after a short warm-up, threw the body away."""
+    train, (images, labels) = digits_300
+    model = keras_resv2.from_pretrained("preact_resnet20-cifar10", classes=10)
+    model, history = keras_resv2.fine_tune(model, train, epochs=epochs, augment=("crop",), verbose=0)
+    assert [row["phase"] for row in history if row["best"]] == ["body"]
+    assert history[-1]["validation_error"] < history[0]["validation_error"] / 2
+
+
+def test_warmup_steps():
+    """By hand: a tenth of 1,000; at least 50; half of 40; all but one; none."""
+    from keras_resv2.transfer.fine_tuning import _warmup_steps
+
+    asked = [(0.1, 1000), (0.1, 300), (0.1, 40), (1.0, 40), (0.0, 40)]
+    assert [_warmup_steps(*each) for each in asked] == [100, 50, 20, 39, 0]
 
 
 class Batches(keras.utils.PyDataset):
@@ -205,17 +236,25 @@ class Batches(keras.utils.PyDataset):
         return self.images[i::3], self.labels[i::3]
 
 
-@pytest.mark.parametrize("kind", ["tf.data", "PyDataset", "one-hot", "folder"])
-def test_all_kinds_of_pictures(kind, pixels, tmp_path):
+@pytest.mark.parametrize("one_hot", [False, True])
+@pytest.mark.parametrize("kind", ["arrays", "tf.data", "PyDataset", "DataLoader", "list", "folder"])
+def test_all_kinds_of_pictures(kind, one_hot, pixels, tmp_path):
     labels = np.arange(8) % 2
-    train = validation = (pixels, labels)
+    given = np.eye(2, dtype="float32")[labels] if one_hot else labels
+    train = validation = (pixels, given)
     if kind == "tf.data":
         tf = pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
         train = validation = tf.data.Dataset.from_tensor_slices(train).batch(3)
     elif kind == "PyDataset":
-        train = validation = Batches(pixels, labels)
-    elif kind == "one-hot":
-        train = pixels, np.eye(2)[labels]
+        train = validation = Batches(pixels, given)
+    elif kind == "DataLoader":
+        torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+        pairs = torch.utils.data.TensorDataset(torch.tensor(pixels), torch.tensor(given))
+        train = validation = torch.utils.data.DataLoader(pairs, batch_size=3)
+    elif kind == "list":
+        train = validation = [(pixels[i::2], given[i::2]) for i in range(2)]
+    elif kind == "arrays":
+        pass
     else:
         for i, (image, label) in enumerate(zip(pixels, labels, strict=True)):
             (tmp_path / str(label)).mkdir(exist_ok=True)
@@ -256,11 +295,83 @@ def test_balanced_weights_by_hand():
     assert class_weights("balanced", np.array([0, 0, 0, 1]), 2) == {0: pytest.approx(2 / 3), 1: pytest.approx(2.0)}
 
 
-def test_a_diverging_run_keeps_the_best_weights(pixels):
-    model = keras_resv2.ResNet(8, classes=2)
+def diverge(model, train):
     with pytest.raises(FloatingPointError, match="lower learning_rate"):
-        keras_resv2.fine_tune(model, (pixels, np.arange(8) % 2), None, epochs=4, learning_rate=np.inf, verbose=0)
+        keras_resv2.fine_tune(model, train, None, epochs=4, learning_rate=1e38, verbose=0)
+
+
+def interrupt(model, train):
+    def stop(epoch, logs):
+        raise KeyboardInterrupt
+
+    callback = keras.callbacks.LambdaCallback(on_epoch_end=stop)
+    with pytest.raises(KeyboardInterrupt):
+        keras_resv2.fine_tune(model, train, None, epochs=4, callbacks=[callback], verbose=0)
+
+
+@pytest.mark.parametrize("end", [diverge, interrupt])
+def test_a_run_that_ends_early_leaves_a_model_that_works(end, pixels, tmp_path):
+    model = keras_resv2.ResNet(8, classes=2)
+    end(model, (pixels, np.arange(8) % 2))
     assert all(np.isfinite(value).all() for value in model.get_weights())
+    model.save(tmp_path / "model.keras")
+    opened = keras.models.load_model(tmp_path / "model.keras")
+    assert np.allclose(opened.predict(pixels, verbose=0), model.predict(pixels, verbose=0), atol=1e-5)
+
+
+def test_fit_may_go_on_after_fine_tuning(digits_300):
+    train, (images, labels) = digits_300
+    model = keras_resv2.from_pretrained("preact_resnet20-cifar10", classes=10)
+    model, _ = keras_resv2.fine_tune(model, train, epochs=10, augment=("crop",), verbose=0)
+    before = model.evaluate(images, labels, verbose=0)[1]
+    model.fit(*train, epochs=2, verbose=0)
+    assert model.evaluate(images, labels, verbose=0)[1] > before - 0.03
+
+
+def test_class_weights_in_batches_are_those_of_arrays():
+    """A loss by hand: of one batch, with factors 1 and 3."""
+    from keras_resv2.transfer.batches import Expected, open_pictures
+
+    images, labels = np.zeros((4, 8, 8, 3), "uint8"), np.array([0, 1, 1, 0])
+    train, _ = open_pictures([(images, labels)], None, Expected((8, 8, 3), 2), 0)
+    data, steps, left = train.for_fit(1, {1: 3.0})
+    assert steps == 1 and left is None
+    for _ in range(2):  # it begins again
+        assert next(data)[2].tolist() == [1, 3, 3, 1]
+
+
+@pytest.mark.parametrize("build", ["Sequential", "functional"])
+def test_a_body_inside_another_model(build, pixels):
+    body = keras_resv2.ResNet(8, include_top=False, pooling="avg", name="body")
+    end = keras.layers.Dense(2, name="mine")
+    if build == "Sequential":
+        model = keras.Sequential([keras.Input((32, 32, 3)), body, end])
+    else:
+        inputs = keras.Input((32, 32, 3))
+        model = keras.Model(inputs, end(body(inputs)))
+
+    def trainable():
+        return {weight.path.split("/")[-2] for weight in model.trainable_variables}
+
+    everything = trainable()
+    keras_resv2.freeze(model)
+    assert trainable() == {"mine"}
+    keras_resv2.unfreeze(model, since="stage3", batch_norm=True)
+    assert trainable() == {name for name in everything if name.startswith("stage3") or name == "mine"}
+    keras_resv2.unfreeze(model, batch_norm=True)
+    keras_resv2.freeze(model, until="stage2")
+    assert trainable() == {name for name in everything if not name.startswith(("stem", "stage1"))}
+    keras_resv2.unfreeze(model)
+    assert trainable() == {name for name in everything if "bn" not in name}
+    factors = rate_factors(model, 0.5)
+    by_part = {path.split("/")[-2].split("_")[0]: factor for path, factor in factors.items()}
+    assert by_part == {"stem": 0.0625, "stage1": 0.125, "stage2": 0.25, "stage3": 0.5, "mine": 1}
+    _, history = keras_resv2.fine_tune(model, (pixels, np.arange(8) % 2), None, epochs=1, verbose=0)
+    assert [row["phase"] for row in history] == ["head", "body"]
+
+
+def test_a_network_without_classifier_is_frozen_whole():
+    assert not keras_resv2.freeze(keras_resv2.ResNet(8, include_top=False)).trainable_variables
 
 
 def test_saved_model_opens_again(digits_300, tmp_path):
@@ -282,6 +393,18 @@ BAD = {
     "text": ((IMAGES, np.array(["cat"] * 8)), {}, ValueError, "class numbers"),
     "share": ((IMAGES, LABELS), {"validation": 1.5}, ValueError, "share between 0 and 1"),
     "few": ((IMAGES[:3], np.array([0, 0, 1])), {}, ValueError, "class 1 has 1 pictures"),
+    "columns": ((IMAGES, np.eye(3)[LABELS]), {}, ValueError, "but the model has 2 classes"),
+    "nan": ((IMAGES * np.float32("nan"), LABELS), {}, ValueError, "no finite numbers"),
+    "once": (iter([(IMAGES, LABELS)]), {"validation": None}, TypeError, "only once"),
+    "dictionaries": ([{"image": IMAGES}], {"validation": None}, TypeError, r"must be \(images, labels\), not dict"),
+    "single": (list(zip(IMAGES, LABELS, strict=True)), {"validation": None}, ValueError, r"\.batch\(32\)"),
+    "weights": ((IMAGES, LABELS), {"class_weight": "balancd"}, ValueError, '"balanced", or a dictionary'),
+    "weight": ((IMAGES, LABELS), {"class_weight": {2: 1.0}}, ValueError, "0 to 1"),
+    "batch": ((IMAGES, LABELS), {"batch_size": 0}, ValueError, "batch_size=0 must be"),
+    "epochs": ((IMAGES, LABELS), {"epochs": -1}, ValueError, "epochs=-1 must be"),
+    "rate": ((IMAGES, LABELS), {"learning_rate": -1.0}, ValueError, "learning_rate=-1.0 must be"),
+    "schedule": ((IMAGES, LABELS), {"learning_rate": "cosine"}, ValueError, "must be a number above 0"),
+    "warm-up": ((IMAGES, LABELS), {"warmup": 2}, ValueError, "warmup=2 must be a share"),
     "kind": (IMAGES, {}, TypeError, "must be"),
     "folder": ("no/such/folder", {}, FileNotFoundError, "no folder that exists"),
     "augment": ((IMAGES, LABELS), {"augment": "rotate"}, ValueError, "augment='rotate'"),
@@ -298,6 +421,20 @@ def test_bad_input_is_refused_before_training(case):
     with pytest.raises(error, match=message):
         keras_resv2.fine_tune(model, train, **arguments)
     assert same(before, weights_of(model))
+
+
+def test_a_name_is_no_model():
+    with pytest.raises(TypeError, match="from_pretrained"):
+        keras_resv2.fine_tune("resnet20-cifar10", (IMAGES, LABELS))
+
+
+@pytest.mark.parametrize("model_takes_pixels", [True, False])
+def test_pictures_scaled_to_one_are_warned_of(model_takes_pixels, pixels, recwarn):
+    model = keras_resv2.ResNet(8, classes=2, include_preprocessing=model_takes_pixels)
+    for train in ((pixels / 255.0, LABELS), [(pixels / 255.0, LABELS)]):
+        recwarn.clear()
+        keras_resv2.fine_tune(model, train, None, epochs=0, verbose=0)
+        assert any("do not scale them" in str(warning.message) for warning in recwarn) == model_takes_pixels
 
 
 def test_endless_batches_are_refused(pixels):
@@ -355,6 +492,10 @@ def test_prepare_images_makes_grey_and_other_sizes_fit():
     assert np.array_equal(keras_resv2.prepare_images(colour, (32, 32)), colour)
     with pytest.raises(ValueError, match="uint8"):
         keras_resv2.prepare_images(grey / 255, (32, 32))
+    with pytest.raises(ValueError, match=r"images\[None\]"):
+        keras_resv2.prepare_images(colour[0], (32, 32))
+    with pytest.raises(ValueError, match="size=32"):
+        keras_resv2.prepare_images(colour, 32)
 
 
 def test_read_folder(picture_folder, tmp_path):
@@ -374,3 +515,16 @@ def test_read_folder(picture_folder, tmp_path):
     assert len(found.damaged) == 1 and "broken.jpg" in found.damaged[0]
     with pytest.raises(ValueError, match=r"broken\.jpg is not a picture"):
         keras_resv2.read_folder(tmp_path, (8, 8), damaged="raise")
+    with pytest.raises(ValueError, match="has dog, none of the classes cat, cow"):
+        keras_resv2.read_folder(tmp_path, (8, 8), class_names=("cat", "cow"))
+    with pytest.raises(ValueError, match=r"holds train and val, each with class folders: name one of them, as .*train"):
+        keras_resv2.read_folder(picture_folder, (8, 8))
+
+
+def test_validation_folders_have_the_classes_of_training(picture_folder, tmp_path):
+    """A class that validation has and training lacks would shift all labels after it."""
+    shutil.copytree(picture_folder / "val", tmp_path / "val")
+    (tmp_path / "val" / "amber").mkdir()
+    model = keras_resv2.ResNet(8, classes=3)
+    with pytest.raises(ValueError, match="amber"):
+        keras_resv2.fine_tune(model, picture_folder / "train", tmp_path / "val", verbose=0)

@@ -14,6 +14,7 @@ def test_the_examples_run(digits, monkeypatch):
     monkeypatch.setattr(fine_tuning, "STEPS", 1)
     monkeypatch.setattr(fine_tuning, "EPOCHS", (1, 1))
     (images, labels), (test_images, _) = digits
+    labels = labels % 5
     here = {
         "images": images[:80],
         "labels": labels[:80],
@@ -22,7 +23,7 @@ def test_the_examples_run(digits, monkeypatch):
     }
     for block in re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL):
         exec(compile(block, PAGE.name, "exec"), here)
-    assert here["probabilities"].shape == (len(test_images), 10)
+    assert here["probabilities"].shape == (len(test_images), 5)
     assert [row["phase"] for row in here["history"]] == ["head", "body"]
     assert all(layer.trainable for layer in here["model"].layers)
     assert here["positions"][:, 0].tolist() == [0, 1, 2] and np.allclose(here["similarities"][:, 0], 1)

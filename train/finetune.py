@@ -3,7 +3,7 @@
     python -m train.finetune --model preact_resnet20-cifar10 --data flowers --out runs/flowers
 
 --data is a folder that holds a folder of pictures per class (any size and format, grey or coloured), or
-train/ and test/ or val/ with such folders; or the name of a dataset of tensorflow-datasets. What of the
+train/ and test/ or val/ with folders of the same classes; or the name of a dataset of tensorflow-datasets. What of the
 parts is missing is split off, the same way for the same seed. --out gets the model (model.keras), card.json
 with the metrics, history.csv and curve.png, the confusion matrix (CSV and PNG), mistakes.png with the most
 confident mistakes, and split.json, which says which picture was in which part; and a weight folder,
@@ -28,8 +28,8 @@ flags.DEFINE_string("data", None, "Folder of class folders, or a dataset of tens
 flags.DEFINE_string("out", None, "Folder for the model and its card; must not hold one yet.", required=True)
 flags.DEFINE_string("data_dir", None, "Where tensorflow-datasets has the dataset; without it, its own directory.")
 flags.DEFINE_enum("damaged", "skip", ["skip", "raise"], "What to do about files that are no pictures.")
-flags.DEFINE_float("validation", 0.15, "Share of the pictures to choose the best weights by.", 0.0, 1.0)
-flags.DEFINE_float("test", 0.15, "Share of the pictures to measure with, once.", 0.0, 1.0)
+flags.DEFINE_float("validation", 0.15, "Share of the pictures to choose the best weights by.")
+flags.DEFINE_float("test", 0.15, "Share of the pictures to measure with, once.")
 flags.DEFINE_integer("image_size", None, "Side of the pictures; by default that of the pretrained network's.", 8)
 flags.DEFINE_integer("epochs", None, "Of training the body, at most; 0 trains the classifier alone.", 0)
 flags.DEFINE_integer("batch_size", 32, "Pictures per step.", 1)
@@ -42,6 +42,9 @@ flags.DEFINE_bool("balanced", False, "Weigh classes so that all count alike.")
 flags.DEFINE_integer("patience", None, "Epochs without fewer mistakes after which training stops.", 1)
 flags.DEFINE_integer("seed", 0, "Of the split, the new classifier, order and augmentation.", 0)
 flags.DEFINE_enum("dtype", "float32", ["float32", "mixed_bfloat16", "mixed_float16"], "Precision of the layers.")
+
+for share in ("validation", "test"):
+    flags.register_validator(share, lambda value: 0 < value < 1, "it must be a share between 0 and 1.")
 
 MODEL = "model.keras"
 

@@ -8,8 +8,7 @@ import pathlib
 import numpy as np
 
 from keras_resv2.transfer import prepare_images, read_folder, split_pictures
-
-TRAIN, TEST_NAMES, VALIDATION_NAMES = "train", ("test",), ("val", "validation", "valid")
+from keras_resv2.transfer.pictures import TEST_NAMES, TRAIN, VALIDATION_NAMES, holds_parts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +71,7 @@ def open_labelled(data, data_dir, size, shares, seed, damaged="skip"):
         raise FileNotFoundError(f"--data {data} is no folder that exists.")
     else:
         found, class_names, problems = _tfds(data, data_dir, size)
-    parts = _complete(found, shares, seed)
+    parts = _complete(found, shares, seed, class_names)
     return Parts(
         **{part: (images, labels) for part, (images, labels, _) in parts.items()},
         class_names=class_names,
@@ -81,13 +80,13 @@ def open_labelled(data, data_dir, size, shares, seed, damaged="skip"):
     )
 
 
-def _complete(found, shares, seed):
+def _complete(found, shares, seed, class_names):
     """Takes the parts that are missing from the training pictures."""
     missing = {part: share for part, share in zip(("validation", "test"), shares, strict=True) if part not in found}
     if not missing:
         return found
     images, labels, names = found[TRAIN]
-    positions = split_pictures(labels, (1 - sum(missing.values()), *missing.values()), seed)
+    positions = split_pictures(labels, (1 - sum(missing.values()), *missing.values()), seed, class_names)
     taken = {
         part: (images[where], labels[where], [names[i] for i in where])
         for part, where in zip((TRAIN, *missing), positions, strict=True)
@@ -96,14 +95,13 @@ def _complete(found, shares, seed):
 
 
 def _folder(folder, size, damaged):
-    inside = {path.name for path in folder.iterdir() if path.is_dir()}
-    if TRAIN not in inside or not inside & {*TEST_NAMES, *VALIDATION_NAMES}:
+    if not holds_parts(folder):
         pictures = read_folder(folder, size, damaged)
         return {TRAIN: _named(pictures)}, pictures.class_names, pictures.damaged
     train = read_folder(folder / TRAIN, size, damaged)
     found, problems = {TRAIN: _named(train)}, list(train.damaged)
     for part, names in (("test", TEST_NAMES), ("validation", VALIDATION_NAMES)):
-        for name in inside & set(names):
+        for name in filter(lambda name: (folder / name).is_dir(), names):
             pictures = read_folder(folder / name, size, damaged, train.class_names)
             found[part] = _named(pictures)
             problems += pictures.damaged

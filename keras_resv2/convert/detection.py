@@ -3,18 +3,19 @@
 import dataclasses
 import inspect
 
+import numpy as np
+
 from keras_resv2.architectures import ARCHITECTURES, build
 from keras_resv2.choices import check_choice
 from keras_resv2.convert import applications, cifar, timm, torchvision
 from keras_resv2.convert.differences import Differences
 from keras_resv2.convert.expected import expected_weights
-from keras_resv2.convert.sources import read_tensors
+from keras_resv2.convert.sources import STRUCTURE, read_structure, read_tensors
 from keras_resv2.layouts import STEMS, resolve_network
 
 PYTORCH = (timm.LAYOUT, torchvision.LAYOUT, cifar.ORIGINAL, cifar.PREACTIVATED)
 KERAS = (applications.V1, applications.V2)
 DEFAULTS = {name: parameter.default for name, parameter in inspect.signature(resolve_network).parameters.items()}
-STRUCTURE = ("projection", "stride_on", "stem", "preprocessing", "stride_in", "conv_bias", "activated_shortcuts")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,7 +150,8 @@ def _detect(source, architecture, structure, layouts):
     tensors, label = read_tensors(source)
     layout, spelled = _recognise(tensors, label, layouts)
     tensors = {name: tensors[original] for name, original in spelled.items()}
-    structure = {**_seen(tensors, layout), **layout.structure, **structure}
+    said = {**read_structure(source), **structure}
+    structure = {**_seen(tensors, layout), **layout.structure, **said}
     fits = {
         name: _Fit.of(name, layout, tensors, structure)
         for name, row in ARCHITECTURES.items()
@@ -162,13 +164,14 @@ def _detect(source, architecture, structure, layouts):
         what = architecture or "any architecture"
         raise ValueError(f"{label} (layout {layout.name}) does not fit {what}: {why}. {_offer(nearest, fits[nearest])}")
     weights = layout.weights(tensors, chosen.shapes)
+    _check_values(weights, label, lambda name: spelled[layout.key(name)])
     return Detected(
         label,
         layout.name,
         architecture or nearest,
         chosen.arguments,
         _classes(tensors, layout),
-        tuple(layout.unsaid[key] for key in layout.unsaid if chosen.depends_on(key, structure, layout)),
+        tuple(layout.unsaid[key] for key in layout.unsaid if key not in said and chosen.depends_on(key)),
         weights,
     )
 
@@ -194,6 +197,15 @@ def _stem_kernel(tensors, layout):
     """Size of the first convolution; None without one."""
     kernel = tensors.get(layout.key("stem_conv/kernel"))
     return None if kernel is None or kernel.ndim != 4 else layout.kernel_size(kernel)
+
+
+def _check_values(weights, label, theirs):
+    """Raises ValueError for weights that no network works with; `theirs` is their name in the source."""
+    for name, array in weights.items():
+        if not np.isfinite(array).all():
+            raise ValueError(f"{label}: {theirs(name)} has values that are no finite numbers: the training diverged.")
+        if name.endswith("/moving_variance") and (array < 0).any():
+            raise ValueError(f"{label}: {theirs(name)} has negative variances: the file is damaged.")
 
 
 def _classes(tensors, layout):
@@ -236,11 +248,9 @@ class _Fit:
         differences = Differences.between(layout.expected(shapes), tensors)
         return cls(_needed(own, structure, shapes), shapes, differences)
 
-    def depends_on(self, argument, structure, layout):
-        """Whether an argument was assumed, and another value would give another network."""
-        if argument == "stride_on" and "stage1_unit1_conv3/kernel" not in self.shapes:
-            return False
-        return argument not in structure or structure[argument] == layout.structure.get(argument)
+    def depends_on(self, argument):
+        """Whether another value of an argument would give another network."""
+        return argument != "stride_on" or "stage1_unit1_conv3/kernel" in self.shapes
 
 
 def _needed(own, structure, shapes):

@@ -1,11 +1,13 @@
 """Our weights as PyTorch state dicts."""
 
+import json
 import os
 import pathlib
 
 from keras_resv2.choices import check_choice
 from keras_resv2.convert import cifar, timm, torchvision
-from keras_resv2.convert.structure import structure_of
+from keras_resv2.convert.sources import STRUCTURE, STRUCTURE_KEY
+from keras_resv2.convert.structure import pixels_of, structure_of
 from keras_resv2.pretrained.weight_file import model_arrays
 
 # By name and by the networks' order of BN and ReLU.
@@ -61,7 +63,8 @@ def save_pytorch(model, path, layout="torchvision"):
 
     Args:
         model, layout: as `to_pytorch`.
-        path: ending in .safetensors, which needs no PyTorch, or .pt or .pth.
+        path: ending in .safetensors, which needs no PyTorch and says in its metadata what the tensors do not
+            (`from_pytorch` gives the very same network back), or .pt or .pth. A file there is replaced.
 
     Raises:
         ValueError: as `to_pytorch`, or the ending is none of these.
@@ -75,7 +78,7 @@ def save_pytorch(model, path, layout="torchvision"):
     write = _safetensors() if ending == ".safetensors" else _torch()
     tensors = to_pytorch(model, layout)
     partial = f"{path}.part"
-    write(tensors, partial)
+    write(tensors, partial, model)
     os.replace(partial, path)
 
 
@@ -84,7 +87,13 @@ def _safetensors():
         from safetensors.numpy import save_file
     except ImportError:
         raise ImportError("writing .safetensors takes safetensors: pip install safetensors.") from None
-    return save_file
+    return lambda tensors, path, model: save_file(tensors, path, {STRUCTURE_KEY: json.dumps(_said(model))})
+
+
+def _said(model):
+    """Arguments of `ResNet` that a state dict does not say."""
+    said = {**structure_of(model), "preprocessing": pixels_of(model)}
+    return {name: said[name] for name in STRUCTURE if said[name] is not None}
 
 
 def _torch():
@@ -92,4 +101,4 @@ def _torch():
         import torch
     except ImportError:
         raise ImportError("writing .pt takes PyTorch: pip install torch; .safetensors takes none.") from None
-    return lambda tensors, path: torch.save({name: torch.from_numpy(array) for name, array in tensors.items()}, path)
+    return lambda tensors, path, _: torch.save({key: torch.from_numpy(array) for key, array in tensors.items()}, path)

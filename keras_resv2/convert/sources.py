@@ -1,5 +1,6 @@
 """Tensors by name, from files and objects of other libraries. Nothing that a file says is run."""
 
+import json
 import os
 import pathlib
 from collections.abc import Mapping
@@ -10,6 +11,10 @@ import numpy as np
 PYTORCH_FILES = (".pt", ".pth", ".bin", ".ckpt", ".tar")
 KERAS_FILES = (".h5", ".hdf5", ".keras")
 SAFETENSORS = ".safetensors"
+
+# Arguments of `ResNet` that a state dict does not say; and where a .safetensors file of this package does.
+STRUCTURE = ("projection", "stride_on", "stem", "preprocessing", "stride_in", "conv_bias", "activated_shortcuts")
+STRUCTURE_KEY = "keras_resv2"
 
 # Keys under which checkpoints hold the state dict, and words that wrappers put before each name.
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network", "weights", "params", "state_dict_ema", "ema")
@@ -93,6 +98,21 @@ def _read_safetensors(path):
         return load_file(path)
     except (SafetensorError, ValueError, TypeError, KeyError, OSError) as error:
         raise ValueError(f"{path} is damaged, or has a type of numbers that NumPy has not: {error}") from None
+
+
+def read_structure(source):
+    """Arguments of `ResNet` that a .safetensors file of this package says of its network; none of other sources."""
+    if not isinstance(source, (str, os.PathLike)) or pathlib.Path(source).suffix != SAFETENSORS:
+        return {}
+    from safetensors import safe_open
+
+    with safe_open(source, "numpy") as file:
+        text = (file.metadata() or {}).get(STRUCTURE_KEY, "{}")
+    try:
+        said = json.loads(text)
+        return {name: said[name] for name in STRUCTURE if name in said}
+    except (ValueError, TypeError):
+        raise ValueError(f"{source} says in its metadata that its network is {text}, which cannot be read.") from None
 
 
 def _read_keras(path):

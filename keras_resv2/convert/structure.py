@@ -1,5 +1,8 @@
 """The arguments that a network was built with, read off its layers."""
 
+import keras
+import numpy as np
+
 from keras_resv2.units import ACTIVATIONS
 
 
@@ -40,6 +43,22 @@ def structure_of(model):
         "conv_bias": layers["stem_conv"].use_bias,
         "activated_shortcuts": _activated_shortcuts(layers) if "preact_relu" in first else None,
     }
+
+
+def pixels_of(model):
+    """Mean and standard deviation that a network takes out of pixels; None where it has no preprocessing.
+
+    Example:
+
+    >>> import keras_resv2
+    >>> pixels_of(keras_resv2.ResNet20())[0]
+    (125.307, 122.95, 113.865)
+    """
+    for layer in model.layers:
+        if layer.name == "preprocessing" and isinstance(layer, keras.layers.Rescaling):
+            scale, offset = (np.ravel(values) for values in (layer.scale, layer.offset))
+            return tuple(tuple(float(f"{value:.6g}") for value in values) for values in (-offset / scale, 1 / scale))
+    return None
 
 
 def _activation(layers):

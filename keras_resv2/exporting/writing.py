@@ -19,6 +19,7 @@ from keras_resv2.exporting.runtimes import load_exported
 from keras_resv2.exporting.tensorflow_files import check_backend, write_labels, write_saved_model, write_tflite
 from keras_resv2.folding import fold
 
+ENDINGS = {"onnx": ".onnx", "tflite": ".tflite"}
 ROUNDING = 1e-3  # of float32 outputs, relative to the largest: more is another network
 
 
@@ -121,13 +122,13 @@ def check_export(path, format, precision="float32", overwrite=False):
     if format != "onnx":
         check_backend(format)
     path = pathlib.Path(path)
+    if path.suffix in ENDINGS.values() and path.suffix != ENDINGS.get(format):
+        raise ValueError(f"{path} ends as another format than format={format!r} does: name it otherwise.")
     if path.is_dir() and any(path.iterdir()):
-        if not overwrite:
-            raise FileExistsError(
-                f"{path} is a folder with files in it: name another, or say overwrite=True (--overwrite)."
-            )
         if format != "saved_model" or not (path / "saved_model.pb").exists():
-            raise FileExistsError(f"{path} is a folder, and no SavedModel that could be overwritten.")
+            raise FileExistsError(f"{path} is a folder with other files than a SavedModel's: name another.")
+        if not overwrite:
+            raise FileExistsError(f"{path} is a SavedModel: name another, or say overwrite=True (--overwrite).")
     elif path.is_dir() and format != "saved_model":
         raise FileExistsError(f"{path} is a folder; {format} is a file.")
     elif path.exists() and not path.is_dir():

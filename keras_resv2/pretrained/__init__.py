@@ -1,6 +1,7 @@
 """Pretrained weights: cards, files, and the models made from them."""
 
 import fnmatch
+import numbers
 
 from keras_resv2.architectures import ARCHITECTURES
 from keras_resv2.pretrained.card import Card
@@ -72,7 +73,7 @@ def from_pretrained(
             version, else the newest is taken. Or the path of a weight folder, ``DIR/<name>/<version>``; or
             ``hf://user/name`` (``@<revision>``), a repository of the Hugging Face Hub.
         classes: None for the classes that the weights know; another number puts a new, random
-            classifier of that many classes on the pretrained body.
+            classifier of that many classes on the pretrained body. Their own number keeps theirs.
         include_top: whether the classifier is part of the model.
         input_tensor: Keras tensor to use as the input.
         input_shape: shape of one picture, ``(height, width, 3)``; by default, with the classifier,
@@ -101,6 +102,8 @@ def from_pretrained(
     from keras_resv2.architectures import build  # cards and files alone need no Keras
     from keras_resv2.pretrained.weight_file import read_weights
 
+    if classes is not None and (not isinstance(classes, numbers.Integral) or classes < 1):
+        raise ValueError(f"classes={classes!r} must be a whole number, at least 1, or None.")
     card = find_card(name)
     weights = read_weights(weight_path(card))
     if input_shape is None and input_tensor is None and include_top:

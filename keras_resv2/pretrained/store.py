@@ -62,6 +62,11 @@ def find_card(name):
         from keras_resv2.hub import pull  # on top of this module
 
         return pull(name)
+    if str(name).endswith((".keras", ".h5")):
+        raise ValueError(
+            f"{name} is a file of weights or a model, and a weight folder, <name>/<version> with {CARD}, is wanted "
+            "(train.finetune writes one); keras.models.load_model opens a .keras file."
+        )
     if is_folder(name):
         path = pathlib.Path(name) / CARD
         if not path.is_file():

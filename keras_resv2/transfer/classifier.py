@@ -33,43 +33,35 @@ def body_of(model):
     """
     features = classifier_of(model).input
     with deep_graph():
-        return keras.Model(model.input, features)
+        return keras.Model(model.inputs[0], features)
 
 
 class Features:
     """What the body makes of the pictures, the input of the classifier; and their labels.
 
+    Args:
+        model: as `classifier_of` takes it.
+        train, validation: `Pictures`; validation may be None.
+
     Attributes:
-        train, labels, batches: features ``(n, channels)`` and labels ``(n,)`` of the training pictures, and
-            in how many batches they came.
+        train, labels: features ``(n, channels)`` and labels ``(n,)`` of the training pictures.
         validation: ``(features, labels)``, or None.
+        batches: in how many batches the pictures came, by "train" and "validation".
     """
 
     def __init__(self, model, train, validation):
-        body, classes = body_of(model), classifier_of(model).units
-        self.train, self.labels, self.batches = _through(body, train, classes, "train")
-        self.validation = None
-        if validation is not None:
-            self.validation = _through(body, validation, classes, "validation")[:2]
+        body = body_of(model)
+        self.batches = {}
+        self.train, self.labels = self._through(body, train)
+        self.validation = None if validation is None else self._through(body, validation)
 
-
-def _through(body, pictures, classes, argument):
-    found = list(predictions(body, _checked(pictures.batches(), classes, argument)))
-    if not found:
-        raise ValueError(f"{argument}: there are no pictures.")
-    features, labels = zip(*found, strict=True)
-    return np.concatenate(features).astype("float32"), np.concatenate(labels), len(labels)
-
-
-def _checked(batches, classes, argument):
-    """The batches, whose labels are known to be of the classes."""
-    for images, labels in batches:
-        if labels.min() < 0 or labels.max() >= classes:
-            raise ValueError(
-                f"{argument}: labels go from {labels.min()} to {labels.max()}, the model has {classes} classes: "
-                "from_pretrained(name, classes=...) gives it others."
-            )
-        yield images, labels
+    def _through(self, body, pictures):
+        found = list(predictions(body, pictures.batches()))
+        if not found:
+            raise ValueError(f"{pictures.argument}: there are no pictures.")
+        self.batches[pictures.argument] = len(found)
+        features, labels = zip(*found, strict=True)
+        return np.concatenate(features).astype("float32"), np.concatenate(labels)
 
 
 def fit_classifier(classifier, features, class_weight, seed):
@@ -114,6 +106,17 @@ class _Drawn(keras.utils.PyDataset):
 
     def __getitem__(self, index):
         return self._features[self._batches[index]], self._labels[self._batches[index]]
+
+
+def check_class_weight(given, classes):
+    """Raises ValueError unless `class_weights` takes this."""
+    if given is None or (isinstance(given, str) and given == "balanced"):
+        return
+    if not isinstance(given, dict) or not set(given) <= set(range(classes)):
+        raise ValueError(
+            f'class_weight={given!r} must be "balanced", or a dictionary from class numbers (0 to {classes - 1}) to '
+            "factors of the loss."
+        )
 
 
 def class_weights(given, labels, classes):

@@ -1,7 +1,5 @@
 """Which layers train. Frozen batch normalisation uses and keeps its moving statistics, in `fit` too."""
 
-import contextlib
-
 import keras
 
 from keras_resv2.choices import nearest
@@ -18,8 +16,9 @@ def freeze(model, until=CLASSIFIER):
     Args:
         model: a `keras.Model`, of this package or another.
         until: the first part that still trains, as "stage3", "stage3_unit2" or the name of a layer:
-            what comes before it is frozen, it and the rest stay as they were. By default the
-            classifier, so that all else is frozen; None freezes everything.
+            what comes before it is frozen, it and the rest stay as they were. Models inside the model
+            are searched too. By default the classifier, the `Dense` layer at the end, so that all else
+            is frozen; None freezes everything.
 
     Returns:
         `model`.
@@ -34,7 +33,12 @@ def freeze(model, until=CLASSIFIER):
     >>> model.get_layer("stage2_unit3_conv2").trainable, model.get_layer("stage3_unit1_conv1").trainable
     (False, True)
     """
-    for layer in model.layers[: _position(model, "until", until, len(model.layers))]:
+    layers = flat_layers(model)
+    if until == CLASSIFIER and isinstance(layers[-1], keras.layers.Dense):
+        until = layers[-1].name
+    elif until == CLASSIFIER:
+        until = None
+    for layer in layers[: _position(model, "until", until, len(layers))]:
         layer.trainable = False
     return model
 
@@ -66,14 +70,38 @@ def unfreeze(model, since=None, batch_norm=False):
     >>> model.get_layer("stage3_unit3_conv1").trainable, model.get_layer("stage3_unit3_bn1").trainable
     (True, False)
     """
+    layers, effective = flat_layers(model), list(_effective(model))
     first = _position(model, "since", since, 0)
-    before = [(layer, model.trainable and layer.trainable) for layer in _with_inner(model.layers[:first])]
-    model.trainable = True
+    before = [
+        (inner, state and inner.trainable)
+        for layer, state in zip(layers[:first], effective[:first], strict=True)
+        for inner in _with_inner([layer])
+    ]
+    models = [(layer, True) for layer in _with_inner([model]) if isinstance(layer, keras.Model)]
     # Each by itself: on TensorFlow a layer that is trainable already does not tell those inside it.
-    for layer, state in [*before, *((layer, True) for layer in _with_inner(model.layers[first:]))]:
+    for layer, state in [*models, *before, *((layer, True) for layer in _with_inner(layers[first:]))]:
         layer.trainable = state
-    set_batch_norm(model.layers[first:], trainable=batch_norm)
+    set_batch_norm(layers[first:], trainable=batch_norm)
     return model
+
+
+def flat_layers(model):
+    """The layers of a model in their order, those of models inside it in their place."""
+    return [inner for layer in model.layers for inner in (flat_layers(layer) if _is_model(layer) else [layer])]
+
+
+def _effective(model, on=True):
+    """Yields for each of the flat layers whether it trains: it, and all models that it is in."""
+    on = on and model.trainable
+    for layer in model.layers:
+        if _is_model(layer):
+            yield from _effective(layer, on)
+        else:
+            yield on and layer.trainable
+
+
+def _is_model(layer):
+    return isinstance(layer, keras.Model)
 
 
 def set_batch_norm(layers, trainable):
@@ -85,24 +113,12 @@ def set_batch_norm(layers, trainable):
     _match_rolled(inner)
 
 
-@contextlib.contextmanager
-def trainable_kept(model):
-    """Restores what is trainable when the block ends."""
-    states = [(layer, layer.trainable) for layer in _with_inner([model])]
-    try:
-        yield
-    finally:
-        for layer, state in states:  # a layer sets those inside it too, so these come after it
-            layer.trainable = state
-        _match_rolled(layer for layer, _ in states)
-
-
 def _with_inner(layers):
     """Yields layers, each before those inside it."""
     for layer in layers:
         yield layer
         unit = getattr(layer, "unit", None)
-        yield from _with_inner(getattr(unit if isinstance(unit, keras.Model) else layer, "layers", ()))
+        yield from _with_inner(getattr(unit if _is_model(unit) else layer, "layers", ()))
 
 
 def _match_rolled(layers):
@@ -112,14 +128,24 @@ def _match_rolled(layers):
 
 
 def _position(model, argument, name, default):
-    """Index of the first layer of a part of the network."""
+    """Index among the flat layers of the first one of a part of the network."""
     if name is None:
         return default
-    for position, layer in enumerate(model.layers):
-        if layer.name == name or layer.name.startswith(f"{name}_"):
+    places = list(_names(model))
+    for position, names in enumerate(places):
+        if any(own == name or own.startswith(f"{name}_") for own in names):
             return position
-    words = (layer.name.split("_") for layer in model.layers)
-    names = dict.fromkeys("_".join(part[:end]) for part in words for end in range(1, len(part) + 1))
+    words = (own.split("_") for names in places for own in names)
+    parts = dict.fromkeys("_".join(part[:end]) for part in words for end in range(1, len(part) + 1))
     raise ValueError(
-        f"{argument}={name!r}: model {model.name!r} has no layer of that name; nearest: {nearest(name, names)}."
+        f"{argument}={name!r}: model {model.name!r} has no layer of that name; nearest: {nearest(name, parts)}."
     )
+
+
+def _names(model):
+    """Yields for each of the flat layers its name and those of the models that it is in."""
+    for layer in model.layers:
+        if _is_model(layer):
+            yield from ((layer.name, *names) for names in _names(layer))
+        else:
+            yield (layer.name,)

@@ -6,9 +6,10 @@ import pathlib
 import numpy as np
 from PIL import Image
 
-from keras_resv2.choices import check_choice
+from keras_resv2.choices import check_choice, some
 from keras_resv2.images import fitted, read_image, to_rgb
 
+TRAIN, TEST_NAMES, VALIDATION_NAMES = "train", ("test",), ("val", "validation", "valid")
 IGNORED = (".txt", ".csv", ".json", ".md", ".db", ".ini")
 
 
@@ -42,14 +43,15 @@ def read_folder(folder, size, damaged="skip", class_names=None):
             passed over.
         size: (height, width) of the pictures wanted, in pixels.
         damaged: what to do about a file that is no picture: "skip" it, or "raise" an error.
-        class_names: the classes to take, in their order; None for all folders, sorted.
+        class_names: the classes, in their order; None for all folders, sorted.
 
     Returns:
         `LabelledPictures`.
 
     Raises:
         FileNotFoundError: there is no such folder.
-        ValueError: it has no class folders, a class has no pictures, or one is damaged.
+        ValueError: it has no class folders, a class has no pictures, a folder is none of the classes, it is
+            train/ and test/ that have the class folders, or a picture is damaged.
 
     Example:
 
@@ -62,8 +64,15 @@ def read_folder(folder, size, damaged="skip", class_names=None):
         raise FileNotFoundError(f"{folder} is no folder that exists: name one with a folder of pictures per class.")
     if None in size:
         raise ValueError(f"size={tuple(size)} must name height and width: pictures of a folder have many sizes.")
-    if class_names is None:
-        class_names = sorted(path.name for path in folder.iterdir() if path.is_dir() and path.name[0] != ".")
+    folders = sorted(path.name for path in folder.iterdir() if path.is_dir() and path.name[0] != ".")
+    if holds_parts(folder):
+        raise ValueError(
+            f"{folder} holds {' and '.join(folders)}, each with class folders: name one of them, as {folder / TRAIN}."
+        )
+    others = [name for name in folders if class_names is not None and name not in class_names]
+    if others:
+        raise ValueError(f"{folder} has {some(others)}, none of the classes {some(list(class_names))}: take it away.")
+    class_names = folders if class_names is None else class_names
     if len(class_names) < 2:
         raise ValueError(f"{folder} holds {len(class_names)} folders: it needs one folder of pictures for each class.")
     images, labels, paths, problems = [], [], [], []
@@ -84,6 +93,12 @@ def read_folder(folder, size, damaged="skip", class_names=None):
     return LabelledPictures(
         np.stack(images), np.array(labels, "int32"), tuple(class_names), tuple(paths), tuple(problems)
     )
+
+
+def holds_parts(folder):
+    """Whether a folder has ``train/``, and ``test/`` or validation pictures, each with class folders of its own."""
+    inside = {path.name for path in folder.iterdir() if path.is_dir()}
+    return TRAIN in inside and bool(inside & {*TEST_NAMES, *VALIDATION_NAMES})
 
 
 def _files(folder):
@@ -114,6 +129,10 @@ def prepare_images(images, size):
     (2, 32, 32, 3)
     """
     images = np.asarray(images)
+    if not isinstance(size, (tuple, list)) or len(size) != 2:
+        raise ValueError(f"size={size!r} must be (height, width).")
+    if images.ndim == 3 and images.shape[2] in (3, 4):
+        raise ValueError(f"images are {images.shape}: a single picture becomes the only one by images[None].")
     if images.dtype != np.uint8:
         raise ValueError(
             f"images are {images.dtype}: pixels must be uint8, 0 to 255 (scale them, then .astype('uint8'))."
@@ -125,13 +144,14 @@ def prepare_images(images, size):
     return np.stack([np.asarray(fitted(to_rgb(Image.fromarray(image)), size)) for image in images])
 
 
-def split_pictures(labels, shares, seed=0):
+def split_pictures(labels, shares, seed=0, class_names=None):
     """Splits pictures at random, each class in the same shares.
 
     Args:
         labels: ``(n,)``, class numbers.
         shares: of the parts, which sum to 1.
         seed: of the order; the same seed gives the same parts.
+        class_names: by class number, for messages; or None.
 
     Returns:
         Tuple of sorted int arrays, positions of the pictures of each part. Every part has a picture of
@@ -153,7 +173,11 @@ def split_pictures(labels, shares, seed=0):
     for label in np.unique(labels):
         members = rng.permutation(np.flatnonzero(labels == label))
         if len(members) < len(shares):
-            raise ValueError(f"class {label} has {len(members)} pictures: {len(shares)} parts need at least one each.")
+            name = class_names[label] if class_names else label
+            raise ValueError(
+                f"class {name} has {len(members)} pictures, and {len(shares)} parts need at least one each: add "
+                "pictures, leave the class out, or give validation pictures of your own."
+            )
         ends = np.round(np.cumsum(shares) * len(members)).astype(int)
         for part in range(len(shares)):  # one at least for each part, and for those after it
             least, most = part + 1, len(members) - (len(shares) - 1 - part)

@@ -4,6 +4,8 @@ import re
 
 import keras
 
+from keras_resv2.transfer.freezing import flat_layers
+
 PARTS_OF_OTHER_NETWORKS = 4
 
 
@@ -42,7 +44,7 @@ def rate_factors(model, decay):
     >>> sorted(set(factors.values()))
     [0.0625, 0.125, 0.25, 0.5, 1.0]
     """
-    *body, classifier = [layer for layer in model.layers if layer.weights]
+    *body, classifier = [layer for layer in flat_layers(model) if layer.weights]
     numbers = _parts(body)
     count = max(numbers, default=0) + 1
     factors = {weight.path: 1.0 for weight in classifier.weights}

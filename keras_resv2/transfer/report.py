@@ -12,13 +12,14 @@ class Report(keras.callbacks.Callback):
 
     def __init__(self, model, pictures, verbose):
         super().__init__()
-        self.history, self.patience = [], math.inf
+        self.history, self.patience, self.patient_until = [], math.inf, 0  # an epoch
         self._network, self._pictures, self._verbose = model, pictures, verbose  # so many to validate with, or None
-        self._lowest, self._weights, self._waited, self._begun = math.inf, model.get_weights(), 0, time.monotonic()
+        self._lowest, self._waited, self._begun = math.inf, 0, time.monotonic()
+        self._weights = self._earlier = model.get_weights()  # the best so far, and those before them
 
     def on_epoch_end(self, epoch, logs=None):
         self.add("body", logs)
-        if self._pictures and self._waited >= self.patience:
+        if self._pictures and min(self._waited, epoch + 1 - self.patient_until) >= self.patience:
             self.model.stop_training = True
 
     def add(self, phase, logs):
@@ -28,6 +29,8 @@ class Report(keras.callbacks.Callback):
             FloatingPointError: the loss is no number; the model has the weights kept so far.
         """
         if not math.isfinite(logs["loss"]):
+            if not self._pictures:  # an epoch's loss is of the weights before its steps: the last ones were not seen
+                self._weights = self._earlier
             self.restore()
             raise FloatingPointError(
                 f"the loss is {logs['loss']} after {len(self.history)} epochs: lower learning_rate. The model has the "
@@ -46,8 +49,9 @@ class Report(keras.callbacks.Callback):
         self._lowest = min(error, self._lowest)
         weights = self._network.get_weights()
         # The loss of an epoch is that before its last step: the step may have gone too far.
-        if error <= self._lowest + self._standard_error() and all(np.isfinite(value).all() for value in weights):
-            self._weights = weights
+        finite = math.isfinite(row.get("validation_loss", 0)) and all(np.isfinite(value).all() for value in weights)
+        if finite and error <= self._lowest + self._standard_error():
+            self._earlier, self._weights = self._weights, weights
             for earlier in self.history:
                 earlier["best"] = False
             row["best"] = True
@@ -61,6 +65,10 @@ class Report(keras.callbacks.Callback):
             return 0.0
         share = (self._lowest * self._pictures + 2) / (self._pictures + 4)
         return math.sqrt(share * (1 - share) / (self._pictures + 4))
+
+    def only_the_classifier(self):
+        """Whether the weights kept are those before the body was trained, although it was."""
+        return len(self.history) > 1 and self.history[0]["phase"] == "head" and self.history[0]["best"]
 
     def restore(self):
         """Gives the model the best weights."""
