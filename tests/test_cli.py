@@ -172,7 +172,7 @@ def test_data_of_another_shape(tmp_path, capsys):
 
 def run_command(*arguments):
     environment = {key: value for key, value in os.environ.items() if key != "TF_CPP_MIN_LOG_LEVEL"}
-    command = [sys.executable, "-m", "keras_resv2.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "keras_resv2", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, env=environment)
 
 

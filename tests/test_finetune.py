@@ -105,6 +105,12 @@ def test_a_damaged_picture_stops_the_run_where_asked(flat_folder, tmp_path):
     assert done.returncode == 1 and "broken.png is not a picture" in done.stderr and not (tmp_path / "out").exists()
 
 
+def test_shares_are_shares(flat_folder, tmp_path):
+    arguments = ("--model", "resnet20-cifar10", "--data", flat_folder, "--out", tmp_path / "out", "--test", 0)
+    done = finetune(*arguments)
+    assert done.returncode == 1 and "--test=0.0: it must be a share between 0 and 1" in done.stderr + done.stdout
+
+
 def test_parts_of_a_folder_that_has_them(picture_folder, tmp_path):
     parts = open_labelled(str(picture_folder), None, (16, 16), (0.2, 0.2), 0)
     assert set(parts.names["validation"]) == {f"{name}/{i}.jpg" for name in parts.class_names for i in range(3)}
