@@ -41,17 +41,26 @@ _PACKAGES = ("analysis", "convert", "hub", "transfer")
 
 __all__ = [*_MODULES, *_PACKAGES]
 
-if "keras" in sys.modules:  # so that `keras.models.load_model` knows the layers of this package
-    importlib.import_module("keras_resv2.resnet")
+
+def _register_layers():
+    """Where Keras is loaded, `keras.models.load_model` gets to know the layers of this package."""
+    if "keras" in sys.modules:
+        importlib.import_module("keras_resv2.resnet")
+
+
+_register_layers()
 
 
 def __getattr__(name):
     if name in _PACKAGES:
-        return importlib.import_module(f"keras_resv2.{name}")
-    if name not in _MODULES:
+        value = importlib.import_module(f"keras_resv2.{name}")
+    elif name in _MODULES:
+        value = getattr(importlib.import_module(_MODULES[name]), name)
+    else:
         raise AttributeError(f"module 'keras_resv2' has no attribute {name!r}")
-    globals()[name] = getattr(importlib.import_module(_MODULES[name]), name)
-    return globals()[name]
+    _register_layers()
+    globals()[name] = value
+    return value
 
 
 def __dir__():
