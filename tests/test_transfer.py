@@ -195,9 +195,9 @@ def test_linear_probe_leaves_the_body_alone(digits_300):
     assert history[0]["validation_error"] < 60
 
 
-@pytest.mark.parametrize("warmup, rows", [(0, 1 + 2), (0.1, 1 + 5 + 2)])
+@pytest.mark.parametrize("warmup, rows", [(0, 1 + 2), (0.1, 1 + 3 + 2)])
 def test_patience_stops(digits_300, warmup, rows):
-    """240 pictures are 7 steps an epoch, 63 in 9; half of them, the warm-up, end in the fifth epoch."""
+    """240 pictures are 7 steps an epoch, 63 in 9; 20 of them, the warm-up, end in the third epoch."""
     train, _ = digits_300
     model = keras_resv2.from_pretrained("resnet20-cifar10", classes=10)
     _, history = keras_resv2.fine_tune(
@@ -217,11 +217,11 @@ def test_few_epochs_are_better_than_the_classifier_alone(digits_300, epochs):
 
 
 def test_warmup_steps():
-    """By hand: a tenth of 1,000; at least 50; half of 40; all but one; none."""
+    """By hand: a tenth of 1,000; at least 20; half of 30; all but one; none."""
     from keras_resv2.transfer.fine_tuning import _warmup_steps
 
-    asked = [(0.1, 1000), (0.1, 300), (0.1, 40), (1.0, 40), (0.0, 40)]
-    assert [_warmup_steps(*each) for each in asked] == [100, 50, 20, 39, 0]
+    asked = [(0.1, 1000), (0.1, 150), (0.1, 30), (1.0, 40), (0.0, 40)]
+    assert [_warmup_steps(*each) for each in asked] == [100, 20, 15, 39, 0]
 
 
 class Batches(keras.utils.PyDataset):

@@ -28,7 +28,7 @@ from keras_resv2.transfer.rates import DiscriminativeAdam, rate_factors
 from keras_resv2.transfer.report import Report
 
 STEPS, EPOCHS = 1000, (10, 60)  # about so many steps, within so many epochs
-LEAST_WARMUP = 50  # steps: Adam's first ones, whose averages are of few gradients, go too far at the full rate
+LEAST_WARMUP = 20  # steps: Adam's first ones, whose averages are of few gradients, go too far at the full rate
 RATE_AFTER = 0.01  # of the learning rate: what the model is left compiled with
 
 
@@ -74,7 +74,7 @@ def fine_tune(
         epochs: of the second part, at most. 0: the classifier alone. None: about 1,000 steps, but 10 to 60 epochs.
         learning_rate: highest one, of the classifier in the second part.
         rate_decay: factor from one stage to the one before it (arXiv 1801.06146, section 3.2, has 1 / 2.6).
-        warmup: share of the steps in which the learning rate grows from zero; at least 50 steps, or half of
+        warmup: share of the steps in which the learning rate grows from zero; at least 20 steps, or half of
             them all.
         batch_norm: "frozen": moving statistics, scale and offset stay as they are, now and in a later `fit`
             (``unfreeze(model, batch_norm=True)`` ends that); or "trained".
