@@ -8,6 +8,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import time
 
 import keras
 import numpy as np
@@ -486,3 +487,30 @@ def test_records_of_tfrecord_files_against_tensorflow(tmp_path):
                 writer.write(record)
     records = tfds_records.TFRecords([tmp_path / name for name in "abc"])
     assert [records[i] for i in range(len(records))] == [b"one", b"", b"x" * 1000, b"four"]
+
+
+@pytest.mark.parametrize("runner", RUNNERS)
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_stream_that_is_left_loads_nothing_more(runner, fails):
+    """Closed, or ended by a picture that cannot be read: no call is under way that Python's end would meet."""
+    calls = []
+
+    def load(position):
+        calls.append(position)
+        time.sleep(0.01)
+        if fails and position == 37:
+            raise ValueError("picture 37")
+        return np.zeros((8, 8, 3), "uint8"), np.int32(position % 5)
+
+    feeds = streams.batches(load, range(10**9), 4, 8, runner, workers=3)
+    if fails:
+        with pytest.raises(ValueError, match="picture 37"):
+            list(feeds)
+    else:
+        assert [next(feeds)[1].tolist() for _ in range(2)] == [[0, 1, 2, 3], [4, 0, 1, 2]]
+        feeds.close()
+    del feeds
+    time.sleep(0.1)
+    before = len(calls)
+    time.sleep(0.3)
+    assert len(calls) == before < 500

@@ -5,6 +5,7 @@ position to (crop, label) over positions, in parallel and in order; which one, a
 has, changes the speed only.
 """
 
+import atexit
 import collections
 import concurrent.futures
 import functools
@@ -163,9 +164,14 @@ def default_runner():
 def _with_tf_data(load, positions, batch_size, size, workers):
     import tensorflow as tf
 
-    failures = {}
+    with concurrent.futures.ThreadPoolExecutor(1) as outside:  # of a strategy's scope, which would make copies of it
+        closing = outside.submit(tf.Variable, False, trainable=False).result()
+    closed, failures = [], {}
+    blank = np.zeros((size, size, 3), "uint8"), np.int32(0)
 
     def attempt(position):
+        if closed:
+            return blank
         try:
             return load(int(position))
         except Exception as error:
@@ -177,15 +183,37 @@ def _with_tf_data(load, positions, batch_size, size, workers):
         crop, label = tf.numpy_function(attempt, [position], (tf.uint8, tf.int32), stateful=False)
         return tf.ensure_shape(crop, (size, size, 3)), tf.ensure_shape(label, ())
 
-    data = tf.data.Dataset.range(positions.start, positions.stop)
+    data = tf.data.Dataset.range(positions.start, positions.stop).take_while(lambda _: tf.logical_not(closing))
     data = data.map(element, num_parallel_calls=workers or tf.data.AUTOTUNE, deterministic=True)
+    found = iter(data.batch(batch_size).prefetch(PREFETCHED))
+
+    def end():
+        # An iterator that goes while calls of Python are under way waits for them, and they for the interpreter
+        # lock that its end holds: so the last calls come to their end first.
+        closed.append(True)
+        closing.assign(True)
+        while not _ended(found, tf.errors.OpError):
+            pass
+
+    atexit.register(end)  # where a traceback keeps this generator to the end, as that of sys.exit
     try:
-        yield from data.batch(batch_size).prefetch(PREFETCHED).as_numpy_iterator()
+        for images, labels in found:
+            yield images.numpy(), labels.numpy()
     except tf.errors.OpError:
         if not failures:
             raise
         # tf.data makes its own error of it; what came before is done, so the first failure is the one met.
         raise failures[min(failures)] from None
+    finally:
+        end()
+        atexit.unregister(end)
+
+
+def _ended(iterator, passed_over):
+    try:
+        return next(iterator, None) is None
+    except passed_over:
+        return False
 
 
 def _with_grain(load, positions, batch_size, size, workers):
