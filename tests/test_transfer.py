@@ -289,6 +289,21 @@ def test_the_latest_weights_within_one_standard_error_are_kept():
     assert kept(8, 11, 5, 9) == 2 and kept(8, 11, 5, 7) == 3
 
 
+def test_weights_that_no_loss_has_seen_are_not_kept():
+    """Without validation the loss that is no number is of the weights after the epoch before."""
+    from keras_resv2.transfer.report import Report
+
+    model = keras_resv2.ResNet(8, classes=2)
+    bias = model.get_layer("head_dense").bias
+    report = Report(model, None, verbose=0)
+    for epoch, loss in enumerate((1.0, 0.5, 0.4)):
+        bias.assign([epoch, 0])
+        report.add("body", {"loss": loss, "accuracy": 0.5})
+    with pytest.raises(FloatingPointError):
+        report.add("body", {"loss": float("nan"), "accuracy": 0.5})
+    assert int(bias[0]) == 1
+
+
 def test_balanced_weights_by_hand():
     from keras_resv2.transfer.classifier import class_weights
 
@@ -297,7 +312,7 @@ def test_balanced_weights_by_hand():
 
 def diverge(model, train):
     with pytest.raises(FloatingPointError, match="lower learning_rate"):
-        keras_resv2.fine_tune(model, train, None, epochs=4, learning_rate=1e38, verbose=0)
+        keras_resv2.fine_tune(model, train, None, epochs=4, learning_rate=np.inf, verbose=0)
 
 
 def interrupt(model, train):
