@@ -22,6 +22,7 @@ from train.order import EpochOrder
 from train.pictures import centre_crop, random_crop, read_crop
 
 PREFETCHED = 4  # batches that are ready, or being made, ahead of the network
+AT_MOST_UNDER_WAY = 10_000  # batches, and errors in their place: far more than tf.data works on at once
 FOREVER = 2**62
 
 
@@ -192,8 +193,9 @@ def _with_tf_data(load, positions, batch_size, size, workers):
         # lock that its end holds: so the last calls come to their end first.
         closed.append(True)
         closing.assign(True)
-        while not _ended(found, tf.errors.OpError):
-            pass
+        for _ in range(AT_MOST_UNDER_WAY):
+            if _ended(found, tf.errors.OpError):
+                break
 
     atexit.register(end)  # where a traceback keeps this generator to the end, as that of sys.exit
     try:
