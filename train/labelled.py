@@ -101,7 +101,7 @@ def _folder(folder, size, damaged):
     train = read_folder(folder / TRAIN, size, damaged)
     found, problems = {TRAIN: _named(train)}, list(train.damaged)
     for part, names in (("test", TEST_NAMES), ("validation", VALIDATION_NAMES)):
-        for name in filter(lambda name: (folder / name).is_dir(), names):
+        for name in (name for name in names if (folder / name).is_dir()):
             pictures = read_folder(folder / name, size, damaged, train.class_names)
             found[part] = _named(pictures)
             problems += pictures.damaged

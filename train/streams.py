@@ -186,7 +186,7 @@ def _with_tf_data(load, positions, batch_size, size, workers):
 
     data = tf.data.Dataset.range(positions.start, positions.stop).take_while(lambda _: tf.logical_not(closing))
     data = data.map(element, num_parallel_calls=workers or tf.data.AUTOTUNE, deterministic=True)
-    found = iter(data.batch(batch_size).prefetch(PREFETCHED))
+    found = data.batch(batch_size).prefetch(PREFETCHED).as_numpy_iterator()
 
     def end():
         # An iterator that goes while calls of Python are under way waits for them, and they for the interpreter
@@ -199,8 +199,7 @@ def _with_tf_data(load, positions, batch_size, size, workers):
 
     atexit.register(end)  # where a traceback keeps this generator to the end, as that of sys.exit
     try:
-        for images, labels in found:
-            yield images.numpy(), labels.numpy()
+        yield from found
     except tf.errors.OpError:
         if not failures:
             raise

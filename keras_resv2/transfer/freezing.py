@@ -1,5 +1,7 @@
 """Which layers train. Frozen batch normalisation uses and keeps its moving statistics, in `fit` too."""
 
+from typing import NamedTuple
+
 import keras
 
 from keras_resv2.choices import nearest
@@ -70,38 +72,47 @@ def unfreeze(model, since=None, batch_norm=False):
     >>> model.get_layer("stage3_unit3_conv1").trainable, model.get_layer("stage3_unit3_bn1").trainable
     (True, False)
     """
-    layers, effective = flat_layers(model), list(_effective(model))
+    places = list(_places(model))
     first = _position(model, "since", since, 0)
+    layers = [place.layer for place in places[first:]]
     before = [
-        (inner, state and inner.trainable)
-        for layer, state in zip(layers[:first], effective[:first], strict=True)
-        for inner in _with_inner([layer])
+        (inner, place.trains and inner.trainable) for place in places[:first] for inner in _with_inner([place.layer])
     ]
     models = [(layer, True) for layer in _with_inner([model]) if isinstance(layer, keras.Model)]
     # Each by itself: on TensorFlow a layer that is trainable already does not tell those inside it.
-    for layer, state in [*models, *before, *((layer, True) for layer in _with_inner(layers[first:]))]:
+    for layer, state in [*models, *before, *((layer, True) for layer in _with_inner(layers))]:
         layer.trainable = state
-    set_batch_norm(layers[first:], trainable=batch_norm)
+    set_batch_norm(layers, trainable=batch_norm)
     return model
+
+
+class _Place(NamedTuple):
+    """A layer that is no model, in a model or in one inside it.
+
+    Attributes:
+        layer: the `keras.layers.Layer`.
+        names: of the models inside the model that it is in, and its own.
+        trains: whether it and all models that it is in are trainable.
+    """
+
+    layer: keras.layers.Layer
+    names: tuple
+    trains: bool
+
+
+def _places(model, names=(), trains=True):
+    trains = trains and model.trainable
+    for layer in model.layers:
+        own = (*names, layer.name)
+        if isinstance(layer, keras.Model):
+            yield from _places(layer, own, trains)
+        else:
+            yield _Place(layer, own, trains and layer.trainable)
 
 
 def flat_layers(model):
     """The layers of a model in their order, those of models inside it in their place."""
-    return [inner for layer in model.layers for inner in (flat_layers(layer) if _is_model(layer) else [layer])]
-
-
-def _effective(model, on=True):
-    """Yields for each of the flat layers whether it trains: it, and all models that it is in."""
-    on = on and model.trainable
-    for layer in model.layers:
-        if _is_model(layer):
-            yield from _effective(layer, on)
-        else:
-            yield on and layer.trainable
-
-
-def _is_model(layer):
-    return isinstance(layer, keras.Model)
+    return [place.layer for place in _places(model)]
 
 
 def set_batch_norm(layers, trainable):
@@ -118,7 +129,7 @@ def _with_inner(layers):
     for layer in layers:
         yield layer
         unit = getattr(layer, "unit", None)
-        yield from _with_inner(getattr(unit if _is_model(unit) else layer, "layers", ()))
+        yield from _with_inner(getattr(unit if isinstance(unit, keras.Model) else layer, "layers", ()))
 
 
 def _match_rolled(layers):
@@ -131,21 +142,12 @@ def _position(model, argument, name, default):
     """Index among the flat layers of the first one of a part of the network."""
     if name is None:
         return default
-    places = list(_names(model))
-    for position, names in enumerate(places):
-        if any(own == name or own.startswith(f"{name}_") for own in names):
+    places = list(_places(model))
+    for position, place in enumerate(places):
+        if any(own == name or own.startswith(f"{name}_") for own in place.names):
             return position
-    words = (own.split("_") for names in places for own in names)
+    words = (own.split("_") for place in places for own in place.names)
     parts = dict.fromkeys("_".join(part[:end]) for part in words for end in range(1, len(part) + 1))
     raise ValueError(
         f"{argument}={name!r}: model {model.name!r} has no layer of that name; nearest: {nearest(name, parts)}."
     )
-
-
-def _names(model):
-    """Yields for each of the flat layers its name and those of the models that it is in."""
-    for layer in model.layers:
-        if _is_model(layer):
-            yield from ((layer.name, *names) for names in _names(layer))
-        else:
-            yield (layer.name,)
