@@ -34,6 +34,22 @@ def check_choice(argument, value, choices):
     raise ValueError(f"{argument}={value!r} must be one of {', '.join(map(repr, choices))}.")
 
 
+def check_count(argument, value):
+    """Returns `value` if it is a whole number, at least 1.
+
+    Raises:
+        ValueError: it is none.
+
+    Example:
+
+    >>> check_count("classes", 5)
+    5
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{argument}={value!r} must be a whole number, at least 1.")
+    return value
+
+
 def nearest(value, choices):
     """Text of the three choices that look most like `value`, those that begin with it first; or of the first three."""
     choices = [str(choice) for choice in choices]

@@ -26,7 +26,7 @@ import re
 
 import keras
 
-from keras_resv2.choices import check_choice
+from keras_resv2.choices import check_choice, check_count
 from keras_resv2.graphs import deep_graph
 from keras_resv2.layers import Layers
 from keras_resv2.layouts import STEMS, resolve_network
@@ -229,9 +229,7 @@ def _check_head(include_top, pooling, classes, stem):
     if pooling is not None:
         check_choice("pooling", pooling, ("avg", "max"))
     classes = stem.classes if classes is None else classes
-    if include_top and (isinstance(classes, bool) or not isinstance(classes, int) or classes < 1):
-        raise ValueError(f"classes={classes!r} must be a whole number, at least 1.")
-    return classes
+    return check_count("classes", classes) if include_top else classes
 
 
 def _input(input_tensor, input_shape, include_top, include_preprocessing, layout, data_format):

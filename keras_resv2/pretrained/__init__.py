@@ -1,9 +1,9 @@
 """Pretrained weights: cards, files, and the models made from them."""
 
 import fnmatch
-import numbers
 
 from keras_resv2.architectures import ARCHITECTURES
+from keras_resv2.choices import check_count
 from keras_resv2.pretrained.card import Card
 from keras_resv2.pretrained.labels import class_names, decode_predictions
 from keras_resv2.pretrained.store import card_paths, find_card, weight_path
@@ -102,8 +102,8 @@ def from_pretrained(
     from keras_resv2.architectures import build  # cards and files alone need no Keras
     from keras_resv2.pretrained.weight_file import read_weights
 
-    if classes is not None and (not isinstance(classes, numbers.Integral) or classes < 1):
-        raise ValueError(f"classes={classes!r} must be a whole number, at least 1, or None.")
+    if classes is not None:
+        check_count("classes", classes)
     card = find_card(name)
     weights = read_weights(weight_path(card))
     if input_shape is None and input_tensor is None and include_top:

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 
+from keras_resv2.choices import check_count
 from keras_resv2.pretrained import download
 from keras_resv2.pretrained.card import Card
 from keras_resv2.pretrained.checksum import agrees
@@ -64,7 +65,6 @@ def decode_predictions(predictions, name, top=5):
         raise ValueError(
             f"predictions of {card.name} have the shape (pictures, {len(card.class_names)}), not {predictions.shape}."
         )
-    if isinstance(top, bool) or not isinstance(top, int) or top < 1:
-        raise ValueError(f"top={top!r} must be a whole number, at least 1.")
+    check_count("top", top)
     names = class_names(card)
     return [[(names[i], float(row[i])) for i in np.argsort(-row, kind="stable")[:top]] for row in predictions]
