@@ -108,7 +108,7 @@ def measure(way, network, train, test, epochs, seed, dataset):
 
 def naive(model, train, epochs, patience, seed, augment, verbose):
     """What many do first: Adam with its learning rate for everything, and the best epoch by validation accuracy."""
-    from keras_resv2.transfer.batches import AugmentedBatches
+    from keras_resv2.transfer.augmentation import AugmentedBatches
 
     images, labels = train
     part, rest = split_pictures(labels, (0.8, 0.2), seed)

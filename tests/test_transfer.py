@@ -10,7 +10,7 @@ from PIL import Image
 
 import keras_resv2
 from keras_resv2.transfer import split_pictures
-from keras_resv2.transfer.batches import AugmentedBatches
+from keras_resv2.transfer.augmentation import AugmentedBatches
 from keras_resv2.transfer.freezing import set_batch_norm
 from keras_resv2.transfer.rates import DiscriminativeAdam, rate_factors
 
@@ -345,7 +345,7 @@ def test_fit_may_go_on_after_fine_tuning(digits_300):
 
 def test_class_weights_in_batches_are_those_of_arrays():
     """A loss by hand: of one batch, with factors 1 and 3."""
-    from keras_resv2.transfer.batches import Expected, open_pictures
+    from keras_resv2.transfer.given import Expected, open_pictures
 
     images, labels = np.zeros((4, 8, 8, 3), "uint8"), np.array([0, 1, 1, 0])
     train, _ = open_pictures([(images, labels)], None, Expected((8, 8, 3), 2), 0)

@@ -5,7 +5,7 @@ import numpy as np
 
 from keras_resv2.evaluation import predictions
 from keras_resv2.graphs import deep_graph
-from keras_resv2.transfer.batches import AT_ONCE
+from keras_resv2.transfer.given import AT_ONCE
 
 STEPS, EPOCHS, RATE, BATCH = 400, 20, 0.01, 256  # at least so many steps and epochs
 

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 
 from keras_resv2.choices import check_choice
-from keras_resv2.transfer.batches import AugmentedBatches, Expected, check_augment, open_pictures
+from keras_resv2.transfer.augmentation import AugmentedBatches, check_augment
 from keras_resv2.transfer.classifier import (
     Features,
     check_class_weight,
@@ -24,6 +24,7 @@ from keras_resv2.transfer.classifier import (
     fit_classifier,
 )
 from keras_resv2.transfer.freezing import flat_layers, set_batch_norm
+from keras_resv2.transfer.given import Expected, open_pictures
 from keras_resv2.transfer.rates import DiscriminativeAdam, rate_factors
 from keras_resv2.transfer.report import Report
 
