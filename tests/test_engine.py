@@ -23,6 +23,7 @@ def test_paper_recipe_is_the_papers():
     recipe = RECIPES["paper"]
     assert (recipe.steps, recipe.batch_size, recipe.momentum, recipe.weight_decay) == (64_000, 128, 0.9, 1e-4)
     assert (recipe.pad, recipe.pad_mode, recipe.flip, recipe.nesterov) == (4, "mean", "random", False)
+    assert recipe.decay == "all" and recipe.dtype == "float32"
     at = {step: recipe.learning_rate(step) for step in (0, 399, 400, 31_999, 32_000, 47_999, 48_000, 63_999)}
     assert at == {0: 0.01, 399: 0.01, 400: 0.1, 31_999: 0.1, 32_000: 0.01, 47_999: 0.01, 48_000: 0.001, 63_999: 0.001}
 
@@ -41,16 +42,26 @@ def test_any_value_of_a_recipe_can_be_set():
     )
     assert (recipe.flip, recipe.nesterov, recipe.pad, recipe.momentum) == ("random", False, 2, 1)
     assert recipe.learning_rate(9_000) == 0.5 and recipe.decay == RECIPES["fast"].decay
-    assert RECIPES["imagenet"].with_values(["steps=7"]).steps == 7
+    imagenet = RECIPES["imagenet"].with_values(["steps=7"])
+    assert (imagenet.for_images(100).steps, imagenet.epochs) == (7, None)
+    assert RECIPES["fast"].with_values(["epochs=3"]).for_images(1000).steps == 24  # 3 x 1000 / 128
     for text, words in (
         ("flop=1", "recipe value"), ("flip=sometimes", "alternating"), ("pad=wide", "now it is 4"), ("steps", "now it"),
         ("nesterov=2", "now it is True"), ("schedule=0.1", "now it is"),
         ("schedule=(1, 2)", "part of the run"), ("schedule=((0.5, 1),)", "part of the run"),
         ("schedule=((0, 1), ('x', 1))", "part of the run"), ("steps=0", "positive"), ("batch_size=0", "positive"),
         ("steps=None", "positive"), ("views=(1, 2)", "crop within"), ("views=((224, 256),)", "crop within"),
+        ("schedule=((0, 0.0),)", "above 0"), ("epochs=0", "positive"), ("steps=3 epochs=3", "give one"),
+        ("image_size=64", "no effect"), ("views=((256, 224),)", "no effect"), ("crop=scale", "needed by crop=scale"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=words):
-            RECIPES["fast"].with_values([text])
+            RECIPES["fast"].with_values(text.split() if "=3 " in text else [text])
+    for text, words in (
+        ("flip=alternating", "no effect"), ("pad=4", "no effect"), ("pad_mode=reflect", "no effect"),
+        ("image_size=None", "needed"), ("views=()", "one view"), ("views=((256, 224), (224, 224))", "each crop once"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=words):
+            RECIPES["imagenet"].with_values([text])
 
 
 def test_padding():
@@ -177,7 +188,9 @@ def test_resuming_restores_everything_that_the_next_step_depends_on(digits, tmp_
     with pytest.raises(engine.Stopped, match="saved"):
         run(0, tmp_path / "cut", stop=lambda: done[-1:] > [1], observers=[lambda *at: done.append(at[0].step)])
     assert 1 < done[-1] < 12 and (tmp_path / f"cut/checkpoint-{done[-1]:08d}.npz").exists()
-    resumed, resumed_row = run(1, tmp_path / "cut")
+    seen = []
+    resumed, resumed_row = run(1, tmp_path / "cut", observers=[lambda *at: seen.append((at[0].step, at[1]))])
+    assert seen[0][0] > done[-1] and all(rate == recipe.learning_rate(step - 1) for step, rate in seen)
     for a, b in zip(whole, resumed, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
     assert abs(whole_row["train_loss"] - resumed_row["train_loss"]) < 1e-3
@@ -204,10 +217,17 @@ def test_a_disk_without_room_is_noticed_before_training(digits, tmp_path, monkey
 
 
 def test_a_loss_that_is_no_number_stops_the_run(digits, tmp_path):
-    recipe = small_recipe(schedule=((0, 1e30), (1, 1e30)))
-    model = keras_resv2.ResNet20(classifier_activation=None)
-    with pytest.raises(FloatingPointError, match=r"at step [23], learning rate 1e"):
-        train_here(model, digits, recipe, tmp_path)
+    model = keras_resv2.ResNet(8, classifier_activation=None)
+    with pytest.raises(engine.Diverged, match=r"at step [23], learning rate 1e.* no checkpoint yet"):
+        train_here(model, digits, small_recipe(schedule=((0, 1e30),)), tmp_path / "early")
+    assert not list((tmp_path / "early").iterdir())
+    late = small_recipe(schedule=((0, 0.01), (0.5, 1e30)), interpolate=False)  # 20 good steps of 40
+    with pytest.raises(engine.Diverged, match=r"at step 2[123], learning rate 1e\+30. The checkpoint of step \d+ is"):
+        train_here(
+            keras_resv2.ResNet(8, classifier_activation=None), digits, late, tmp_path / "late", checkpoint_seconds=0
+        )
+    kept = [np.load(path) for path in sorted((tmp_path / "late").glob("checkpoint-*.npz"))]
+    assert kept and all(np.isfinite(file[name]).all() for file in kept for name in file.files if name != "meta")
 
 
 def test_precisions_learn_the_same(digits, tmp_path):
@@ -283,6 +303,35 @@ def test_a_checkpoint_that_cannot_be_read_now_is_not_thrown_away(tmp_path):
     with pytest.raises(OSError):
         checkpoint.restore(tmp_path, [keras.Variable(0.0)])
     assert len(list(tmp_path.glob("checkpoint-*.npz"))) == 2
+
+
+def test_a_checkpoint_that_lost_an_array_is_damaged(tmp_path):
+    """Damage to the directory of the file hides arrays; the checkpoint before it is whole."""
+    variables = [keras.Variable(1.0), keras.Variable(2.0)]
+    for step in (1, 2):
+        checkpoint.save(tmp_path, step, variables, {"at": step})
+    newest = tmp_path / "checkpoint-00000002.npz"
+    with np.load(newest) as file:
+        arrays = {name: file[name] for name in file.files}
+    del arrays["v1"]
+    np.savez(newest, **arrays)
+    assert checkpoint.restore(tmp_path, variables) == {"at": 1}
+    assert newest.with_suffix(".damaged").exists()
+
+
+def test_any_damaged_byte_of_a_checkpoint_is_noticed(tmp_path):
+    """Or makes no difference: the checkpoint before takes its place, and nothing else is raised."""
+    variables = [keras.Variable(np.arange(3.0)), keras.Variable(2.0)]
+    for step in (1, 2):
+        checkpoint.save(tmp_path, step, variables, {"at": step})
+    newest = tmp_path / "checkpoint-00000002.npz"
+    whole, found = newest.read_bytes(), set()
+    for position in range(0, len(whole), 3):
+        newest.write_bytes(whole[:position] + bytes([whole[position] ^ 0xFF]) + whole[position + 1 :])
+        found.add(checkpoint.restore(tmp_path, variables)["at"])
+        assert float(variables[1]) == 2 and np.array_equal(variables[0], np.arange(3.0))
+        newest.with_suffix(".damaged").unlink(missing_ok=True)
+    assert found == {1, 2}
 
 
 def test_damaged_checkpoints_do_not_outlive_their_successors(tmp_path):

@@ -337,6 +337,23 @@ def test_commands_take_a_folder_that_is_free_or_their_own(folders):
     assert out(folders) == "resnet110-exclusive_gating-6-paper-0"
 
 
+def test_the_command_of_an_unfinished_run_has_its_precision(folders):
+    add_run(folders, None, shortcut=GATES, name="resnet110-exclusive_gating-6-0", dtype="mixed_bfloat16")
+    assert out(folders) == "resnet110-exclusive_gating-6-0"
+    assert "--dtype mixed_bfloat16" in cell(folders, "table1", "exclusive gating, bias -6")["command"]
+
+
+def test_a_run_that_diverged_failed(folders):
+    """Table 1 says "fail" of such cells; the error is that of guessing one of ten classes."""
+    folder = add_run(folders, None, shortcut="dropout(rate=0.5)")
+    record = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps({**record, "diverged_at": 1234}))
+    (found,) = (c for c in report(folders, "table1")["cells"] if c["row"].startswith("dropout"))
+    assert errors(found["reproduction"]) == [90.0] and found["command"] is None
+    assert "diverged at step 1,234" in found["reproduction"]["runs"][0]["from"]
+    assert "failed here too" in as_text(report(folders, "table1"))
+
+
 def out(folders):
     return pathlib.Path(shlex.split(cell(folders, "table1", "exclusive gating, bias -6")["command"])[-1]).name
 

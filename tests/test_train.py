@@ -2,9 +2,11 @@
 
 import csv
 import dataclasses
+import io
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import subprocess
@@ -18,8 +20,10 @@ import keras_resv2
 from keras_resv2 import datasets
 from keras_resv2.pretrained.weight_file import read_weights
 from train import evaluate, publish
+from train.display import Display
+from train.engine import Progress
 from train.recipes import RECIPES
-from train.record import start_record
+from train.record import locked, start_record
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
@@ -138,6 +142,52 @@ def test_a_run_of_an_older_version_resumes(tmp_path):
         start_record(tmp_path, {"recipe_values": {**settings["recipe_values"], "units_per_batch": 3}})
 
 
+def test_folders_of_nobody_knows_what_run_are_refused(tmp_path):
+    (tmp_path / "checkpoint-00000001.npz").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"checkpoints without run\.json"):
+        start_record(tmp_path, {"seed": 0})
+    for text in ("", "{}", '{"settings": '):
+        (tmp_path / "run.json").write_text(text)
+        with pytest.raises(ValueError, match=r"run\.json is damaged"):
+            start_record(tmp_path, {"seed": 0})
+
+
+def test_a_folder_has_one_run_at_a_time(tmp_path):
+    with locked(tmp_path):
+        with pytest.raises(ValueError, match="another process is training"), locked(tmp_path):
+            pass
+    with locked(tmp_path):
+        pass
+
+
+def test_seeds_that_diverge_are_counted_and_do_not_end_the_others(digits_npz, tmp_path):
+    done = train(digits_npz, tmp_path / "runs", "--steps=6", "--learning_rate=1e30", "--dtype=float32", "--seeds=2")
+    assert "median of 2 seeds: diverged (diverged, diverged)" in done.stdout
+    assert done.stderr.count("the loss is") == 2
+    for seed in (0, 1):
+        record = json.loads((tmp_path / f"runs/seed{seed}/run.json").read_text())
+        assert 1 < record["diverged_at"] < 6 and "wall_seconds" not in record
+
+
+def test_a_terminal_gets_a_bar_and_a_line_per_epoch(monkeypatch):
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setenv("COLUMNS", "200")
+    recipe = dataclasses.replace(RECIPES["paper"], steps=100)
+    row = {"step": 50, "epoch": 1, "learning_rate": 0.1, "train_loss": 1.25, "train_error": 40.5, "test_error": 38.25}
+    with Display(recipe) as display:
+        display(Progress(step=10, steps=10, loss_sum=15.0, right_sum=6.0), 0.01, None)
+        time.sleep(0.2)
+        display(Progress(step=50), 0.1, row)
+        display(Progress(step=60, steps=10, loss_sum=12.0, right_sum=7.0), 0.1, None)
+        time.sleep(0.2)
+    written = terminal.getvalue()
+    for text in ("compiling", "60/100", "images/s", "rate 0.1", "loss 1.200", "error 30.0 %, test error 38.25 %"):
+        assert text in written, text
+    assert re.search(r"epoch +1  step +50  rate 0\.1000  loss 1\.2500  train error  40\.50 %", written)
+
+
 def test_other_settings_do_not_resume(finished, digits_npz):
     done = train(digits_npz, finished, "--steps=120", "--dtype=float32", "--seed=1", ok=False)
     assert "other seed" in done.stderr and "Traceback" not in done.stderr
@@ -156,6 +206,7 @@ def test_other_settings_do_not_resume(finished, digits_npz):
         (["--units_per_batch=10"], "must be from 1 to 9"),
         (["--recipe=imagenet"], "--dataset folder or imagenette or imagenet2012, not cifar10"),
         (["--dataset=folder"], "--dataset cifar10, not folder"),
+        (["--image_size=64"], "image_size=64 has no effect"),
     ],
 )
 def test_bad_flags_are_one_line(digits_npz, tmp_path, more, words):

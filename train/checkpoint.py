@@ -2,17 +2,18 @@
 
 import contextlib
 import errno
+import io
 import json
 import math
 import os
 import pathlib
 import shutil
-import zipfile
 
 import keras
 import numpy as np
 
 KEEP = 2
+ARRAYS = "arrays"  # how many the file holds: damage to its directory can hide some
 
 
 def save(folder, step, variables, meta):
@@ -29,16 +30,17 @@ def save(folder, step, variables, meta):
     """
     folder = pathlib.Path(folder)
     arrays = {f"v{i}": keras.ops.convert_to_numpy(v) for i, v in enumerate(variables)}
+    meta = json.dumps({ARRAYS: len(arrays), **meta})
     partial = folder / "checkpoint.part"
     try:
         with open(partial, "wb") as file:
-            np.savez(file, meta=json.dumps(meta), **arrays)
+            np.savez(file, meta=meta, **arrays)
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        partial.unlink()
+        partial.unlink(missing_ok=True)
         raise OSError(
             f"no room on the disk of {folder} for the checkpoint of step {step}; the one before is kept. "
             "Make room, and the same command resumes."
@@ -73,12 +75,16 @@ def restore(folder, variables):
     """
     for path in _newest_first(pathlib.Path(folder)):
         try:
-            with np.load(path, allow_pickle=False) as file:
+            content = io.BytesIO(path.read_bytes())
+        except FileNotFoundError:  # another process found it damaged, and was faster
+            continue
+        try:
+            with np.load(content, allow_pickle=False) as file:
                 meta = json.loads(str(file["meta"]))
-                arrays = [file[f"v{i}"] for i in range(len(file.files) - 1)]
-        except (ValueError, KeyError, EOFError, zipfile.BadZipFile):
+                arrays = [file[f"v{i}"] for i in range(meta.pop(ARRAYS, len(file.files) - 1))]
+        except Exception:  # of the many types that damage raises in NumPy and zipfile
             print(f"{path.name} is damaged; trying the one before", flush=True)
-            with contextlib.suppress(FileNotFoundError):  # another process was faster
+            with contextlib.suppress(FileNotFoundError):
                 path.rename(path.with_suffix(".damaged"))
             continue
         if [a.shape for a in arrays] != [tuple(v.shape) for v in variables]:
@@ -87,6 +93,11 @@ def restore(folder, variables):
             variable.assign(array)
         return meta
     return None
+
+
+def any_in(folder):
+    """Whether a folder holds checkpoints."""
+    return bool(_newest_first(pathlib.Path(folder)))
 
 
 def _newest_first(folder):

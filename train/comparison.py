@@ -15,7 +15,7 @@ import statistics
 
 from train.measured import as_json, recipe_values, without_dtype
 from train.paper import FAILS_ABOVE, RECIPE, TABLES, network
-from train.recipes import RECIPES
+from train.recipes import RECIPES, completed
 from train.record import RUN_FILE
 
 
@@ -93,7 +93,11 @@ def _command(cell, wanted, out):
     flags = {"model": cell.model, "recipe": RECIPE, **cell.arguments}
     if cell.batch_size != RECIPES[RECIPE].batch_size:
         flags.update(batch_size=cell.batch_size, steps=cell.steps)
-    flags.update(seed=0, data_dir="cifar10.npz", out=_free_folder(cell, wanted, out))
+    folder = _free_folder(cell, wanted, out)
+    held = _held(folder)
+    if held and held["recipe_values"]["dtype"] != wanted["dtype"]:
+        flags["dtype"] = held["recipe_values"]["dtype"]
+    flags.update(seed=0, data_dir="cifar10.npz", out=folder)
     return " ".join(
         ["python -m train.train", *(f"--{flag} {shlex.quote(str(value))}" for flag, value in flags.items())]
     )
@@ -106,15 +110,22 @@ def _free_folder(cell, wanted, out):
     batch = [f"batch{cell.batch_size}"] if cell.batch_size != RECIPES[RECIPE].batch_size else []
     name = "-".join([cell.model, *variant, *batch])
     folders = (out / f"{name}{mark}-0" for mark in ("", *(f"-{RECIPE}{i}" for i in ("", *range(2, 100)))))
-    return next(folder for folder in folders if not _holds_another_run(folder / RUN_FILE, cell, wanted))
+    return next(folder for folder in folders if not _holds_another_run(folder, cell, wanted))
 
 
-def _holds_another_run(record, cell, wanted):
-    if not record.exists():
+def _held(folder):
+    """The settings of the run in a folder; None where there is none."""
+    record = folder / RUN_FILE
+    return json.loads(record.read_text(encoding="utf-8"))["settings"] if record.exists() else None
+
+
+def _holds_another_run(folder, cell, wanted):
+    held = _held(folder)
+    if held is None:
         return False
-    held = json.loads(record.read_text(encoding="utf-8"))["settings"]
-    own = {"model": cell.model, "arguments": cell.arguments, "recipe": RECIPE, "recipe_values": wanted, "seed": 0}
-    return any(held.get(key) != value for key, value in own.items())
+    own = {"model": cell.model, "arguments": cell.arguments, "recipe": RECIPE, "seed": 0}
+    same_values = without_dtype(completed(held["recipe_values"])) == without_dtype(wanted)
+    return not same_values or any(held.get(key) != value for key, value in own.items())
 
 
 def _orders(cells):

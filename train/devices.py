@@ -14,6 +14,10 @@ import os
 import keras
 
 
+class ElsewhereError(RuntimeError):
+    """Another process of the run cannot go on."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Devices:
     """The devices of a run; without arguments, the one that the backend uses by itself.
@@ -46,6 +50,21 @@ class Devices:
     def any(self, flag):
         """Whether `flag` is true in any process; all must ask."""
         return any(self._of_all_processes(int(flag)))
+
+    def together(self, problem):
+        """Raises where any process has a problem, so that none waits for another; all must ask.
+
+        Args:
+            problem: an exception, or None.
+
+        Raises:
+            the problem; or ElsewhereError where it is another process's.
+        """
+        anywhere = self.any(problem is not None)
+        if problem is not None:
+            raise problem
+        if anywhere:
+            raise ElsewhereError("another process stopped the run: its message says why.")
 
     def agree(self, number):
         """Whether all processes have the same number; all must ask."""

@@ -27,6 +27,18 @@ SECONDS_PER_DISPATCH = 1.0
 STEPS_PER_DISPATCH_OF_PROCESSES = 20
 
 
+class Diverged(FloatingPointError):
+    """The loss, or a weight, is no longer a number.
+
+    Attributes:
+        step: the first at which it was seen.
+    """
+
+    def __init__(self, message, step):
+        super().__init__(message)
+        self.step = step
+
+
 class Stopped(Exception):
     """The run was asked to stop, and its state is saved."""
 
@@ -92,20 +104,21 @@ def train(
         `Progress`, with the whole history.
 
     Raises:
-        FloatingPointError: the loss is no longer a number; the last checkpoint is kept.
+        Diverged: the loss is no longer a number; the last checkpoint is kept.
         Stopped: `stop` said so.
         ValueError: `out` holds a run of another network, or is not shared by all processes.
         OSError: the disk is full.
     """
     run = _Run(model, source, recipe, pathlib.Path(out), stop, devices)
-    progress, rate = run.progress, recipe.learning_rate(0)
+    progress = run.progress
+    rate, dispatched = recipe.learning_rate(max(progress.step - 1, 0)), False
     while True:
         stopping = run.asked_to_stop()
         row = run.open_row(evaluate_every)
         if row is not None and not stopping:
             run.save(rate)  # a measurement may take long
             run.measure(row, measure)
-        if progress.step:
+        if dispatched or row is not None:
             run.report(observers, rate)
         if stopping and (row is not None or progress.step < recipe.steps):
             run.save(rate)
@@ -113,9 +126,9 @@ def train(
         if progress.step == recipe.steps:
             run.finish(rate)
             return progress
-        if run.seconds_unsaved() > checkpoint_seconds:
+        if run.is_due(checkpoint_seconds):
             run.save(rate)
-        rate = run.dispatch()
+        rate, dispatched = run.dispatch(), True
 
 
 class _Run:
@@ -126,8 +139,13 @@ class _Run:
         self._stop, self._devices = stop, devices
         optimizer = make_optimizer(recipe, model.trainable_variables)
         self._state = [*model.trainable_variables, *model.non_trainable_variables, *optimizer.variables]
-        checkpoint.check_room(out, self._state)
-        self.progress = Progress(**(checkpoint.restore(out, self._state) or {}))
+        self.progress, problem = Progress(), None
+        try:
+            checkpoint.check_room(out, self._state)
+            self.progress = Progress(**(checkpoint.restore(out, self._state) or {}))
+        except (ValueError, OSError) as error:
+            problem = error
+        devices.together(problem)
         if not devices.agree(self.progress.step):
             raise ValueError(f"the processes found different checkpoints: --out {out} must be a folder they share.")
         self._steps = make_steps(model, optimizer, source, devices)
@@ -150,9 +168,9 @@ class _Run:
         results = self._steps.run(rates, self._ready[:count])
         del self._ready[:count]
         wanted = max(0, self._pace - len(self._ready))
-        self._ready.extend(itertools.islice(self._feeds, wanted))  # while the accelerator works
+        self._ready.extend(itertools.islice(self._feeds, wanted))  # on JAX while the accelerator works
         losses, rights = (np.asarray(values)[:count] for values in results)
-        _check_losses(losses, rates, before, self._out)
+        _check_losses(losses, rates, before, self._saved_step)
         self.progress.add(losses, rights)
         if not self._fixed_pace:  # doubling at most: the first dispatch compiles and tells little
             pace = SECONDS_PER_DISPATCH * count / (time.monotonic() - begun)
@@ -193,36 +211,45 @@ class _Run:
         """Whether any process was asked to."""
         return self._devices.any(self._stop())
 
-    def seconds_unsaved(self):
-        """How much time would be lost now."""
-        return time.monotonic() - self._saved if self.progress.step > self._saved_step else 0
+    def is_due(self, checkpoint_seconds):
+        """Whether more time than that would be lost now, by any process's clock."""
+        unsaved = self.progress.step > self._saved_step and time.monotonic() - self._saved > checkpoint_seconds
+        return self._devices.any(unsaved)
 
     def save(self, rate):
         """Writes a checkpoint, unless a weight is no number."""
         self._saved, self._saved_step = time.monotonic(), self.progress.step
         self._steps.sync()
         _check_finite(self._state, self.progress.step, rate)
-        if self._devices.main:
-            checkpoint.save(self._out, self.progress.step, self._state, dataclasses.asdict(self.progress))
+        self._write(checkpoint.save, self._out, self.progress.step, self._state, dataclasses.asdict(self.progress))
 
     def finish(self, rate):
         """Writes the last checkpoint, history and weights."""
         self.save(rate)
         self._write_history()
-        if self._devices.main:
-            save_weights(self._model, self._out / WEIGHTS)
+        self._write(save_weights, self._model, self._out / WEIGHTS)
 
     def _write_history(self):
-        if self._devices.main:
-            write_history(self.progress.history, self._out / HISTORY)
+        self._write(write_history, self.progress.history, self._out / HISTORY)
+
+    def _write(self, write, *arguments):
+        """Lets the main process write a file; where it cannot, all processes stop."""
+        problem = None
+        try:
+            if self._devices.main:
+                write(*arguments)
+        except OSError as error:
+            problem = error
+        self._devices.together(problem)
 
 
-def _check_losses(losses, rates, before, out):
+def _check_losses(losses, rates, before, saved_step):
     bad = np.flatnonzero(~np.isfinite(losses))
     if len(bad):
-        raise FloatingPointError(
-            f"the loss is {losses[bad[0]]} at step {before + bad[0] + 1}, learning rate {rates[bad[0]]:g}. "
-            f"The last good checkpoint is in {out}."
+        kept = f"The checkpoint of step {saved_step} is kept." if saved_step else "There is no checkpoint yet."
+        raise Diverged(
+            f"the loss is {losses[bad[0]]} at step {before + bad[0] + 1}, learning rate {rates[bad[0]]:g}. {kept}",
+            int(before + bad[0] + 1),
         )
 
 
@@ -230,7 +257,7 @@ def _check_finite(state, step, rate):
     """A checkpoint of weights that are no numbers could never be resumed."""
     for variable in state:
         if not np.isfinite(keras.ops.convert_to_numpy(variable)).all():
-            raise FloatingPointError(f"{variable.path} is not finite after step {step}, learning rate {rate:g}.")
+            raise Diverged(f"{variable.path} is not finite after step {step}, learning rate {rate:g}.", step)
 
 
 def read_history(path):

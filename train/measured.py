@@ -9,9 +9,10 @@ from keras_resv2.pretrained.card import read_card
 from keras_resv2.pretrained.store import CARD
 from train.paper import DATASET, network
 from train.recipes import RECIPES, completed
-from train.record import RUN_FILE
+from train.record import DIVERGED, RUN_FILE
 
 TRAIN_IMAGES, TEST_IMAGES = 50_000, 10_000  # a run on a part of the dataset is none of the papers'
+GUESSING = 90.0  # percent, of ten classes alike: what a network whose loss is no number scores
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +106,7 @@ def _published(path):
 
 
 def _finished(path):
-    """The run of a run.json; none if it is unfinished, or on other pictures."""
+    """The run of a run.json; none if it is unfinished, or on other pictures. One that diverged failed."""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         settings = record["settings"]
@@ -114,9 +115,12 @@ def _finished(path):
             return []
         made = network(settings["model"], settings["arguments"])
         values = completed(settings["recipe_values"])
-        if "wall_seconds" not in record:
+        if DIVERGED in record:
+            origin, error = f"{path.parent}, diverged at step {record[DIVERGED]:,}", GUESSING
+        elif "wall_seconds" in record:
+            origin, error = str(path.parent), record["test_error_at_end"]
+        else:
             return []
-        origin, error = str(path.parent), record["test_error_at_end"]
         return [Run(made, settings["recipe"], values, settings["seed"], error, origin)]
     except KeyError as error:
         raise ValueError(f"{path} is a damaged run.json: it has no {error}.") from None

@@ -15,7 +15,7 @@ from train.optimizer import make_optimizer
 from train.steps import make_steps
 from train.streams import TrainStream
 
-MEASURED_SECONDS = 10
+MEASURED_SECONDS, STEPS_OF_PROCESSES = 10, 20
 
 
 def describe(name, arguments, dataset, data, recipe, model):
@@ -51,7 +51,7 @@ def describe(name, arguments, dataset, data, recipe, model):
     return "\n".join(f"{title:16}{text}" for title, text in lines.items())
 
 
-def time_steps(source, recipe, model, devices=ONE_DEVICE):
+def time_steps(source, recipe, model, devices=ONE_DEVICE, seeds=None):
     """Runs a few steps, on a throwaway optimizer, and estimates the whole run from them.
 
     Args:
@@ -59,6 +59,7 @@ def time_steps(source, recipe, model, devices=ONE_DEVICE):
         recipe: `train.recipes.Recipe`, with its steps counted.
         model: the network; its weights are changed.
         devices: `train.devices.Devices`.
+        seeds: how many networks are to be trained one after another; None for one.
 
     Returns:
         Lines of text: the input pipeline's own speed where there is one, the speed of training, the
@@ -78,7 +79,9 @@ def time_steps(source, recipe, model, devices=ONE_DEVICE):
         return time.monotonic() - started
 
     first, second = run(1), run(1)
-    count = max(1, min(source.most_steps, recipe.steps, int(MEASURED_SECONDS / second)))
+    # Processes must run equally many, whatever their clocks say.
+    wanted = STEPS_OF_PROCESSES if devices.processes > 1 else int(MEASURED_SECONDS / second)
+    count = max(1, min(source.most_steps, recipe.steps, wanted))
     seconds = run(count) / count
     lines["first step"] = f"{first:.1f} s, compilation included"
     lines["measured"] = f"{1000 * seconds:.1f} ms a step, {recipe.batch_size / seconds:,.0f} images/s"
@@ -86,7 +89,9 @@ def time_steps(source, recipe, model, devices=ONE_DEVICE):
         lines["memory"] = f"{peak / 1e9:.2f} GB of main memory at most so far"
     if None not in model.input_shape[1:]:
         lines["floor"] = _floor(model, recipe, devices.count)
-    lines["training takes"] = f"{_time(first + recipe.steps * seconds)}, and the measurements of the test error"
+    seconds = (seeds or 1) * (first + recipe.steps * seconds)
+    of_seeds = f" for {seeds} seeds" if seeds else ""
+    lines["training takes"] = f"{_time(seconds)}{of_seeds}, and the measurements of the test error"
     return "\n".join(f"{title:16}{text}" for title, text in lines.items())
 
 

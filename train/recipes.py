@@ -71,27 +71,42 @@ class Recipe:
 
     def __post_init__(self):
         _check(_is_schedule(self.schedule), "schedule", self.schedule, "((0, rate), (part of the run, rate), ...)")
+        _check(max(rate for _, rate in self.schedule) > 0, "schedule", self.schedule, "one with a rate above 0")
         _check(self.steps is None or self.steps > 0, "steps", self.steps, "a positive number")
-        _check(self.steps or (self.epochs or 0) > 0, "epochs", self.epochs, "a positive number where steps is None")
+        _check(self.epochs is None or self.epochs > 0, "epochs", self.epochs, "a positive number")
+        _check(self.steps or self.epochs, "epochs", self.epochs, "a positive number where steps is None")
         _check(self.batch_size > 0, "batch_size", self.batch_size, "a positive number")
-        _check(_are_views(self.views), "views", self.views, "((shorter side, crop within it), ...)")
+        _check(_are_views(self.views), "views", self.views, "((shorter side, crop within it), ...), each crop once")
+        if self.crop == "scale":
+            _check((self.image_size or 0) > 0, "image_size", self.image_size, "a positive number, needed by crop=scale")
+            _check(len(self.views) > 0, "views", self.views, "one view at least, needed by crop=scale")
+            self._check_without_effect("scale", pad=0, pad_mode="mean", flip="random")
+        else:
+            self._check_without_effect("shift", image_size=None, views=())
 
-    def with_values(self, texts):
+    def _check_without_effect(self, crop, **needed):
+        """Raises ValueError where a value would change nothing beside this crop."""
+        for name, value in needed.items():
+            if getattr(self, name) != value:
+                raise ValueError(f"recipe value {name}={getattr(self, name)!r} has no effect where crop={crop}.")
+
+    def with_values(self, texts, **changes):
         """This recipe with values replaced.
 
         Args:
             texts: such as "flip=random" or "schedule=((0, 0.1), (0.5, 0.01))": an attribute and a Python
                 literal or a word.
+            **changes: the same as values, which count more.
 
         Raises:
-            ValueError: there is no such attribute, or the value is not of its kind.
+            ValueError: there is no such attribute, the value is not of its kind, or it would have no effect.
 
         Example:
 
         >>> RECIPES["fast"].with_values(["nesterov=False", "flip=random"]).flip
         'random'
         """
-        changes = {}
+        given = {}
         for text in texts:
             name, _, value = text.partition("=")
             check_choice("recipe value", name, [field.name for field in dataclasses.fields(self)])
@@ -101,8 +116,14 @@ class Recipe:
                 check_choice(name, value, WORDS[name])
             elif not (value is None and name in OPTIONAL) and not isinstance(value, KINDS[type(getattr(self, name))]):
                 raise ValueError(f"recipe value {text}: now it is {getattr(self, name)!r}.")
-            changes[name] = value
-        return dataclasses.replace(self, **changes)
+            given[name] = value
+        given.update(changes)
+        if given.get("steps") and given.get("epochs"):
+            raise ValueError(f"steps={given['steps']} and epochs={given['epochs']} both say how long: give one.")
+        for one, other in (("steps", "epochs"), ("epochs", "steps")):  # the one that is given takes the other's place
+            if given.get(one):
+                given.setdefault(other, None)
+        return dataclasses.replace(self, **given)
 
     def for_images(self, images):
         """This recipe with its steps counted, for a training set of `images` images."""
@@ -152,7 +173,8 @@ def _is_schedule(schedule):
 
 def _are_views(views):
     try:
-        return all(0 < crop <= shorter for shorter, crop in views)
+        crops = [crop for _, crop in views]
+        return all(0 < crop <= shorter for shorter, crop in views) and len(set(crops)) == len(crops)
     except (TypeError, ValueError):
         return False
 

@@ -1,15 +1,44 @@
 """run.json: what a run is, where it was made, and how it ended."""
 
+import contextlib
 import json
 import os
 import shlex
 import sys
 
+import filelock
+
+from train import checkpoint
 from train.devices import ONE_DEVICE
 from train.environment import environment
 from train.recipes import completed
 
-RUN_FILE = "run.json"
+RUN_FILE, LOCK = "run.json", ".lock"
+DIVERGED = "diverged_at"  # key of run.json: the step at which the loss was no longer a number
+
+
+@contextlib.contextmanager
+def locked(out, devices=ONE_DEVICE):
+    """Context in which no other run writes to a folder.
+
+    Args:
+        out: folder of the run.
+        devices: `train.devices.Devices`, the main process of which holds the lock.
+
+    Raises:
+        ValueError: another run is under way there.
+    """
+    lock, problem = filelock.FileLock(out / LOCK), None
+    try:
+        if devices.main:
+            lock.acquire(timeout=0)
+    except filelock.Timeout:
+        problem = ValueError(f"another process is training in {out}: wait for it, stop it, or choose another --out.")
+    devices.together(problem)
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def start_record(out, settings, devices=ONE_DEVICE):
@@ -25,11 +54,11 @@ def start_record(out, settings, devices=ONE_DEVICE):
         resumed in).
 
     Raises:
-        ValueError: the folder holds a run with other settings.
+        ValueError: the folder holds a run with other settings, or checkpoints of nobody knows what run.
     """
     path, here = out / RUN_FILE, environment(devices)
     if path.exists():
-        record = json.loads(path.read_text())
+        record = _read(path)
         before = {**record["settings"], "recipe_values": completed(record["settings"].get("recipe_values", {}))}
         changed = [key for key in settings | before if before.get(key) != settings.get(key)]
         if changed:
@@ -38,9 +67,21 @@ def start_record(out, settings, devices=ONE_DEVICE):
             record["environments"].append(here)
             write_json(path, record)
         return record
+    if checkpoint.any_in(out):
+        raise ValueError(f"{out} holds checkpoints without {RUN_FILE}, which says of what run: choose another --out.")
     record = {"settings": settings, "command": command(), "environments": [here]}
     write_json(path, record)
     return record
+
+
+def _read(path):
+    try:
+        record = json.loads(path.read_text())
+        if isinstance(record["settings"], dict) and record["environments"]:
+            return record
+    except (ValueError, KeyError, TypeError):
+        pass
+    raise ValueError(f"{path} is damaged, so nobody knows what run it was: choose another --out.")
 
 
 def command():

@@ -14,6 +14,7 @@ first. --dry_run prints the plan, with the time that it will take, and writes no
 import contextlib
 import dataclasses
 import json
+import math
 import pathlib
 import signal
 import statistics
@@ -27,11 +28,11 @@ from keras_resv2.architectures import ARCHITECTURES, build
 from keras_resv2.choices import check_choice
 from train import engine, plan
 from train.batch_norm import for_devices
-from train.devices import check_recipe, make_deterministic, use_devices
+from train.devices import ElsewhereError, check_recipe, make_deterministic, use_devices
 from train.display import Display, draw_curve, tensorboard
 from train.inputs import PICTURES, open_input
 from train.recipes import RECIPES
-from train.record import RUN_FILE, start_record, write_json
+from train.record import DIVERGED, RUN_FILE, locked, start_record, write_json
 from train.sampled_units import with_units_per_batch
 from train.streams import TrainStream
 
@@ -90,24 +91,36 @@ def main(argv):
     except engine.Stopped as stopped:
         print(stopped, file=sys.stderr)
         sys.exit(STOPPED)
-    except (ValueError, OSError, ImportError, FloatingPointError) as error:
+    except (ValueError, OSError, ImportError, FloatingPointError, ElsewhereError) as error:
         sys.exit(f"error: {error}")
 
 
 def train_seeds(devices):
-    """Trains one seed in --out, or with --seeds several in folders of it, and prints their median."""
+    """Trains one seed in --out, or with --seeds several in folders of it, and prints their median.
+
+    A seed that diverges does not keep the others from being trained; among errors it is the highest.
+    """
     out = pathlib.Path(FLAGS.out)
     with _stop_signals() as stop:
         if FLAGS.seeds is None:
-            return train(FLAGS.seed, out, devices, stop)
+            train(FLAGS.seed, out, devices, stop)
+            return
         errors = {}
         for seed in range(FLAGS.seed, FLAGS.seed + FLAGS.seeds):
-            if stop():
+            if devices.any(stop()):
                 raise engine.Stopped(f"stopped before seed {seed}: the same command resumes.")
             keras.utils.clear_session()
-            errors[seed] = train(seed, out / f"seed{seed}", devices, stop)
-    shown = ", ".join(f"{error:.2f}" for error in errors.values())
-    print(f"test error, median of {len(errors)} seeds: {statistics.median(errors.values()):.2f} % ({shown})")
+            try:
+                errors[seed] = train(seed, out / f"seed{seed}", devices, stop)
+            except engine.Diverged as error:
+                print(f"seed {seed}: {error}", file=sys.stderr)
+                errors[seed] = math.inf
+    if not devices.main:
+        return
+    shown = ", ".join(f"{error:.2f}" if error < math.inf else "diverged" for error in errors.values())
+    median = statistics.median(errors.values())
+    median = f"{median:.2f} %" if median < math.inf else "diverged"
+    print(f"test error, median of {len(errors)} seeds: {median} ({shown})")
 
 
 def train(seed, out, devices, stop):
@@ -129,6 +142,37 @@ def train(seed, out, devices, stop):
 def _train(seed, out, devices, stop):
     recipe, data, model, variant = _prepare(seed, devices)
     out.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(locked(out, devices))
+        record = _start_record(out, _settings(recipe, data, variant, seed), devices)
+        if devices.main and isinstance(data.source, TrainStream):
+            print(f"input pipeline alone: {data.source.speed(steps=5):,.0f} images/s", flush=True)
+        observers = []
+        if devices.main:
+            observers.append(stack.enter_context(Display(recipe)))
+            if FLAGS.tensorboard:
+                folder = pathlib.Path(FLAGS.tensorboard)
+                observers.append(stack.enter_context(tensorboard(folder / out.name if FLAGS.seeds else folder)))
+        try:
+            progress = engine.train(
+                model, data.source, data.measure, recipe, out,
+                checkpoint_seconds=FLAGS.checkpoint_seconds, evaluate_every=FLAGS.evaluate_every,
+                observers=observers, stop=stop, devices=devices,
+            )  # fmt: skip
+        except engine.Diverged as error:
+            if devices.main:
+                write_json(out / RUN_FILE, {**record, DIVERGED: error.step})
+            raise
+        if devices.main:
+            _end_record(record, progress, out)
+    last = progress.history[-1]
+    if devices.main:
+        print(f"test error {last['test_error']:.2f} %; {out / engine.WEIGHTS}")
+    return last["test_error"]
+
+
+def _settings(recipe, data, variant, seed):
+    """All that decides what a run comes to."""
     settings = {
         "model": FLAGS.model,
         "arguments": variant,
@@ -143,30 +187,7 @@ def _train(seed, out, devices, stop):
     settings.update({name: True for name in ("resize", *FORM_FLAGS) if FLAGS[name].value})
     if FLAGS.dataset in PICTURES:
         settings["class_names"] = list(data.class_names)
-    record = _start_record(out, settings, devices)
-
-    if devices.main and isinstance(data.source, TrainStream):
-        print(f"input pipeline alone: {data.source.speed(steps=5):,.0f} images/s", flush=True)
-    with contextlib.ExitStack() as stack:
-        observers = []
-        if devices.main:
-            observers.append(stack.enter_context(Display(recipe)))
-            if FLAGS.tensorboard:
-                folder = pathlib.Path(FLAGS.tensorboard)
-                observers.append(stack.enter_context(tensorboard(folder / out.name if FLAGS.seeds else folder)))
-        progress = engine.train(
-            model, data.source, data.measure, recipe, out,
-            checkpoint_seconds=FLAGS.checkpoint_seconds, evaluate_every=FLAGS.evaluate_every,
-            observers=observers, stop=stop, devices=devices,
-        )  # fmt: skip
-    last = progress.history[-1]
-    if devices.main:
-        record["wall_seconds"] = round(progress.seconds, 1)
-        record.update({f"{name}_at_end": error for name, error in last.items() if name.startswith("test_error")})
-        write_json(out / RUN_FILE, record)
-        _draw(progress.history, out)
-        print(f"test error {last['test_error']:.2f} %; {out / engine.WEIGHTS}")
-    return last["test_error"]
+    return settings
 
 
 def _start_record(out, settings, devices):
@@ -175,18 +196,21 @@ def _start_record(out, settings, devices):
     try:
         if devices.main:
             record = start_record(out, settings, devices)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         problem = error
-    if devices.any(problem is not None) and not problem:
-        problem = ValueError("the first process refused the run: see its message.")
-    if problem:
-        raise problem
+    devices.together(problem)
     return record
 
 
-def _draw(history, out):
+def _end_record(record, progress, out):
+    """run.json of a finished run, and its curve."""
+    last = progress.history[-1]
+    record.pop(DIVERGED, None)  # of a time before this one
+    record["wall_seconds"] = round(progress.seconds, 1)
+    record.update({f"{name}_at_end": error for name, error in last.items() if name.startswith("test_error")})
+    write_json(out / RUN_FILE, record)
     try:
-        draw_curve(history, out / "curve.png", f"{FLAGS.model}, {FLAGS.dataset}, {FLAGS.recipe}")
+        draw_curve(progress.history, out / "curve.png", f"{FLAGS.model}, {FLAGS.dataset}, {FLAGS.recipe}")
     except ImportError:
         print("matplotlib is not installed: train.publish draws the curve.")
 
@@ -194,13 +218,16 @@ def _draw(history, out):
 def dry_run(devices):
     """Prints what `train` would do, and how long it would take."""
     recipe, data, model, variant = _prepare(FLAGS.seed, devices)
-    print(plan.describe(FLAGS.model, variant, FLAGS.dataset, data, recipe, model))
-    print(plan.time_steps(data.source, recipe, model, devices), flush=True)
+    if devices.main:
+        print(plan.describe(FLAGS.model, variant, FLAGS.dataset, data, recipe, model), flush=True)
+    timed = plan.time_steps(data.source, recipe, model, devices, FLAGS.seeds)
+    if devices.main:
+        print(timed, flush=True)
 
 
 def _prepare(seed, devices):
     """Recipe, data and network that the flags ask for, and the network's arguments."""
-    recipe = dataclasses.replace(RECIPES[FLAGS.recipe].with_values(FLAGS.set), **_given(RECIPE_FLAGS))
+    recipe = RECIPES[FLAGS.recipe].with_values(FLAGS.set, **_given(RECIPE_FLAGS))
     if FLAGS.learning_rate is not None:
         recipe = recipe.with_peak(FLAGS.learning_rate)
     check_recipe(recipe, devices)
