@@ -21,6 +21,7 @@ _MODULES = {
     "BatchNormalization": "keras_resv2.batch_norm",
     "to_stock_layers": "keras_resv2.batch_norm",
     "fold": "keras_resv2.folding",
+    "deep_graph": "keras_resv2.graphs",
     "export": "keras_resv2.exporting.writing",
     "count_multiply_adds": "keras_resv2.complexity",
     "build": "keras_resv2.architectures",
@@ -43,9 +44,10 @@ __all__ = [*_MODULES, *_PACKAGES]
 
 
 def _register_layers():
-    """Where Keras is loaded, `keras.models.load_model` gets to know the layers of this package."""
+    """Where Keras is loaded, `keras.models.load_model` gets to know the layers and the optimizer of this package."""
     if "keras" in sys.modules:
-        importlib.import_module("keras_resv2.resnet")
+        for module in ("resnet", "transfer.rates"):
+            importlib.import_module(f"keras_resv2.{module}")
 
 
 _register_layers()

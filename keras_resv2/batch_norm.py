@@ -33,16 +33,17 @@ class BatchNormalization(keras.layers.BatchNormalization):
     """
 
     def call(self, inputs, training=None, mask=None):
-        kernel = self._kernel(inputs, mask)
+        training = bool(training) and self.trainable
+        kernel = self._kernel(inputs, mask, training)
         if kernel is None:
             return super().call(inputs, training=training, mask=mask)
-        outputs, statistics = kernel(self, inputs, bool(training) and self.trainable)
+        outputs, statistics = kernel(self, inputs, training)
         if statistics is not None:
             for moving, batch in zip((self.moving_mean, self.moving_variance), statistics, strict=True):
                 moving.assign(moving * self.momentum + batch * (1.0 - self.momentum))
         return keras.ops.cast(outputs, self.compute_dtype)
 
-    def _kernel(self, inputs, mask):
+    def _kernel(self, inputs, mask, training):
         """Function from (layer, inputs, training) to outputs and batch statistics, where one fits."""
         axis = self.axis % 4
         plain = self.scale and self.center and not self.synchronized and not getattr(self, "renorm", False)
@@ -54,7 +55,11 @@ class BatchNormalization(keras.layers.BatchNormalization):
         backend = keras.backend.backend()
         if backend == "tensorflow":
             return _tensorflow if axis == 3 else None
-        return _torch if backend == "torch" else None
+        if backend != "torch":
+            return None
+        # PyTorch's refuses to train on a single value per channel.
+        alone = all(size == 1 for i, size in enumerate(inputs.shape) if i != axis)
+        return None if alone and training else _torch
 
 
 def _tensorflow(layer, inputs, training):

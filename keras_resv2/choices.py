@@ -1,6 +1,7 @@
 """One sentence for an argument that is none of its choices."""
 
 import difflib
+import numbers
 
 MANY = 10  # more choices than this are not listed
 
@@ -35,7 +36,7 @@ def check_choice(argument, value, choices):
 
 
 def check_count(argument, value):
-    """Returns `value` if it is a whole number, at least 1.
+    """Returns `value`, of Python or of NumPy, as an int if it is a whole number, at least 1.
 
     Raises:
         ValueError: it is none.
@@ -45,9 +46,9 @@ def check_count(argument, value):
     >>> check_count("classes", 5)
     5
     """
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
         raise ValueError(f"{argument}={value!r} must be a whole number, at least 1.")
-    return value
+    return int(value)
 
 
 def nearest(value, choices):

@@ -4,6 +4,7 @@ import math
 
 import keras
 
+from keras_resv2.graphs import as_functional
 from keras_resv2.rolled import RolledUnits
 
 
@@ -19,7 +20,7 @@ def count_multiply_adds(model):
         The number of multiply-adds.
 
     Raises:
-        ValueError: the input size is open.
+        ValueError: the input size is open, or that of a model inside it.
 
     Example:
 
@@ -37,6 +38,8 @@ def weighted_layers(model):
     for layer in model.layers:
         if isinstance(layer, RolledUnits):
             yield from ((inner, layer.count * count) for inner, count in weighted_layers(layer.unit))
+        elif (inside := as_functional(layer)) is not None:
+            yield from weighted_layers(inside)
         elif isinstance(layer, (keras.layers.Conv2D, keras.layers.Dense)):
             yield layer, 1
 
@@ -46,4 +49,6 @@ def _multiply_adds(layer):
         return math.prod(layer.kernel.shape)
     last = layer.data_format == "channels_last"
     height, width = layer.output.shape[1:3] if last else layer.output.shape[2:4]
+    if height is None or width is None:
+        raise ValueError(f"layer {layer.name!r} takes any size: build its model with input_shape=(height, width, 3).")
     return height * width * math.prod(layer.kernel.shape)

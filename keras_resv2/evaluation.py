@@ -37,11 +37,14 @@ def measure_error(model, images, labels, batch_size=500):
     Args:
         model: as `find_mistakes` takes it.
         images: ``(n, height, width, 3)``, raw pixels from 0 to 255.
-        labels: ``(n,)``, class numbers.
+        labels: ``(n,)`` or ``(n, 1)``, class numbers.
         batch_size: images per forward pass.
 
     Returns:
         Percent of the pictures whose highest score is not the label's.
+
+    Raises:
+        ValueError: the labels are no class numbers, one for each picture.
 
     Example:
 
@@ -56,19 +59,34 @@ def find_mistakes(model, batches):
     Args:
         model: a `keras.Model` from pixels to class scores (probabilities or logits), or another object
             with `predict_on_batch`.
-        batches: of ``(images, labels)``: ``(n, height, width, 3)`` and ``(n,)``. A shorter one is
-            filled up to the first one's size, so that one compiled program serves all.
+        batches: of ``(images, labels)``: ``(n, height, width, 3)`` and ``(n,)`` or ``(n, 1)``. A shorter one
+            is filled up to the first one's size, so that one compiled program serves all.
 
     Returns:
         Boolean array, one for each picture: whether its highest score is not the label's.
+
+    Raises:
+        ValueError: labels are no class numbers, one for each picture.
 
     Example:
 
     >>> wrong = find_mistakes(model, slices(images, labels, 500))  # doctest: +SKIP
     """
     return np.concatenate(
-        [scores.argmax(axis=-1) != np.asarray(labels) for scores, labels in predictions(model, batches)]
+        [scores.argmax(axis=-1) != _numbers(labels, scores) for scores, labels in predictions(model, batches)]
     )
+
+
+def _numbers(labels, scores):
+    """Labels ``(n,)``; comparing ``(n, 1)`` would compare each picture with every label."""
+    labels = np.asarray(labels)
+    labels = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
+    if labels.shape != scores.shape[:1]:
+        raise ValueError(
+            f"labels of {len(scores)} pictures are {labels.shape}: they must be class numbers (n,); "
+            "labels.argmax(axis=1) makes them of one-hot rows."
+        )
+    return labels
 
 
 def predictions(model, batches):

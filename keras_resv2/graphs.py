@@ -17,12 +17,15 @@ def deep_graph():
     Python's recursion limit is raised, which `keras.Model` meets at 1,202 layers; the garbage collector
     rests, which would search the growing graph again and again; and on TensorFlow all variables have
     one name inside the runtime, which would compile an operation for each other name. Their names in
-    Keras are their own.
+    Keras are their own. `ResNet1202` needs it around what Keras does with its graph: opening a saved one, or
+    putting other layers on it.
 
     Example:
 
     >>> with deep_graph():
     ...     model = keras.Model(inputs := keras.Input((1,)), inputs)
+    >>> with deep_graph():
+    ...     model = keras.models.load_model("resnet1202.keras")  # doctest: +SKIP
     """
     limit, collects = sys.getrecursionlimit(), gc.isenabled()
     sys.setrecursionlimit(max(limit, RECURSION_LIMIT))
@@ -65,6 +68,12 @@ def calls(model):
     return [node for depth in sorted(model._nodes_by_depth, reverse=True) for node in model._nodes_by_depth[depth]]
 
 
+def is_cast(node):
+    """Whether a call only changes the precision of its input: Keras up to 3.8 keeps those of mixed precision."""
+    kept = type(node.operation).__name__ == "Cast" and not isinstance(node.operation, keras.Layer)
+    return kept and all(keras.backend.is_float_dtype(x.dtype) for x in (*node.input_tensors, *node.outputs))
+
+
 def as_functional(model):
     """The model, a `keras.Sequential` as the functional one that it is; None for all else."""
     if isinstance(model, keras.Sequential) and hasattr(model, "inputs"):
@@ -76,7 +85,7 @@ def copy_model(model, replace=None, call=None):
     """A copy of a model, layer by layer, with the same weights.
 
     Args:
-        model: a functional `keras.Model`.
+        model: a functional `keras.Model`; models inside it are copied too.
         replace: function from a layer to the one that takes its place, with weights of the same shapes;
             or to None for a copy of it; None for copies of all.
         call: function ``(layer, *arguments, **options)`` that calls a layer of the copy, as
@@ -95,14 +104,18 @@ def copy_model(model, replace=None, call=None):
     >>> copy_model(network).count_params()
     75770
     """
-    if not isinstance(model, keras.Model) or not hasattr(model, "operations"):
+    functional = as_functional(model)
+    if functional is None:
         raise ValueError(f"{model!r} is no functional keras.Model, as the builders of keras_resv2 make them.")
 
     def clone(layer):
+        if as_functional(layer) is not None:
+            return copy_model(layer, replace, call)
         return (replace and replace(layer)) or type(layer).from_config(layer.get_config())
 
     with deep_graph():
-        copy = keras.models.clone_model(model, clone_function=clone, call_function=call)
-    for layer in model.layers:
-        copy.get_layer(layer.name).set_weights(layer.get_weights())
+        copy = keras.models.clone_model(functional, clone_function=clone, call_function=call)
+    for layer in functional.layers:
+        if layer.weights:
+            copy.get_layer(layer.name).set_weights(layer.get_weights())
     return copy

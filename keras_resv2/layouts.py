@@ -1,6 +1,7 @@
 """From the arguments of a network to its stages and units: depths, stems, and what is the default of what."""
 
 import dataclasses
+import numbers
 
 from keras_resv2.choices import check_choice
 from keras_resv2.shortcuts import Conv1x1, NoShortcut, get_shortcut
@@ -118,8 +119,9 @@ def resolve_layout(depth, branch=None, stem=None):
         check_choice("branch", branch, BRANCHES)
     if stem is not None:
         check_choice("stem", stem, STEMS)
-    if isinstance(depth, bool) or not isinstance(depth, int):
+    if isinstance(depth, bool) or not isinstance(depth, numbers.Integral):
         raise ValueError(f"depth={depth!r} must be a whole number, for example 20, 50, 110 or 164.")
+    depth = int(depth)
     if depth in IMAGENET_UNITS:
         own_branch, counts = IMAGENET_UNITS[depth]
         if branch not in (None, own_branch):

@@ -106,7 +106,9 @@ def ResNet(
         rematerialize: of a rolled network, whether the way back computes again what the units' insides
             were, so that a step needs memory for one unit at a time.
         dtype: Keras dtype policy, as "mixed_bfloat16"; None for the global one. The classifier's
-            output is float32 in any case.
+            output is float32 in any case. To train in "mixed_float16", which needs its loss scaled, set the
+            global one (`keras.config.set_dtype_policy`), or compile with
+            `keras.optimizers.LossScaleOptimizer`: Keras does it by itself for the global one alone.
         name: of the model.
 
     Returns:
@@ -145,7 +147,8 @@ def ResNet(
         if include_top:
             x = layers.classifier(x, classes, classifier_activation, "head_dense")
         if input_tensor is not None:
-            inputs = keras.utils.get_source_inputs(input_tensor)
+            sources = keras.utils.get_source_inputs(input_tensor)
+            inputs = sources if len(sources) > 1 else sources[0]
         model = keras.Model(inputs, x, name=name or _default_name(depth, activation))
     if weights is not None:
         from keras_resv2.pretrained.weight_file import fitting

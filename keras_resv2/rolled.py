@@ -64,12 +64,14 @@ class RolledUnits(keras.layers.Layer):
                 shape=(self.count, *variable.shape),
                 dtype=variable.dtype,
                 initializer=self._start(layer, variable) if layer else self._seeds,
-                trainable=variable.trainable,
+                # By its kind: what is frozen now may train later, and saved weights keep one order.
+                trainable=bool(layer) and not variable.name.startswith("moving_"),
                 autocast=False,  # the layers of the unit cast their parts
             )
             stacks.append((stack, layer.name if layer else None, variable.name))
         self._stacks = stacks
         self._values = dict
+        self.match_unit()
 
     def _start(self, layer, variable):
         """Initializer of a stack: each unit's own value, or numbers of its own from the unit's initializer."""

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import numbers
 from typing import ClassVar
 
 from keras_resv2.choices import check_choice
@@ -64,8 +65,8 @@ class ConstantScaling(Shortcut):
     name = "constant_scaling"
 
     def __post_init__(self):
-        _check_number("shortcut_scale", self.shortcut_scale)
-        _check_number("branch_scale", self.branch_scale)
+        _set_number(self, "shortcut_scale")
+        _set_number(self, "branch_scale")
 
     def __call__(self, shortcut, branch, gate_input, strides, layers, name):
         shortcut = layers.rescaling(shortcut, self.shortcut_scale, f"{name}_shortcut_scale")
@@ -86,7 +87,7 @@ class ExclusiveGating(Shortcut):
     name = "exclusive_gating"
 
     def __post_init__(self):
-        _check_number("bias", self.bias)
+        _set_number(self, "bias")
 
     def __call__(self, shortcut, branch, gate_input, strides, layers, name):
         gate = layers.gate(gate_input, branch, strides, self.bias, f"{name}_gate")
@@ -107,7 +108,7 @@ class ShortcutOnlyGating(Shortcut):
     name = "shortcut_only_gating"
 
     def __post_init__(self):
-        _check_number("bias", self.bias)
+        _set_number(self, "bias")
 
     def __call__(self, shortcut, branch, gate_input, strides, layers, name):
         gate = layers.gate(gate_input, branch, strides, self.bias, f"{name}_gate")
@@ -139,7 +140,7 @@ class DropoutShortcut(Shortcut):
     name = "dropout"
 
     def __post_init__(self):
-        _check_number("rate", self.rate)
+        _set_number(self, "rate")
         if not 0 <= self.rate < 1:
             raise ValueError(f"dropout rate {self.rate} must be at least 0 and below 1.")
 
@@ -205,6 +206,9 @@ def get_shortcut(shortcut):
     return kind(**parameters)
 
 
-def _check_number(name, value):
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+def _set_number(shortcut, name):
+    """A parameter of Python or of NumPy as a float."""
+    value = getattr(shortcut, name)
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
         raise ValueError(f"{name}={value!r} must be a finite number.")
+    object.__setattr__(shortcut, name, float(value))

@@ -11,9 +11,11 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
+from published import publish
 
 import keras_resv2
 from keras_resv2 import analysis
+from keras_resv2.analysis import propagation
 from keras_resv2.analysis.paths import PathGradients, PathTracer
 from keras_resv2.cli import main
 from keras_resv2.resnet import ResNet
@@ -188,7 +190,13 @@ def test_an_interrupted_study_goes_on(pixels, labels, tmp_path):
     seen = []
     study = analysis.delete_each(model, pixels, labels, 3, resume=path, progress=lambda *now: seen.append(now))
     np.testing.assert_array_equal(study.errors, whole.errors)
-    assert seen == [(6, 8), (6, 8), (8, 8)]
+    assert seen == [(6, 8), (8, 8)]
+    for batch_size in (5, 2):  # another one, as after memory ran out
+        path.unlink()
+        with pytest.raises(KeyboardInterrupt):
+            analysis.delete_each(model, pixels, labels, batch_size=3, resume=path, progress=interrupt)
+        study = analysis.delete_each(model, pixels, labels, batch_size, resume=path)
+        np.testing.assert_array_equal(study.errors, whole.errors)
     with pytest.raises(ValueError, match="is of another study"):
         analysis.delete_each(model, pixels[::-1], labels, batch_size=3, resume=path)
 
@@ -274,6 +282,20 @@ def test_a_gate_holds_the_gradient_back(pixels, labels):
         assert study.factor[7] == pytest.approx(carried.predict(pixels, verbose=0).mean(), rel=1e-4)
         assert low < study.factor[7] < high
         assert study.factor[5] < study.factor[6] < study.factor[7]
+
+
+def test_the_variance_is_that_of_each_channel():
+    """By NumPy, in both orders of the axes; flat features have their channels last in both."""
+    x = np.random.default_rng(0).normal(size=(4, 6, 5, 3)) * np.array([1.0, 2.0, 3.0])
+    expected = x.var(axis=(0, 1, 2)).mean()
+    assert propagation._variance(x) == pytest.approx(expected, rel=1e-4)
+    flat = x[:, 0, 0]
+    keras.config.set_image_data_format("channels_first")
+    try:
+        assert propagation._variance(x.transpose(0, 3, 1, 2)) == pytest.approx(expected, rel=1e-4)
+        assert propagation._variance(flat) == pytest.approx(flat.var(axis=0).mean(), rel=1e-4)
+    finally:
+        keras.config.set_image_data_format("channels_last")
 
 
 def test_each_gradient_has_two_parts(pixels, labels):
@@ -404,6 +426,16 @@ def test_command_line_lesions(data, tmp_path, capsys):
     assert len(rows_of(tmp_path / "resnet20-cifar10-random_deletions.csv")) == 9
     assert analyze("lesions", data, tmp_path) == written and capsys.readouterr().out == text
     assert rows_of(tmp_path / "resnet20-cifar10-deletions.csv") == rows
+
+
+def test_command_line_takes_a_weight_folder(data, tmp_path, capsys):
+    """The name of the files is that of its card."""
+    publish(tmp_path / "weights", name="resnet32-cifar10")
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    folder = str(tmp_path / "weights/resnet32-cifar10/1")
+    flags = ["--data_dir", str(data), "--out", str(tmp_path / "out"), "--images", "4"]
+    assert main(["analyze", "paths", folder, *flags]) == 0
+    assert (tmp_path / "out/resnet32-cifar10@1-paths.csv").exists()
 
 
 def test_command_line_paths(data, tmp_path, capsys):

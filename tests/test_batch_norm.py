@@ -86,6 +86,17 @@ def test_what_the_kernels_do_not_know_is_kerass_too(arguments):
     np.testing.assert_allclose(outputs[1], outputs[0], atol=1e-5)
 
 
+def test_a_single_value_of_each_channel():
+    """The last batch of an epoch may be one picture, whose maps are one pixel; PyTorch's kernel refuses it."""
+    x = np.arange(4.0, dtype="float32").reshape(1, 1, 1, 4)
+    outputs = []
+    for kind in KINDS:
+        layer = kind()
+        outputs.append([keras.ops.convert_to_numpy(layer(x, training=True)), *layer.get_weights()])
+    for found, expected in zip(outputs[1], outputs[0], strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
 def test_flat_inputs_and_masks():
     x, mask = np.random.default_rng(0).normal(size=(6, 4, 3)).astype("float32"), np.arange(24).reshape(6, 4) % 3 > 0
     outputs = [keras.ops.convert_to_numpy(kind()(x, training=True, mask=mask)) for kind in KINDS]

@@ -10,6 +10,7 @@ import sys
 import numpy as np
 import pytest
 from PIL import Image
+from published import publish
 
 import keras_resv2
 from keras_resv2 import cli, evaluation
@@ -78,13 +79,47 @@ def tiny_data(tmp_path):
     return str(tmp_path / "tiny.npz")
 
 
-def test_evaluate_says_when_the_card_is_not_met(tiny_data, capsys):
-    assert cli.main(["evaluate", NAME, "--data_dir", tiny_data, "--json"]) == DISAGREES
+def test_evaluate_says_when_the_card_is_not_met(tiny_data, tmp_path, capsys):
+    publish(tmp_path, test_images=40, test_error=10.0)
+    folder = str(tmp_path / "resnet20-cifar10/1")
+    assert cli.main(["evaluate", folder, "--data_dir", tiny_data, "--json"]) == DISAGREES
     result = json.loads(capsys.readouterr().out)
     assert result["images"] == 40 and not result["agrees"] and not result["same_images_as_card"]
     with np.load(tiny_data) as data:
-        probabilities = keras_resv2.from_pretrained(NAME).predict(data["x_test"], verbose=0)
+        probabilities = keras_resv2.from_pretrained(folder).predict(data["x_test"], verbose=0)
         assert result["measured_error"] == 100 * np.mean(probabilities.argmax(1) != data["y_test"])
+
+
+def test_evaluate_does_not_compare_with_an_error_of_other_pictures(tiny_data, capsys):
+    """A part of the test images has another error than the 10,000."""
+    assert cli.main(["evaluate", NAME, "--data_dir", tiny_data]) == 0
+    assert "of 40 test images; the card's 8.48 % are of 10,000, not to be compared" in capsys.readouterr().out
+    assert cli.main(["evaluate", NAME, "--data_dir", tiny_data, "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["agrees"] is None and result["card_error"] == 8.48
+
+
+def test_summary_of_a_folder_has_its_picture_size(tmp_path, capsys):
+    publish(tmp_path, image_shape=(64, 64, 3))
+    assert cli.main(["summary", str(tmp_path / "resnet20-cifar10/1"), "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["input"] == [64, 64, 3] and facts["multiply_adds"] == pytest.approx(4 * 40.6e6, rel=0.01)
+
+
+def test_labels_in_a_column_are_labels():
+    """As `keras.datasets` gives them; one-hot rows are refused."""
+    scores = np.eye(3)[[0, 1, 2, 0, 1]]
+
+    class Perfect:
+        def predict_on_batch(self, images):
+            return scores[images[:, 0].astype(int)]
+
+    images, labels = np.arange(5.0)[:, None], scores.argmax(1)
+    for given in (labels, labels[:, None]):
+        assert evaluation.measure_error(Perfect(), images, given, batch_size=2) == 0
+        assert evaluation.measure_error(Perfect(), images, (given + 1) % 3, batch_size=2) == 100
+    with pytest.raises(ValueError, match="argmax"):
+        evaluation.measure_error(Perfect(), images, scores, batch_size=2)
 
 
 @pytest.mark.parametrize(

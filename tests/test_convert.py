@@ -3,6 +3,7 @@
 import json
 import pickle
 import sys
+import zipfile
 
 import numpy as np
 import pytest
@@ -216,7 +217,11 @@ def test_code_in_a_file_is_not_run(torch, tmp_path):
 
 @pytest.mark.parametrize("name, words", [
     ("none.pth", "does not exist"),
-    ("text.pth", "damaged or no PyTorch file|Python objects"),
+    ("text.pth", "damaged or no PyTorch file"),
+    ("page.pth", "damaged or no PyTorch file"),
+    ("empty.pth", "damaged or no PyTorch file: EOFError"),
+    ("empty.keras", "damaged or not HDF5"),
+    ("other.keras", "damaged or not HDF5"),
     ("text.safetensors", "damaged"),
     ("text.h5", "damaged or not HDF5"),
     ("text.txt", "none of the endings"),
@@ -225,6 +230,11 @@ def test_files_that_are_none(torch, tmp_path, name, words):
     pytest.importorskip("safetensors", reason="safetensors is not installed")
     for ending in ("pth", "safetensors", "h5", "txt"):
         (tmp_path / f"text.{ending}").write_text("neither one thing nor the other")
+    (tmp_path / "page.pth").write_text("<!DOCTYPE html><html>Sign in</html>")
+    for empty in ("empty.pth", "empty.keras"):
+        (tmp_path / empty).touch()
+    with zipfile.ZipFile(tmp_path / "other.keras", "w") as file:
+        file.writestr("config.json", "{}")
     with pytest.raises((ValueError, FileNotFoundError), match=words):
         convert.detect(tmp_path / name)
 

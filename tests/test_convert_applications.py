@@ -3,8 +3,10 @@
 import hashlib
 import http.server
 import json
+import pathlib
 import shutil
 import threading
+import types
 
 import h5py
 import keras
@@ -13,7 +15,8 @@ import pytest
 from comparing import SIZE, assert_same, outputs, pictures, randomised
 
 import keras_resv2
-from keras_resv2 import convert
+from keras_resv2 import cli, convert, hub
+from keras_resv2.exporting import writing
 from keras_resv2.pretrained import store
 from keras_resv2.pretrained.weight_file import model_arrays
 
@@ -40,6 +43,7 @@ def application(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("applications")
     write_legacy(model, folder / "legacy.h5")
     model.save_weights(folder / "keras3.weights.h5")
+    model.save(folder / "whole.keras")
     return model, module.preprocess_input, folder
 
 
@@ -58,7 +62,7 @@ def test_files_of_keras_applications_are_their_models(application):
     theirs, _, folder = application
     expected = convert.detect(theirs)
     assert expected.architecture == ("resnet50" if theirs.name == "resnet50" else "preact_resnet50")
-    for name in ("legacy.h5", "keras3.weights.h5"):
+    for name in ("legacy.h5", "keras3.weights.h5", "whole.keras"):
         found = convert.detect(folder / name)
         assert (found.architecture, found.arguments, found.classes) == (
             expected.architecture,
@@ -157,6 +161,38 @@ def test_published_weights_are_fetched_and_converted_once(publisher, server):
     assert decoded[0][0][1] == pytest.approx(theirs[0].max())
     keras_resv2.decode_predictions(theirs, card)
     assert server.requests == ["/resnet50.h5", "/index.json"]
+
+
+def test_what_is_pushed_of_them_is_whole_the_first_time(publisher, monkeypatch):
+    """The card that goes with the converted file is the one beside it, with its sum."""
+    hub_client = pytest.importorskip("huggingface_hub", reason="huggingface_hub is not installed")
+    pushed = {}
+
+    class Api:
+        def __init__(self, library_name):
+            pass
+
+        def create_repo(self, repository, **options):
+            pass
+
+        def create_commit(self, repository, additions, commit_message):
+            pushed.update({addition.path_in_repo: addition.path_or_fileobj for addition in additions})
+            return types.SimpleNamespace(oid="0123")
+
+    monkeypatch.setattr(hub_client, "HfApi", Api)
+    monkeypatch.setenv("HF_TOKEN", "hf_token")
+    assert hub.push("me/resnet50", "resnet50-imagenet") == "hf://me/resnet50@0123"
+    weights = pathlib.Path(pushed["weights.h5"]).read_bytes()
+    card = json.loads(pathlib.Path(pushed["card.json"]).read_text())
+    assert (card["sha256"], card["size"]) == (hashlib.sha256(weights).hexdigest(), len(weights))
+
+
+def test_exports_of_them_have_the_names_of_their_classes(publisher, monkeypatch, tmp_path):
+    given = {}
+    monkeypatch.setattr(writing, "export", lambda *arguments, **more: given.update(more) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        cli.main(["export", "resnet50-imagenet", "--format", "onnx", "--out", str(tmp_path / "n.onnx")])
+    assert given["class_names"] == tuple(f"thing{i}" for i in range(1000))
 
 
 def test_published_cards_are_those_of_keras_applications():

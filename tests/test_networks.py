@@ -10,6 +10,7 @@ import pytest
 import keras_resv2
 from keras_resv2 import ResNet, count_multiply_adds, features
 from keras_resv2.architectures import ARCHITECTURES, BUILDERS
+from keras_resv2.pretrained.weight_file import save_weights
 
 
 def trainable(model):
@@ -179,6 +180,41 @@ def test_input_tensor():
     model = keras_resv2.ResNet20(input_tensor=halved)
     assert model.input_shape == (None, 48, 48, 3)
     assert model.output_shape == (None, 10)
+    assert isinstance(model.input, keras.KerasTensor)  # as that of any model with one input
+    stock, folded = keras_resv2.to_stock_layers(model), keras_resv2.fold(model)
+    picture = np.random.default_rng(0).integers(0, 256, (1, 48, 48, 3)).astype("float32")
+    for other in (stock, folded):
+        np.testing.assert_allclose(other.predict(picture, verbose=0), model.predict(picture, verbose=0), atol=1e-5)
+
+
+def test_models_around_a_network(pixels, tmp_path):
+    """What is said of layers is said of those of the model inside too."""
+    body = keras_resv2.ResNet(8, include_top=False, pooling="avg", input_shape=(32, 32, 3))
+    inputs = keras.Input((32, 32, 3), name="photograph")
+    model = keras.Model(inputs, keras.layers.Dense(5)(body(inputs)))
+    layers = keras.Sequential([body, keras.layers.Dense(5)])
+    expected = keras_resv2.count_multiply_adds(keras_resv2.ResNet(8)) - 64 * 10 + 64 * 5
+    assert keras_resv2.count_multiply_adds(model) == expected
+    for whole in (model, layers):
+        stock = keras_resv2.to_stock_layers(whole)
+        np.testing.assert_allclose(stock.predict(pixels, verbose=0), whole.predict(pixels, verbose=0), atol=1e-5)
+        kinds = {type(layer) for layer in stock.get_layer(body.name).layers}
+        assert keras.layers.BatchNormalization in kinds and keras_resv2.BatchNormalization not in kinds
+    with pytest.raises(ValueError, match=r"share their names: .* save model\.get_layer"):
+        save_weights(model, tmp_path / "weights.h5")
+    any_size = keras_resv2.ResNet(8, include_top=False, pooling="avg")
+    with pytest.raises(ValueError, match="takes any size"):
+        keras_resv2.count_multiply_adds(keras.Model(inputs, any_size(inputs)))
+
+
+def test_whole_numbers_may_be_numpys():
+    model = keras_resv2.ResNet(np.int64(8), classes=np.arange(5).max() + 1)
+    assert model.output_shape == (None, 5)
+    gates = keras_resv2.shortcuts.ExclusiveGating(bias=np.int64(-6))
+    assert gates == keras_resv2.shortcuts.ExclusiveGating(-6.0) and type(gates.bias) is float
+    for wrong in (np.True_, np.float64(20.0)):
+        with pytest.raises(ValueError, match="whole number"):
+            keras_resv2.ResNet(wrong)
 
 
 def test_preprocessing_is_part_of_the_model(pixels):

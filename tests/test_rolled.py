@@ -119,6 +119,21 @@ def test_saved_and_opened(tmp_path, pixels):
     np.testing.assert_array_equal(again.predict(pixels[:, :16, :16], verbose=0), expected)
 
 
+def test_a_network_whose_batch_normalisation_is_frozen_is_saved_and_opened(tmp_path, pixels):
+    """As `fine_tune` leaves it; what is frozen does not change the order of the weights in the file."""
+    model = keras_resv2.unfreeze(build("original", rolled=True))
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    names = [[v.path for v in m.trainable_variables] for m in (model, again)]
+    assert names[0] == names[1] and not any("gamma" in name for name in names[0])
+    expected = model.predict(pixels[:, :16, :16], verbose=0)
+    np.testing.assert_array_equal(again.predict(pixels[:, :16, :16], verbose=0), expected)
+    folded = keras_resv2.fold(model).predict(pixels[:, :16, :16], verbose=0)
+    np.testing.assert_allclose(folded, expected, atol=1e-4)
+    trained = keras_resv2.unfreeze(again, batch_norm=True)
+    assert any("gamma" in v.path for v in trained.trainable_variables)
+
+
 def test_it_opens_where_the_package_was_imported(tmp_path):
     build("original", rolled=True).save(tmp_path / "model.keras")
     code = "import sys, keras, keras_resv2; keras.saving.load_model(sys.argv[1])"

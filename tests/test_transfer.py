@@ -2,6 +2,8 @@
 
 import itertools
 import shutil
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -396,6 +398,44 @@ def test_saved_model_opens_again(digits_300, tmp_path):
     model.save(tmp_path / "model.keras")
     opened = keras.models.load_model(tmp_path / "model.keras")
     assert np.allclose(opened.predict(images, verbose=0), model.predict(images, verbose=0), atol=1e-5)
+
+
+def test_a_checkpoint_that_keras_writes_meanwhile_opens(digits_300, tmp_path):
+    """With the learning rates of its layers, where the package is imported."""
+    model = keras_resv2.ResNet(8)
+    keeps = keras.callbacks.ModelCheckpoint(tmp_path / "kept.keras")
+    keras_resv2.fine_tune(model, digits_300[0], epochs=1, verbose=0, callbacks=[keeps])
+    code = (
+        "import sys, keras, keras_resv2; optimizer = keras.models.load_model(sys.argv[1]).optimizer;"
+        "print(sorted({round(factor, 4) for factor in optimizer.get_config()['factors'].values()}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, tmp_path / "kept.keras"], capture_output=True, text=True)
+    assert done.stdout.strip() == "[0.4096, 0.512, 0.64, 0.8, 1.0]", done.stderr[-2000:]
+
+
+def test_half_precision_is_trained_with_a_scaled_loss(pixels):
+    """Keras would scale it for the global policy alone. float16's gradients of less than 6e-8 are zero."""
+    seen = []
+    look = keras.callbacks.LambdaCallback(on_train_begin=lambda logs: seen.append(type(look.model.optimizer)))
+    model = keras_resv2.ResNet(8, classes=2, dtype="mixed_float16")
+    _, history = keras_resv2.fine_tune(
+        model, (pixels, np.arange(8) % 2), None, epochs=2, verbose=0, callbacks=[look]
+    )  # fmt: skip
+    assert seen == [keras.optimizers.LossScaleOptimizer] and isinstance(model.optimizer, seen[0])
+    assert np.isfinite(history[-1]["train_loss"])
+    bfloat16 = keras_resv2.ResNet(8, classes=2, dtype="mixed_bfloat16")
+    keras_resv2.fine_tune(bfloat16, (pixels, np.arange(8) % 2), None, epochs=0, verbose=0)
+    assert not isinstance(bfloat16.optimizer, keras.optimizers.LossScaleOptimizer)
+
+
+def test_channels_first_is_refused():
+    keras.config.set_image_data_format("channels_first")
+    try:
+        model = keras_resv2.ResNet(8, classes=2)
+        with pytest.raises(ValueError, match="channels_last"):
+            keras_resv2.fine_tune(model, (np.zeros((8, 3, 32, 32), "uint8"), LABELS))
+    finally:
+        keras.config.set_image_data_format("channels_last")
 
 
 IMAGES = np.zeros((8, 32, 32, 3), "uint8")

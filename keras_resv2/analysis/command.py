@@ -16,7 +16,8 @@ from keras_resv2.analysis import plots
 from keras_resv2.architectures import ARCHITECTURES, build
 from keras_resv2.choices import nearest
 from keras_resv2.datasets import load_split
-from keras_resv2.pretrained import from_pretrained, list_pretrained
+from keras_resv2.pretrained import from_pretrained, list_pretrained, pretrained_card
+from keras_resv2.pretrained.store import is_folder
 
 PROPAGATION_IMAGES, PATH_IMAGES = 128, 32
 
@@ -46,7 +47,7 @@ def run(arguments):
     cases = {}
     for name in arguments.names:
         for shortcut in shortcuts:
-            title = f"{name}-{shortcut}" if shortcut else name
+            title = f"{name}-{shortcut}" if shortcut else _title(name)
             cases[title] = _open(name, {**variant, **({"shortcut": shortcut} if shortcut else {})})
     study, text = STUDIES[arguments.study]
     facts = study(cases, images[:limit], labels[:limit], folder, arguments)
@@ -58,8 +59,13 @@ def run(arguments):
     return 0
 
 
+def _title(name):
+    """What stands for a network in tables and names of files: of a folder or repository, what its card says."""
+    return pretrained_card(name).full_name if is_folder(name) else name
+
+
 def _check_name(name, variant):
-    pretrained = name.partition("@")[0] in list_pretrained()
+    pretrained = name.partition("@")[0] in list_pretrained() or is_folder(name)
     if not pretrained and name not in ARCHITECTURES:
         offer = nearest(name, [*ARCHITECTURES, *list_pretrained()])
         raise ValueError(f"there is no network {name!r}; nearest: {offer}.")

@@ -11,7 +11,7 @@ import re
 import keras
 
 from keras_resv2.analysis.programs import Program
-from keras_resv2.graphs import deep_graph
+from keras_resv2.graphs import calls, deep_graph, is_cast
 from keras_resv2.rolled import RolledUnits
 
 UNIT = re.compile(r"(stage(\d+)_unit(\d+))_.*")
@@ -146,6 +146,11 @@ def dissect(model):
         raise ValueError(f"{model!r} is no functional keras.Model: analysis reads units off the names of its layers.")
     if any(isinstance(layer, RolledUnits) for layer in model.layers):
         raise ValueError(f"model {model.name!r} is rolled: build it without rolled=True, from the same weights.")
+    if any(is_cast(node) for node in calls(model)):
+        raise ValueError(
+            f"model {model.name!r} has mixed precision, which Keras {keras.__version__} keeps in its graph: build it "
+            'with dtype="float32", from the same weights, or update Keras.'
+        )
     groups = {}
     for layer in model.layers:  # in topological order
         match = UNIT.fullmatch(layer.name)

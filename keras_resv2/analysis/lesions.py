@@ -245,13 +245,12 @@ def _run(parts, plans, images, labels, batch_size, resume, progress):
     intact = tuple(range(len(parts.units)))
     distinct = sorted({intact, *plans})
     record = _Record(resume, parts, distinct, images, labels)
-    for first, (batch, truth) in zip(
-        range(0, len(labels), batch_size), slices(images, labels, batch_size), strict=True
-    ):
-        if first >= record.done:
-            scores = _scores(parts, distinct, filled_up(batch, batch_size))
-            wrong = [int((s[: len(truth)].argmax(-1) != truth).sum()) for s in scores]
-            record.add(first + len(truth), wrong)
+    if progress:
+        progress(record.done, len(labels))
+    for batch, truth in slices(images[record.done :], labels[record.done :], batch_size):
+        scores = _scores(parts, distinct, filled_up(batch, batch_size))
+        wrong = [int((s[: len(truth)].argmax(-1) != truth).sum()) for s in scores]
+        record.add(record.done + len(truth), wrong)
         if progress:
             progress(record.done, len(labels))
     errors = dict(zip(distinct, 100 * record.wrong / len(labels), strict=True))

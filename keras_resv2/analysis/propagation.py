@@ -167,5 +167,7 @@ def _norm(x):
 
 
 def _variance(x):
-    axes = tuple(range(len(x.shape) - 1))
+    """Mean over channels of the variance over all else."""
+    channels = 1 if keras.config.image_data_format() == "channels_first" and len(x.shape) == 4 else len(x.shape) - 1
+    axes = tuple(axis for axis in range(len(x.shape)) if axis != channels)
     return float(keras.ops.mean(keras.ops.var(keras.ops.cast(x, "float32"), axis=axes)))

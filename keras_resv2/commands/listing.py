@@ -91,7 +91,7 @@ def run_summary(arguments):
     from keras_resv2.complexity import count_multiply_adds
     from keras_resv2.resnet import features
 
-    own = {**card.arguments, "classes": len(card.class_names)} if card else {}
+    own = {**card.arguments, "classes": len(card.class_names), "input_shape": card.image_shape} if card else {}
     model = build(card.architecture if card else arguments.name, **own)  # its weights are not needed
     facts = {
         "name": model.name,

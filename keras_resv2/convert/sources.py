@@ -1,8 +1,10 @@
 """Tensors by name, from files and objects of other libraries. Nothing that a file says is run."""
 
+import io
 import json
 import os
 import pathlib
+import zipfile
 from collections.abc import Mapping
 
 import keras
@@ -19,6 +21,7 @@ STRUCTURE_KEY = "keras_resv2"
 # Keys under which checkpoints hold the state dict, and words that wrappers put before each name.
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network", "weights", "params", "state_dict_ema", "ema")
 PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.", "backbone.", "resnet.")
+OTHER_OBJECTS = ("Unsupported global", "Unsupported class", "was not an allowed global")  # PyTorch, of pickles
 COUNTERS = ("num_batches_tracked", "n_averaged")  # of training; networks do not depend on them
 KERAS_VARIABLES = {1: ("kernel",), 2: ("kernel", "bias"), 4: ("gamma", "beta", "moving_mean", "moving_variance")}
 
@@ -28,7 +31,7 @@ def read_tensors(source):
 
     Args:
         source: path of a PyTorch file (.pt, .pth, ...), a .safetensors file or a Keras weight file (.h5,
-            .weights.h5); a dictionary of arrays or tensors, as a `state_dict()`, or one that holds it
+            .weights.h5) or model (.keras); a dictionary of arrays or tensors, as a `state_dict()`, or one that holds it
             under "state_dict", "model" or the like; a PyTorch module; or a `keras.Model`.
 
     Returns:
@@ -80,12 +83,14 @@ def _read_pytorch(path):
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # it raises what its unpickler meets: RuntimeError, EOFError, KeyError, ...
-        if "weights_only" in str(error) or "Unsupported" in str(error):
+        if any(words in str(error) for words in OTHER_OBJECTS):
             raise ValueError(
                 f"{path} holds Python objects besides tensors, and reading those may run code. Where it comes from, "
                 "write the tensors alone: torch.save(model.state_dict(), path)."
             ) from None
-        raise ValueError(f"{path} is damaged or no PyTorch file: {str(error).splitlines()[0] or type(error)}") from None
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = type(error).__name__ if "Weights only load failed" in reason else reason  # it goes on for long
+        raise ValueError(f"{path} is damaged or no PyTorch file: {reason}") from None
 
 
 def _read_safetensors(path):
@@ -120,17 +125,25 @@ def _read_keras(path):
     import h5py
 
     try:
-        with h5py.File(path, "r") as file:
+        with h5py.File(_weights_in(path), "r") as file:
             if "format" in file.attrs:
                 raise ValueError(f"{path} is a weight file of this package: give it to weights= of a builder.")
             group = file.get("model_weights", file)  # a whole model of Keras 2
             if "layer_names" in group.attrs or "layer_names0" in group.attrs:
                 return _legacy_layers(group)
             if "layers" in file:
-                return _keras3_layers(file["layers"])
-    except (OSError, KeyError, RuntimeError) as error:
+                return _keras3_layers(file["layers"], path)
+    except (OSError, KeyError, RuntimeError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} is damaged or not HDF5: {error}") from None
     raise ValueError(f"{path} is no weight file of Keras: it has neither layer_names nor layers.")
+
+
+def _weights_in(path):
+    """What HDF5 is in a file: itself, or of a saved model (.keras, a zip) its part with the weights."""
+    if not zipfile.is_zipfile(path):
+        return path
+    with zipfile.ZipFile(path) as file:
+        return io.BytesIO(file.read("model.weights.h5"))
 
 
 def _legacy_layers(group):
@@ -151,7 +164,7 @@ def _names(group, attribute):
     return [value.decode() if isinstance(value, bytes) else str(value) for value in values]
 
 
-def _keras3_layers(layers):
+def _keras3_layers(layers, path):
     """Layers are numbered by class, and say their own name; variables are numbered."""
     arrays = {}
     for group in layers.values():
@@ -159,7 +172,7 @@ def _keras3_layers(layers):
         names = KERAS_VARIABLES.get(len(variables), ())
         if names and "name" not in variables.attrs:
             raise ValueError(
-                f"{layers.file.filename} does not name its layers, as files of early Keras 3 do not: load it into the "
+                f"{path} does not name its layers, as files of early Keras 3 do not: load it into the "
                 "model of keras.applications, and give that."
             )
         layer = variables.attrs["name"] if names else None

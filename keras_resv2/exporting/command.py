@@ -3,7 +3,7 @@
 from keras_resv2.commands.terminal import print_json, without_native_messages
 from keras_resv2.datasets import load_split
 from keras_resv2.exporting import FORMATS, PRECISIONS
-from keras_resv2.pretrained import from_pretrained, pretrained_card
+from keras_resv2.pretrained import class_names, from_pretrained, pretrained_card
 
 REPRESENTATIVE_IMAGES = 500
 
@@ -66,7 +66,7 @@ def _export(card, arguments):
         precision=arguments.precision,
         representative=representative,
         folded=not arguments.unfolded,
-        class_names=card.class_names,
+        class_names=class_names(card),
         overwrite=arguments.overwrite,
     )
 

@@ -2,7 +2,7 @@
 
 import keras
 
-from keras_resv2.graphs import as_functional, calls, deep_graph
+from keras_resv2.graphs import as_functional, calls, deep_graph, is_cast
 from keras_resv2.rolled import RolledUnits
 
 FLOATS = ("float16", "bfloat16", "float64", "mixed_float16", "mixed_bfloat16")
@@ -52,6 +52,9 @@ def _copy(model):
         layer = node.operation
         if node.is_input:
             continue
+        if is_cast(node):
+            tensors[id(node.outputs[0])] = tensors[id(node.input_tensors[0])]
+            continue
         arguments, options = node.arguments.fill_in(tensors)
         if isinstance(layer, RolledUnits):
             outputs = _unrolled(layer, arguments[0])
@@ -87,6 +90,9 @@ def _unrolled(rolled, x):
         tensors = {id(rolled.unit.inputs[0]): x}
         for node in calls(rolled.unit):
             if node.is_input:
+                continue
+            if is_cast(node):
+                tensors[id(node.outputs[0])] = tensors[id(node.input_tensors[0])]
                 continue
             layer = node.operation
             copy = _copy_layer(layer, name=rolled.layer_names(layer.name)[number])

@@ -41,6 +41,8 @@ def push(repository, source, private=False):
         raise ValueError(f"repository {repository!r} must be of the form user/name.")
     card = _card_of(source)
     weights = store.weight_path(card)
+    if card.sha256 is None:  # converted just now: the card with size and sum lies beside the weights
+        card = read_card(weights.parent / store.CARD)
     if hub.get_token() is None:
         raise PermissionError(f"nobody is logged in to the Hub: {LOGIN}.")
     from keras_resv2.hub.readme import readme

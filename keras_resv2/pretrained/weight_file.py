@@ -201,7 +201,13 @@ def _variables(model):
         if hasattr(layer, "unit_weights"):
             found |= {name: _Part(*place) for name, place in layer.unit_weights().items()}
         else:
-            found |= {f"{layer.name}/{weight.name}": weight for weight in layer.weights}
+            own = {f"{layer.name}/{weight.name}": weight for weight in layer.weights}
+            if len(own) < len(layer.weights):
+                raise ValueError(
+                    f"weights of {layer.name!r}, inside model {model.name!r}, share their names: of a model inside "
+                    "another, save model.get_layer(...) by itself."
+                )
+            found |= own
     return found
 
 

@@ -157,6 +157,8 @@ def _expected_by(model):
         raise TypeError(f"model must be a keras.Model, as from_pretrained(name, classes=5) gives it, not {model!r}.")
     if len(model.inputs) != 1 or len(model.inputs[0].shape) != 4:
         raise ValueError(f"model {model.name!r} must have one input, pictures (n, height, width, 3).")
+    if keras.config.image_data_format() != "channels_last":
+        raise ValueError("fine_tune takes pictures in channels_last: keras.config.set_image_data_format sets it.")
     raw_pixels = any(isinstance(layer, keras.layers.Rescaling) for layer in flat_layers(model))
     return Expected(tuple(model.inputs[0].shape[1:]), classifier_of(model).units, raw_pixels)
 

@@ -9,6 +9,7 @@ from keras_resv2.transfer.freezing import flat_layers
 PARTS_OF_OTHER_NETWORKS = 4
 
 
+@keras.saving.register_keras_serializable(package="keras_resv2")
 class DiscriminativeAdam(keras.optimizers.Adam):
     """Adam (Kingma & Ba 2015, arXiv 1412.6980) whose learning rate is multiplied by a factor of each weight's own.
 
@@ -19,6 +20,9 @@ class DiscriminativeAdam(keras.optimizers.Adam):
     def __init__(self, *args, factors, **kwargs):
         super().__init__(*args, **kwargs)
         self._factors = factors
+
+    def get_config(self):
+        return {**super().get_config(), "factors": self._factors}
 
     def update_step(self, gradient, variable, learning_rate):
         # TensorFlow hands over its own variable, which has no path.
