@@ -193,20 +193,56 @@ def test_other_settings_do_not_resume(finished, digits_npz):
     assert "other seed" in done.stderr and "Traceback" not in done.stderr
 
 
+REFUSED = {
+    "model": (["--model=resnet21"], "nearest: resnet32, resnet20"),
+    "shortcut": (["--shortcut=gate"], "exclusive_gating"),
+    "data": (["--data_dir=nowhere"], "nowhere does not exist"),
+    "processes": (["--processes=here"], "TF_CONFIG"),
+    "rematerialize": (["--rematerialize"], "rolled=True"),
+    "units": (["--units_per_batch=10"], "must be from 1 to 9"),
+    "recipe": (["--recipe=imagenet"], "--dataset folder or imagenette or imagenet2012, not cifar10"),
+    "dataset": (["--dataset=folder"], "--dataset cifar10, not folder"),
+    "without effect": (["--image_size=64"], "image_size=64 has no effect"),
+}
+ONE_BY_ONE = """
+import json, sys
+from absl import flags
+from train import train
+
+for arguments in json.loads(sys.argv[1]):
+    flags.FLAGS.unparse_flags()
+    flags.FLAGS(arguments)
+    try:
+        train.main(arguments[:1])
+    except SystemExit as end:
+        print(json.dumps(str(end.code)))
+"""
+
+
+@pytest.fixture(scope="module")
+def refusals(digits_npz, tmp_path_factory):
+    """What each of `REFUSED` ends with, in one process; and the folder that none may have made."""
+    out = tmp_path_factory.mktemp("refused") / "run"
+    commands = [["train", *command(digits_npz, out, *more)[3:]] for more, _ in REFUSED.values()]
+    done = subprocess.run(
+        [sys.executable, "-c", ONE_BY_ONE, json.dumps(commands)], capture_output=True, text=True, cwd=ROOT
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    return dict(zip(REFUSED, map(json.loads, done.stdout.splitlines()), strict=True)), out
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_bad_flags_are_refused_before_anything_is_written(case, refusals):
+    messages, out = refusals
+    assert messages[case].startswith("error: ") and REFUSED[case][1] in messages[case] and "\n" not in messages[case]
+    assert not out.exists()
+
+
 @pytest.mark.parametrize(
     "more, words",
     [
-        (["--model=resnet21"], "nearest: resnet32, resnet20"),
-        (["--shortcut=gate"], "exclusive_gating"),
-        (["--data_dir=nowhere"], "nowhere does not exist"),
         (["--devices=2", "--batch_size=51"], "a batch of 51 images does not divide over 2 devices"),
-        (["--processes=here"], "TF_CONFIG"),
-        (["--rematerialize"], "rolled=True"),
         (["--rolled", "--devices=2"], "a rolled network trains on one device"),
-        (["--units_per_batch=10"], "must be from 1 to 9"),
-        (["--recipe=imagenet"], "--dataset folder or imagenette or imagenet2012, not cifar10"),
-        (["--dataset=folder"], "--dataset cifar10, not folder"),
-        (["--image_size=64"], "image_size=64 has no effect"),
     ],
 )
 def test_bad_flags_are_one_line(digits_npz, tmp_path, more, words):
