@@ -11,7 +11,7 @@ import sys
 
 from keras_resv2.architectures import ARCHITECTURES
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 # Where each public name lives. They are imported when first used, so that what needs no Keras, as the
 # list of weights, does not wait for it.
@@ -35,6 +35,9 @@ _MODULES = {
     "fine_tune": "keras_resv2.transfer",
     "prepare_images": "keras_resv2.transfer",
     "read_folder": "keras_resv2.transfer",
+    "read_image": "keras_resv2.images",
+    "measure_error": "keras_resv2.evaluation",
+    "save_weights": "keras_resv2.pretrained.weight_file",
 }
 _MODULES.update({row.builder: "keras_resv2.architectures" for row in ARCHITECTURES.values()})
 

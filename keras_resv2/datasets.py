@@ -113,7 +113,7 @@ def _load_tfds(dataset, split, data_dir):
         import tensorflow_datasets as tfds
     except ImportError:
         raise ImportError(
-            "reading a tensorflow-datasets directory needs that package: pip install 'keras-resv2[train]', "
+            "reading a tensorflow-datasets directory needs that package: pip install tensorflow-datasets, "
             "or give an .npz file."
         ) from None
     try:

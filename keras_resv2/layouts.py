@@ -78,7 +78,7 @@ class Layout:
     """Units and widths of the stages; `resolve_layout` finds it from a depth.
 
     Attributes:
-        branch: a key of `keras_resv2.BRANCHES`.
+        branch: a key of `keras_resv2.units.BRANCHES`.
         units, widths: of each stage.
         stem: a key of `STEMS`.
         stride_in: the unit of a stage that takes its stride, one of `keras_resv2.units.STRIDE_IN`.
@@ -106,7 +106,7 @@ def resolve_layout(depth, branch=None, stem=None):
     Args:
         depth: 18, 34, 50, 101, 152, 200 (four stages, ImageNet widths); else 6n+2 (basic) or 9n+2
             (bottleneck): three stages, CIFAR widths.
-        branch: a key of `keras_resv2.BRANCHES`; None for the paper's.
+        branch: a key of `keras_resv2.units.BRANCHES`; None for the paper's.
         stem: a key of `STEMS`; None for the one of the depth's family.
 
     Returns:

@@ -1,5 +1,6 @@
 """Networks with random weights, what they give, and whether that is the same."""
 
+import h5py
 import keras
 import numpy as np
 
@@ -47,3 +48,16 @@ def randomised(model, seed=0):
         else:
             weight.assign(rng.normal(0, 0.3, shape))
     return model
+
+
+def write_legacy(model, path):
+    """A weight file of keras.applications: names as of TensorFlow, the classifier called "probs"."""
+    with h5py.File(path, "w") as file:
+        rename = {"predictions": "probs"}
+        file.attrs["layer_names"] = [rename.get(layer.name, layer.name).encode() for layer in model.layers]
+        for layer in model.layers:
+            name = rename.get(layer.name, layer.name)
+            group = file.create_group(name)
+            group.attrs["weight_names"] = [f"{name}/{weight.name}:0".encode() for weight in layer.weights]
+            for weight in layer.weights:
+                group[f"{name}/{weight.name}:0"] = keras.ops.convert_to_numpy(weight)

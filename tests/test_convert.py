@@ -1,19 +1,24 @@
 """Weights from and to PyTorch: its networks, run by it, give the outputs that ours give."""
 
 import json
+import pathlib
 import pickle
+import re
 import sys
 import zipfile
 
+import keras
 import numpy as np
 import pytest
-from comparing import RAW, SIZE, assert_same, outputs, pictures, randomised, run_torch
+from comparing import RAW, SIZE, assert_same, outputs, pictures, randomised, run_torch, write_legacy
 
 import keras_resv2
 from keras_resv2 import cli, convert
 from keras_resv2.pretrained import store
 from keras_resv2.pretrained.checksum import sha256
 from keras_resv2.pretrained.weight_file import model_arrays
+
+PAGE = pathlib.Path(__file__).resolve().parents[1] / "docs" / "convert.md"
 
 
 @pytest.fixture(scope="module")
@@ -397,3 +402,19 @@ def test_a_file_that_does_not_fit_leaves_nothing(checkpoint, tmp_path, capsys):
     assert not out.exists()
     with pytest.raises(FileNotFoundError, match=r"holds card\.json"):
         keras_resv2.from_pretrained(str(out / "resnet20-cifar10/1"))
+
+
+def test_the_first_example_of_the_page(torch, torchvision, networks, tmp_path, monkeypatch):
+    """The files that it names, made here; what goes out again is what came in."""
+    pytest.importorskip("safetensors", reason="safetensors is not installed")
+    monkeypatch.chdir(tmp_path)
+    torch.save(torchvision.models.resnet18().state_dict(), "resnet18.pth")
+    torch.save(cifar(networks, "A")[0].state_dict(), "checkpoint.pth")
+    write_legacy(keras.applications.ResNet50(weights=None), "resnet50_weights_tf_dim_ordering_tf_kernels.h5")
+    names = {}
+    exec(re.search(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL).group(1), names)
+    expected = torch.load("resnet18.pth")
+    assert {key for key in expected if not key.endswith("num_batches_tracked")} == names["state"].keys()
+    for key, array in names["state"].items():
+        np.testing.assert_array_equal(array, expected[key].numpy())
+    assert convert.detect("ours.safetensors").architecture == "resnet18"

@@ -8,30 +8,16 @@ import shutil
 import threading
 import types
 
-import h5py
 import keras
 import numpy as np
 import pytest
-from comparing import SIZE, assert_same, outputs, pictures, randomised
+from comparing import SIZE, assert_same, outputs, pictures, randomised, write_legacy
 
 import keras_resv2
 from keras_resv2 import cli, convert, hub
 from keras_resv2.exporting import writing
 from keras_resv2.pretrained import store
 from keras_resv2.pretrained.weight_file import model_arrays
-
-
-def write_legacy(model, path):
-    """A weight file of keras.applications: names as of TensorFlow, the classifier called "probs"."""
-    with h5py.File(path, "w") as file:
-        rename = {"predictions": "probs"}
-        file.attrs["layer_names"] = [rename.get(layer.name, layer.name).encode() for layer in model.layers]
-        for layer in model.layers:
-            name = rename.get(layer.name, layer.name)
-            group = file.create_group(name)
-            group.attrs["weight_names"] = [f"{name}/{weight.name}:0".encode() for weight in layer.weights]
-            for weight in layer.weights:
-                group[f"{name}/{weight.name}:0"] = keras.ops.convert_to_numpy(weight)
 
 
 @pytest.fixture(scope="module", params=["ResNet50", "ResNet50V2"])

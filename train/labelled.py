@@ -116,7 +116,7 @@ def _tfds(name, data_dir, size):
     try:
         import tensorflow_datasets as tfds
     except ImportError:
-        raise ImportError("--data NAME needs tensorflow-datasets: pip install 'keras-resv2[train]'") from None
+        raise ImportError("--data NAME needs tensorflow-datasets: pip install tensorflow-datasets") from None
     try:
         splits, info = tfds.load(name, data_dir=data_dir, with_info=True)
         class_names = tuple(info.features["label"].names)

@@ -42,7 +42,7 @@ class TfdsRecords:
             import tensorflow_datasets as tfds
         except ImportError:
             raise ImportError(
-                f"reading {dataset} needs tensorflow-datasets: pip install 'keras-resv2[train]', "
+                f"reading {dataset} needs tensorflow-datasets: pip install tensorflow-datasets, "
                 "or give folders of pictures."
             ) from None
         builder = tfds.builder_from_directory(_prepared(dataset, data_dir))

@@ -118,7 +118,7 @@ def check_export(path, format, precision="float32", overwrite=False):
     if precision != "float32" and format != "tflite":
         raise ValueError(f"precision={precision!r} is for format='tflite'; {format} is written in float32.")
     if format == "onnx" and importlib.util.find_spec("onnx") is None:
-        raise ImportError("writing ONNX needs the package onnx: pip install 'keras-resv2[export]'.")
+        raise ImportError("writing ONNX needs the package onnx: pip install onnx onnxruntime.")
     if format != "onnx":
         check_backend(format)
     path = pathlib.Path(path)

@@ -58,7 +58,7 @@ A residual network in Keras 3. Version {card.version}.
 {rows}
 
 ```python
-import keras_resv2  # pip install 'keras-resv2[hub]'
+import keras_resv2  # beside huggingface_hub
 
 model = keras_resv2.from_pretrained("hf://{repository}")
 probabilities = model.predict(pixels)  # (batch, {height}, {width}, {channels}), 0 to 255

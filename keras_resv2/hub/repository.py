@@ -127,7 +127,7 @@ def _client():
         import huggingface_hub
         import huggingface_hub.errors
     except ImportError:
-        raise ImportError("the Hugging Face Hub needs its client: pip install 'keras-resv2[hub]'.") from None
+        raise ImportError("the Hugging Face Hub needs its client: pip install huggingface_hub.") from None
     return huggingface_hub
 
 

@@ -108,7 +108,10 @@ def read_weights(path):
                 return {entry["name"]: _array(entry, parts) for entry in index}
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"weight file {path} is damaged or not HDF5: {error}") from None
-    raise ValueError(f"{path} is not a keras-resv2 weight file: its format {made!r} is none of {', '.join(FORMATS)}.")
+    raise ValueError(
+        f"{path} is not a keras-resv2 weight file: its format {made!r} is none of {', '.join(FORMATS)}. "
+        "keras_resv2.save_weights writes such files; what Keras' save_weights wrote goes into model.load_weights."
+    )
 
 
 def _array(entry, parts):
