@@ -11,8 +11,10 @@
 - scratch: the same network with random weights, and the learning rate and batch normalisation of a training
   from nothing.
 
-All have the same pictures, a fifth of which chooses the best weights; the error is that of test pictures that
-played no part. Cells that results/transfer.csv has are not measured again.
+Where a dataset has as many classes as the pretrained network (digits and Fashion-MNIST have ten, as CIFAR-10), its
+classifier starts as the pretrained one; elsewhere it is new. All have the same pictures, a fifth of which chooses the
+best weights; the error is that of test pictures that played no part. Cells that results/transfer.csv has are not
+measured again.
 """
 
 import argparse
@@ -35,7 +37,7 @@ from train.engine import write_history
 
 EPOCHS = {100: 60, 1000: 20, 10_000: 6}
 WAYS = ("probe", "fine-tuned", "naive", "scratch")
-KEY = ("dataset", "pictures", "way", "seed", "network")
+KEY = ("dataset", "pictures", "way", "seed", "network", "dtype")
 COLUMNS = (*KEY, "epochs", "test_error", "test_images", "seconds")
 SCRATCH_RATE = 0.003
 
@@ -44,11 +46,20 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", action="append", required=True, metavar="NAME[=FOLDER]", help="may be repeated")
     parser.add_argument("--network", default="preact_resnet20-cifar10", help="pretrained network")
-    parser.add_argument("--pictures", type=int, nargs="+", default=list(EPOCHS), help="to train on")
+    counts = list(EPOCHS)
+    parser.add_argument("--pictures", type=int, nargs="+", default=counts, choices=counts, help="to train on")
     parser.add_argument("--seeds", type=int, default=3, help="repetitions, with other pictures each")
     parser.add_argument("--dtype", default="float32", help="Keras dtype policy")
     parser.add_argument("--out", required=True, help="folder for transfer.csv, transfer.md and transfer.png")
     arguments = parser.parse_args()
+    try:
+        run(arguments)
+    except (ValueError, OSError, ImportError) as error:
+        parser.error(str(error))
+
+
+def run(arguments):
+    """Measures the cells that are not there yet, and writes table and figure of the network and precision asked for."""
     keras.config.set_dtype_policy(arguments.dtype)
     out = pathlib.Path(arguments.out)
     out.mkdir(parents=True, exist_ok=True)
@@ -60,16 +71,17 @@ def main():
     cells = itertools.product(range(arguments.seeds), data, arguments.pictures, WAYS)  # whole tables first, then seeds
     for seed, name, pictures, way in cells:
         train, test = data[name]
-        key = (name, str(pictures), way, str(seed), arguments.network)
+        key = (name, str(pictures), way, str(seed), arguments.network, arguments.dtype)
         if pictures > len(train[1]) or any(tuple(row[column] for column in KEY) == key for row in rows):
             continue
         row = measure(way, arguments.network, sample(train, pictures, seed), test, EPOCHS[pictures], seed, name)
         rows.append(dict(zip(KEY, key, strict=True)) | row)
         write_history(rows, out / "transfer.csv")
         print(*(f"{column} {rows[-1][column]}" for column in COLUMNS), sep=", ", flush=True)
-    (out / "transfer.md").write_text(as_markdown(rows))
-    draw(rows, out / "transfer.png")
-    print(as_markdown(rows))
+    asked = [row for row in rows if (row["network"], row["dtype"]) == (arguments.network, arguments.dtype)]
+    (out / "transfer.md").write_text(as_markdown(asked))
+    draw(asked, out / "transfer.png")
+    print(as_markdown(asked))
 
 
 def sample(train, count, seed):

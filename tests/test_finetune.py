@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import types
 
 import keras
 import numpy as np
@@ -14,7 +15,7 @@ from conftest import ROOT
 from PIL import Image
 
 import keras_resv2
-from train.finetune_report import by_class, confusion_matrix
+from train.finetune_report import by_class, confusion_matrix, draw_confusion
 from train.labelled import open_labelled
 
 WRITTEN = {"model.keras", "card.json", "split.json", "history.csv", "curve.png", "confusion.csv", "confusion.png"}
@@ -75,10 +76,11 @@ def test_the_weight_folder_is_a_pretrained_network(run, flat_folder):
     folder = out / "resnet20-colours" / "1"
     assert f"keras-resv2 predict {folder} " in printed
     card = keras_resv2.pretrained_card(str(folder))
-    assert card.test_error == json.loads((out / "card.json").read_text())["test_error"]
-    images, _ = open_labelled(str(flat_folder), None, (32, 32), (0.25, 0.25), 0).test
-    saved = keras.models.load_model(out / "model.keras").predict(images, verbose=0)
+    images, labels = open_labelled(str(flat_folder), None, (32, 32), (0.25, 0.25), 0).test
     opened = keras_resv2.from_pretrained(str(folder))
+    wrong = opened.predict(images, verbose=0).argmax(1) != labels
+    assert card.test_error == round(100 * wrong.mean(), 2)
+    saved = keras.models.load_model(out / "model.keras").predict(images, verbose=0)
     assert np.allclose(opened.predict(images, verbose=0), saved, atol=1e-5)
     assert card.parameters == sum(w.size for w in map(np.asarray, opened.trainable_variables))
 
@@ -153,6 +155,44 @@ def test_tensorflow_datasets(tmp_path):
     assert parts.class_names == ("a", "b") and len(parts.train[1]) + len(parts.validation[1]) == 8
     expected = {image.tobytes() for image in np.repeat(images[8:], 3, axis=3)}
     assert {image.tobytes() for image in parts.test[0]} == expected
+
+
+@pytest.mark.parametrize("splits, labels, words", [
+    (["test"], True, "no pictures to train on: its splits are test"),
+    (["train", "test"], False, "no folder, and tensorflow-datasets cannot read"),
+])  # fmt: skip
+def test_datasets_that_cannot_be_fine_tuned_on(splits, labels, words, monkeypatch):
+    tfds = pytest.importorskip("tensorflow_datasets", reason="tensorflow-datasets is not installed")
+    names = types.SimpleNamespace(names=["a", "b"])
+    features = {"label": names, "image": None} if labels else {"label": names, "text": None}
+    found = dict.fromkeys(splits), types.SimpleNamespace(features=features)
+    monkeypatch.setattr(tfds, "load", lambda *arguments, **more: found)
+    with pytest.raises(ValueError, match=words):
+        open_labelled("some/config", None, (8, 8), (0.1, 0.1), 0)
+
+
+def test_splits_without_labels_are_left_out(monkeypatch):
+    """imagenet2012's test pictures have the label -1."""
+    tfds = pytest.importorskip("tensorflow_datasets", reason="tensorflow-datasets is not installed")
+
+    class Split:
+        def __init__(self, labels):
+            self.labels = labels
+
+        def as_numpy_iterator(self):
+            return ({"image": np.full((8, 8, 3), i, "uint8"), "label": label} for i, label in enumerate(self.labels))
+
+    features = {"label": types.SimpleNamespace(names=["a", "b"]), "image": None}
+    found = {"train": Split([0, 1] * 8), "test": Split([-1, -1])}, types.SimpleNamespace(features=features)
+    monkeypatch.setattr(tfds, "load", lambda *arguments, **more: found)
+    parts = open_labelled("some", None, (8, 8), (0.25, 0.25), 0)
+    assert [len(getattr(parts, part)[1]) for part in ("train", "validation", "test")] == [8, 4, 4]
+    assert parts.test[1].min() == 0 and "without labels" in parts.damaged[0]
+
+
+def test_a_confusion_of_many_classes_is_a_picture_of_bounded_size(tmp_path):
+    draw_confusion(np.eye(1000, dtype=int), [f"class {i}" for i in range(1000)], tmp_path / "confusion.png")
+    assert max(Image.open(tmp_path / "confusion.png").size) < 3000
 
 
 def test_confusion_and_classes_by_hand():

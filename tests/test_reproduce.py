@@ -60,6 +60,7 @@ def add_card(folders, errors, architecture="resnet110", version=1, recipe="paper
         **dict.fromkeys((field.name for field in dataclasses.fields(Card)), "-"),
         "origin": None,
         "class_index": None,
+        "train_images": None,
         "name": f"{architecture}-cifar10",
         "version": version,
         "architecture": architecture,
@@ -341,6 +342,25 @@ def test_the_command_of_an_unfinished_run_has_its_precision(folders):
     add_run(folders, None, shortcut=GATES, name="resnet110-exclusive_gating-6-0", dtype="mixed_bfloat16")
     assert out(folders) == "resnet110-exclusive_gating-6-0"
     assert "--dtype mixed_bfloat16" in cell(folders, "table1", "exclusive gating, bias -6")["command"]
+
+
+def test_commands_resume_rolled_runs_and_leave_those_on_other_pictures_alone(folders):
+    folder = add_run(folders, None, shortcut=GATES, name="resnet110-exclusive_gating-6-0")
+    record = json.loads((folder / "run.json").read_text())
+    record["settings"]["rolled"] = True
+    (folder / "run.json").write_text(json.dumps(record))
+    assert out(folders) == folder.name
+    assert "--rolled" in shlex.split(cell(folders, "table1", "exclusive gating, bias -6")["command"])
+    record["settings"]["train_images"] = 5000
+    (folder / "run.json").write_text(json.dumps(record))
+    assert out(folders) == f"{folder.name.removesuffix('-0')}-paper-0"
+
+
+def test_cards_of_a_part_of_the_dataset_are_left_out(folders):
+    add_card(folders, {0: 6.5}, train_images=5000)
+    assert cell(folders, "table3", "ResNet-110", "original")["reproduction"] is None
+    add_card(folders, {0: 6.6}, version=2, train_images=50_000)
+    assert errors(cell(folders, "table3", "ResNet-110", "original")["reproduction"]) == [6.6]
 
 
 def test_a_run_that_diverged_failed(folders):

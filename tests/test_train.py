@@ -133,13 +133,14 @@ def test_sigterm_saves_and_the_run_resumes(finished, digits_npz, tmp_path):
 def test_a_run_of_an_older_version_resumes(tmp_path):
     """Values that recipes did not have then are the defaults."""
     settings = {"recipe_values": json.loads(json.dumps(dataclasses.asdict(RECIPES["fast"])))}
+    settings |= {"train_images": 50_000, "test_images": 10_000}
     start_record(tmp_path, settings)
     old = json.loads((tmp_path / "run.json").read_text())
-    del old["settings"]["recipe_values"]["units_per_batch"]
+    del old["settings"]["recipe_values"]["units_per_batch"], old["settings"]["test_images"]
     (tmp_path / "run.json").write_text(json.dumps(old))
     assert start_record(tmp_path, settings)["settings"] == old["settings"]
     with pytest.raises(ValueError, match="other recipe_values"):
-        start_record(tmp_path, {"recipe_values": {**settings["recipe_values"], "units_per_batch": 3}})
+        start_record(tmp_path, {**settings, "recipe_values": {**settings["recipe_values"], "units_per_batch": 3}})
 
 
 def test_folders_of_nobody_knows_what_run_are_refused(tmp_path):
@@ -281,6 +282,28 @@ def test_publishing(committed, digits_npz, tmp_path):
         publish.publish(committed, digits_npz, tmp_path / "weights", version=1)
     assert publish.publish(committed, digits_npz, tmp_path / "weights").version == 2
     assert content == {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_publishing_with_other_seeds(committed, digits_npz, tmp_path):
+    """A seed that diverged counts as guessing; an older run, which wrote fewer settings, as what it was."""
+    runs = {}
+    for seed in (1, 2):
+        runs[seed] = with_commit(committed, tmp_path / f"seed{seed}", "0123456789ab")
+        record = json.loads((runs[seed] / "run.json").read_text())
+        record["settings"]["seed"] = seed
+        del record["settings"]["recipe_values"]["units_per_batch"]
+        if seed == 2:
+            (runs[seed] / "weights.h5").unlink()
+            record["diverged_at"] = 17
+        (runs[seed] / "run.json").write_text(json.dumps(record))
+    card = publish.publish(committed, digits_npz, tmp_path / "weights", seed_runs=[runs[1], runs[2]])
+    assert card.seed_errors == {"0": card.test_error, "1": card.test_error, "2": 90.0}
+    assert card.median_error == card.test_error and card.train_images == 1500
+    with pytest.raises(ValueError, match="its seed 1 is there already"):
+        publish.publish(committed, digits_npz, tmp_path / "weights", seed_runs=[runs[1], runs[1]])
+    dirty = with_commit(runs[1], tmp_path / "dirty1", "0123456789ab-dirty")
+    with pytest.raises(ValueError, match="clean checkout"):
+        publish.publish(committed, digits_npz, tmp_path / "weights", seed_runs=[dirty])
 
 
 def test_publishing_half_the_size(committed, digits_npz, tmp_path):

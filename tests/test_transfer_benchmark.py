@@ -37,6 +37,23 @@ def test_cells_are_measured_once(tmp_path, monkeypatch, capsys):
     capsys.readouterr()
     transfer.main()
     assert capsys.readouterr().out == f"{table}\n" and (tmp_path / "transfer.md").read_text() == table
+    # Another network's or precision's errors are no seeds of this one's.
+    others = [{**row, key: "another", "test_error": "99"} for row in rows for key in ("network", "dtype")]
+    transfer.write_history(rows + others, tmp_path / "transfer.csv")
+    transfer.main()
+    assert (tmp_path / "transfer.md").read_text() == table
+
+
+@pytest.mark.parametrize("more, words", [
+    (["--pictures", "500"], "invalid choice"),
+    (["--data", "flowers"], "data='flowers' must be one of"),
+    (["--data", "fashion_mnist=nowhere"], "nowhere"),
+])  # fmt: skip
+def test_bad_input_is_said_in_one_line(more, words, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["transfer", "--data", "digits", "--out", str(tmp_path), *more])
+    with pytest.raises(SystemExit) as end:
+        transfer.main()
+    assert end.value.code == 2 and words in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_samples_have_every_class_in_its_share():

@@ -14,9 +14,11 @@ import shlex
 import statistics
 
 from train.measured import as_json, recipe_values, without_dtype
-from train.paper import FAILS_ABOVE, RECIPE, TABLES, network
-from train.recipes import RECIPES, completed
-from train.record import RUN_FILE
+from train.paper import DATASET, FAILS_ABOVE, RECIPE, TABLES, network
+from train.recipes import RECIPES
+from train.record import RUN_FILE, TEST_IMAGES, TRAIN_IMAGES, completed_settings
+
+FORMS = ("rolled", "rematerialize")  # flags of train.train under which a run resumes alone
 
 
 def compare(table, found, out="runs"):
@@ -97,9 +99,10 @@ def _command(cell, wanted, out):
     held = _held(folder)
     if held and held["recipe_values"]["dtype"] != wanted["dtype"]:
         flags["dtype"] = held["recipe_values"]["dtype"]
+    forms = [f"--{form}" for form in FORMS if held and held.get(form)]
     flags.update(seed=0, data_dir="cifar10.npz", out=folder)
     return " ".join(
-        ["python -m train.train", *(f"--{flag} {shlex.quote(str(value))}" for flag, value in flags.items())]
+        ["python -m train.train", *forms, *(f"--{flag} {shlex.quote(str(value))}" for flag, value in flags.items())]
     )
 
 
@@ -123,8 +126,18 @@ def _holds_another_run(folder, cell, wanted):
     held = _held(folder)
     if held is None:
         return False
-    own = {"model": cell.model, "arguments": cell.arguments, "recipe": RECIPE, "seed": 0}
-    same_values = without_dtype(completed(held["recipe_values"])) == without_dtype(wanted)
+    own = {
+        "model": cell.model,
+        "arguments": cell.arguments,
+        "dataset": DATASET,
+        "train_images": TRAIN_IMAGES,
+        "test_images": TEST_IMAGES,
+        "recipe": RECIPE,
+        "seed": 0,
+        "resize": None,
+    }
+    held = completed_settings(held)
+    same_values = without_dtype(held["recipe_values"]) == without_dtype(wanted)
     return not same_values or any(held.get(key) != value for key, value in own.items())
 
 

@@ -70,13 +70,29 @@ def _check_images(run, settings, data_dir, found):
         raise ValueError(f"{data_dir}: these are not the test images that {run} was made with.")
 
 
+def read_record(run):
+    """run.json of a run, finished or not.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    path = pathlib.Path(run) / record.RUN_FILE
+    if not path.exists():
+        raise FileNotFoundError(f"{run} has no {record.RUN_FILE}: it is no finished run of train.train.")
+    return json.loads(path.read_text())
+
+
 def load_record(run):
-    """run.json of a finished run."""
+    """run.json of a finished run.
+
+    Raises:
+        FileNotFoundError: the run is not finished.
+    """
     run = pathlib.Path(run)
-    for name in (record.RUN_FILE, WEIGHTS, HISTORY):
+    found = read_record(run)
+    for name in (WEIGHTS, HISTORY):
         if not (run / name).exists():
             raise FileNotFoundError(f"{run} has no {name}: it is no finished run of train.train.")
-    found = json.loads((run / record.RUN_FILE).read_text())
     if "wall_seconds" not in found:
         raise FileNotFoundError(f"{run} is no finished run: the command that began it finishes it.")
     return found

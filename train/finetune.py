@@ -97,7 +97,7 @@ def finetune(out):
         "dtype": FLAGS.dtype,
     }
     report = write_report(out, model, history, parts, card, settings)
-    folder = write_weight_folder(out, model, report, card, FLAGS.data)
+    folder = write_weight_folder(out, model, report, card, FLAGS.data, parts.test)
     print(json.dumps({key: report[key] for key in ("validation_error", "test_error", "test_images")}))
     print(f"keras-resv2 predict {folder} PICTURE...")
     print(f'import keras, keras_resv2; model = keras.models.load_model("{out / MODEL}")')

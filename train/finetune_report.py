@@ -6,7 +6,9 @@ import re
 
 import numpy as np
 
+from keras_resv2.architectures import build
 from keras_resv2.convert import write_folder
+from keras_resv2.evaluation import measure_error
 from keras_resv2.images import draw_predictions
 from keras_resv2.pretrained.card import UNKNOWN, Card
 from keras_resv2.pretrained.weight_file import count_trainable, model_arrays
@@ -16,6 +18,7 @@ from train.record import write_json
 
 CARD, SHEET, SHOWN = "card.json", "mistakes.png", 24
 BATCH = 256
+LARGEST, NAMED, COUNTED = 24, 100, 30  # inches of the confusion's picture; classes that have names, and numbers, in it
 
 
 def write_report(out, model, history, parts, base, settings):
@@ -62,12 +65,12 @@ def write_report(out, model, history, parts, base, settings):
         writer.writerow(["true class", *parts.class_names])
         writer.writerows([name, *row] for name, row in zip(parts.class_names, confusion.tolist(), strict=True))
     draw_history(history, out / "curve.png", f"{base.full_name}, fine-tuned")
-    draw_confusion(confusion, parts.class_names, out / "confusion.png")
     draw_mistakes(images, labels, scores, parts, out / SHEET)
+    draw_confusion(confusion, parts.class_names, out / "confusion.png")
     return card
 
 
-def write_weight_folder(out, model, report, base, data):
+def write_weight_folder(out, model, report, base, data, test):
     """Writes ``<out>/<architecture>-<data>/1/``, weights and card as `keras_resv2.from_pretrained` takes them.
 
     Args:
@@ -76,15 +79,19 @@ def write_weight_folder(out, model, report, base, data):
         report: as `write_report` returned it.
         base: card of the pretrained network.
         data: folder of the pictures or name of the dataset, for the name.
+        test: ``(images, labels)``, which the weights are measured on once more, in float32, as those who open
+            them have them: the model may be of lower precision.
 
     Returns:
         `pathlib.Path` of the folder.
     """
     dataset = re.sub(r"[^a-z0-9]+", "_", pathlib.Path(data).resolve().name.lower()).strip("_") or "pictures"
-    weights = model_arrays(model)
-    known = {key: report[key] for key in ("test_error", "test_images", "hardware", "backend", "versions", "commit")}
+    weights, shape, classes = model_arrays(model), tuple(report["image_shape"]), len(report["class_names"])
+    known = {key: report[key] for key in ("test_images", "hardware", "backend", "versions", "commit")}
+    network = dict(weights=weights, classes=classes, input_shape=shape, dtype="float32")
+    error = measure_error(build(base.architecture, **base.arguments, **network), *test, BATCH)
     card = Card(
-        **UNKNOWN | known,
+        **UNKNOWN | known | {"test_error": round(error, 2)},
         name=f"{base.architecture}-{dataset}",
         version=1,
         architecture=base.architecture,
@@ -92,7 +99,7 @@ def write_weight_folder(out, model, report, base, data):
         parameters=count_trainable(weights),
         dataset=dataset,
         class_names=tuple(report["class_names"]),
-        image_shape=tuple(report["image_shape"]),
+        image_shape=shape,
         license=base.license,
         origin={"file": base.full_name, "sha256": base.sha256, "layout": "fine-tuned", "assumed": []},
     )
@@ -166,14 +173,15 @@ def draw_confusion(confusion, class_names, path):
     from matplotlib.figure import Figure
 
     shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
-    side = 2.5 + 0.45 * len(class_names)
+    side = min(2.5 + 0.45 * len(class_names), LARGEST)
     axes = (figure := Figure(figsize=(side, side), layout="constrained")).subplots()
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    ticks = range(len(class_names))
-    axes.set_xticks(ticks, class_names, rotation=90)
-    axes.set_yticks(ticks, class_names)
+    if len(class_names) <= NAMED:
+        ticks = range(len(class_names))
+        axes.set_xticks(ticks, class_names, rotation=90)
+        axes.set_yticks(ticks, class_names)
     axes.set(xlabel="taken for", ylabel="true class")
-    if len(class_names) <= 30:
+    if len(class_names) <= COUNTED:
         for row, column in np.argwhere(confusion):
             colour = "white" if shares[row, column] > 0.5 else "black"
             axes.text(column, row, str(confusion[row, column]), ha="center", va="center", fontsize=7, color=colour)

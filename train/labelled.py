@@ -67,7 +67,7 @@ def open_labelled(data, data_dir, size, shares, seed, damaged="skip"):
     """
     if os.path.isdir(data):
         found, class_names, problems = _folder(pathlib.Path(data), size, damaged)
-    elif os.sep in data or data.startswith("."):
+    elif data.startswith((".", os.sep, "~")) or data.count("/") > 1 or os.path.isdir(os.path.dirname(data) or data):
         raise FileNotFoundError(f"--data {data} is no folder that exists.")
     else:
         found, class_names, problems = _tfds(data, data_dir, size)
@@ -120,16 +120,25 @@ def _tfds(name, data_dir, size):
     try:
         splits, info = tfds.load(name, data_dir=data_dir, with_info=True)
         class_names = tuple(info.features["label"].names)
+        info.features["image"]
     except Exception as error:  # tfds raises many types; all mean that there are no such pictures
         first_line = (str(error).strip() or repr(error)).splitlines()[0]
         raise ValueError(
             f"--data {name}: no folder, and tensorflow-datasets cannot read labelled pictures of it: {first_line}"
         ) from None
-    found = {}
+    if TRAIN not in splits:
+        raise ValueError(f"--data {name} has no pictures to train on: its splits are {', '.join(splits)}.")
+    found, problems = {}, []
     for part, names in ((TRAIN, (TRAIN,)), ("validation", VALIDATION_NAMES), ("test", TEST_NAMES)):
         for split in set(names) & set(splits):
-            found[part] = _examples(splits[split], split, size)
-    return found, class_names, ()
+            images, labels, paths = _examples(splits[split], split, size)
+            if len(labels) and labels.min() >= 0:
+                found[part] = images, labels, paths
+            else:
+                problems.append(f"{name}: the split {split} has pictures without labels.")
+    if TRAIN not in found:
+        raise ValueError(problems[0])
+    return found, class_names, tuple(problems)
 
 
 def _examples(split, name, size):

@@ -9,9 +9,8 @@ from keras_resv2.pretrained.card import read_card
 from keras_resv2.pretrained.store import CARD
 from train.paper import DATASET, network
 from train.recipes import RECIPES, completed
-from train.record import DIVERGED, RUN_FILE
+from train.record import DIVERGED, RUN_FILE, TEST_IMAGES, TRAIN_IMAGES, completed_settings
 
-TRAIN_IMAGES, TEST_IMAGES = 50_000, 10_000  # a run on a part of the dataset is none of the papers'
 GUESSING = 90.0  # percent, of ten classes alike: what a network whose loss is no number scores
 
 
@@ -93,7 +92,7 @@ def collect(weights_dir, runs=None):
 def _published(path):
     """The runs of a card: one for each seed."""
     card = read_card(path)
-    if card.dataset != DATASET or card.test_images != TEST_IMAGES:
+    if card.dataset != DATASET or not _whole(card.train_images or TRAIN_IMAGES, card.test_images):
         return []
     try:
         made = network(card.architecture, card.arguments)
@@ -109,12 +108,11 @@ def _finished(path):
     """The run of a run.json; none if it is unfinished, or on other pictures. One that diverged failed."""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        settings = record["settings"]
-        images = settings.get("train_images", TRAIN_IMAGES), settings.get("test_images", TEST_IMAGES)
-        if settings["dataset"] != DATASET or images != (TRAIN_IMAGES, TEST_IMAGES):
+        settings = completed_settings(record["settings"])
+        if settings["dataset"] != DATASET or not _whole(settings["train_images"], settings["test_images"]):
             return []
         made = network(settings["model"], settings["arguments"])
-        values = completed(settings["recipe_values"])
+        values = completed(record["settings"]["recipe_values"])
         if DIVERGED in record:
             origin, error = f"{path.parent}, diverged at step {record[DIVERGED]:,}", GUESSING
         elif "wall_seconds" in record:
@@ -126,6 +124,11 @@ def _finished(path):
         raise ValueError(f"{path} is a damaged run.json: it has no {error}.") from None
     except (ValueError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is a damaged run.json: {str(error).rstrip('.')}.") from None
+
+
+def _whole(train_images, test_images):
+    """Whether a run had the whole dataset: one on a part of it is none of the papers'."""
+    return (train_images, test_images) == (TRAIN_IMAGES, TEST_IMAGES)
 
 
 def recipe_values(recipe):

@@ -21,8 +21,10 @@ from keras_resv2.pretrained.store import CARD, check_sum
 from keras_resv2.pretrained.weight_file import count_trainable, read_weights, write_weights
 from train.display import draw_curve
 from train.engine import HISTORY, WEIGHTS, read_history
-from train.evaluate import evaluate, load_record
+from train.evaluate import evaluate, load_record, read_record
+from train.measured import GUESSING
 from train.paper import paper_error
+from train.record import DIVERGED, completed_settings, differences
 
 FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(train.evaluate)
@@ -45,7 +47,7 @@ def publish(run, data_dir, weights_dir, version=None, variant=None, seed_runs=()
         weights_dir: folder of published weights.
         version: None for the next.
         variant: part of the name, needed where the network has other arguments than its defaults.
-        seed_runs: folders of finished runs that differ in the seed alone.
+        seed_runs: folders of runs that differ in the seed alone, and are finished or have diverged.
         url: where the weight file will be had.
         half: whether kernels are rounded to float16, before the error is measured.
 
@@ -71,9 +73,9 @@ def publish(run, data_dir, weights_dir, version=None, variant=None, seed_runs=()
     folder = _new_version(pathlib.Path(weights_dir) / name, version)
     weights = _weight_file(run, half)
     measured = evaluate(run, data_dir, weights)
-    seed_errors = {str(settings["seed"]): measured["test_error"]}
+    seed_errors = {settings["seed"]: measured["test_error"]}
     for other in seed_runs:
-        seed_errors.update(_seed_error(other, settings, data_dir))
+        _add_seed(seed_errors, other, settings, data_dir)
     error, source = paper_error(settings["model"], settings["arguments"], settings["dataset"])
     card = Card(
         name=name,
@@ -86,7 +88,7 @@ def publish(run, data_dir, weights_dir, version=None, variant=None, seed_runs=()
         image_shape=dataset.image_shape,
         dataset_sha256=settings["dataset_sha256"],
         **measured,
-        seed_errors=seed_errors,
+        seed_errors={str(seed): error for seed, error in seed_errors.items()},
         median_error=round(statistics.median(seed_errors.values()), 2),
         paper_error=error,
         paper=source,
@@ -100,6 +102,7 @@ def publish(run, data_dir, weights_dir, version=None, variant=None, seed_runs=()
         backend=_over_environments(record, "backend"),
         versions=record["environments"][-1]["versions"],
         commit=_over_environments(record, "commit"),
+        train_images=completed_settings(settings)["train_images"],
         size=weights.stat().st_size,
         sha256=sha256(weights),
         url=url,
@@ -138,13 +141,16 @@ def _new_version(folder, version):
     return folder / str(version)
 
 
-def _seed_error(other, settings, data_dir):
-    found = load_record(other)["settings"]
-    differs = [key for key in settings if key != "seed" and found.get(key) != settings[key]]
-    if differs or found["seed"] == settings["seed"]:
+def _add_seed(errors, other, settings, data_dir):
+    """Adds the error of a run that differs in the seed alone; of one that diverged, that of guessing."""
+    record = read_record(other)
+    _check_commits(other, record)
+    seed, differs = record["settings"]["seed"], differences(settings, record["settings"])
+    if differs != ["seed"] or seed in errors:
         differs = ", ".join(differs) or "nothing, not even the seed"
+        differs = f"{differs}, and its seed {seed} is there already" if differs == "seed" else differs
         raise ValueError(f"{other} is no run of another seed: it differs in {differs}.")
-    return {str(found["seed"]): evaluate(other, data_dir)["test_error"]}
+    errors[seed] = GUESSING if DIVERGED in record else evaluate(other, data_dir)["test_error"]
 
 
 def _write(folder, run, weights, card):

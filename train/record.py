@@ -14,6 +14,7 @@ from train.environment import environment
 from train.recipes import completed
 
 RUN_FILE, LOCK = "run.json", ".lock"
+TRAIN_IMAGES, TEST_IMAGES = 50_000, 10_000  # of CIFAR-10, which all runs had that did not write it
 DIVERGED = "diverged_at"  # key of run.json: the step at which the loss was no longer a number
 
 
@@ -59,8 +60,7 @@ def start_record(out, settings, devices=ONE_DEVICE):
     path, here = out / RUN_FILE, environment(devices)
     if path.exists():
         record = _read(path)
-        before = {**record["settings"], "recipe_values": completed(record["settings"].get("recipe_values", {}))}
-        changed = [key for key in settings | before if before.get(key) != settings.get(key)]
+        changed = differences(settings, record["settings"])
         if changed:
             raise ValueError(f"{out} holds a run with other {', '.join(changed)}: choose another --out.")
         if "wall_seconds" not in record and record["environments"][-1] != here:  # else it is finished
@@ -72,6 +72,24 @@ def start_record(out, settings, devices=ONE_DEVICE):
     record = {"settings": settings, "command": command(), "environments": [here]}
     write_json(path, record)
     return record
+
+
+def completed_settings(settings):
+    """Settings as run.json has them; what older runs did not write is what it was for all of them.
+
+    Example:
+
+    >>> completed_settings({"recipe_values": {}, "seed": 3})["test_images"]
+    10000
+    """
+    counts = {"train_images": TRAIN_IMAGES, "test_images": TEST_IMAGES}
+    return {**counts, **settings, "recipe_values": completed(settings.get("recipe_values", {}))}
+
+
+def differences(one, other):
+    """Names of the settings in which two runs differ."""
+    one, other = completed_settings(one), completed_settings(other)
+    return [key for key in one | other if one.get(key) != other.get(key)]
 
 
 def _read(path):

@@ -45,6 +45,7 @@ class Card:
         origin: of weights from another library: file, sha256 or md5, layout, and what it does not say and was
             assumed; url if it is fetched. None for weights that this package trained.
         class_index: where the class names are fetched when first asked for: url, md5, classes.
+        train_images: number of training images; None on older cards, which have all of the dataset.
         folder: where the card was read; not part of the file.
     """
 
@@ -81,6 +82,7 @@ class Card:
     license: str = "Apache-2.0"
     origin: dict | None = None
     class_index: dict | None = None
+    train_images: int | None = None
     folder: pathlib.Path | None = dataclasses.field(default=None, compare=False)
 
     @property
