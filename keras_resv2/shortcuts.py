@@ -18,7 +18,7 @@ class Shortcut:
     Example:
 
     >>> str(ExclusiveGating(bias=-7))
-    'exclusive_gating(bias=-7)'
+    'exclusive_gating(bias=-7.0)'
     """
 
     name: ClassVar[str]

@@ -1,6 +1,7 @@
 """Weights from and to PyTorch: its networks, run by it, give the outputs that ours give."""
 
 import json
+import os
 import pathlib
 import pickle
 import re
@@ -211,10 +212,24 @@ class Trap:
         return open, (self.path, "w")
 
 
+class Shell(Trap):
+    """Of a module that PyTorch names otherwise in its message."""
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.path}",)
+
+
+def test_an_archive_of_torchscript_is_named_as_such(torch, tmp_path):
+    torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), tmp_path / "script.pt")
+    with pytest.raises(ValueError, match="TorchScript archive"):
+        convert.from_pytorch(tmp_path / "script.pt")
+
+
 def test_code_in_a_file_is_not_run(torch, tmp_path):
     torch.save({"state_dict": {}, "trap": Trap(tmp_path / "ran")}, tmp_path / "trap.pt")
     (tmp_path / "plain.pt").write_bytes(pickle.dumps({"trap": Trap(tmp_path / "ran")}, protocol=2))
-    for name in ("trap.pt", "plain.pt"):
+    torch.save({"trap": Shell(tmp_path / "ran")}, tmp_path / "shell.pt")
+    for name in ("trap.pt", "plain.pt", "shell.pt"):
         with pytest.raises(ValueError, match="Python objects besides tensors"):
             convert.from_pytorch(tmp_path / name)
     assert not (tmp_path / "ran").exists()

@@ -334,6 +334,19 @@ def test_any_damaged_byte_of_a_checkpoint_is_noticed(tmp_path):
     assert found == {1, 2}
 
 
+def test_without_memory_checkpoints_stay(tmp_path, monkeypatch):
+    checkpoint.save(tmp_path, 1, [keras.Variable(1.0)], {"at": 1})
+
+    def load(*arguments, **options):
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "load", load)
+        with pytest.raises(MemoryError):
+            checkpoint.restore(tmp_path, [keras.Variable(0.0)])
+    assert checkpoint.restore(tmp_path, [keras.Variable(0.0)]) == {"at": 1}
+
+
 def test_damaged_checkpoints_do_not_outlive_their_successors(tmp_path):
     variables = [keras.Variable(0.0)]
     for step in (10, 20):

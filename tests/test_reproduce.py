@@ -372,6 +372,9 @@ def test_a_run_that_diverged_failed(folders):
     assert errors(found["reproduction"]) == [90.0] and found["command"] is None
     assert "diverged at step 1,234" in found["reproduction"]["runs"][0]["from"]
     assert "failed here too" in as_text(report(folders, "table1"))
+    add_run(folders, 12.3, shortcut="dropout(rate=0.5)", name="z")  # the same seed again, to its end
+    (found,) = (c for c in report(folders, "table1")["cells"] if c["row"].startswith("dropout"))
+    assert errors(found["reproduction"]) == [12.3]
 
 
 def out(folders):

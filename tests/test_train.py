@@ -138,7 +138,10 @@ def test_a_run_of_an_older_version_resumes(tmp_path):
     old = json.loads((tmp_path / "run.json").read_text())
     del old["settings"]["recipe_values"]["units_per_batch"], old["settings"]["test_images"]
     (tmp_path / "run.json").write_text(json.dumps(old))
+    old["settings"]["recipe_values"]["epochs"] = 90  # beside the steps, as --steps left it
+    (tmp_path / "run.json").write_text(json.dumps({**old, "diverged_at": 5}))
     assert start_record(tmp_path, settings)["settings"] == old["settings"]
+    assert "diverged_at" not in json.loads((tmp_path / "run.json").read_text())  # it goes on
     with pytest.raises(ValueError, match="other recipe_values"):
         start_record(tmp_path, {**settings, "recipe_values": {**settings["recipe_values"], "units_per_batch": 3}})
 
@@ -159,6 +162,10 @@ def test_a_folder_has_one_run_at_a_time(tmp_path):
             pass
     with locked(tmp_path):
         pass
+    (tmp_path / ".lock").unlink()
+    (tmp_path / ".lock").mkdir()
+    with pytest.raises(OSError), locked(tmp_path):
+        pass
 
 
 def test_seeds_that_diverge_are_counted_and_do_not_end_the_others(digits_npz, tmp_path):
@@ -175,6 +182,7 @@ def test_a_terminal_gets_a_bar_and_a_line_per_epoch(monkeypatch):
     terminal.isatty = lambda: True
     monkeypatch.setattr(sys, "stdout", terminal)
     monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("TERM", "xterm")
     recipe = dataclasses.replace(RECIPES["paper"], steps=100)
     row = {"step": 50, "epoch": 1, "learning_rate": 0.1, "train_loss": 1.25, "train_error": 40.5, "test_error": 38.25}
     with Display(recipe) as display:

@@ -71,7 +71,7 @@ def restore(folder, variables):
 
     Raises:
         ValueError: the newest readable checkpoint is of another network.
-        OSError: a checkpoint is there and cannot be read.
+        OSError, MemoryError: a checkpoint is there and cannot be read.
     """
     for path in _newest_first(pathlib.Path(folder)):
         try:
@@ -82,6 +82,8 @@ def restore(folder, variables):
             with np.load(content, allow_pickle=False) as file:
                 meta = json.loads(str(file["meta"]))
                 arrays = [file[f"v{i}"] for i in range(meta.pop(ARRAYS, len(file.files) - 1))]
+        except MemoryError:
+            raise
         except Exception:  # of the many types that damage raises in NumPy and zipfile
             print(f"{path.name} is damaged; trying the one before", flush=True)
             with contextlib.suppress(FileNotFoundError):

@@ -108,6 +108,7 @@ def train(
         Stopped: `stop` said so.
         ValueError: `out` holds a run of another network, or is not shared by all processes.
         OSError: the disk is full.
+        ElsewhereError: another process has one of these.
     """
     run = _Run(model, source, recipe, pathlib.Path(out), stop, devices)
     progress = run.progress
@@ -218,9 +219,9 @@ class _Run:
 
     def save(self, rate):
         """Writes a checkpoint, unless a weight is no number."""
-        self._saved, self._saved_step = time.monotonic(), self.progress.step
         self._steps.sync()
-        _check_finite(self._state, self.progress.step, rate)
+        _check_finite(self._state, self.progress.step, rate, self._saved_step)
+        self._saved, self._saved_step = time.monotonic(), self.progress.step
         self._write(checkpoint.save, self._out, self.progress.step, self._state, dataclasses.asdict(self.progress))
 
     def finish(self, rate):
@@ -246,18 +247,22 @@ class _Run:
 def _check_losses(losses, rates, before, saved_step):
     bad = np.flatnonzero(~np.isfinite(losses))
     if len(bad):
-        kept = f"The checkpoint of step {saved_step} is kept." if saved_step else "There is no checkpoint yet."
+        step, rate = int(before + bad[0] + 1), rates[bad[0]]
         raise Diverged(
-            f"the loss is {losses[bad[0]]} at step {before + bad[0] + 1}, learning rate {rates[bad[0]]:g}. {kept}",
-            int(before + bad[0] + 1),
+            f"the loss is {losses[bad[0]]} at step {step}, learning rate {rate:g}. {_kept(saved_step)}", step
         )
 
 
-def _check_finite(state, step, rate):
+def _kept(step):
+    return f"The checkpoint of step {step} is kept." if step else "There is no checkpoint yet."
+
+
+def _check_finite(state, step, rate, saved_step):
     """A checkpoint of weights that are no numbers could never be resumed."""
     for variable in state:
         if not np.isfinite(keras.ops.convert_to_numpy(variable)).all():
-            raise Diverged(f"{variable.path} is not finite after step {step}, learning rate {rate:g}.", step)
+            where = f"{variable.path} is not finite at step {step}, learning rate {rate:g}"
+            raise Diverged(f"{where}. {_kept(saved_step)}", step)
 
 
 def read_history(path):

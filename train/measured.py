@@ -25,6 +25,7 @@ class Run:
         seed: of the run.
         error: on the test images, percent.
         origin: card or folder that has it.
+        diverged: whether its loss was no longer a number; the error is that of guessing.
     """
 
     network: tuple
@@ -33,6 +34,7 @@ class Run:
     seed: int
     error: float
     origin: str
+    diverged: bool = False
 
     def __post_init__(self):
         if not 0 <= self.error <= 100:
@@ -83,8 +85,10 @@ def collect(weights_dir, runs=None):
     # The newest version first: it counts where two versions have the same run.
     cards.sort(key=lambda path: (path.parent.parent.name, -int(path.parent.name)))
     records = sorted(pathlib.Path(runs).glob(f"**/{RUN_FILE}")) if runs else []
+    # Where one seed was trained twice, a run that was finished counts, and not one that diverged.
+    trained = sorted(itertools.chain(*map(_finished, records)), key=lambda run: run.diverged)
     found = {}
-    for run in itertools.chain(*map(_published, cards), *map(_finished, records)):
+    for run in itertools.chain(*map(_published, cards), trained):
         found.setdefault(run.identity, run)
     return list(found.values())
 
@@ -119,7 +123,7 @@ def _finished(path):
             origin, error = str(path.parent), record["test_error_at_end"]
         else:
             return []
-        return [Run(made, settings["recipe"], values, settings["seed"], error, origin)]
+        return [Run(made, settings["recipe"], values, settings["seed"], error, origin, DIVERGED in record)]
     except KeyError as error:
         raise ValueError(f"{path} is a damaged run.json: it has no {error}.") from None
     except (ValueError, TypeError, AttributeError) as error:

@@ -8,6 +8,7 @@ import numpy as np
 
 from keras_resv2.complexity import count_multiply_adds
 from train.devices import ONE_DEVICE
+from train.engine import STEPS_PER_DISPATCH_OF_PROCESSES
 from train.environment import environment
 from train.floor import floor
 from train.memory import peak_bytes
@@ -15,7 +16,7 @@ from train.optimizer import make_optimizer
 from train.steps import make_steps
 from train.streams import TrainStream
 
-MEASURED_SECONDS, STEPS_OF_PROCESSES = 10, 20
+MEASURED_SECONDS = 10
 
 
 def describe(name, arguments, dataset, data, recipe, model):
@@ -80,7 +81,7 @@ def time_steps(source, recipe, model, devices=ONE_DEVICE, seeds=None):
 
     first, second = run(1), run(1)
     # Processes must run equally many, whatever their clocks say.
-    wanted = STEPS_OF_PROCESSES if devices.processes > 1 else int(MEASURED_SECONDS / second)
+    wanted = STEPS_PER_DISPATCH_OF_PROCESSES if devices.processes > 1 else int(MEASURED_SECONDS / second)
     count = max(1, min(source.most_steps, recipe.steps, wanted))
     seconds = run(count) / count
     lines["first step"] = f"{first:.1f} s, compilation included"

@@ -132,7 +132,7 @@ class Recipe:
         return dataclasses.replace(self, steps=math.ceil(self.epochs * images / self.batch_size))
 
     def with_peak(self, rate):
-        """This recipe with all learning rates multiplied so that `rate` is the highest."""
+        """This recipe with all learning rates multiplied so that `rate`, above 0, is the highest."""
         factor = rate / max(corner[1] for corner in self.schedule)
         schedule = tuple((part, low * factor) for part, low in self.schedule)
         return dataclasses.replace(self, schedule=schedule, warmup_rate=self.warmup_rate * factor)

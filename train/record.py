@@ -28,6 +28,8 @@ def locked(out, devices=ONE_DEVICE):
 
     Raises:
         ValueError: another run is under way there.
+        OSError: the folder cannot be written.
+        ElsewhereError: that is so for the main process, which is another.
     """
     lock, problem = filelock.FileLock(out / LOCK), None
     try:
@@ -35,6 +37,10 @@ def locked(out, devices=ONE_DEVICE):
             lock.acquire(timeout=0)
     except filelock.Timeout:
         problem = ValueError(f"another process is training in {out}: wait for it, stop it, or choose another --out.")
+    except NotImplementedError:
+        pass  # this file system knows no locks
+    except OSError as error:
+        problem = error
     devices.together(problem)
     try:
         yield
@@ -63,8 +69,10 @@ def start_record(out, settings, devices=ONE_DEVICE):
         changed = differences(settings, record["settings"])
         if changed:
             raise ValueError(f"{out} holds a run with other {', '.join(changed)}: choose another --out.")
-        if "wall_seconds" not in record and record["environments"][-1] != here:  # else it is finished
-            record["environments"].append(here)
+        diverged = record.pop(DIVERGED, None)  # of a time before this one
+        elsewhere = "wall_seconds" not in record and record["environments"][-1] != here  # else it is finished
+        record["environments"] += [here] if elsewhere else []
+        if elsewhere or diverged:
             write_json(path, record)
         return record
     if checkpoint.any_in(out):
@@ -89,6 +97,8 @@ def completed_settings(settings):
 def differences(one, other):
     """Names of the settings in which two runs differ."""
     one, other = completed_settings(one), completed_settings(other)
+    for settings in (one, other):
+        settings["recipe_values"].pop("epochs", None)  # the steps are counted, whatever they were counted from
     return [key for key in one | other if one.get(key) != other.get(key)]
 
 

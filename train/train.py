@@ -205,7 +205,6 @@ def _start_record(out, settings, devices):
 def _end_record(record, progress, out):
     """run.json of a finished run, and its curve."""
     last = progress.history[-1]
-    record.pop(DIVERGED, None)  # of a time before this one
     record["wall_seconds"] = round(progress.seconds, 1)
     record.update({f"{name}_at_end": error for name, error in last.items() if name.startswith("test_error")})
     write_json(out / RUN_FILE, record)

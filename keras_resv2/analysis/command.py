@@ -48,6 +48,8 @@ def run(arguments):
     for name in arguments.names:
         for shortcut in shortcuts:
             title = f"{name}-{shortcut}" if shortcut else _title(name)
+            if title in cases:
+                raise ValueError(f"{name} and another network are both called {title}: study them one by one.")
             cases[title] = _open(name, {**variant, **({"shortcut": shortcut} if shortcut else {})})
     study, text = STUDIES[arguments.study]
     facts = study(cases, images[:limit], labels[:limit], folder, arguments)

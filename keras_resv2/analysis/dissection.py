@@ -134,7 +134,8 @@ def dissect(model):
         `Dissection`.
 
     Raises:
-        ValueError: the model has no residual units, or is rolled; the message says which names are needed.
+        ValueError: the model has no residual units, is rolled, or (on Keras up to 3.8) has mixed precision; the
+            message says which names are needed.
 
     Example:
 

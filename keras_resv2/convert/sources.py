@@ -21,7 +21,7 @@ STRUCTURE_KEY = "keras_resv2"
 # Keys under which checkpoints hold the state dict, and words that wrappers put before each name.
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network", "weights", "params", "state_dict_ema", "ema")
 PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.", "backbone.", "resnet.")
-OTHER_OBJECTS = ("Unsupported global", "Unsupported class", "was not an allowed global")  # PyTorch, of pickles
+OTHER_OBJECTS = ("unsupported global", "unsupported class", "not an allowed global", "is blocked")  # PyTorch's words
 COUNTERS = ("num_batches_tracked", "n_averaged")  # of training; networks do not depend on them
 KERAS_VARIABLES = {1: ("kernel",), 2: ("kernel", "bias"), 4: ("gamma", "beta", "moving_mean", "moving_variance")}
 
@@ -83,7 +83,13 @@ def _read_pytorch(path):
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # it raises what its unpickler meets: RuntimeError, EOFError, KeyError, ...
-        if any(words in str(error) for words in OTHER_OBJECTS):
+        said = str(error).lower()
+        if "torchscript" in said:
+            raise ValueError(
+                f"{path} is a TorchScript archive, which holds code: torch.save(torch.jit.load(p).state_dict(), new) "
+                "writes its tensors alone."
+            ) from None
+        if any(words in said for words in OTHER_OBJECTS):
             raise ValueError(
                 f"{path} holds Python objects besides tensors, and reading those may run code. Where it comes from, "
                 "write the tensors alone: torch.save(model.state_dict(), path)."

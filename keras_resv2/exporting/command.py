@@ -1,5 +1,7 @@
 """keras-resv2 export NAME --format F --out PATH"""
 
+import sys
+
 from keras_resv2.commands.terminal import print_json, without_native_messages
 from keras_resv2.datasets import load_split
 from keras_resv2.exporting import FORMATS, PRECISIONS
@@ -56,7 +58,7 @@ def _export(card, arguments):
     from keras_resv2.exporting.writing import check_export, export  # Keras starts here
 
     check_export(arguments.out, arguments.format, arguments.precision, arguments.overwrite)
-    representative = None
+    representative, names = None, _names(card)
     if arguments.precision == "int8":
         representative = load_split(card.dataset, "train", arguments.data_dir)[0][: arguments.images]
     return export(
@@ -66,9 +68,17 @@ def _export(card, arguments):
         precision=arguments.precision,
         representative=representative,
         folded=not arguments.unfolded,
-        class_names=class_names(card),
+        class_names=names,
         overwrite=arguments.overwrite,
     )
+
+
+def _names(card):
+    try:
+        return class_names(card)
+    except OSError as error:
+        print(f"classes have numbers for names: {error}", file=sys.stderr)
+        return card.class_names
 
 
 def _difference(value):

@@ -207,8 +207,8 @@ def _variables(model):
             own = {f"{layer.name}/{weight.name}": weight for weight in layer.weights}
             if len(own) < len(layer.weights):
                 raise ValueError(
-                    f"weights of {layer.name!r}, inside model {model.name!r}, share their names: of a model inside "
-                    "another, save model.get_layer(...) by itself."
+                    f"weights of {layer.name!r}, inside model {model.name!r}, share their names, and weight files tell "
+                    "them apart by name: save a model that is inside another, model.get_layer(...), by itself."
                 )
             found |= own
     return found

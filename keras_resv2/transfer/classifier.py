@@ -136,8 +136,7 @@ def compile_classifier(model, optimizer):
     # XLA's convolutions on a CPU are slower than TensorFlow's own, and take long to compile.
     slow = keras.backend.backend() == "tensorflow" and not _has_accelerator()
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=logits)
-    scales = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
-    if not scales and any(layer.compute_dtype == "float16" for layer in flat_layers(model)):
+    if any(layer.compute_dtype == "float16" for layer in flat_layers(model)):
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)  # Keras looks at the model's own policy alone
     model.compile(optimizer, loss, weighted_metrics=[], metrics=["accuracy"], jit_compile=False if slow else "auto")
 
