@@ -14,6 +14,9 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     _programs = tempfile.TemporaryDirectory(prefix="keras-resv2-tests-")  # removed as this process ends
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _programs.name
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+if "PYTEST_XDIST_WORKER" in os.environ:  # one of several at once: threads of each would wait for those of the others
+    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest

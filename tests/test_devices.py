@@ -28,7 +28,10 @@ def npz(tmp_path_factory):
 
 # Gentle rates: rounding is not magnified to more than the tolerance.
 COLOURS = "--recipe=paper", "--batch_size=20", "--learning_rate=0.01"
-PICTURES = "--recipe=imagenet", "--dataset=folder", "--image_size=32", "--batch_size=8", "--learning_rate=0.001"
+PICTURES = (
+    "--recipe=imagenet", "--dataset=folder", "--image_size=32", "--batch_size=8", "--learning_rate=0.001",
+    "--set=views=((40, 32), (48, 48))",
+)  # fmt: skip
 
 
 def start(data_dir, out, backend, *more, **environment):
