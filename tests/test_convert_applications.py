@@ -78,7 +78,7 @@ def test_rolled_networks_with_the_stride_in_the_last_unit(depth, activation):
     plain = randomised(keras_resv2.ResNet(depth, **arguments))
     rolled = keras_resv2.ResNet(depth, **arguments, rolled=True, weights=model_arrays(plain))
     assert [layer.name for layer in rolled.layers if "_to_" in layer.name] == ["stage3_unit2_to_3"]
-    x = pictures((32, 32))
+    x = 120 + 50 * pictures((32, 32))
     assert_same(outputs(rolled, x), outputs(plain, x))
     assert [y.shape[1] for y in outputs(plain, x)[0].values()] == [16, 8, 8]
 

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from test_train import history
 
+from keras_resv2.pretrained.weight_file import read_weights
+
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 
@@ -137,6 +139,8 @@ def test_seeds_on_two_devices(npz, tmp_path):
     """Each seed makes its network anew, on both devices."""
     finish(start(npz, tmp_path / "runs", "tensorflow", *COLOURS, "--devices=2", "--seeds=2"))
     assert [len(history(tmp_path / f"runs/seed{seed}")) for seed in range(2)] == [3, 3]
+    kernels = [read_weights(tmp_path / f"runs/seed{seed}/weights.h5")["stem_conv/kernel"] for seed in range(2)]
+    assert not np.allclose(*kernels, atol=0.05)
 
 
 def test_a_worker_that_is_asked_to_stop_stops_all(picture_folder, tmp_path):

@@ -338,7 +338,7 @@ def test_bad_arguments_are_refused_before_anything_is_written(tmp_path, monkeypa
 
 @needs_tensorflow
 def test_command(tmp_path, capsys, real_pictures):
-    x, labels = real_pictures
+    (x, labels), full_name = real_pictures, keras_resv2.pretrained_card(NAME).full_name
     np.savez(tmp_path / "data.npz", x_train=x, y_train=labels, x_test=x, y_test=labels)
     int8 = ["--precision", "int8", "--data_dir", str(tmp_path / "data.npz")]
     for format, options in (("onnx", []), ("saved_model", []), ("tflite", int8)):
@@ -346,7 +346,7 @@ def test_command(tmp_path, capsys, real_pictures):
         command = ["export", NAME, "--format", format, "--out", str(path), *options]
         assert cli.main([*command, "--json"]) == 0
         facts = json.loads(capsys.readouterr().out)
-        assert facts["name"] == f"{NAME}@1" and facts["input"] == "uint8 (batch, 32, 32, 3)" and path.exists()
+        assert facts["name"] == full_name and facts["input"] == "uint8 (batch, 32, 32, 3)" and path.exists()
         found = RUN[format](path, x)["probabilities"]
         assert np.mean(found.argmax(1) == labels) >= 0.9, "of the 20 pictures Keras gets 20 right"
         assert cli.main(command) == cli.BAD_INPUT
@@ -356,7 +356,7 @@ def test_command(tmp_path, capsys, real_pictures):
     assert "give --data_dir" in capsys.readouterr().err
     assert cli.main(["export", NAME, "--format", "onnx", "--out", str(tmp_path / "n.onnx"), "--unfolded"]) == 0
     text = capsys.readouterr().out
-    assert f"{NAME}@1 as onnx, float32" in text and "largest difference from the Keras model" in text
+    assert f"{full_name} as onnx, float32" in text and "largest difference from the Keras model" in text
 
 
 def test_commands_that_need_no_network_do_not_load_the_exporters():

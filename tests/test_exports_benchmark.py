@@ -26,7 +26,8 @@ def test_a_small_run(tmp_path, monkeypatch, capsys, real_pictures):
     error, size, *rates = row.split(" | ")
     said = keras_resv2.from_pretrained(NAME).predict(pixels, verbose=0).argmax(1)
     assert error == f"{100 * np.mean(said != labels):.2f} %" and float(error.split()[0]) > 0
-    assert size == "1.09 MB" and len(rates) == 2 and all(float(rate.replace(",", "")) > 0 for rate in rates)
+    assert 1.0 < float(size.removesuffix(" MB")) < 1.2
+    assert len(rates) == 2 and all(float(rate.replace(",", "")) > 0 for rate in rates)
     assert out.read_text() in capsys.readouterr().out
 
 

@@ -19,7 +19,7 @@ hub_client = pytest.importorskip("huggingface_hub", reason="huggingface_hub is n
 constants = pytest.importorskip("huggingface_hub.constants")
 
 NAME = "resnet20-cifar10"
-PLACE = pathlib.Path(__file__).resolve().parents[1] / "weights" / NAME / "1"
+PLACE = keras_resv2.pretrained_card(NAME).folder
 
 
 @pytest.fixture
@@ -188,7 +188,9 @@ def test_commands(server, capsys):
     reference = capsys.readouterr().out.strip()
     assert cli.main(["pull", reference]) == 0
     text = capsys.readouterr().out
-    assert text.startswith(f"{NAME}@1: resnet20, 269,722 parameters, 10 classes") and "8.48 %" in text
+    card = keras_resv2.pretrained_card(NAME)
+    assert text.startswith(f"{card.full_name}: resnet20, 269,722 parameters, 10 classes")
+    assert f"{card.test_error:.2f} %" in text
     assert pathlib.Path(text.splitlines()[-1].strip()).is_file()
     assert cli.main(["pull", "hf://me/nothing"]) == cli.BAD_INPUT
     assert "there is no hf://me/nothing" in capsys.readouterr().err
