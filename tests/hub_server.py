@@ -20,12 +20,13 @@ class HubServer(http.server.ThreadingHTTPServer):
 
     Attributes:
         repositories: from ``user/name`` to a list of commits: (id, {path: bytes}).
+        private: from ``user/name`` to whether it was asked to be visible to its owner alone.
         requests: "METHOD path" of each request so far.
     """
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
-        self.repositories, self.large_files, self.requests = {}, {}, []
+        self.repositories, self.private, self.large_files, self.requests = {}, {}, {}, []
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
     @property
@@ -88,6 +89,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             if name in server.repositories:
                 return self._json({"url": f"{server.url}/{name}"}, 409)
             server.repositories[name] = []
+            server.private[name] = request.get("private", request.get("visibility") == "private")
             server.commit(name, {".gitattributes": b"*.h5 filter=lfs\n"})
             return self._json({"url": f"{server.url}/{name}"})
         if match := re.fullmatch(r"/api/models/([^/]+/[^/]+)/preupload/main", path):

@@ -192,6 +192,9 @@ def test_commands(server, capsys):
     assert text.startswith(f"{card.full_name}: resnet20, 269,722 parameters, 10 classes")
     assert f"{card.test_error:.2f} %" in text
     assert pathlib.Path(text.splitlines()[-1].strip()).is_file()
+    assert cli.main(["push", NAME, "me/secret", "--private"]) == 0
+    assert (server.private["me/weights"], server.private["me/secret"]) == (False, True)
+    capsys.readouterr()
     assert cli.main(["pull", "hf://me/nothing"]) == cli.BAD_INPUT
     assert "there is no hf://me/nothing" in capsys.readouterr().err
 
