@@ -51,6 +51,17 @@ def check_count(argument, value):
     return int(value)
 
 
+def first_line(error):
+    """What an exception of another library says, in a line: the first of its own, or its kind where it says nothing.
+
+    Example:
+
+    >>> first_line(OSError("no such file\\nlooked in a, b")), first_line(EOFError())
+    ('no such file', 'EOFError')
+    """
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def nearest(value, choices):
     """Text of the three choices that look most like `value`, those that begin with it first; or of the first three."""
     choices = [str(choice) for choice in choices]

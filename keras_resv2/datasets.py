@@ -13,7 +13,7 @@ import zlib
 import numpy as np
 from PIL import Image
 
-from keras_resv2.choices import check_choice
+from keras_resv2.choices import check_choice, first_line
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,8 +120,8 @@ def _load_tfds(dataset, split, data_dir):
         examples = tfds.load(dataset.name, split=split, data_dir=data_dir, batch_size=-1, download=data_dir is None)
         examples = tfds.as_numpy(examples)
     except Exception as error:  # tfds raises many types; all mean that the directory cannot be read
-        first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ValueError(f"{data_dir or 'tensorflow-datasets'}: {dataset.name} cannot be read: {first_line}") from None
+        reason = first_line(error)
+        raise ValueError(f"{data_dir or 'tensorflow-datasets'}: {dataset.name} cannot be read: {reason}") from None
     # tfds stores examples shuffled; the ids ("train_00042") give back the original order.
     order = np.argsort(examples["id"]) if "id" in examples else slice(None)
     return examples["image"][order], examples["label"][order]

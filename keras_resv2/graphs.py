@@ -116,6 +116,6 @@ def copy_model(model, replace=None, call=None):
     with deep_graph():
         copy = keras.models.clone_model(functional, clone_function=clone, call_function=call)
     for layer in functional.layers:
-        if layer.weights:
+        if layer.weights and as_functional(layer) is None:  # models inside have theirs
             copy.get_layer(layer.name).set_weights(layer.get_weights())
     return copy

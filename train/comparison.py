@@ -6,7 +6,6 @@ precision may differ. What other recipes reach is kept apart.
 
 import dataclasses
 import itertools
-import json
 import math
 import pathlib
 import re
@@ -16,9 +15,7 @@ import statistics
 from train.measured import as_json, recipe_values, without_dtype
 from train.paper import DATASET, FAILS_ABOVE, RECIPE, TABLES, network
 from train.recipes import RECIPES
-from train.record import RUN_FILE, TEST_IMAGES, TRAIN_IMAGES, completed_settings
-
-FORMS = ("rolled", "rematerialize")  # flags of train.train under which a run resumes alone
+from train.record import FORMS, RUN_FILE, TEST_IMAGES, TRAIN_IMAGES, completed_settings, read_record
 
 
 def compare(table, found, out="runs"):
@@ -118,8 +115,7 @@ def _free_folder(cell, wanted, out):
 
 def _held(folder):
     """The settings of the run in a folder; None where there is none."""
-    record = folder / RUN_FILE
-    return json.loads(record.read_text(encoding="utf-8"))["settings"] if record.exists() else None
+    return read_record(folder)["settings"] if (folder / RUN_FILE).exists() else None
 
 
 def _holds_another_run(folder, cell, wanted):

@@ -51,15 +51,21 @@ class Devices:
         """Whether `flag` is true in any process; all must ask."""
         return any(self._of_all_processes(int(flag)))
 
-    def together(self, problem):
-        """Raises where any process has a problem, so that none waits for another; all must ask.
+    @contextlib.contextmanager
+    def together(self, *errors):
+        """Context that all processes leave alike: where one of `errors` ends it in any, none waits for another.
 
         Args:
-            problem: an exception, or None.
+            *errors: kinds of exceptions. All processes must come to the end of the context.
 
         Raises:
-            the problem; or ElsewhereError where it is another process's.
+            the exception of this process; or ElsewhereError where it is another's.
         """
+        problem = None
+        try:
+            yield
+        except errors as error:
+            problem = error
         anywhere = self.any(problem is not None)
         if problem is not None:
             raise problem

@@ -140,13 +140,9 @@ class _Run:
         self._stop, self._devices = stop, devices
         optimizer = make_optimizer(recipe, model.trainable_variables)
         self._state = [*model.trainable_variables, *model.non_trainable_variables, *optimizer.variables]
-        self.progress, problem = Progress(), None
-        try:
+        with devices.together(ValueError, OSError):
             checkpoint.check_room(out, self._state)
             self.progress = Progress(**(checkpoint.restore(out, self._state) or {}))
-        except (ValueError, OSError) as error:
-            problem = error
-        devices.together(problem)
         if not devices.agree(self.progress.step):
             raise ValueError(f"the processes found different checkpoints: --out {out} must be a folder they share.")
         self._steps = make_steps(model, optimizer, source, devices)
@@ -235,34 +231,28 @@ class _Run:
 
     def _write(self, write, *arguments):
         """Lets the main process write a file; where it cannot, all processes stop."""
-        problem = None
-        try:
+        with self._devices.together(OSError):
             if self._devices.main:
                 write(*arguments)
-        except OSError as error:
-            problem = error
-        self._devices.together(problem)
 
 
 def _check_losses(losses, rates, before, saved_step):
     bad = np.flatnonzero(~np.isfinite(losses))
     if len(bad):
-        step, rate = int(before + bad[0] + 1), rates[bad[0]]
-        raise Diverged(
-            f"the loss is {losses[bad[0]]} at step {step}, learning rate {rate:g}. {_kept(saved_step)}", step
-        )
-
-
-def _kept(step):
-    return f"The checkpoint of step {step} is kept." if step else "There is no checkpoint yet."
+        first = bad[0]
+        raise _diverged(f"the loss is {losses[first]}", int(before + first + 1), rates[first], saved_step)
 
 
 def _check_finite(state, step, rate, saved_step):
     """A checkpoint of weights that are no numbers could never be resumed."""
     for variable in state:
         if not np.isfinite(keras.ops.convert_to_numpy(variable)).all():
-            where = f"{variable.path} is not finite at step {step}, learning rate {rate:g}"
-            raise Diverged(f"{where}. {_kept(saved_step)}", step)
+            raise _diverged(f"{variable.path} is not finite", step, rate, saved_step)
+
+
+def _diverged(what, step, rate, saved_step):
+    kept = f"The checkpoint of step {saved_step} is kept." if saved_step else "There is no checkpoint yet."
+    return Diverged(f"{what} at step {step}, learning rate {rate:g}. {kept}", step)
 
 
 def read_history(path):

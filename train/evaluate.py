@@ -12,10 +12,10 @@ from absl import app, flags
 from keras_resv2 import datasets
 from keras_resv2.architectures import build
 from keras_resv2.evaluation import find_mistakes, slices
-from train import record
 from train.engine import HISTORY, WEIGHTS
 from train.inputs import view_errors
 from train.pictures import PICTURE_DATASETS, fingerprint, open_source
+from train.record import read_record
 
 BATCH = 500
 
@@ -70,23 +70,12 @@ def _check_images(run, settings, data_dir, found):
         raise ValueError(f"{data_dir}: these are not the test images that {run} was made with.")
 
 
-def read_record(run):
-    """run.json of a run, finished or not.
-
-    Raises:
-        FileNotFoundError: there is none.
-    """
-    path = pathlib.Path(run) / record.RUN_FILE
-    if not path.exists():
-        raise FileNotFoundError(f"{run} has no {record.RUN_FILE}: it is no finished run of train.train.")
-    return json.loads(path.read_text())
-
-
 def load_record(run):
     """run.json of a finished run.
 
     Raises:
         FileNotFoundError: the run is not finished.
+        ValueError: it is damaged.
     """
     run = pathlib.Path(run)
     found = read_record(run)

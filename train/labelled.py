@@ -7,6 +7,7 @@ import pathlib
 
 import numpy as np
 
+from keras_resv2.choices import first_line
 from keras_resv2.transfer import prepare_images, read_folder, split_pictures
 from keras_resv2.transfer.pictures import TEST_NAMES, TRAIN, VALIDATION_NAMES, holds_parts
 
@@ -67,7 +68,7 @@ def open_labelled(data, data_dir, size, shares, seed, damaged="skip"):
     """
     if os.path.isdir(data):
         found, class_names, problems = _folder(pathlib.Path(data), size, damaged)
-    elif data.startswith((".", os.sep, "~")) or data.count("/") > 1 or os.path.isdir(os.path.dirname(data) or data):
+    elif data.startswith((".", os.sep, "~")) or data.count("/") > 1 or os.path.isdir(os.path.dirname(data)):
         raise FileNotFoundError(f"--data {data} is no folder that exists.")
     else:
         found, class_names, problems = _tfds(data, data_dir, size)
@@ -122,9 +123,9 @@ def _tfds(name, data_dir, size):
         class_names = tuple(info.features["label"].names)
         info.features["image"]
     except Exception as error:  # tfds raises many types; all mean that there are no such pictures
-        first_line = (str(error).strip() or repr(error)).splitlines()[0]
         raise ValueError(
-            f"--data {name}: no folder, and tensorflow-datasets cannot read labelled pictures of it: {first_line}"
+            f"--data {name}: no folder, and tensorflow-datasets cannot read labelled pictures of it: "
+            f"{first_line(error)}"
         ) from None
     if TRAIN not in splits:
         raise ValueError(f"--data {name} has no pictures to train on: its splits are {', '.join(splits)}.")

@@ -21,10 +21,10 @@ from keras_resv2.pretrained.store import CARD, check_sum
 from keras_resv2.pretrained.weight_file import count_trainable, read_weights, write_weights
 from train.display import draw_curve
 from train.engine import HISTORY, WEIGHTS, read_history
-from train.evaluate import evaluate, load_record, read_record
+from train.evaluate import evaluate, load_record
 from train.measured import GUESSING
 from train.paper import paper_error
-from train.record import DIVERGED, completed_settings, differences
+from train.record import DIVERGED, completed_settings, differences, read_record
 
 FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(train.evaluate)
@@ -146,10 +146,11 @@ def _add_seed(errors, other, settings, data_dir):
     record = read_record(other)
     _check_commits(other, record)
     seed, differs = record["settings"]["seed"], differences(settings, record["settings"])
-    if differs != ["seed"] or seed in errors:
+    if differs != ["seed"]:
         differs = ", ".join(differs) or "nothing, not even the seed"
-        differs = f"{differs}, and its seed {seed} is there already" if differs == "seed" else differs
         raise ValueError(f"{other} is no run of another seed: it differs in {differs}.")
+    if seed in errors:
+        raise ValueError(f"{other} is no run of another seed: its seed {seed} is there already.")
     errors[seed] = GUESSING if DIVERGED in record else evaluate(other, data_dir)["test_error"]
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import pathlib
 import shlex
 import sys
 
@@ -15,6 +16,7 @@ from train.recipes import completed
 
 RUN_FILE, LOCK = "run.json", ".lock"
 TRAIN_IMAGES, TEST_IMAGES = 50_000, 10_000  # of CIFAR-10, which all runs had that did not write it
+FORMS = ("rolled", "rematerialize")  # settings that say how the network is computed; its weights are the same
 DIVERGED = "diverged_at"  # key of run.json: the step at which the loss was no longer a number
 
 
@@ -31,21 +33,24 @@ def locked(out, devices=ONE_DEVICE):
         OSError: the folder cannot be written.
         ElsewhereError: that is so for the main process, which is another.
     """
-    lock, problem = filelock.FileLock(out / LOCK), None
-    try:
+    lock = filelock.FileLock(out / LOCK)
+    with devices.together(ValueError, OSError):
         if devices.main:
-            lock.acquire(timeout=0)
-    except filelock.Timeout:
-        problem = ValueError(f"another process is training in {out}: wait for it, stop it, or choose another --out.")
-    except NotImplementedError:
-        pass  # this file system knows no locks
-    except OSError as error:
-        problem = error
-    devices.together(problem)
+            _acquire(lock, out)
     try:
         yield
     finally:
         lock.release()
+
+
+def _acquire(lock, out):
+    try:
+        with contextlib.suppress(NotImplementedError):  # this file system knows no locks
+            lock.acquire(timeout=0)
+    except filelock.Timeout:
+        raise ValueError(
+            f"another process is training in {out}: wait for it, stop it, or choose another --out."
+        ) from None
 
 
 def start_record(out, settings, devices=ONE_DEVICE):
@@ -65,13 +70,15 @@ def start_record(out, settings, devices=ONE_DEVICE):
     """
     path, here = out / RUN_FILE, environment(devices)
     if path.exists():
-        record = _read(path)
+        record = read_record(out)
         changed = differences(settings, record["settings"])
         if changed:
             raise ValueError(f"{out} holds a run with other {', '.join(changed)}: choose another --out.")
         diverged = record.pop(DIVERGED, None)  # of a time before this one
-        elsewhere = "wall_seconds" not in record and record["environments"][-1] != here  # else it is finished
-        record["environments"] += [here] if elsewhere else []
+        environments = record.setdefault("environments", [])
+        elsewhere = "wall_seconds" not in record and environments[-1:] != [here]  # else it is finished
+        if elsewhere:
+            environments.append(here)
         if elsewhere or diverged:
             write_json(path, record)
         return record
@@ -102,14 +109,29 @@ def differences(one, other):
     return [key for key in one | other if one.get(key) != other.get(key)]
 
 
-def _read(path):
+def read_record(run):
+    """run.json of a run, finished or not.
+
+    Args:
+        run: its folder.
+
+    Returns:
+        The record, as `start_record` returns it.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is damaged.
+    """
+    path = pathlib.Path(run) / RUN_FILE
+    if not path.exists():
+        raise FileNotFoundError(f"{run} has no {RUN_FILE}: it is no finished run of train.train.")
     try:
-        record = json.loads(path.read_text())
-        if isinstance(record["settings"], dict) and record["environments"]:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(record["settings"], dict):
             return record
     except (ValueError, KeyError, TypeError):
         pass
-    raise ValueError(f"{path} is damaged, so nobody knows what run it was: choose another --out.")
+    raise ValueError(f"{path} is damaged, so nobody knows what run it was: take another folder.")
 
 
 def command():

@@ -32,7 +32,7 @@ from train.devices import ElsewhereError, check_recipe, make_deterministic, use_
 from train.display import Display, draw_curve, tensorboard
 from train.inputs import PICTURES, open_input
 from train.recipes import RECIPES
-from train.record import DIVERGED, RUN_FILE, locked, start_record, write_json
+from train.record import DIVERGED, FORMS, RUN_FILE, locked, start_record, write_json
 from train.sampled_units import with_units_per_batch
 from train.streams import TrainStream
 
@@ -70,7 +70,6 @@ flags.DEFINE_bool("dry_run", False, "Print the plan, time a few steps, and stop.
 
 RECIPE_FLAGS = ("steps", "batch_size", "weight_decay", "image_size", "dtype", "units_per_batch")
 VARIANT_FLAGS = ("activation", "shortcut", "projection", "stride_on", "stem")
-FORM_FLAGS = ("rolled", "rematerialize")  # how the network is computed; its weights are the same
 STOPPED = 128 + signal.SIGTERM  # exit status of a run that saved and stopped when asked
 
 
@@ -184,7 +183,7 @@ def _settings(recipe, data, variant, seed):
         "recipe_values": json.loads(json.dumps(dataclasses.asdict(recipe))),
         "seed": seed,
     }
-    settings.update({name: True for name in ("resize", *FORM_FLAGS) if FLAGS[name].value})
+    settings.update({name: True for name in ("resize", *FORMS) if FLAGS[name].value})
     if FLAGS.dataset in PICTURES:
         settings["class_names"] = list(data.class_names)
     return settings
@@ -192,14 +191,8 @@ def _settings(recipe, data, variant, seed):
 
 def _start_record(out, settings, devices):
     """run.json of the first process; where that refuses the run, all processes stop."""
-    record = problem = None
-    try:
-        if devices.main:
-            record = start_record(out, settings, devices)
-    except (ValueError, OSError) as error:
-        problem = error
-    devices.together(problem)
-    return record
+    with devices.together(ValueError, OSError):
+        return start_record(out, settings, devices) if devices.main else None
 
 
 def _end_record(record, progress, out):
@@ -237,7 +230,7 @@ def _prepare(seed, devices):
     model = build(
         FLAGS.model,
         **variant,
-        **{name: FLAGS[name].value for name in FORM_FLAGS},
+        **{name: FLAGS[name].value for name in FORMS},
         classes=len(data.class_names),
         input_shape=data.image_shape,
         classifier_activation=None,

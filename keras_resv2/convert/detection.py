@@ -51,12 +51,17 @@ class Detected:
             `keras.Model`.
 
         Raises:
-            ValueError: the builder refuses an option, or it is the number of classes.
+            ValueError: the builder refuses an option, or it is the number of classes or one of `arguments`.
         """
         if "classes" in options:
             raise ValueError(
                 f"the weights have {self.classes or 'no'} classes: for a new classifier build with include_top=False, "
                 "or make a weight folder and call from_pretrained(folder, classes=...)."
+            )
+        for name in options.keys() & self.arguments.keys():
+            raise ValueError(
+                f"{name} is what was found of the weights, {self.arguments[name]!r}: "
+                f"for another, detect(source, {name}=...).build()."
             )
         options = {"include_top": self.classes is not None, **options}
         return build(self.architecture, **self.arguments, weights=self.weights, classes=self.classes, **options)

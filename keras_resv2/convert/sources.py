@@ -10,6 +10,8 @@ from collections.abc import Mapping
 import keras
 import numpy as np
 
+from keras_resv2.choices import first_line
+
 PYTORCH_FILES = (".pt", ".pth", ".bin", ".ckpt", ".tar")
 KERAS_FILES = (".h5", ".hdf5", ".keras")
 SAFETENSORS = ".safetensors"
@@ -94,8 +96,8 @@ def _read_pytorch(path):
                 f"{path} holds Python objects besides tensors, and reading those may run code. Where it comes from, "
                 "write the tensors alone: torch.save(model.state_dict(), path)."
             ) from None
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        reason = type(error).__name__ if "Weights only load failed" in reason else reason  # it goes on for long
+        # PyTorch's text on loading weights alone goes on for long.
+        reason = type(error).__name__ if "Weights only load failed" in str(error) else first_line(error)
         raise ValueError(f"{path} is damaged or no PyTorch file: {reason}") from None
 
 

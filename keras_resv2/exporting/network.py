@@ -50,10 +50,7 @@ def _copy(model):
     copies = {}
     for node in calls(model):
         layer = node.operation
-        if node.is_input:
-            continue
-        if is_cast(node):
-            tensors[id(node.outputs[0])] = tensors[id(node.input_tensors[0])]
+        if _left_out(node, tensors):
             continue
         arguments, options = node.arguments.fill_in(tensors)
         if isinstance(layer, RolledUnits):
@@ -69,6 +66,14 @@ def _copy(model):
             if hasattr(copy, "finalize_state"):  # of keras.layers.Normalization
                 copy.finalize_state()
     return keras.Model(inputs, keras.tree.map_structure(lambda x: tensors[id(x)], model.output), name=model.name)
+
+
+def _left_out(node, tensors):
+    """Whether a call has no copy: an input, which is there, or a cast, whose output is then its input."""
+    if is_cast(node):
+        tensors[id(node.outputs[0])] = tensors[id(node.input_tensors[0])]
+        return True
+    return node.is_input
 
 
 def _copy_layer(layer, **changes):
@@ -89,10 +94,7 @@ def _unrolled(rolled, x):
     for number in range(rolled.count):
         tensors = {id(rolled.unit.inputs[0]): x}
         for node in calls(rolled.unit):
-            if node.is_input:
-                continue
-            if is_cast(node):
-                tensors[id(node.outputs[0])] = tensors[id(node.input_tensors[0])]
+            if _left_out(node, tensors):
                 continue
             layer = node.operation
             copy = _copy_layer(layer, name=rolled.layer_names(layer.name)[number])
