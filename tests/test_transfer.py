@@ -14,6 +14,7 @@ import keras_resv2
 from keras_resv2.transfer import split_pictures
 from keras_resv2.transfer.augmentation import AugmentedBatches
 from keras_resv2.transfer.freezing import set_batch_norm
+from keras_resv2.transfer.given import Expected, open_pictures
 from keras_resv2.transfer.rates import DiscriminativeAdam, rate_factors
 
 MOVING = ("moving_mean", "moving_variance")
@@ -152,18 +153,32 @@ def digits_300(digits):
     return (images[:300], labels[:300]), test
 
 
-def test_fine_tuning_learns_digits_and_does_not_touch_statistics(digits_300):
-    train, (images, labels) = digits_300
+@pytest.fixture(scope="module")
+def tuned(digits_300):
+    """Of ten epochs on those digits: (model, history, what its batch normalisation was before)."""
     model = keras_resv2.from_pretrained("preact_resnet20-cifar10", classes=10)
     before = weights_of(model, is_batch_norm)
-    model, history = keras_resv2.fine_tune(model, train, epochs=15, patience=15, augment=("crop",), verbose=0)
+    model, history = keras_resv2.fine_tune(
+        model, digits_300[0], epochs=10, patience=10, augment=("crop",), verbose=0
+    )  # fmt: skip
+    return model, history, before
+
+
+@pytest.fixture
+def quick_classifier(monkeypatch):
+    """Two steps for the classifier: for tests of what else `fine_tune` does."""
+    monkeypatch.setattr("keras_resv2.transfer.classifier.STEPS", 2)
+    monkeypatch.setattr("keras_resv2.transfer.classifier.EPOCHS", 1)
+
+
+def test_fine_tuning_learns_digits_and_does_not_touch_statistics(tuned, digits_300):
+    _, (images, labels) = digits_300
+    model, history, before = tuned
     assert same(before, weights_of(model, is_batch_norm))
     assert all(layer.trainable != is_batch_norm(layer) for layer in model.layers if layer.weights)
-    assert [row["phase"] for row in history] == ["head"] + ["body"] * 15
-    probe, tuned = history[0]["validation_error"], min(row["validation_error"] for row in history)
-    assert tuned < probe
+    assert [row["phase"] for row in history] == ["head"] + ["body"] * 10
     best = next(row for row in history if row["best"])
-    assert best["phase"] == "body" and best["validation_error"] < probe
+    assert best["phase"] == "body" and best["validation_error"] < history[0]["validation_error"] / 2
     wrong = model.predict(images, verbose=0).argmax(1) != labels
     assert 100 * wrong.mean() < 30  # by chance: 90
 
@@ -201,19 +216,17 @@ def test_linear_probe_leaves_the_body_alone(digits_300):
 def test_patience_stops(digits_300, warmup, rows):
     """240 pictures are 7 steps an epoch, 63 in 9; 20 of them, the warm-up, end in the third epoch."""
     train, _ = digits_300
-    model = keras_resv2.from_pretrained("resnet20-cifar10", classes=10)
     _, history = keras_resv2.fine_tune(
-        model, train, epochs=9, learning_rate=1e-10, warmup=warmup, patience=2, verbose=0
+        keras_resv2.ResNet(8), train, epochs=9, learning_rate=1e-10, warmup=warmup, patience=2, verbose=0
     )
     assert len(history) == rows  # nothing gets better than the classifier alone
 
 
-@pytest.mark.parametrize("epochs", [5, 10])
-def test_few_epochs_are_better_than_the_classifier_alone(digits_300, epochs):
+def test_few_epochs_are_better_than_the_classifier_alone(digits_300):
     """The first steps of Adam, at the full rate after a short warm-up, threw the body away."""
-    train, (images, labels) = digits_300
+    train, _ = digits_300
     model = keras_resv2.from_pretrained("preact_resnet20-cifar10", classes=10)
-    model, history = keras_resv2.fine_tune(model, train, epochs=epochs, augment=("crop",), verbose=0)
+    model, history = keras_resv2.fine_tune(model, train, epochs=5, augment=("crop",), verbose=0)
     assert [row["phase"] for row in history if row["best"]] == ["body"]
     assert history[-1]["validation_error"] < history[0]["validation_error"] / 2
 
@@ -238,37 +251,70 @@ class Batches(keras.utils.PyDataset):
         return self.images[i::3], self.labels[i::3]
 
 
-@pytest.mark.parametrize("one_hot", [False, True])
-@pytest.mark.parametrize("kind", ["arrays", "tf.data", "PyDataset", "DataLoader", "list", "folder"])
-def test_all_kinds_of_pictures(kind, one_hot, pixels, tmp_path):
-    labels = np.arange(8) % 2
-    given = np.eye(2, dtype="float32")[labels] if one_hot else labels
-    train = validation = (pixels, given)
+def given_as(kind, images, labels, folder):
+    """The same pictures in each form that `fine_tune` takes."""
     if kind == "tf.data":
         tf = pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
-        train = validation = tf.data.Dataset.from_tensor_slices(train).batch(3)
-    elif kind == "PyDataset":
-        train = validation = Batches(pixels, given)
-    elif kind == "DataLoader":
+        return tf.data.Dataset.from_tensor_slices((images, labels)).batch(3)
+    if kind == "PyDataset":
+        return Batches(images, labels)
+    if kind == "DataLoader":
         torch = pytest.importorskip("torch", reason="PyTorch is not installed")
-        pairs = torch.utils.data.TensorDataset(torch.tensor(pixels), torch.tensor(given))
-        train = validation = torch.utils.data.DataLoader(pairs, batch_size=3)
-    elif kind == "list":
-        train = validation = [(pixels[i::2], given[i::2]) for i in range(2)]
-    elif kind == "arrays":
-        pass
-    else:
-        for i, (image, label) in enumerate(zip(pixels, labels, strict=True)):
-            (tmp_path / str(label)).mkdir(exist_ok=True)
-            Image.fromarray(image).save(tmp_path / str(label) / f"{i}.png")
-        train = validation = str(tmp_path)
+        pairs = torch.utils.data.TensorDataset(torch.tensor(images), torch.tensor(labels))
+        return torch.utils.data.DataLoader(pairs, batch_size=3)
+    if kind == "list":
+        return [(images[i::2], labels[i::2]) for i in range(2)]
+    if kind == "folder":
+        for i, (image, label) in enumerate(zip(images, labels, strict=True)):
+            (folder / str(label)).mkdir(exist_ok=True)
+            Image.fromarray(image).save(folder / str(label) / f"{i}.png")
+        return str(folder)
+    return images, labels
+
+
+def labels_by_picture(batches):
+    """{bytes of a picture: its label}, of batches of either."""
+    pairs = (zip(np.asarray(images), np.asarray(labels), strict=True) for images, labels, *_ in batches)
+    return {image.astype("uint8").tobytes(): int(label) for image, label in itertools.chain(*pairs)}
+
+
+KINDS = ("arrays", "tf.data", "PyDataset", "DataLoader", "list", "folder")
+
+
+@pytest.mark.parametrize("one_hot", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_all_kinds_of_pictures_have_their_labels(kind, one_hot, pixels, tmp_path):
+    """As the classifier sees them, once through; and as `fit` does, twice."""
+    labels = np.array([0, 1, 1, 0, 2, 0, 1, 2])
+    one_hot = one_hot and kind != "folder"
+    given = given_as(kind, pixels, np.eye(3, dtype="float32")[labels] if one_hot else labels, tmp_path)
+    pictures, validation = open_pictures(given, given, Expected((32, 32, 3), 3), 0)
+    expected = labels_by_picture([(pixels, labels)])
+    assert len(expected) == 8
+    for each in (pictures, validation, pictures):
+        batches = list(each.batches())
+        assert labels_by_picture(batches) == expected and sum(len(batch[1]) for batch in batches) == 8
+    data, steps, _ = pictures.for_fit(len(batches), None)
+    for _ in range(2):
+        if kind == "PyDataset":
+            batches = [data[i] for i in range(data.num_batches)]
+        elif kind in ("arrays", "folder"):
+            batches = [data]
+        else:
+            batches = list(itertools.islice(data, steps))
+        assert labels_by_picture(batches) == expected
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_all_kinds_of_pictures_train(kind, pixels, tmp_path, quick_classifier):
+    given = given_as(kind, pixels, np.arange(8) % 2, tmp_path)
     model = keras_resv2.ResNet(8, classes=2)
     before = weights_of(model, lambda layer: layer.name == "stem_conv")
-    _, history = keras_resv2.fine_tune(model, train, validation, epochs=1, class_weight="balanced", verbose=0)
+    _, history = keras_resv2.fine_tune(model, given, None, epochs=1, class_weight="balanced", verbose=0)
     assert [row["phase"] for row in history] == ["head", "body"]
-    assert all(np.isfinite(row["validation_loss"]) for row in history)
-    keras_resv2.fine_tune(model, train, None, epochs=1, verbose=0)  # nothing to choose by: the last weights are kept
-    assert not same(before, weights_of(model, lambda layer: layer.name == "stem_conv"))
+    assert not same(before, weights_of(model, lambda layer: layer.name == "stem_conv"))  # the last weights are kept
+    _, history = keras_resv2.fine_tune(keras_resv2.freeze(model), given, given, verbose=0)
+    assert np.isfinite(history[0]["validation_loss"])
 
 
 def test_the_latest_weights_within_one_standard_error_are_kept():
@@ -327,7 +373,7 @@ def interrupt(model, train):
 
 
 @pytest.mark.parametrize("end", [diverge, interrupt])
-def test_a_run_that_ends_early_leaves_a_model_that_works(end, pixels, tmp_path):
+def test_a_run_that_ends_early_leaves_a_model_that_works(end, pixels, tmp_path, quick_classifier):
     model = keras_resv2.ResNet(8, classes=2)
     end(model, (pixels, np.arange(8) % 2))
     assert all(np.isfinite(value).all() for value in model.get_weights())
@@ -336,19 +382,18 @@ def test_a_run_that_ends_early_leaves_a_model_that_works(end, pixels, tmp_path):
     assert np.allclose(opened.predict(pixels, verbose=0), model.predict(pixels, verbose=0), atol=1e-5)
 
 
-def test_fit_may_go_on_after_fine_tuning(digits_300):
+def test_fit_may_go_on_after_fine_tuning(tuned, digits_300):
     train, (images, labels) = digits_300
-    model = keras_resv2.from_pretrained("preact_resnet20-cifar10", classes=10)
-    model, _ = keras_resv2.fine_tune(model, train, epochs=10, augment=("crop",), verbose=0)
+    model, *_ = tuned
+    weights = model.get_weights()
     before = model.evaluate(images, labels, verbose=0)[1]
     model.fit(*train, epochs=2, verbose=0)
     assert model.evaluate(images, labels, verbose=0)[1] > before - 0.03
+    model.set_weights(weights)  # other tests take it too
 
 
 def test_class_weights_in_batches_are_those_of_arrays():
     """A loss by hand: of one batch, with factors 1 and 3."""
-    from keras_resv2.transfer.given import Expected, open_pictures
-
     images, labels = np.zeros((4, 8, 8, 3), "uint8"), np.array([0, 1, 1, 0])
     train, _ = open_pictures([(images, labels)], None, Expected((8, 8, 3), 2), 0)
     data, steps, left = train.for_fit(1, {1: 3.0})
@@ -358,7 +403,7 @@ def test_class_weights_in_batches_are_those_of_arrays():
 
 
 @pytest.mark.parametrize("build", ["Sequential", "functional"])
-def test_a_body_inside_another_model(build, pixels):
+def test_a_body_inside_another_model(build, pixels, quick_classifier):
     body = keras_resv2.ResNet(8, include_top=False, pooling="avg", name="body")
     end = keras.layers.Dense(2, name="mine")
     if build == "Sequential":
@@ -391,20 +436,19 @@ def test_a_network_without_classifier_is_frozen_whole():
     assert not keras_resv2.freeze(keras_resv2.ResNet(8, include_top=False)).trainable_variables
 
 
-def test_saved_model_opens_again(digits_300, tmp_path):
-    train, (images, _) = digits_300
-    model = keras_resv2.from_pretrained("resnet20-cifar10", classes=10)
-    model, _ = keras_resv2.fine_tune(model, train, epochs=1, verbose=0)
+def test_saved_model_opens_again(tuned, digits_300, tmp_path):
+    _, (images, _) = digits_300
+    model, *_ = tuned
     model.save(tmp_path / "model.keras")
     opened = keras.models.load_model(tmp_path / "model.keras")
     assert np.allclose(opened.predict(images, verbose=0), model.predict(images, verbose=0), atol=1e-5)
 
 
-def test_a_checkpoint_that_keras_writes_meanwhile_opens(digits_300, tmp_path):
+def test_a_checkpoint_that_keras_writes_meanwhile_opens(pixels, tmp_path, quick_classifier):
     """With the learning rates of its layers, where the package is imported."""
     model = keras_resv2.ResNet(8)
     keeps = keras.callbacks.ModelCheckpoint(tmp_path / "kept.keras")
-    keras_resv2.fine_tune(model, digits_300[0], epochs=1, verbose=0, callbacks=[keeps])
+    keras_resv2.fine_tune(model, (pixels, np.arange(8)), None, epochs=1, verbose=0, callbacks=[keeps])
     code = (
         "import sys, keras, keras_resv2; optimizer = keras.models.load_model(sys.argv[1]).optimizer;"
         "print(sorted({round(factor, 4) for factor in optimizer.get_config()['factors'].values()}))"
@@ -413,7 +457,7 @@ def test_a_checkpoint_that_keras_writes_meanwhile_opens(digits_300, tmp_path):
     assert done.stdout.strip() == "[0.4096, 0.512, 0.64, 0.8, 1.0]", done.stderr[-2000:]
 
 
-def test_half_precision_is_trained_with_a_scaled_loss(pixels):
+def test_half_precision_is_trained_with_a_scaled_loss(pixels, quick_classifier):
     """Keras would scale it for the global policy alone. float16's gradients of less than 6e-8 are zero."""
     seen = []
     look = keras.callbacks.LambdaCallback(on_train_begin=lambda logs: seen.append(type(look.model.optimizer)))
@@ -484,7 +528,7 @@ def test_a_name_is_no_model():
 
 
 @pytest.mark.parametrize("model_takes_pixels", [True, False])
-def test_pictures_scaled_to_one_are_warned_of(model_takes_pixels, pixels, recwarn):
+def test_pictures_scaled_to_one_are_warned_of(model_takes_pixels, pixels, recwarn, quick_classifier):
     model = keras_resv2.ResNet(8, classes=2, include_preprocessing=model_takes_pixels)
     for train in ((pixels / 255.0, LABELS), [(pixels / 255.0, LABELS)]):
         recwarn.clear()
