@@ -3,10 +3,12 @@
 import gzip
 import json
 
+import keras
 import numpy as np
 import pytest
 from PIL import Image
 
+import keras_resv2
 from benchmarks import transfer, transfer_data
 
 
@@ -20,18 +22,34 @@ def test_medians_and_table_by_hand():
     assert lines[2] == "| digits | 100 | 31.0 (30.0 to 34.0) | **9.0** (8.0 to 12.0) | 9.5 | - |"
 
 
-def test_cells_are_measured_once(tmp_path, monkeypatch, capsys):
-    """One cell of each way on few real digits; the second call measures nothing, and the table is the same."""
+def test_each_way_trains_what_it_says_once(tmp_path, monkeypatch, capsys):
+    """A cell of each way on real digits, training left out; the second call measures nothing, the table is the same."""
     pytest.importorskip("sklearn.datasets", reason="scikit-learn is not installed")
-    monkeypatch.setattr(transfer, "EPOCHS", {60: 1})
+    trained = []
+
+    def look(model, train, **options):
+        trained.append((model, train, options))
+
+    monkeypatch.setattr(transfer, "fine_tune", look)
+    monkeypatch.setattr(transfer, "naive", look)
+    monkeypatch.setattr(transfer, "EPOCHS", {60: 7})
     command = ["transfer", "--data", "digits", "--pictures", "60", "--seeds", "1", "--out", str(tmp_path)]
     command += ["--network", "resnet20-cifar10"]
     monkeypatch.setattr("sys.argv", command)
     transfer.main()
     rows = transfer.read_rows(tmp_path / "transfer.csv")
     assert [row["way"] for row in rows] == list(transfer.WAYS)
-    assert all(0 < float(row["test_error"]) <= 100 and row["test_images"] == "450" for row in rows)
-    assert float(rows[0]["test_error"]) < 80  # the probe needs no epochs; by chance: 90
+    assert all(row["epochs"] == "7" and row["test_images"] == "450" for row in rows)
+    published = keras_resv2.from_pretrained("resnet20-cifar10").get_layer("stem_conv").get_weights()[0]
+    for way, (model, (images, labels), options) in zip(transfer.WAYS, trained, strict=True):
+        assert np.bincount(labels).tolist() == [6] * 10 and np.array_equal(images, trained[0][1][0])
+        assert options["augment"] == ("crop",) and options["epochs"] == options["patience"] == 7
+        assert model.get_layer("stem_conv").trainable == (way != "probe")
+        assert np.array_equal(model.get_layer("stem_conv").get_weights()[0], published) == (way != "scratch")
+        assert options.get("batch_norm") == ("trained" if way == "scratch" else None)
+    (test_images, test_labels) = transfer_data.digits(None)[1]
+    wrong = trained[3][0].predict(test_images, verbose=0).argmax(1) != test_labels
+    assert float(rows[3]["test_error"]) == pytest.approx(100 * wrong.mean(), abs=0.01)
     table = (tmp_path / "transfer.md").read_text()
     assert Image.open(tmp_path / "transfer.png").size[0] > 300
     capsys.readouterr()
@@ -41,7 +59,16 @@ def test_cells_are_measured_once(tmp_path, monkeypatch, capsys):
     others = [{**row, key: "another", "test_error": "99"} for row in rows for key in ("network", "dtype")]
     transfer.write_history(rows + others, tmp_path / "transfer.csv")
     transfer.main()
-    assert (tmp_path / "transfer.md").read_text() == table
+    assert (tmp_path / "transfer.md").read_text() == table and len(trained) == 4
+
+
+def test_the_naive_way_trains_everything(pixels):
+    """Batch normalisation too, which fine-tuning leaves as it is."""
+    model = keras_resv2.ResNet(8, classes=2)
+    before = {weight.path: keras.ops.convert_to_numpy(weight) for weight in model.weights}
+    common = {"epochs": 1, "patience": 1, "seed": 0, "augment": ("flip",), "verbose": 0}
+    transfer.naive(model, (np.repeat(pixels, 5, 0), np.arange(40) % 2), **common)
+    assert not any(np.array_equal(before[weight.path], weight) for weight in model.weights)
 
 
 @pytest.mark.parametrize("more, words", [
