@@ -2,19 +2,15 @@
 
 import json
 import os
-import pathlib
 import socket
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
-from test_train import history
+from test_train import PROGRAM, ROOT, STARTED, history, no_process_is_left, wait_for  # noqa: F401
 
 from keras_resv2.pretrained.weight_file import read_weights
-
-ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +25,7 @@ def npz(tmp_path_factory):
 
 
 # Gentle rates: rounding is not magnified to more than the tolerance.
-COLOURS = "--recipe=paper", "--batch_size=20", "--learning_rate=0.01"
+COLOURS = "--recipe=paper", "--batch_size=20", "--learning_rate=0.03"
 PICTURES = (
     "--recipe=imagenet", "--dataset=folder", "--image_size=32", "--batch_size=8", "--learning_rate=0.001",
     "--set=views=((40, 32), (48, 48))",
@@ -37,14 +33,16 @@ PICTURES = (
 
 
 def start(data_dir, out, backend, *more, **environment):
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [
-            sys.executable, "-m", "train.train", "--model=resnet20", f"--data_dir={data_dir}", f"--out={out}",
+            *PROGRAM, "--model=resnet8", f"--data_dir={data_dir}", f"--out={out}",
             "--steps=9", "--evaluate_every=1", *more,
         ],
         cwd=ROOT, env={**os.environ, "KERAS_BACKEND": backend, **environment},
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
+    STARTED.append(process)
+    return process
 
 
 def finish(*processes):
@@ -150,8 +148,7 @@ def test_a_worker_that_is_asked_to_stop_stops_all(picture_folder, tmp_path):
         start(picture_folder, tmp_path / "two", "jax", *PICTURES, *flags, f"--processes={addresses[0]},2,{i}")
         for i in range(2)
     ]
-    while not (tmp_path / "two/history.csv").exists() and all(process.poll() is None for process in both):
-        time.sleep(0.1)
+    wait_for((tmp_path / "two/history.csv").exists, *both)
     both[1].terminate()
     for process in both:
         _, errors = process.communicate(timeout=120)
