@@ -38,7 +38,7 @@ class Result:
     """What was measured of one form of one network.
 
     Attributes:
-        name: pretrained name.
+        name: pretrained name, with its version.
         form: of `IN_KERAS` or `EXPORTED`.
         path: of the exported file or folder; None for Keras.
         size: bytes on disk.
@@ -100,6 +100,7 @@ def write_forms(name, data_dir, folder):
     from keras_resv2.datasets import load_split
 
     card = keras_resv2.pretrained_card(name)
+    name = card.full_name  # the version too: what is measured is one file
     pictures = load_split(card.dataset, "train", data_dir)[0][:REPRESENTATIVE_IMAGES]
     model = keras_resv2.from_pretrained(name)
     results = [Result(name, form, None, card.size) for form in IN_KERAS]

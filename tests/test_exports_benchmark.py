@@ -22,7 +22,8 @@ def test_a_small_run(tmp_path, monkeypatch, capsys, real_pictures):
     out = tmp_path / "exports.md"
     command = ["--names", NAME, "--data_dir", str(tmp_path / "data.npz"), "--rounds", "2", "--round_seconds", "0.05"]
     assert exports.main([*command, "--threads", "1", "--out", str(out)]) == 0
-    (row,) = re.findall(r"\| `resnet20-cifar10` \| onnx \| (.*) \|", out.read_text())
+    full_name = keras_resv2.pretrained_card(NAME).full_name
+    (row,) = re.findall(rf"\| `{full_name}` \| onnx \| (.*) \|", out.read_text())
     error, size, *rates = row.split(" | ")
     said = keras_resv2.from_pretrained(NAME).predict(pixels, verbose=0).argmax(1)
     assert error == f"{100 * np.mean(said != labels):.2f} %" and float(error.split()[0]) > 0
