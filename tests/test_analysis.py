@@ -10,6 +10,7 @@ import pathlib
 import keras
 import numpy as np
 import pytest
+from comparing import assert_same
 from keras import ops
 from published import publish
 
@@ -61,15 +62,14 @@ def error(model, pixels, labels):
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=str)
 def test_the_parts_are_the_network(variant, pixels):
-    model = network(**variant)
+    model = network(**variant, classifier_activation=None)
     before = model.to_json(), [layer.name for layer in model.layers], model.predict(pixels, verbose=0)
     parts = analysis.dissect(model)
     x = parts.stem(ops.cast(pixels, "float32"))
     for unit in parts.units:
         assert tuple(x.shape[1:]) == unit.input_shape
         x = unit(x)
-    scores = ops.convert_to_numpy(ops.softmax(parts.head(x)))
-    np.testing.assert_allclose(scores, before[2], atol=1e-5)
+    assert_same(ops.convert_to_numpy(parts.head(x)), before[2])
     assert [unit.name for unit in parts.units] == [f"stage{s}_unit{u}" for s in (1, 2, 3) for u in (1, 2)]
     assert [unit.changes_size for unit in parts.units] == [False, False, True, False, True, False]
     assert (model.to_json(), [layer.name for layer in model.layers]) == before[:2]
@@ -85,14 +85,25 @@ def test_depth_does_not_multiply_programs():
     assert programs(14) == programs(32)
 
 
-def test_parts_of_a_network_in_half_precision_and_of_stock_layers(pixels):
-    for model in (
-        keras_resv2.to_stock_layers(network(8)),
-        network(8, dtype="mixed_bfloat16"),
-        keras_resv2.fold(network(8)),
-    ):
-        study = analysis.delete_each(model, pixels, np.arange(8), batch_size=8)
-        assert study.intact_error == error(model, pixels, np.arange(8))
+@pytest.mark.parametrize("form", ["stock layers", "mixed_bfloat16", "folded"])
+def test_lesions_of_other_forms(form, pixels):
+    """As by the same model with the weights at the end of a unit's branch zero."""
+    if form == "mixed_bfloat16":
+        model = network(8, dtype=form)
+    else:
+        model = {"stock layers": keras_resv2.to_stock_layers, "folded": keras_resv2.fold}[form](network(8))
+    labels = model.predict(pixels, verbose=0).argmax(-1)
+    labels[:2] = 9 - labels[:2]
+    study = analysis.delete_each(model, pixels, labels, batch_size=8)
+    assert study.intact_error == 25
+    expected = []
+    for unit in study.units:
+        layer = model.get_layer(f"{unit}_conv2" if form == "folded" else f"{unit}_bn2")
+        kept = layer.get_weights()
+        layer.set_weights([np.zeros_like(weight) if i < 2 else weight for i, weight in enumerate(kept)])
+        expected.append(error(model, pixels, labels))
+        layer.set_weights(kept)
+    assert study.errors.tolist() == expected and max(expected) != 25
 
 
 # Lesions
@@ -177,9 +188,11 @@ def test_what_a_study_costs():
     assert study.units_run_plainly == 6 + (6 + 5 + 6 + 5 + 6 + 5)
 
 
-def test_an_interrupted_study_goes_on(pixels, labels, tmp_path):
-    model, path = network(8), tmp_path / "studies" / "each.json"
+def test_an_interrupted_study_goes_on(pixels, tmp_path):
+    model, path = network(14, activation="full_preactivation"), tmp_path / "studies" / "each.json"
+    labels = model.predict(pixels, verbose=0).argmax(-1)
     whole = analysis.delete_each(model, pixels, labels, batch_size=3)
+    assert len(set(whole.errors)) > 1
 
     def interrupt(done, of):
         if done == 6:
