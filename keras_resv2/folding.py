@@ -18,6 +18,7 @@ import numpy as np
 
 from keras_resv2.batch_norm import BatchNormalization
 from keras_resv2.graphs import as_functional, calls, deep_graph
+from keras_resv2.layers import misplaces_bias
 
 # Exact types: a subclass may compute anything.
 BATCH_NORMS = (keras.layers.BatchNormalization, BatchNormalization)
@@ -159,6 +160,7 @@ def _normalizes(layer, node):
         and layer.compute_dtype == linear.compute_dtype
         and linear.activation in (None, keras.activations.linear)
         and _is_plain(linear)
+        and not misplaces_bias(linear, node.outputs[0].shape)
     )
 
 

@@ -43,6 +43,12 @@ class Layers:
         y = layer(x)
         for attribute, initializer in usual.items():
             setattr(layer, attribute, initializer)
+        if getattr(layer, "use_bias", False) and misplaces_bias(layer, y.shape):
+            raise ValueError(
+                f"{layer.name} makes maps as wide as they have channels, {y.shape[1]}, and with channels_first Keras "
+                "on TensorFlow adds a convolution's bias along the width then: take another input_shape, or "
+                "channels_last."
+            )
         return y
 
     def conv(self, x, filters, kernel_size, strides, name, bias=False):
@@ -134,6 +140,16 @@ class Layers:
     def classifier(self, x, classes, activation, name):
         """Class scores in float32, whatever the policy."""
         return self.start(keras.layers.Dense(classes, activation=activation, dtype="float32", name=name), x)
+
+
+def misplaces_bias(layer, shape):
+    """Whether Keras on TensorFlow would add a bias to maps of this shape along another axis than the channels'.
+
+    `keras.ops.add`, by which convolutions add it, takes the last axis for the channels where that has their
+    length (Keras 3.5 to 3.15, at least).
+    """
+    first = getattr(layer, "data_format", None) == "channels_first"
+    return first and keras.backend.backend() == "tensorflow" and shape[1] == shape[-1]
 
 
 def quick(initializer):

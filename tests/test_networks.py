@@ -284,3 +284,20 @@ def test_channels_first_is_the_same_network(builder, pixels):
     assert model.input_shape == (None, 3, 32, 32)
     assert model.get_layer("stage3_unit3_add").output.shape == (None, 64, 8, 8)
     assert model.count_params() == getattr(keras_resv2, builder)().count_params()
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="of Keras on TensorFlow")
+def test_biases_that_keras_would_add_along_the_width_are_not_made():
+    """Where channels_first maps are as wide as they have channels: in stage 2 of pictures of 64 pixels."""
+    keras.config.set_image_data_format("channels_first")
+    try:
+        with pytest.raises(ValueError, match=r"stage2_unit1_gate_conv .* 32, .* channels_last"):
+            ResNet(8, shortcut="exclusive_gating", input_shape=(3, 64, 64))
+        with pytest.raises(ValueError, match="stage2_unit1_conv2 "):
+            ResNet(8, activation="full_preactivation", conv_bias=True, input_shape=(3, 64, 64))
+        ResNet(8, shortcut="exclusive_gating", input_shape=(3, 32, 32))
+        folded = keras_resv2.fold(ResNet(8, input_shape=(3, 64, 64)))
+    finally:
+        keras.config.set_image_data_format("channels_last")
+    left = [layer.name for layer in folded.layers if layer.name.endswith(("bn1", "bn2", "stem_bn"))]
+    assert left == ["stage2_unit1_bn1", "stage2_unit1_bn2"]
