@@ -28,12 +28,12 @@ def outputs(model, x):
     return dict(zip(stages.output, found, strict=True)), logits
 
 
-def assert_same(ours, theirs):
-    """Equal to 1e-4 of the largest value, or to 1e-4 where that is below 1."""
+def assert_same(ours, theirs, within=1e-4):
+    """Equal to `within` of the largest value, or to `within` where that is below 1."""
     ours, theirs = keras.tree.flatten(ours), keras.tree.flatten(theirs)
     assert len(ours) == len(theirs)
     for one, other in zip(ours, theirs, strict=True):
-        tolerance = 1e-4 * max(1, np.abs(other).max())
+        tolerance = within * max(1, np.abs(other).max())
         assert np.ptp(other, axis=0).max() > 10 * tolerance, "the pictures make no difference"
         np.testing.assert_allclose(one, other, rtol=0, atol=tolerance)
 

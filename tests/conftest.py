@@ -43,17 +43,6 @@ def cifar10(tmp_path_factory):
     return str(path)
 
 
-def pytest_collection_modifyitems(config, items):
-    """The builders' examples are one template, and all networks are built elsewhere: two of them run."""
-    from keras_resv2.architectures import ARCHITECTURES
-
-    builders = {f"keras_resv2.architectures.{row.builder}" for row in ARCHITECTURES.values()}
-    builders -= {"keras_resv2.architectures.ResNet20", "keras_resv2.architectures.PreActResNet50"}
-    left_out = [item for item in items if item.name in builders]
-    config.hook.pytest_deselected(items=left_out)
-    items[:] = [item for item in items if item.name not in builders]
-
-
 @pytest.fixture
 def pixels():
     """Eight random pictures, uint8 (8, 32, 32, 3)."""

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import pytest
 from comparing import assert_same, randomised
+from with_resnet8 import ROW
 
 import keras_resv2
 from benchmarks.__main__ import find_references, main
@@ -20,7 +21,7 @@ from benchmarks.process import ROOT, Worker, WorkerError, worker_environment
 from benchmarks.profile import main as profile_main
 from benchmarks.report import as_markdown
 from benchmarks.summary import ratios, spread, summarize
-from keras_resv2.architectures import ARCHITECTURES, V1, Architecture
+from keras_resv2.architectures import ARCHITECTURES
 from keras_resv2.pretrained.weight_file import read_weights, save_weights
 
 # A worker without libraries: every batch takes a second by its own account; it can be told to die.
@@ -302,7 +303,7 @@ def test_a_small_run_of_everything(tmp_path, monkeypatch, capsys):
         names.append("torch-eager")
     except ImportError:
         print("PyTorch is not installed: without torch-eager")
-    monkeypatch.setitem(ARCHITECTURES, "resnet8", Architecture("ResNet8", 8, "original", V1))
+    monkeypatch.setitem(ARCHITECTURES, "resnet8", ROW)
     short = ["--rounds", 2, "--opens", 1, "--round_seconds", 0.1, "--batch_size", 8]
     chosen = ["--networks", "resnet8", "--precisions", "float32", "--contenders", *names]
     assert main([*chosen, *short, "--out", tmp_path / "out"]) == 0
@@ -340,7 +341,7 @@ def test_a_small_run_of_everything(tmp_path, monkeypatch, capsys):
 def test_a_profile_sees_the_operations_of_a_step(monkeypatch, capsys):
     """Of a real step: ours has the fused kernels, stock Keras has not; the shares add up."""
     pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
-    monkeypatch.setitem(ARCHITECTURES, "resnet8", Architecture("ResNet8", 8, "original", V1))
+    monkeypatch.setitem(ARCHITECTURES, "resnet8", ROW)
     assert profile_main(["resnet8", "--precisions", "float32", "--batch_size", "8", "--steps", "2"]) == 0
     header, _, *rows = [line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines()]
     assert header[1:] == ["keras-resv2, float32", "stock, float32"]
