@@ -61,13 +61,13 @@ def floors(networks, precisions, batch_size):
         operations_per_second, bytes_per_second, seconds, images_per_second.
     """
     import keras_resv2
-    from train.floor import floor
+    from train.roofline import roofline
 
     rows = []
     for network in networks:
         model = keras_resv2.ResNet(network["depth"], activation=network["activation"])
         for precision in precisions:
-            training = floor(model, batch_size, precision)
+            training = roofline(model, batch_size, precision)
             rows += [
                 {"network": network["name"], "precision": precision, "measure": measure, **share}
                 for measure, share in (("infer", _share(training, 3)), ("train", training))

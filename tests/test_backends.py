@@ -69,7 +69,7 @@ def test_same_weights_same_outputs(backend, outputs_here, tmp_path):
 TRAIN = """
 import itertools, json, sys
 import keras, numpy as np, keras_resv2
-from train.data import Resident
+from train.data.device_data import DeviceData
 from train.optimizer import make_optimizer
 from train.recipes import RECIPES
 from train.steps import make_steps
@@ -80,10 +80,10 @@ model = keras_resv2.ResNet(8, weights=weights, classifier_activation=None)
 rng = np.random.default_rng(0)
 images, labels = rng.integers(0, 256, (100, 32, 32, 3), dtype="uint8"), np.arange(100) % 10
 recipe = RECIPES["fast"].with_values(["batch_size=32", f"dtype={dtype}"])
-source = Resident(images, labels, recipe, 0)
+source = DeviceData(images, labels, recipe, 0)
 steps = make_steps(model, make_optimizer(recipe, model.trainable_variables), source)
-losses, rights = steps.run([0.02] * 5, list(itertools.islice(source.feeds(0), 5)))
-print(json.dumps([np.asarray(losses)[:5].tolist(), np.asarray(rights)[:5].tolist()]))
+losses, corrects = steps.run([0.02] * 5, list(itertools.islice(source.batches(0), 5)))
+print(json.dumps([np.asarray(losses)[:5].tolist(), np.asarray(corrects)[:5].tolist()]))
 """
 
 

@@ -105,11 +105,11 @@ def test_the_floor_is_a_row_beside_the_measured():
 
 def test_the_floor_of_inference_is_a_third_of_a_step(monkeypatch):
     """By stand-in rates: a picture of resnet8 has 12.1 million multiply-adds, a step six operations to each."""
-    import train.floor
+    import train.roofline
     from benchmarks.machine import floors
 
-    monkeypatch.setattr(train.floor, "_matrix_rate", lambda dtype: 1e9)
-    monkeypatch.setattr(train.floor, "_copy_rate", lambda: 1e15)
+    monkeypatch.setattr(train.roofline, "_matrix_rate", lambda dtype: 1e9)
+    monkeypatch.setattr(train.roofline, "_copy_rate", lambda: 1e15)
     network = {"name": "resnet8", "depth": 8, "activation": "original"}
     infer, step = floors([network], ["float32"], batch_size=10)
     adds = keras_resv2.count_multiply_adds(keras_resv2.ResNet(8))

@@ -98,7 +98,7 @@ import keras, numpy as np
 from train.devices import ONE_DEVICE, use_devices
 devices = use_devices(2)
 import keras_resv2
-from train.data import Resident
+from train.data.device_data import DeviceData
 from train.optimizer import make_optimizer
 from train.recipes import RECIPES
 from train.steps import JaxSteps
@@ -112,12 +112,12 @@ for on in (ONE_DEVICE, devices):
     keras.utils.set_random_seed(0)
     with on.scope():
         model = keras_resv2.ResNet(8, classifier_activation=None)
-        source = Resident(images, labels, recipe, 0)
-        source.most_steps = 3
+        source = DeviceData(images, labels, recipe, 0)
+        source.max_steps_per_dispatch = 3
         optimizer = make_optimizer(recipe, model.trainable_variables)
         steps = JaxSteps(model, optimizer, source, on, compiled_loop=on is devices)
-        feeds = list(itertools.islice(source.feeds(0), 3))
-        losses.append(np.asarray(steps.run([0.001] * 3, feeds)[0])[:3].tolist())
+        batches = list(itertools.islice(source.batches(0), 3))
+        losses.append(np.asarray(steps.run([0.001] * 3, batches)[0])[:3].tolist())
         losses[-1].append(float(np.abs(steps.predict_on_batch(images)).sum()))
 print(json.dumps(losses))
 """

@@ -10,8 +10,8 @@ import pytest
 
 import keras_resv2
 from keras_resv2.evaluation import measure_error
-from train import checkpoint, engine, floor
-from train.data import Resident, pad_images
+from train import checkpoint, loop, roofline
+from train.data.device_data import DeviceData, pad_images
 from train.devices import ONE_DEVICE
 from train.optimizer import SGD, make_optimizer
 from train.recipes import RECIPES
@@ -85,8 +85,8 @@ def test_a_learning_rate_scales_the_whole_schedule():
 
 def batch(source, step):
     """Images and labels of a step, as the compiled step has them."""
-    return tuple(np.asarray(keras.ops.convert_to_numpy(array)) for array in source.prepare(
-        [keras.ops.convert_to_tensor(array) for array in source.resident],
+    return tuple(np.asarray(keras.ops.convert_to_numpy(array)) for array in source.augment(
+        [keras.ops.convert_to_tensor(array) for array in source.device_data],
         *map(keras.ops.convert_to_tensor, source.draw(step)),
     ))  # fmt: skip
 
@@ -96,7 +96,7 @@ def test_augmentation_in_the_step_against_numpy(recipe):
     """Every image of a batch: padded by np.pad, cut by a slice, mirrored by [::-1]."""
     rng = np.random.default_rng(0)
     images, labels = rng.integers(0, 256, (30, 8, 10, 3), dtype="uint8"), rng.integers(0, 10, 30)
-    source = Resident(images, labels, small_recipe(batch_size=20, pad=2, pad_mode=RECIPES[recipe].pad_mode), seed=0)
+    source = DeviceData(images, labels, small_recipe(batch_size=20, pad=2, pad_mode=RECIPES[recipe].pad_mode), seed=0)
     for step in (0, 1, 5):
         found, found_labels = batch(source, step)
         assert found.dtype == np.uint8 and len(found) == 20
@@ -114,7 +114,7 @@ def test_augmentation_in_the_step_against_numpy(recipe):
 
 def test_augmentation_is_random_per_image():
     """5 x 5 shifts and 2 flips, all about as often, and independent of each other."""
-    source = Resident(np.zeros((500, 8, 8, 3), "uint8"), np.zeros(500), small_recipe(pad=2, flip="random"), seed=0)
+    source = DeviceData(np.zeros((500, 8, 8, 3), "uint8"), np.zeros(500), small_recipe(pad=2, flip="random"), seed=0)
     plans = np.concatenate([np.stack(source.draw(step), 1) for step in range(2000)])
     assert np.bincount(plans[:, 0]).tolist() == [40] * 500
     counts = np.bincount(np.ravel_multi_index(plans[:, 1:].T, (5, 5, 2)), minlength=50)
@@ -123,7 +123,7 @@ def test_augmentation_is_random_per_image():
 
 def test_every_epoch_has_every_image_once():
     """Batches do not divide the dataset: the stream goes on over the end of an epoch."""
-    source = Resident(np.zeros((25, 8, 8, 3), "uint8"), np.arange(25), small_recipe(), seed=0)
+    source = DeviceData(np.zeros((25, 8, 8, 3), "uint8"), np.arange(25), small_recipe(), seed=0)
     stream = np.concatenate([batch(source, step)[1] for step in range(5)])
     epochs = stream[:25], stream[25:]
     assert all(sorted(epoch) == list(range(25)) for epoch in epochs)
@@ -133,7 +133,7 @@ def test_every_epoch_has_every_image_once():
 def test_alternating_flips_show_both_sides_of_each_image_in_two_epochs():
     images = np.zeros((20, 8, 8, 3), "uint8")
     images[:, :, :4] = 255
-    source = Resident(images, np.arange(20), small_recipe(pad=0), seed=0)
+    source = DeviceData(images, np.arange(20), small_recipe(pad=0), seed=0)
     seen = {}
     for step in range(4):
         for image, label in zip(*batch(source, step), strict=True):
@@ -143,8 +143,8 @@ def test_alternating_flips_show_both_sides_of_each_image_in_two_epochs():
 
 def test_plans_depend_on_seed_and_step_alone():
     images = np.zeros((30, 8, 8, 3), "uint8")
-    one, two, other = (Resident(images, np.arange(30), small_recipe(), seed) for seed in (0, 0, 1))
-    plans = [list(itertools.islice(source.feeds(7), 3)) for source in (one, two, other)]
+    one, two, other = (DeviceData(images, np.arange(30), small_recipe(), seed) for seed in (0, 0, 1))
+    plans = [list(itertools.islice(source.batches(7), 3)) for source in (one, two, other)]
     np.testing.assert_array_equal(plans[0], plans[1])
     np.testing.assert_array_equal(plans[0][1], one.draw(8))
     assert not np.array_equal(plans[0], plans[2])
@@ -166,11 +166,11 @@ def test_weight_decay_is_in_the_gradient():
 
 
 def train_here(model, digits, recipe, out, **options):
-    """`engine.train` on the digits; the history's last row."""
+    """`loop.train` on the digits; the history's last row."""
     out.mkdir(exist_ok=True)
-    source = Resident(*digits[0], recipe, 0)
+    source = DeviceData(*digits[0], recipe, 0)
     measure = lambda network: {"test_error": measure_error(network, *digits[1])}  # noqa: E731
-    return engine.train(model, source, measure, recipe, out, **options).history[-1]
+    return loop.train(model, source, measure, recipe, out, **options).history[-1]
 
 
 def test_resuming_restores_everything_that_the_next_step_depends_on(digits, tmp_path):
@@ -185,11 +185,11 @@ def test_resuming_restores_everything_that_the_next_step_depends_on(digits, tmp_
 
     whole, whole_row = run(0, tmp_path / "whole")
     done = []
-    with pytest.raises(engine.Stopped, match="saved"):
-        run(0, tmp_path / "cut", stop=lambda: done[-1:] > [1], observers=[lambda *at: done.append(at[0].step)])
+    with pytest.raises(loop.Stopped, match="saved"):
+        run(0, tmp_path / "cut", stop=lambda: done[-1:] > [1], callbacks=[lambda *at: done.append(at[0].step)])
     assert 1 < done[-1] < 12 and (tmp_path / f"cut/checkpoint-{done[-1]:08d}.npz").exists()
     seen = []
-    resumed, resumed_row = run(1, tmp_path / "cut", observers=[lambda *at: seen.append((at[0].step, at[1]))])
+    resumed, resumed_row = run(1, tmp_path / "cut", callbacks=[lambda *at: seen.append((at[0].step, at[1]))])
     assert seen[0][0] > done[-1] and all(rate == recipe.learning_rate(step - 1) for step, rate in seen)
     for a, b in zip(whole, resumed, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
@@ -206,7 +206,7 @@ def test_a_full_disk_says_so_and_keeps_the_last_checkpoint(digits, tmp_path):
             (tmp_path / "checkpoint.part").symlink_to("/dev/full")
 
     with pytest.raises(OSError, match=r"no room on the disk .* the one before is kept"):
-        train_here(model, digits, recipe, tmp_path, checkpoint_seconds=0, observers=[fill])
+        train_here(model, digits, recipe, tmp_path, checkpoint_seconds=0, callbacks=[fill])
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-00000001.npz"]
 
 
@@ -218,11 +218,11 @@ def test_a_disk_without_room_is_noticed_before_training(digits, tmp_path, monkey
 
 def test_a_loss_that_is_no_number_stops_the_run(digits, tmp_path):
     model = keras_resv2.ResNet(8, classifier_activation=None)
-    with pytest.raises(engine.Diverged, match=r"at step [23], learning rate 1e.* no checkpoint yet"):
+    with pytest.raises(loop.Diverged, match=r"at step [23], learning rate 1e.* no checkpoint yet"):
         train_here(model, digits, small_recipe(schedule=((0, 1e30),)), tmp_path / "early")
     assert not list((tmp_path / "early").iterdir())
     late = small_recipe(schedule=((0, 0.01), (0.5, 1e30)), interpolate=False)  # 20 good steps of 40
-    with pytest.raises(engine.Diverged, match=r"at step 2[123], learning rate 1e\+30. The checkpoint of step \d+ is"):
+    with pytest.raises(loop.Diverged, match=r"at step 2[123], learning rate 1e\+30. The checkpoint of step \d+ is"):
         train_here(
             keras_resv2.ResNet(8, classifier_activation=None), digits, late, tmp_path / "late", checkpoint_seconds=0
         )
@@ -249,7 +249,7 @@ def test_float16_leaves_out_a_step_that_overflows_and_halves_the_scale():
     optimizer = make_optimizer(recipe, model.trainable_variables)
     optimizer.dynamic_scale.assign(1e30)
     rng = np.random.default_rng(0)
-    source = Resident(rng.integers(0, 256, (30, 32, 32, 3), dtype="uint8"), np.arange(30) % 10, recipe, 0)
+    source = DeviceData(rng.integers(0, 256, (30, 32, 32, 3), dtype="uint8"), np.arange(30) % 10, recipe, 0)
     steps = make_steps(model, optimizer, source)
     before = [keras.ops.convert_to_numpy(v).copy() for v in model.trainable_variables]
     losses, _ = steps.run([0.1], [source.draw(0)])
@@ -269,17 +269,17 @@ def test_many_steps_in_one_dispatch_are_the_same_steps(dtype):
     for counts in ((1, 3, 2), (1,) * 6):
         keras.utils.set_random_seed(0)
         model = keras_resv2.ResNet(8, classifier_activation=None, dtype=dtype)
-        source = Resident(images, np.arange(60) % 10, recipe, 0)
+        source = DeviceData(images, np.arange(60) % 10, recipe, 0)
         optimizer = make_optimizer(recipe, model.trainable_variables)
         if keras.backend.backend() == "jax":
-            source.most_steps = 3
+            source.max_steps_per_dispatch = 3
             steps = JaxSteps(model, optimizer, source, ONE_DEVICE, compiled_loop=len(counts) == 3)
         else:
             steps = make_steps(model, optimizer, source)
-        feeds, found = source.feeds(0), []
+        batches, found = source.batches(0), []
         for count in counts:
             rates = [0.01 * (1 + len(found) + i) for i in range(count)]
-            found += list(map(float, steps.run(rates, list(itertools.islice(feeds, count)))[0][:count]))
+            found += list(map(float, steps.run(rates, list(itertools.islice(batches, count)))[0][:count]))
         steps.sync()
         losses.append([*found, float(np.abs(model.get_weights()[0]).sum())])
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4 if dtype == "float32" else 1e-2)
@@ -360,15 +360,15 @@ def test_damaged_checkpoints_do_not_outlive_their_successors(tmp_path):
 
 def test_the_floor_counts_what_arithmetic_does(monkeypatch):
     """A 3x3 convolution of 4x4 pixels from 3 to 8 channels, and a classifier of 8 features."""
-    monkeypatch.setattr(floor, "MATRIX", 1024)
-    monkeypatch.setattr(floor, "VECTOR", 2**22)
+    monkeypatch.setattr(roofline, "MATRIX", 1024)
+    monkeypatch.setattr(roofline, "VECTOR", 2**22)
     inputs = keras.Input((4, 4, 3))
     x = keras.layers.Conv2D(8, 3, padding="same", use_bias=False)(inputs)
     model = keras.Model(inputs, keras.layers.Dense(10)(keras.layers.GlobalAveragePooling2D()(x)))
-    assert floor.count_operations(model) == 3 * 2 * (4 * 4 * 8 * 9 * 3 + 8 * 10)
-    assert floor.count_bytes(model, "bfloat16") == 3 * 2 * (4 * 4 * (3 + 8) + 8 + 10)
-    assert floor.count_bytes(model, "float32") == 2 * floor.count_bytes(model, "bfloat16")
-    least = floor.floor(model, 16, "bfloat16")
-    by_hand = 16 * np.array([floor.count_operations(model), floor.count_bytes(model, "bfloat16")])
+    assert roofline.count_operations(model) == 3 * 2 * (4 * 4 * 8 * 9 * 3 + 8 * 10)
+    assert roofline.count_bytes(model, "bfloat16") == 3 * 2 * (4 * 4 * (3 + 8) + 8 + 10)
+    assert roofline.count_bytes(model, "float32") == 2 * roofline.count_bytes(model, "bfloat16")
+    least = roofline.roofline(model, 16, "bfloat16")
+    by_hand = 16 * np.array([roofline.count_operations(model), roofline.count_bytes(model, "bfloat16")])
     rates = np.array([least["operations_per_second"], least["bytes_per_second"]])
     assert least["seconds"] == pytest.approx(max(by_hand / rates)) and rates.min() > 1e8

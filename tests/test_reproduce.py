@@ -13,9 +13,12 @@ import pytest
 
 import keras_resv2
 from keras_resv2.pretrained.card import Card
-from train import comparison, measured, paper, reproduce
+from train import reproduce
+from train.paper_tables import comparison
+from train.paper_tables import figures as paper_figures
+from train.paper_tables import results as our_results
+from train.paper_tables.report import as_text, statements
 from train.recipes import RECIPES
-from train.report import as_text, statements
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 GATES = "exclusive_gating(bias=-6)"
@@ -82,7 +85,7 @@ def add_card(folders, errors, architecture="resnet110", version=1, recipe="paper
 
 
 def report(folders, table):
-    found = measured.collect(folders / "weights", folders / "runs")
+    found = our_results.collect(folders / "weights", folders / "runs")
     return comparison.compare(table, found, folders / "runs")
 
 
@@ -103,18 +106,18 @@ def test_the_papers_figures():
         "table3": [6.61, 6.37, 5.93, 5.46, 7.61, 4.92, 4.62],
         "resnet": [8.75, 7.51, 7.17, 6.97, 6.43, 7.93],
     }
-    assert {name: [entry.error for entry in entries] for name, entries in paper.TABLES.items()} == printed
+    assert {name: [entry.error for entry in entries] for name, entries in paper_figures.TABLES.items()} == printed
 
 
 def test_one_network_has_one_figure_wherever_the_papers_repeat_it():
     figures = {}
-    for entry in [entry for table in ("table1", "table2", "table3") for entry in paper.TABLES[table]]:
-        made = (paper.network(entry.model, entry.arguments), entry.batch_size)
+    for entry in [entry for table in ("table1", "table2", "table3") for entry in paper_figures.TABLES[table]]:
+        made = (paper_figures.network(entry.model, entry.arguments), entry.batch_size)
         figures.setdefault(made, set()).add(entry.error)
     assert all(len(found) == 1 for found in figures.values())
     # In each table every cell is another network; Table 3's ResNet-1001 stands there with two batch sizes.
-    for entries in paper.TABLES.values():
-        assert len({(paper.network(e.model, e.arguments), e.batch_size) for e in entries}) == len(entries)
+    for entries in paper_figures.TABLES.values():
+        assert len({(paper_figures.network(e.model, e.arguments), e.batch_size) for e in entries}) == len(entries)
 
 
 @pytest.mark.parametrize(
@@ -137,8 +140,8 @@ def test_one_network_has_one_figure_wherever_the_papers_repeat_it():
     ],
 )
 def test_paper_error(model, arguments, expected):
-    assert paper.paper_error(model, arguments, "cifar10") == expected
-    assert paper.paper_error(model, arguments, "cifar100") == (None, None)
+    assert paper_figures.paper_error(model, arguments, "cifar10") == expected
+    assert paper_figures.paper_error(model, arguments, "cifar100") == (None, None)
 
 
 def test_parameters_of_the_cells_networks():
@@ -248,7 +251,7 @@ def test_what_does_not_count(folders):
     add_card(folders, {0: 1.0}, dataset="cifar100")
     add_card(folders, {0: 1.0}, version=2, test_images=2_000)
     (folders / "runs/notes").mkdir()
-    assert measured.collect(folders / "weights", folders / "runs") == []
+    assert our_results.collect(folders / "weights", folders / "runs") == []
 
 
 def test_order(folders):
@@ -301,8 +304,8 @@ parsed = []
 for command in json.load(sys.stdin):
     flags.FLAGS.unparse_flags()
     flags.FLAGS(["train", *command])
-    taken = {name: flags.FLAGS[name].value for name in ("model", "recipe", "out", *train.RECIPE_FLAGS)}
-    parsed.append({**taken, "arguments": train._given(train.VARIANT_FLAGS)})
+    taken = {name: flags.FLAGS[name].value for name in ("model", "recipe", "out", "steps", "batch_size")}
+    parsed.append({**taken, "arguments": train.config_from_flags().arguments})
     for name in flags.FLAGS:
         flags.FLAGS[name].unparse()
 print(json.dumps(parsed))
@@ -311,7 +314,7 @@ print(json.dumps(parsed))
 
 def test_commands_of_missing_cells_are_commands_of_train(folders):
     """Its own flags parse them, to the network and the recipe of the cell."""
-    cells = [c for table in paper.TABLES for c in report(folders, table)["cells"]]
+    cells = [c for table in paper_figures.TABLES for c in report(folders, table)["cells"]]
     commands = [shlex.split(c["command"]) for c in cells]
     assert all(command[:3] == ["python", "-m", "train.train"] for command in commands)
     done = subprocess.run(
@@ -320,9 +323,9 @@ def test_commands_of_missing_cells_are_commands_of_train(folders):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     made = {}
-    for entry, parsed in zip(itertools.chain(*paper.TABLES.values()), json.loads(done.stdout), strict=True):
-        network = paper.network(parsed["model"], parsed["arguments"])
-        assert network == paper.network(entry.model, entry.arguments) and parsed["recipe"] == "paper"
+    for entry, parsed in zip(itertools.chain(*paper_figures.TABLES.values()), json.loads(done.stdout), strict=True):
+        network = paper_figures.network(parsed["model"], parsed["arguments"])
+        assert network == paper_figures.network(entry.model, entry.arguments) and parsed["recipe"] == "paper"
         assert (parsed["batch_size"] or 128, parsed["steps"] or 64_000) == (entry.batch_size, entry.steps)
         made.setdefault(parsed["out"], set()).add((network, entry.batch_size))
     assert all(len(networks) == 1 for networks in made.values())  # no two cells share a folder

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from keras_resv2.resnet import ResNet
-from train.sampled_units import DrawUnits, with_units_per_batch
+from train.stochastic_depth import DrawUnits, with_units_per_batch
 
 
 def test_as_many_units_as_asked_for_and_other_ones_each_time():

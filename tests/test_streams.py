@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from train import pictures, streams, tfds_records
+from train.data import image_files, image_stream, tfds_records
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 INSTALLED = {"tf.data": "tensorflow", "grain": "grain", "threads": "numpy"}
@@ -56,7 +56,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def source(folder):
-    return pictures.open_source("folder", folder, "train")
+    return image_files.open_source("folder", folder, "train")
 
 
 def boxes_by_definition(width, height, rng, count):
@@ -85,7 +85,7 @@ def assert_boxes_are_distributed_as(reference, width, height):
     stats = pytest.importorskip("scipy.stats", reason="SciPy is not installed")
     count, rng = 6000, np.random.default_rng(0)
     expected = reference(width, height, rng, count)
-    left, top, right, bottom = np.transpose([pictures.random_box(width, height, rng) for _ in range(count)])
+    left, top, right, bottom = np.transpose([image_files.random_box(width, height, rng) for _ in range(count)])
     w, h = right - left, bottom - top
     for found, of_reference in zip((w * h / (width * height), w / h, left, top), expected, strict=True):
         assert stats.ks_2samp(found, of_reference).statistic < 0.037
@@ -105,7 +105,7 @@ def test_boxes_keep_to_their_bounds():
     rng = np.random.default_rng(0)
     for width, height in ((500, 375), (91, 640), (33, 32)):
         for _ in range(2000):
-            left, top, right, bottom = pictures.random_box(width, height, rng)
+            left, top, right, bottom = image_files.random_box(width, height, rng)
             w, h = right - left, bottom - top
             assert 0 <= left < right <= width and 0 <= top < bottom <= height
             # Edges are rounded to pixels: half a pixel either way.
@@ -114,8 +114,8 @@ def test_boxes_keep_to_their_bounds():
 
 
 def test_where_no_box_fits_it_is_the_square_in_the_middle():
-    assert pictures.random_box(1000, 11, np.random.default_rng(0)) == (494, 0, 505, 11)
-    assert pictures.random_box(1, 40, np.random.default_rng(0)) == (0, 20, 1, 21)
+    assert image_files.random_box(1000, 11, np.random.default_rng(0)) == (494, 0, 505, 11)
+    assert image_files.random_box(1, 40, np.random.default_rng(0)) == (0, 20, 1, 21)
 
 
 def test_random_crops_are_boxes_scaled_and_mirrored():
@@ -124,8 +124,8 @@ def test_random_crops_are_boxes_scaled_and_mirrored():
     picture = encoded(Image.fromarray(np.stack([x, y, 0 * x], -1).astype("uint8")))
     shares, mirrored = [], 0
     for seed in range(300):
-        crop = pictures.random_crop(picture, 32, np.random.default_rng(seed)).astype(float)
-        left, top, right, bottom = pictures.random_box(250, 200, np.random.default_rng(seed))
+        crop = image_files.random_crop(picture, 32, np.random.default_rng(seed)).astype(float)
+        left, top, right, bottom = image_files.random_box(250, 200, np.random.default_rng(seed))
         across, down = crop[:, :, 0].mean(0), crop[:, :, 1].mean(1)
         mirrored += across[0] > across[-1]
         across = np.sort(across)
@@ -142,7 +142,7 @@ def test_random_crops_are_boxes_scaled_and_mirrored():
 )
 def test_centre_crop_of_a_picture_of_the_right_size_is_a_slice(width, height, rows, columns):
     pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype="uint8")
-    crop = pictures.centre_crop(encoded(Image.fromarray(pixels)), 256, 224)
+    crop = image_files.centre_crop(encoded(Image.fromarray(pixels)), 256, 224)
     np.testing.assert_array_equal(crop, pixels[slice(*rows), slice(*columns)])
 
 
@@ -151,14 +151,14 @@ def test_centre_crop_is_scaling_then_slicing(size, start):
     picture = shapes(1000, 500, seed=0)
     scaled = np.asarray(picture.resize((512, 256), Image.Resampling.BILINEAR)).astype(int)
     expected = scaled[start[0] : start[0] + size, start[1] : start[1] + size]
-    assert np.abs(pictures.centre_crop(encoded(picture), 256, size) - expected).max() <= 1
+    assert np.abs(image_files.centre_crop(encoded(picture), 256, size) - expected).max() <= 1
 
 
 def test_every_mode_becomes_rgb():
     picture = shapes(80, 64, seed=1)
 
     def crop(changed, *args, **options):
-        return pictures.centre_crop(encoded(changed, *args, **options), 64, 64).astype(int)
+        return image_files.centre_crop(encoded(changed, *args, **options), 64, 64).astype(int)
 
     colours, grey = crop(picture), np.asarray(picture.convert("L"))[:, 8:72]
     np.testing.assert_array_equal(colours, np.asarray(picture)[:, 8:72])
@@ -176,8 +176,8 @@ def test_orientation_of_jpeg_files_is_ignored():
     exif[0x0112] = 6
     turned = encoded(picture, "JPEG", exif=exif)
     assert Image.open(io.BytesIO(turned)).getexif()[0x0112] == 6
-    plain = pictures.centre_crop(encoded(picture, "JPEG"), 64, 64)
-    np.testing.assert_array_equal(pictures.centre_crop(turned, 64, 64), plain)
+    plain = image_files.centre_crop(encoded(picture, "JPEG"), 64, 64)
+    np.testing.assert_array_equal(image_files.centre_crop(turned, 64, 64), plain)
 
 
 def test_decoding_large_jpeg_files_at_a_fraction_is_not_noticeable():
@@ -187,8 +187,8 @@ def test_decoding_large_jpeg_files_at_a_fraction_is_not_noticeable():
         jpeg = encoded(Image.fromarray(pixels).resize((2560, 1708), Image.Resampling.LANCZOS), "JPEG", quality=90)
         png = encoded(Image.open(io.BytesIO(jpeg)), compress_level=0)
         for crop in (
-            lambda file: pictures.centre_crop(file, 256, 224),
-            lambda file: pictures.random_crop(file, 224, np.random.default_rng(1)),
+            lambda file: image_files.centre_crop(file, 256, 224),
+            lambda file: image_files.random_crop(file, 224, np.random.default_rng(1)),
         ):
             difference = np.abs(crop(jpeg).astype(int) - crop(png))
             assert 0 < difference.mean() < 0.5 and difference.max() <= 10, "0 where it was decoded whole"
@@ -199,7 +199,7 @@ def test_folder_source(folder, source):
     assert source.class_names == tuple(f"class{i:02d}" for i in range(13)) and len(source) == 13
     assert [int(source[i][1]) for i in range(13)] == list(range(13))
     assert source[4][0] == (folder / "train/class04/a.jpeg").read_bytes()
-    test = pictures.open_source("folder", folder, "test")
+    test = image_files.open_source("folder", folder, "test")
     assert test.class_names == source.class_names
     assert [int(test[i][1]) for i in range(7)] == [0, 2, 4, 6, 8, 10, 12]
     assert test.place(1) == str(folder / "val/class02/b.PNG")
@@ -208,7 +208,7 @@ def test_folder_source(folder, source):
 def test_cached_sources_read_once(tmp_path):
     (tmp_path / "train/a").mkdir(parents=True)
     shapes(20, 20, 0).save(tmp_path / "train/a/1.png")
-    source = pictures.open_source("folder", tmp_path, "train", cache=True)
+    source = image_files.open_source("folder", tmp_path, "train", cache=True)
     first = source[0]
     (tmp_path / "train/a/1.png").unlink()
     assert source[0] == first and source.class_names == ("a",) and len(source) == 1
@@ -216,9 +216,9 @@ def test_cached_sources_read_once(tmp_path):
 
 def some(stream, first, count):
     """Images and labels of a few batches."""
-    feeds = stream.feeds(first)
-    found = list(itertools.islice(feeds, count))
-    feeds.close()
+    batches = stream.batches(first)
+    found = list(itertools.islice(batches, count))
+    batches.close()
     return found
 
 
@@ -226,7 +226,7 @@ def some(stream, first, count):
 def one_by_one(source):
     """Nine batches of five, of pictures that one worker made singly."""
     images, labels = zip(
-        *some(streams.TrainStream(source, 1, 24, seed=3, runner="threads", workers=1), 0, 45), strict=True
+        *some(image_stream.TrainStream(source, 1, 24, seed=3, runner="threads", workers=1), 0, 45), strict=True
     )
     return np.stack(images).reshape(9, 5, 24, 24, 3), np.stack(labels).reshape(9, 5)
 
@@ -234,7 +234,7 @@ def one_by_one(source):
 @pytest.mark.parametrize("workers", [None, 1, 7])
 @pytest.mark.parametrize("runner", RUNNERS)
 def test_runners_and_workers_change_nothing(runner, workers, source, one_by_one):
-    found = some(streams.TrainStream(source, 5, 24, seed=3, runner=runner, workers=workers), 0, 9)
+    found = some(image_stream.TrainStream(source, 5, 24, seed=3, runner=runner, workers=workers), 0, 9)
     assert {(x.dtype.name, y.dtype.name, x.shape) for x, y in found} == {("uint8", "int32", (5, 24, 24, 3))}
     np.testing.assert_array_equal([images for images, _ in found], one_by_one[0])
     np.testing.assert_array_equal([labels for _, labels in found], one_by_one[1])
@@ -242,15 +242,16 @@ def test_runners_and_workers_change_nothing(runner, workers, source, one_by_one)
 
 @pytest.mark.parametrize("runner", RUNNERS)
 def test_resuming_goes_on_where_the_stream_was(runner, source, one_by_one):
-    (images, labels), _ = some(streams.TrainStream(source, 5, 24, seed=3, runner=runner), 7, 2)
+    (images, labels), _ = some(image_stream.TrainStream(source, 5, 24, seed=3, runner=runner), 7, 2)
     np.testing.assert_array_equal(images, one_by_one[0][7])
     np.testing.assert_array_equal(labels, one_by_one[1][7])
 
 
 def test_processes_share_a_batch(source):
     """Two halves of each batch are the batch."""
-    whole = some(streams.TrainStream(source, 6, 16, seed=3, runner="threads"), 2, 3)
-    halves = [some(streams.TrainStream(source, 6, 16, seed=3, part=(i, 2), runner="threads"), 2, 3) for i in range(2)]
+    whole = some(image_stream.TrainStream(source, 6, 16, seed=3, runner="threads"), 2, 3)
+    parts = [image_stream.TrainStream(source, 6, 16, seed=3, part=(i, 2), runner="threads") for i in range(2)]
+    halves = [some(part, 2, 3) for part in parts]
     for (images, labels), (first, first_labels), (second, second_labels) in zip(whole, *halves, strict=True):
         np.testing.assert_array_equal(np.concatenate([first, second]), images)
         np.testing.assert_array_equal(np.concatenate([first_labels, second_labels]), labels)
@@ -258,12 +259,12 @@ def test_processes_share_a_batch(source):
 
 def test_every_epoch_has_every_picture_once(source):
     """Batches do not divide the source; labels name the pictures."""
-    stream = streams.TrainStream(source, 5, 8, seed=0, runner="threads")
+    stream = image_stream.TrainStream(source, 5, 8, seed=0, runner="threads")
     assert stream.images_per_epoch == 13
     seen = np.concatenate([labels for _, labels in some(stream, 0, 8)])[:39].reshape(3, 13)
     assert all(sorted(epoch) == list(range(13)) for epoch in seen)
     assert len({tuple(epoch) for epoch in seen}) == 3
-    other = np.concatenate([labels for _, labels in some(streams.TrainStream(source, 5, 8, seed=1), 0, 3)])[:13]
+    other = np.concatenate([labels for _, labels in some(image_stream.TrainStream(source, 5, 8, seed=1), 0, 3)])[:13]
     assert tuple(other) != tuple(seen[0])
 
 
@@ -271,14 +272,18 @@ def test_a_picture_is_cropped_anew_in_every_epoch(tmp_path):
     """Thirty epochs of a single picture."""
     (tmp_path / "train/only").mkdir(parents=True)
     shapes(90, 70, 0).save(tmp_path / "train/only/1.png")
-    source = pictures.open_source("folder", tmp_path, "train")
-    ((images, _),) = some(streams.TrainStream(source, 30, 16, seed=0), 0, 1)
+    source = image_files.open_source("folder", tmp_path, "train")
+    ((images, _),) = some(image_stream.TrainStream(source, 30, 16, seed=0), 0, 1)
     assert len({image.tobytes() for image in images}) == 30
 
 
 def test_what_the_engine_needs(source):
-    stream = streams.TrainStream(source, 4, 16, seed=0)
-    assert stream.prepare(stream.resident, 1, 2) == (1, 2) and stream.resident == () and stream.most_steps == 4
+    stream = image_stream.TrainStream(source, 4, 16, seed=0)
+    assert (
+        stream.augment(stream.device_data, 1, 2) == (1, 2)
+        and stream.device_data == ()
+        and stream.max_steps_per_dispatch == 4
+    )
     assert stream.speed(steps=3) > 1
 
 
@@ -296,10 +301,10 @@ def test_measured_error(runner, tmp_path):
     # Sorted class names are b, g, r: the model's scores are the colours in that order.
     inputs = keras.Input((14, 14, 3))
     model = keras.Model(inputs, keras.ops.flip(keras.layers.GlobalAveragePooling2D()(inputs), axis=-1))
-    source = pictures.open_source("folder", tmp_path, "test")
-    assert streams.measure_error(model, source, 20, 14, batch_size=4, runner=runner) == pytest.approx(400 / 11)
+    source = image_files.open_source("folder", tmp_path, "test")
+    assert image_stream.measure_error(model, source, 20, 14, batch_size=4, runner=runner) == pytest.approx(400 / 11)
     with pytest.raises(ValueError, match="does not fit"):
-        streams.measure_error(model, source, 20, 24)
+        image_stream.measure_error(model, source, 20, 24)
 
 
 @pytest.fixture(scope="module")
@@ -340,7 +345,7 @@ def test_tfds_directories_hold_what_tfds_reads(file_format, imagenette):
 
     folder, builder = imagenette(file_format)
     for split, official, count in (("train", "train", 12), ("test", "validation", 5)):
-        source = pictures.open_source("imagenette", folder, split)
+        source = image_files.open_source("imagenette", folder, split)
         expected = (
             builder.as_data_source(official)
             if file_format == "array_record"
@@ -362,44 +367,46 @@ def test_tfds_directories_hold_what_tfds_reads(file_format, imagenette):
 
 def test_tfds_records_train(imagenette):
     """All twelve once per epoch, and the same from every runner."""
-    source = pictures.open_source("imagenette", imagenette("tfrecord")[0], "train")
-    first = some(streams.TrainStream(source, 6, 16, seed=0, runner="threads"), 0, 3)
+    source = image_files.open_source("imagenette", imagenette("tfrecord")[0], "train")
+    first = some(image_stream.TrainStream(source, 6, 16, seed=0, runner="threads"), 0, 3)
     assert sorted(np.concatenate([labels for _, labels in first[:2]])) == sorted(i % 10 for i in range(12))
     for runner in (name for name, needs in INSTALLED.items() if importlib.util.find_spec(needs)):
-        for (a, b), (c, d) in zip(first, some(streams.TrainStream(source, 6, 16, 0, runner=runner), 0, 3), strict=True):
+        for (a, b), (c, d) in zip(
+            first, some(image_stream.TrainStream(source, 6, 16, 0, runner=runner), 0, 3), strict=True
+        ):
             np.testing.assert_array_equal(a, c)
             np.testing.assert_array_equal(b, d)
 
 
 def test_larger_pictures_and_newer_versions_come_first(imagenette):
     folder, _ = imagenette("tfrecord", "160px-v2")
-    assert "160px-v2" in pictures.open_source("imagenette", folder, "train").name
+    assert "160px-v2" in image_files.open_source("imagenette", folder, "train").name
     larger, _ = imagenette("tfrecord")
     (larger / "imagenette/full-size-v2").rename(folder / "imagenette/full-size-v2")
-    assert "full-size-v2" in pictures.open_source("imagenette", folder, "train").name
+    assert "full-size-v2" in image_files.open_source("imagenette", folder, "train").name
     (folder / "imagenette/full-size-v2").rename(folder / "imagenet2012")
-    assert len(pictures.open_source("imagenet2012", folder, "test")) == 5
+    assert len(image_files.open_source("imagenet2012", folder, "test")) == 5
     newer, _ = imagenette("tfrecord", counts=(("train", 12), ("validation", 9)))
     (newer / "imagenette/full-size-v2/1.0.0").rename(folder / "imagenet2012/1.1.0")
     (folder / "imagenet2012/1.1.0.incompleteAB12CD").mkdir()
-    assert len(pictures.open_source("imagenet2012", folder, "test")) == 9
+    assert len(image_files.open_source("imagenet2012", folder, "test")) == 9
 
 
 def test_damaged_and_half_prepared_tfds_directories(imagenette):
     folder, _ = imagenette("tfrecord", counts=(("train", 12),))
     with pytest.raises(ValueError, match="without its split 'validation'"):
-        pictures.open_source("imagenette", folder, "test")
+        image_files.open_source("imagenette", folder, "test")
     shard = max(folder.rglob("*.tfrecord-00002-of-00003"))
     whole = shard.read_bytes()
     shard.write_bytes(whole[:-9])
     with pytest.raises(ValueError, match=f"{shard.name}.* ends within a record"):
-        pictures.open_source("imagenette", folder, "train")
+        image_files.open_source("imagenette", folder, "train")
     shard.write_bytes(b"")
     with pytest.raises(ValueError, match=r"\d records, not 12"):
-        pictures.open_source("imagenette", folder, "train")
+        image_files.open_source("imagenette", folder, "train")
     length = int.from_bytes(whole[:8], "little")
     shard.write_bytes(whole[:12] + b"\xff" * length + whole[12 + length :])
-    source = pictures.open_source("imagenette", folder, "train")
+    source = image_files.open_source("imagenette", folder, "train")
     with pytest.raises(ValueError, match=r"train, record \d+ is damaged"):
         [source[i] for i in range(len(source))]
 
@@ -407,10 +414,10 @@ def test_damaged_and_half_prepared_tfds_directories(imagenette):
 @pytest.mark.parametrize("dataset, words", [("imagenet2012", "ILSVRC2012_img_train.tar"), ("imagenette", "tfds build")])
 def test_absent_tfds_datasets_say_where_to_get_them(dataset, words, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=words):
-        pictures.open_source(dataset, tmp_path, "train")
+        image_files.open_source(dataset, tmp_path, "train")
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
     with pytest.raises(ImportError, match="needs tensorflow-datasets"):
-        pictures.open_source(dataset, tmp_path, "train")
+        image_files.open_source(dataset, tmp_path, "train")
 
 
 @pytest.mark.parametrize(
@@ -429,21 +436,21 @@ def test_bad_folders(files, split, words, tmp_path):
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
         shapes(8, 8, 0).save(tmp_path / file, "PNG")
     with pytest.raises(ValueError, match=words) as raised:
-        pictures.open_source("folder", tmp_path, split)
+        image_files.open_source("folder", tmp_path, split)
     assert "\n" not in str(raised.value)
 
 
 def test_bad_arguments(folder, source):
     with pytest.raises(FileNotFoundError, match="nowhere"):
-        pictures.open_source("folder", folder / "nowhere", "train")
+        image_files.open_source("folder", folder / "nowhere", "train")
     with pytest.raises(ValueError, match="needs a data_dir"):
-        pictures.open_source("folder", None, "train")
+        image_files.open_source("folder", None, "train")
     with pytest.raises(ValueError, match="'imagenette'"):
-        pictures.open_source("imagenet", folder, "train")
+        image_files.open_source("imagenet", folder, "train")
     with pytest.raises(ValueError, match="'train', 'test'"):
-        pictures.open_source("folder", folder, "validation")
+        image_files.open_source("folder", folder, "validation")
     with pytest.raises(ValueError, match="'threads'"):
-        streams.TrainStream(source, 5, 24, seed=0, runner="processes")
+        image_stream.TrainStream(source, 5, 24, seed=0, runner="processes")
 
 
 @pytest.mark.parametrize("content", [b"", b"no picture", encoded(shapes(99, 99, 0), "JPEG")[:900]])
@@ -453,7 +460,7 @@ def test_a_picture_that_cannot_be_read_is_named(content, runner, tmp_path):
         (tmp_path / "train/a").mkdir(parents=True, exist_ok=True)
         shapes(40, 40, i).save(tmp_path / f"train/a/{i}.jpg")
     (tmp_path / "train/a/3.jpg").write_bytes(content)
-    stream = streams.TrainStream(pictures.open_source("folder", tmp_path, "train"), 2, 16, 0, runner=runner)
+    stream = image_stream.TrainStream(image_files.open_source("folder", tmp_path, "train"), 2, 16, 0, runner=runner)
     with pytest.raises(ValueError, match=r"3\.jpg is not a picture that can be read") as raised:
         some(stream, 0, 3)
     assert "\n" not in str(raised.value)
@@ -461,10 +468,10 @@ def test_a_picture_that_cannot_be_read_is_named(content, runner, tmp_path):
 
 STREAM_WITHOUT = """
 import sys
-from train import pictures, streams
+from train.data import image_files, image_stream
 
-stream = streams.TrainStream(pictures.open_source("folder", sys.argv[1], "train"), 4, 16, seed=0)
-print(next(stream.feeds(0))[0].shape, [name for name in ("tensorflow", "tensorflow_datasets") if name in sys.modules])
+stream = image_stream.TrainStream(image_files.open_source("folder", sys.argv[1], "train"), 4, 16, seed=0)
+print(next(stream.batches(0))[0].shape, [name for name in ("tensorflow", "tensorflow_datasets") if name in sys.modules])
 """
 
 
@@ -502,14 +509,14 @@ def test_a_stream_that_is_left_loads_nothing_more(runner, fails):
             raise ValueError("picture 37")
         return np.zeros((8, 8, 3), "uint8"), np.int32(position % 5)
 
-    feeds = streams.batches(load, range(10**9), 4, 8, runner, workers=3)
+    batches = image_stream.batches(load, range(10**9), 4, 8, runner, workers=3)
     if fails:
         with pytest.raises(ValueError, match="picture 37"):
-            list(feeds)
+            list(batches)
     else:
-        assert [next(feeds)[1].tolist() for _ in range(2)] == [[0, 1, 2, 3], [4, 0, 1, 2]]
-        feeds.close()
-    del feeds
+        assert [next(batches)[1].tolist() for _ in range(2)] == [[0, 1, 2, 3], [4, 0, 1, 2]]
+        batches.close()
+    del batches
     time.sleep(0.1)
     before = len(calls)
     time.sleep(0.3)

@@ -20,10 +20,10 @@ import keras_resv2
 from keras_resv2 import datasets
 from keras_resv2.pretrained.weight_file import read_weights
 from train import evaluate, publish
-from train.display import Display
-from train.engine import Progress
+from train.callbacks import ProgressDisplay
+from train.loop import Progress
 from train.recipes import RECIPES
-from train.record import locked, start_record
+from train.run_dir import file_lock, start_record
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 LARGE = ("--model=resnet20",)  # where 8 layers are too few, or no row of the package's own table will do
@@ -152,37 +152,37 @@ def test_a_run_of_an_older_version_resumes(tmp_path):
     """Values that recipes did not have then are the defaults."""
     settings = {"recipe_values": json.loads(json.dumps(dataclasses.asdict(RECIPES["fast"])))}
     settings |= {"train_images": 50_000, "test_images": 10_000}
-    start_record(tmp_path, settings)
+    start_record(tmp_path, settings, "")
     old = json.loads((tmp_path / "run.json").read_text())
     del old["settings"]["recipe_values"]["units_per_batch"], old["settings"]["test_images"]
     (tmp_path / "run.json").write_text(json.dumps(old))
     old["settings"]["recipe_values"]["epochs"] = 90  # beside the steps, as --steps left it
     (tmp_path / "run.json").write_text(json.dumps({**old, "diverged_at": 5}))
-    assert start_record(tmp_path, settings)["settings"] == old["settings"]
+    assert start_record(tmp_path, settings, "")["settings"] == old["settings"]
     assert "diverged_at" not in json.loads((tmp_path / "run.json").read_text())  # it goes on
     with pytest.raises(ValueError, match="other recipe_values"):
-        start_record(tmp_path, {**settings, "recipe_values": {**settings["recipe_values"], "units_per_batch": 3}})
+        start_record(tmp_path, {**settings, "recipe_values": {**settings["recipe_values"], "units_per_batch": 3}}, "")
 
 
 def test_folders_of_nobody_knows_what_run_are_refused(tmp_path):
     (tmp_path / "checkpoint-00000001.npz").write_bytes(b"")
     with pytest.raises(ValueError, match=r"checkpoints without run\.json"):
-        start_record(tmp_path, {"seed": 0})
+        start_record(tmp_path, {"seed": 0}, "")
     for text in ("", "{}", '{"settings": '):
         (tmp_path / "run.json").write_text(text)
         with pytest.raises(ValueError, match=r"run\.json is damaged"):
-            start_record(tmp_path, {"seed": 0})
+            start_record(tmp_path, {"seed": 0}, "")
 
 
 def test_a_folder_has_one_run_at_a_time(tmp_path):
-    with locked(tmp_path):
-        with pytest.raises(ValueError, match="another process is training"), locked(tmp_path):
+    with file_lock(tmp_path):
+        with pytest.raises(ValueError, match="another process is training"), file_lock(tmp_path):
             pass
-    with locked(tmp_path):
+    with file_lock(tmp_path):
         pass
     (tmp_path / ".lock").unlink()
     (tmp_path / ".lock").mkdir()
-    with pytest.raises(OSError), locked(tmp_path):
+    with pytest.raises(OSError), file_lock(tmp_path):
         pass
 
 
@@ -203,11 +203,11 @@ def test_a_terminal_gets_a_bar_and_a_line_per_epoch(monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
     recipe = dataclasses.replace(RECIPES["paper"], steps=100)
     row = {"step": 50, "epoch": 1, "learning_rate": 0.1, "train_loss": 1.25, "train_error": 40.5, "test_error": 38.25}
-    with Display(recipe) as display:
-        display(Progress(step=10, steps=10, loss_sum=15.0, right_sum=6.0), 0.01, None)
+    with ProgressDisplay(recipe) as display:
+        display(Progress(step=10, steps=10, loss_sum=15.0, correct_sum=6.0), 0.01, None)
         time.sleep(0.2)
         display(Progress(step=50), 0.1, row)
-        display(Progress(step=60, steps=10, loss_sum=12.0, right_sum=7.0), 0.1, None)
+        display(Progress(step=60, steps=10, loss_sum=12.0, correct_sum=7.0), 0.1, None)
         time.sleep(0.2)
     written = terminal.getvalue()
     for text in ("compiling", "60/100", "images/s", "rate 0.1", "loss 1.200", "error 30.0 %, test error 38.25 %"):
@@ -405,7 +405,7 @@ def test_other_ways_to_train_leave_weights_of_the_plain_network(form, word, digi
     plain = {key: value for key, value in record["settings"].items() if key not in ("rolled", "rematerialize")}
     plain["recipe_values"] = {**plain["recipe_values"], "units_per_batch": None}
     with pytest.raises(ValueError, match=f"other {word}"):
-        start_record(out, plain)
+        start_record(out, plain, "")
 
 
 def test_seeds_give_the_median(digits_npz, tmp_path):

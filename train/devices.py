@@ -13,6 +13,10 @@ import os
 
 import keras
 
+from keras_resv2.batch_norm import BatchNormalization
+from keras_resv2.graphs import copy_model
+from keras_resv2.rolled import RolledUnits
+
 
 class ElsewhereError(RuntimeError):
     """Another process of the run cannot go on."""
@@ -52,7 +56,7 @@ class Devices:
         return any(self._of_all_processes(int(flag)))
 
     @contextlib.contextmanager
-    def together(self, *errors):
+    def sync_errors(self, *errors):
         """Context that all processes leave alike: where one of `errors` ends it in any, none waits for another.
 
         Args:
@@ -89,10 +93,10 @@ class Devices:
 
         return np.ravel(multihost_utils.process_allgather(np.int32(number))).tolist()
 
-    def place(self, array, batch_axis=None, parts=1):
+    def shard(self, array, batch_axis=None, num_shards=1):
         """`array` on all devices (JAX): whole, or its `batch_axis` split over them.
 
-        With `parts` > 1 each process has its part of the batch alone.
+        With `num_shards` > 1 each process has its part of the batch alone.
         """
         import jax
 
@@ -100,7 +104,7 @@ class Devices:
             return jax.numpy.asarray(array)
         axes = () if batch_axis is None else (None,) * batch_axis + ("batch",)
         sharding = jax.sharding.NamedSharding(self.mesh, jax.sharding.PartitionSpec(*axes))
-        if parts > 1:
+        if num_shards > 1:
             return jax.make_array_from_process_local_data(sharding, array)
         return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
@@ -151,6 +155,33 @@ def check_recipe(recipe, devices):
     if devices.strategy and recipe.dtype == "mixed_float16":
         # Keras looks for overflow in the gradients of one replica only.
         raise ValueError("mixed_float16 on several devices needs the JAX backend; mixed_bfloat16 runs on both.")
+
+
+def sync_batch_norm(model, devices):
+    """`model` with statistics over all devices' parts of the batch.
+
+    Args:
+        model: a functional `keras.Model`.
+        devices: `train.devices.Devices`.
+
+    Returns:
+        With several devices on TensorFlow a copy of the model whose batch normalisation synchronises them,
+        with the same layer names and weights. Else the model itself: JAX computes over the whole batch anyway.
+
+    Raises:
+        ValueError: the model is rolled, and there are several devices on TensorFlow.
+    """
+    if devices.strategy is None:
+        return model
+    if any(isinstance(layer, RolledUnits) for layer in model.layers):
+        raise ValueError("a rolled network trains on one device of TensorFlow; on several use KERAS_BACKEND=jax.")
+
+    def replace(layer):
+        if isinstance(layer, BatchNormalization):
+            return BatchNormalization.from_config({**layer.get_config(), "synchronized": True})
+        return None
+
+    return copy_model(model, replace)
 
 
 def _workers():

@@ -12,10 +12,10 @@ from absl import app, flags
 from keras_resv2 import datasets
 from keras_resv2.architectures import build
 from keras_resv2.evaluation import find_mistakes, slices
-from train.engine import HISTORY, WEIGHTS
-from train.inputs import view_errors
-from train.pictures import PICTURE_DATASETS, fingerprint, open_source
-from train.record import read_record
+from train.data.image_files import PICTURE_DATASETS, fingerprint, open_source
+from train.data.inputs import view_errors
+from train.loop import HISTORY, WEIGHTS
+from train.run_dir import read_record
 
 BATCH = 500
 

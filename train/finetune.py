@@ -19,8 +19,8 @@ from absl import app, flags
 
 from keras_resv2.pretrained import from_pretrained, pretrained_card
 from keras_resv2.transfer import fine_tune, freeze
+from train.finetune_data import open_labelled
 from train.finetune_report import write_report, write_weight_folder
-from train.labelled import open_labelled
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("model", None, "Pretrained network, as `keras-resv2 list` shows.", required=True)
@@ -66,7 +66,7 @@ def finetune(out):
 
     Raises:
         FileExistsError: it holds a model.
-        ValueError, OSError, ImportError: as `train.labelled.open_labelled` and `keras_resv2.fine_tune`.
+        ValueError, OSError, ImportError: as `train.finetune_data.open_labelled` and `keras_resv2.fine_tune`.
     """
     if (out / MODEL).exists():
         raise FileExistsError(f"{out} holds a model: choose another --out.")

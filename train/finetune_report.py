@@ -12,9 +12,9 @@ from keras_resv2.evaluation import measure_error
 from keras_resv2.images import draw_predictions
 from keras_resv2.pretrained.card import UNKNOWN, Card
 from keras_resv2.pretrained.weight_file import count_trainable, model_arrays
-from train.engine import write_history
 from train.environment import environment
-from train.record import write_json
+from train.loop import write_history
+from train.run_dir import write_json
 
 CARD, SHEET, SHOWN = "card.json", "mistakes.png", 24
 BATCH = 256
@@ -28,7 +28,7 @@ def write_report(out, model, history, parts, base, settings):
         out: folder.
         model: that was trained.
         history: as `keras_resv2.fine_tune` returns it.
-        parts: `train.labelled.Parts`.
+        parts: `train.finetune_data.Parts`.
         base: card of the pretrained network.
         settings: of the training.
 
@@ -193,7 +193,7 @@ def draw_mistakes(images, labels, scores, parts, path):
 
     Args:
         images, labels, scores: of the test pictures.
-        parts: `train.labelled.Parts`.
+        parts: `train.finetune_data.Parts`.
         path: of the PNG; not written where there are no mistakes.
     """
     wrong = np.flatnonzero(scores.argmax(axis=1) != labels)

@@ -13,10 +13,10 @@ import argparse
 import pathlib
 import sys
 
-from train.comparison import compare
-from train.measured import collect
-from train.paper import TABLES
-from train.report import FORMATS, draw
+from train.paper_tables.comparison import compare
+from train.paper_tables.figures import TABLES
+from train.paper_tables.report import FORMATS, draw
+from train.paper_tables.results import collect
 
 BAD_INPUT = 2
 

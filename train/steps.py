@@ -1,15 +1,12 @@
 """Many training steps per dispatch, on each backend.
 
-A dispatch costs the host milliseconds, a step of a small network takes the accelerator about as
-long: so one call runs a loop of steps. What a step needs comes from a source (`train.data.Resident`,
-`train.streams.TrainStream`), which has `resident`, kept on the device; `prepare(resident, *feed)`, from
-the few numbers or the pictures that the host feeds to a batch of images and labels; `most_steps` of one
-dispatch; and `parts`, how many processes each feed a part of the batch (1: all feed the whole).
+A dispatch costs the host milliseconds, and a step of a small network takes the accelerator about as
+long: so one call runs a loop of steps. Batches come from a `train.data.source.BatchSource`.
 
-Each class here has `run(rates, feeds)`, the losses and the shares of right answers of those steps (two
-arrays at least as long, which on JAX may still be computing);
-`predict_on_batch(images)`, logits of the network as it is now; and `sync()`, after which the variables of
-the model and the optimizer hold the state.
+Each class here has `run(rates, batches)`, which returns the losses and the shares of correct answers of
+those steps (two arrays at least as long, which on JAX may still be computing); `predict_on_batch(images)`,
+logits of the network as it is now; and `sync()`, after which the variables of the model and the optimizer
+hold the state.
 """
 
 import keras
@@ -35,11 +32,11 @@ def make_steps(model, optimizer, source, devices=ONE_DEVICE):
     return kinds[keras.backend.backend()](model, optimizer, source, devices)
 
 
-def loss_and_right(labels, logits, images_per_step):
-    """Cross-entropy and right answers of (a part of) a batch, each divided by the whole batch's size."""
+def loss_and_correct(labels, logits, images_per_step):
+    """Cross-entropy and correct answers of (a part of) a batch, each divided by the whole batch's size."""
     loss = ops.sum(ops.sparse_categorical_crossentropy(labels, logits, from_logits=True))
-    right = ops.sum(ops.cast(ops.argmax(logits, axis=-1) == ops.cast(labels, "int32"), "float32"))
-    return loss / images_per_step, right / images_per_step
+    correct = ops.sum(ops.cast(ops.argmax(logits, axis=-1) == ops.cast(labels, "int32"), "float32"))
+    return loss / images_per_step, correct / images_per_step
 
 
 class JaxSteps:
@@ -54,8 +51,8 @@ class JaxSteps:
         self._model, self._optimizer, self._source = model, optimizer, source
         self._variables = (model.trainable_variables, model.non_trainable_variables, optimizer.variables)
         self._rate_index = [v is optimizer.learning_rate for v in optimizer.variables].index(True)
-        self._place = devices.place
-        self._resident = tuple(self._place(array) for array in source.resident)
+        self._shard = devices.shard
+        self._device_data = tuple(self._shard(array) for array in source.device_data)
         self._state = None
         if compiled_loop is None:
             compiled_loop = jax.default_backend() != "cpu"
@@ -64,14 +61,14 @@ class JaxSteps:
         self._one = jax.jit(self._step, donate_argnums=0)
         self._predict = jax.jit(lambda t, o, images: model.stateless_call(t, o, images, training=False)[0])
 
-    def run(self, rates, feeds):
+    def run(self, rates, batches):
         self._begin()
-        return self._run(np.asarray(rates, "float32"), _stack(feeds))
+        return self._run(np.asarray(rates, "float32"), _stack(batches))
 
     def predict_on_batch(self, images):
         self._begin()
         trainable, other, _ = self._state
-        return np.asarray(self._predict(trainable, other, self._place(images)))
+        return np.asarray(self._predict(trainable, other, self._shard(images)))
 
     def sync(self):
         for group, arrays in zip(self._variables, self._state or [], strict=False):
@@ -83,50 +80,50 @@ class JaxSteps:
         if self._state is None:
             self._state = [[variable.value for variable in group] for group in self._variables]
 
-    def _run_one_by_one(self, rates, feeds):
+    def _run_one_by_one(self, rates, batches):
         results = []
-        for rate, *feed in zip(rates, *feeds, strict=True):
-            feed = [self._place(array, 0, self._source.parts) for array in feed]
-            self._state, *result = self._one(self._state, self._resident, rate, feed)
+        for rate, *batch in zip(rates, *batches, strict=True):
+            batch = [self._shard(array, 0, self._source.num_shards) for array in batch]
+            self._state, *result = self._one(self._state, self._device_data, rate, batch)
             results.append(result)
         return tuple(map(np.asarray, zip(*results, strict=True)))
 
-    def _run_compiled(self, rates, feeds):
+    def _run_compiled(self, rates, batches):
         # The number of steps is a value, not a shape: one compilation serves all.
-        count, most = len(rates), self._source.most_steps
-        feeds = [self._place(_padded(array, most), 1, self._source.parts) for array in feeds]
-        rates = self._place(_padded(rates, most))
-        self._state, losses, rights = self._loop(self._state, self._resident, np.int32(count), rates, feeds)
-        return losses, rights
+        count, most = len(rates), self._source.max_steps_per_dispatch
+        batches = [self._shard(_padded(array, most), 1, self._source.num_shards) for array in batches]
+        rates = self._shard(_padded(rates, most))
+        self._state, losses, corrects = self._loop(self._state, self._device_data, np.int32(count), rates, batches)
+        return losses, corrects
 
-    def _many(self, state, resident, count, rates, feeds):
+    def _many(self, state, device_data, count, rates, batches):
         import jax
 
         def body(i, carry):
-            state, losses, rights = carry
-            state, loss, right = self._step(state, resident, rates[i], [array[i] for array in feeds])
-            return state, losses.at[i].set(loss), rights.at[i].set(right)
+            state, losses, corrects = carry
+            state, loss, correct = self._step(state, device_data, rates[i], [array[i] for array in batches])
+            return state, losses.at[i].set(loss), corrects.at[i].set(correct)
 
         nothing = jax.numpy.zeros(len(rates))
         return jax.lax.fori_loop(0, count, body, (state, nothing, nothing))
 
-    def _step(self, state, resident, rate, feed):
+    def _step(self, state, device_data, rate, batch):
         import jax
 
         trainable, other, slots = state
-        images, labels = self._source.prepare(resident, *feed)
+        images, labels = self._source.augment(device_data, *batch)
 
         def objective(trainable):
             logits, moved = self._model.stateless_call(trainable, other, images, training=True)
-            loss, right = loss_and_right(labels, logits, len(labels))
+            loss, correct = loss_and_correct(labels, logits, len(labels))
             with keras.StatelessScope(zip(self._optimizer.variables, slots, strict=True)):
-                return self._optimizer.scale_loss(loss), (loss, right, moved)
+                return self._optimizer.scale_loss(loss), (loss, correct, moved)
 
-        gradients, (loss, right, other) = jax.grad(objective, has_aux=True)(trainable)
+        gradients, (loss, correct, other) = jax.grad(objective, has_aux=True)(trainable)
         slots = [*slots]
         slots[self._rate_index] = rate
         trainable, slots = self._optimizer.stateless_apply(slots, gradients, trainable)
-        return [list(trainable), list(other), list(slots)], loss, right
+        return [list(trainable), list(other), list(slots)], loss, correct
 
 
 class TensorFlowSteps:
@@ -137,18 +134,18 @@ class TensorFlowSteps:
 
         self._model, self._optimizer, self._source = model, optimizer, source
         self._strategy = devices.strategy or tf.distribute.get_strategy()
-        self._resident = tuple(map(self._on_every_device if devices.strategy else tf.constant, source.resident))
+        self._device_data = tuple(map(self._on_every_device if devices.strategy else tf.constant, source.device_data))
         self._loop = None
         self._predict = tf.function(lambda images: model(images, training=False), reduce_retracing=True)
 
-    def run(self, rates, feeds):
+    def run(self, rates, batches):
         import tensorflow as tf
 
-        feeds = tuple(tf.constant(array) for array in _stack(feeds))
+        batches = tuple(tf.constant(array) for array in _stack(batches))
         if self._loop is None:  # the number of steps is open: one compilation serves all
-            specs = tuple(tf.TensorSpec([None, *array.shape[1:]], array.dtype) for array in feeds)
+            specs = tuple(tf.TensorSpec([None, *array.shape[1:]], array.dtype) for array in batches)
             self._loop = tf.function(self._run, input_signature=[tf.TensorSpec([None], "float32"), specs])
-        return tuple(sums.numpy() for sums in self._loop(tf.constant(rates, "float32"), feeds))
+        return tuple(sums.numpy() for sums in self._loop(tf.constant(rates, "float32"), batches))
 
     def predict_on_batch(self, images):
         return self._predict(images).numpy()
@@ -156,18 +153,18 @@ class TensorFlowSteps:
     def sync(self):
         pass
 
-    def _run(self, rates, feeds):
+    def _run(self, rates, batches):
         import tensorflow as tf
 
         count = tf.shape(rates)[0]
-        losses, rights = (tf.TensorArray("float32", count) for _ in range(2))
+        losses, corrects = (tf.TensorArray("float32", count) for _ in range(2))
         for i in tf.range(count):
             self._optimizer.learning_rate = rates[i]
-            feed = tuple(array[i] for array in feeds)
-            loss, right = self._strategy.run(self._step, args=(feed, self._resident))
+            batch = tuple(array[i] for array in batches)
+            loss, correct = self._strategy.run(self._step, args=(batch, self._device_data))
             losses = losses.write(i, self._strategy.reduce("SUM", loss, axis=None))
-            rights = rights.write(i, self._strategy.reduce("SUM", right, axis=None))
-        return losses.stack(), rights.stack()
+            corrects = corrects.write(i, self._strategy.reduce("SUM", correct, axis=None))
+        return losses.stack(), corrects.stack()
 
     def _on_every_device(self, array):
         import tensorflow as tf
@@ -180,20 +177,20 @@ class TensorFlowSteps:
 
         return self._strategy.experimental_distribute_values_from_function(copy)
 
-    def _step(self, feed, resident):
+    def _step(self, batch, device_data):
         import tensorflow as tf
 
         context = tf.distribute.get_replica_context()
-        images_per_step = feed[0].shape[0] * self._source.parts
+        images_per_step = batch[0].shape[0] * self._source.num_shards
         part = images_per_step // context.num_replicas_in_sync
-        first = context.replica_id_in_sync_group * part % feed[0].shape[0]
-        images, labels = self._source.prepare(resident, *(array[first : first + part] for array in feed))
+        first = context.replica_id_in_sync_group * part % batch[0].shape[0]
+        images, labels = self._source.augment(device_data, *(array[first : first + part] for array in batch))
         with tf.GradientTape() as tape:
-            loss, right = loss_and_right(labels, self._model(images, training=True), images_per_step)
+            loss, correct = loss_and_correct(labels, self._model(images, training=True), images_per_step)
             scaled = self._optimizer.scale_loss(loss)
         variables = self._model.trainable_variables
         self._optimizer.apply(tape.gradient(scaled, [v.value for v in variables]), variables)
-        return loss, right
+        return loss, correct
 
 
 class TorchSteps:
@@ -201,11 +198,11 @@ class TorchSteps:
 
     def __init__(self, model, optimizer, source, devices):
         self._model, self._optimizer, self._source = model, optimizer, source
-        self._resident = tuple(ops.convert_to_tensor(array) for array in source.resident)
+        self._device_data = tuple(ops.convert_to_tensor(array) for array in source.device_data)
 
-    def run(self, rates, feeds):
-        losses, rights = zip(*map(self._step, rates, feeds), strict=True)
-        return np.asarray([float(x) for x in losses], "float32"), np.asarray([float(x) for x in rights], "float32")
+    def run(self, rates, batches):
+        losses, corrects = zip(*map(self._step, rates, batches), strict=True)
+        return np.asarray([float(x) for x in losses], "float32"), np.asarray([float(x) for x in corrects], "float32")
 
     def predict_on_batch(self, images):
         import torch
@@ -216,23 +213,23 @@ class TorchSteps:
     def sync(self):
         pass
 
-    def _step(self, rate, feed):
+    def _step(self, rate, batch):
         import torch
 
         self._optimizer.learning_rate = rate
         self._model.zero_grad()
-        images, labels = self._source.prepare(self._resident, *map(ops.convert_to_tensor, feed))
-        loss, right = loss_and_right(labels, self._model(images, training=True), len(labels))
+        images, labels = self._source.augment(self._device_data, *map(ops.convert_to_tensor, batch))
+        loss, correct = loss_and_correct(labels, self._model(images, training=True), len(labels))
         self._optimizer.scale_loss(loss).backward()
         variables = self._model.trainable_variables
         with torch.no_grad():
             self._optimizer.apply([v.value.grad for v in variables], variables)
-        return loss.detach(), right
+        return loss.detach(), correct
 
 
-def _stack(feeds):
+def _stack(batches):
     """Feeds of several steps as one: arrays get a leading axis of steps."""
-    return [np.stack(arrays) for arrays in zip(*feeds, strict=True)]
+    return [np.stack(arrays) for arrays in zip(*batches, strict=True)]
 
 
 def _padded(array, length):

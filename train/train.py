@@ -12,8 +12,6 @@ first. --dry_run prints the plan, with the time that it will take, and writes no
 """
 
 import contextlib
-import dataclasses
-import json
 import math
 import pathlib
 import signal
@@ -24,17 +22,17 @@ import keras
 from absl import app, flags
 
 from keras_resv2 import datasets
-from keras_resv2.architectures import ARCHITECTURES, build
-from keras_resv2.choices import check_choice
-from train import engine, plan
-from train.batch_norm import for_devices
-from train.devices import ElsewhereError, check_recipe, make_deterministic, use_devices
-from train.display import Display, draw_curve, tensorboard
-from train.inputs import PICTURES, open_input
+from keras_resv2.architectures import build
+from train import loop
+from train.callbacks import ProgressDisplay, draw_curve, tensorboard
+from train.config import ARGUMENTS, FORMS, RECIPE_FLAGS, RunConfig
+from train.data.image_stream import TrainStream
+from train.data.inputs import PICTURES, open_input
+from train.devices import ElsewhereError, check_recipe, make_deterministic, sync_batch_norm, use_devices
+from train.dry_run import describe, time_steps
 from train.recipes import RECIPES
-from train.record import DIVERGED, FORMS, RUN_FILE, locked, start_record, write_json
-from train.sampled_units import with_units_per_batch
-from train.streams import TrainStream
+from train.run_dir import DIVERGED, RUN_FILE, file_lock, start_record, write_json
+from train.stochastic_depth import with_units_per_batch
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("model", None, "Network: a name that `keras-resv2 list --architectures` shows.")
@@ -56,6 +54,7 @@ flags.DEFINE_string("shortcut", None, "Shortcut (Fig. 2), for example 'exclusive
 flags.DEFINE_enum("projection", None, ["A", "B", "C"], "Shortcut where the size changes.")
 flags.DEFINE_enum("stride_on", None, ["1x1", "3x3"], "Convolution of a bottleneck that takes the stride.")
 flags.DEFINE_enum("stem", None, ["cifar", "imagenet"], "First layers; 'cifar' for small pictures.")
+flags.DEFINE_string("initial_weights", None, "Pretrained name, run directory or weight file to start from.")
 flags.DEFINE_bool("rolled", False, "Run the units of a stage as a loop, which compiles fast however deep it is.")
 flags.DEFINE_bool("rematerialize", False, "With --rolled: save memory by computing units again on the way back.")
 flags.DEFINE_integer("units_per_batch", None, "Train so many random units in each batch, by shortcuts past the others.")
@@ -68,8 +67,6 @@ flags.DEFINE_integer("devices", 1, "Accelerators of this machine to train on.", 
 flags.DEFINE_string("processes", None, "JAX on several machines: ADDRESS:PORT,NUMBER,INDEX. TensorFlow: TF_CONFIG.")
 flags.DEFINE_bool("dry_run", False, "Print the plan, time a few steps, and stop.")
 
-RECIPE_FLAGS = ("steps", "batch_size", "weight_decay", "image_size", "dtype", "units_per_batch")
-VARIANT_FLAGS = ("activation", "shortcut", "projection", "stride_on", "stem")
 STOPPED = 128 + signal.SIGTERM  # exit status of a run that saved and stopped when asked
 
 
@@ -79,39 +76,74 @@ def main(argv):
     if not FLAGS.model or not (FLAGS.out or FLAGS.dry_run):
         raise app.UsageError("--model and --out are needed.")
     try:
-        check_choice("architecture", FLAGS.model, ARCHITECTURES)
+        config = config_from_flags()
         devices = use_devices(FLAGS.devices, FLAGS.processes)
         make_deterministic()
         if FLAGS.dry_run:
-            with devices.scope():
-                dry_run(devices)
+            dry_run(config, devices, FLAGS.seeds)
+        elif FLAGS.seeds is None:
+            with _stop_signals() as stop:
+                train(config, devices, stop)
         else:
-            train_seeds(devices)
-    except engine.Stopped as stopped:
+            train_seeds(config, FLAGS.seeds, devices)
+    except loop.Stopped as stopped:
         print(stopped, file=sys.stderr)
         sys.exit(STOPPED)
     except (ValueError, OSError, ImportError, FloatingPointError, ElsewhereError) as error:
         sys.exit(f"error: {error}")
 
 
-def train_seeds(devices):
-    """Trains one seed in --out, or with --seeds several in folders of it, and prints their median.
+def config_from_flags():
+    """The `RunConfig` that the flags describe.
+
+    Raises:
+        ValueError: a model or a recipe value does not exist, or values do not go together.
+    """
+    recipe = RECIPES[FLAGS.recipe].with_values(FLAGS.set, **_set_flags(RECIPE_FLAGS))
+    if FLAGS.learning_rate is not None:
+        recipe = recipe.with_peak(FLAGS.learning_rate)
+    return RunConfig(
+        model=FLAGS.model,
+        recipe=FLAGS.recipe,
+        values=recipe,
+        dataset=FLAGS.dataset,
+        arguments=_set_flags(ARGUMENTS),
+        forms=tuple(form for form in FORMS if FLAGS[form].value),
+        initial_weights=FLAGS.initial_weights,
+        seed=FLAGS.seed,
+        resize=FLAGS.resize,
+        data_dir=FLAGS.data_dir,
+        out=FLAGS.out and pathlib.Path(FLAGS.out),
+        tensorboard=FLAGS.tensorboard and pathlib.Path(FLAGS.tensorboard),
+        cache=FLAGS.cache,
+        evaluate_every=FLAGS.evaluate_every,
+        checkpoint_seconds=FLAGS.checkpoint_seconds,
+    )
+
+
+def _set_flags(names):
+    return {name: FLAGS[name].value for name in names if FLAGS[name].value is not None}
+
+
+def train_seeds(config, count, devices):
+    """Trains several seeds, each in a directory of its own, and prints their median error.
 
     A seed that diverges does not keep the others from being trained; among errors it is the highest.
+
+    Args:
+        config: `RunConfig` of the first seed.
+        count: how many seeds.
+        devices: `train.devices.Devices`.
     """
-    out = pathlib.Path(FLAGS.out)
+    errors = {}
     with _stop_signals() as stop:
-        if FLAGS.seeds is None:
-            train(FLAGS.seed, out, devices, stop)
-            return
-        errors = {}
-        for seed in range(FLAGS.seed, FLAGS.seed + FLAGS.seeds):
+        for seed in range(config.seed, config.seed + count):
             if devices.any(stop()):
-                raise engine.Stopped(f"stopped before seed {seed}: the same command resumes.")
+                raise loop.Stopped(f"stopped before seed {seed}: the same command resumes.")
             keras.utils.clear_session()
             try:
-                errors[seed] = train(seed, out / f"seed{seed}", devices, stop)
-            except engine.Diverged as error:
+                errors[seed] = train(config.for_seed(seed), devices, stop)
+            except loop.Diverged as error:
                 print(f"seed {seed}: {error}", file=sys.stderr)
                 errors[seed] = math.inf
     if not devices.main:
@@ -122,127 +154,113 @@ def train_seeds(devices):
     print(f"test error, median of {len(errors)} seeds: {median} ({shown})")
 
 
-def train(seed, out, devices, stop):
-    """Trains one network as the flags say.
+def train(config, devices, stop=lambda: False):
+    """Trains one network.
 
     Args:
-        seed: of this run.
-        out: its folder.
+        config: `RunConfig`.
         devices: `train.devices.Devices`.
-        stop: as `train.engine.train` takes it.
+        stop: as `train.loop.train` takes it.
 
     Returns:
         Test error of the last step, percent.
     """
-    with devices.scope():
-        return _train(seed, out, devices, stop)
-
-
-def _train(seed, out, devices, stop):
-    recipe, data, model, variant = _prepare(seed, devices)
-    out.mkdir(parents=True, exist_ok=True)
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(locked(out, devices))
-        record = _start_record(out, _settings(recipe, data, variant, seed), devices)
+    with devices.scope(), contextlib.ExitStack() as stack:
+        recipe, data, model = prepare(config, devices)
+        config.out.mkdir(parents=True, exist_ok=True)
+        stack.enter_context(file_lock(config.out, devices))
+        record = _start_record(config, recipe, data, devices)
         if devices.main and isinstance(data.source, TrainStream):
             print(f"input pipeline alone: {data.source.speed(steps=5):,.0f} images/s", flush=True)
-        observers = []
+        callbacks = []
         if devices.main:
-            observers.append(stack.enter_context(Display(recipe)))
-            if FLAGS.tensorboard:
-                folder = pathlib.Path(FLAGS.tensorboard)
-                observers.append(stack.enter_context(tensorboard(folder / out.name if FLAGS.seeds else folder)))
+            callbacks.append(stack.enter_context(ProgressDisplay(recipe)))
+            if config.tensorboard:
+                callbacks.append(stack.enter_context(tensorboard(config.tensorboard)))
         try:
-            progress = engine.train(
-                model, data.source, data.measure, recipe, out,
-                checkpoint_seconds=FLAGS.checkpoint_seconds, evaluate_every=FLAGS.evaluate_every,
-                observers=observers, stop=stop, devices=devices,
+            progress = loop.train(
+                model, data.source, data.measure, recipe, config.out,
+                checkpoint_seconds=config.checkpoint_seconds, evaluate_every=config.evaluate_every,
+                callbacks=callbacks, stop=stop, devices=devices,
             )  # fmt: skip
-        except engine.Diverged as error:
+        except loop.Diverged as error:
             if devices.main:
-                write_json(out / RUN_FILE, {**record, DIVERGED: error.step})
+                write_json(config.out / RUN_FILE, {**record, DIVERGED: error.step})
             raise
+        last = progress.history[-1]
         if devices.main:
-            _end_record(record, progress, out)
-    last = progress.history[-1]
-    if devices.main:
-        print(f"test error {last['test_error']:.2f} %; {out / engine.WEIGHTS}")
-    return last["test_error"]
+            _end_record(config, record, progress)
+            print(f"test error {last['test_error']:.2f} %; {config.out / loop.WEIGHTS}")
+        return last["test_error"]
 
 
-def _settings(recipe, data, variant, seed):
-    """All that decides what a run comes to."""
-    settings = {
-        "model": FLAGS.model,
-        "arguments": variant,
-        "dataset": FLAGS.dataset,
-        "dataset_sha256": data.fingerprints,
-        "train_images": data.train_images,
-        "test_images": data.test_images,
-        "recipe": FLAGS.recipe,
-        "recipe_values": json.loads(json.dumps(dataclasses.asdict(recipe))),
-        "seed": seed,
-    }
-    settings.update({name: True for name in ("resize", *FORMS) if FLAGS[name].value})
-    if FLAGS.dataset in PICTURES:
-        settings["class_names"] = list(data.class_names)
-    return settings
-
-
-def _start_record(out, settings, devices):
+def _start_record(config, recipe, data, devices):
     """run.json of the first process; where that refuses the run, all processes stop."""
-    with devices.together(ValueError, OSError):
-        return start_record(out, settings, devices) if devices.main else None
+    with devices.sync_errors(ValueError, OSError):
+        if devices.main:
+            return start_record(config.out, config.settings(recipe, data), config.command(), devices)
 
 
-def _end_record(record, progress, out):
+def _end_record(config, record, progress):
     """run.json of a finished run, and its curve."""
     last = progress.history[-1]
     record["wall_seconds"] = round(progress.seconds, 1)
     record.update({f"{name}_at_end": error for name, error in last.items() if name.startswith("test_error")})
-    write_json(out / RUN_FILE, record)
+    write_json(config.out / RUN_FILE, record)
     try:
-        draw_curve(progress.history, out / "curve.png", f"{FLAGS.model}, {FLAGS.dataset}, {FLAGS.recipe}")
+        draw_curve(progress.history, config.out / "curve.png", f"{config.model}, {config.dataset}, {config.recipe}")
     except ImportError:
         print("matplotlib is not installed: train.publish draws the curve.")
 
 
-def dry_run(devices):
-    """Prints what `train` would do, and how long it would take."""
-    recipe, data, model, variant = _prepare(FLAGS.seed, devices)
-    if devices.main:
-        print(plan.describe(FLAGS.model, variant, FLAGS.dataset, data, recipe, model), flush=True)
-    timed = plan.time_steps(data.source, recipe, model, devices, FLAGS.seeds)
-    if devices.main:
-        print(timed, flush=True)
+def dry_run(config, devices, seeds=None):
+    """Prints what `train` would do, and how long it would take.
+
+    Args:
+        config: `RunConfig`.
+        devices: `train.devices.Devices`.
+        seeds: how many runs; None for one.
+    """
+    with devices.scope():
+        recipe, data, model = prepare(config, devices)
+        if devices.main:
+            print(describe(config.model, config.arguments, config.dataset, data, recipe, model), flush=True)
+        timed = time_steps(data.source, recipe, model, devices, seeds)
+        if devices.main:
+            print(timed, flush=True)
 
 
-def _prepare(seed, devices):
-    """Recipe, data and network that the flags ask for, and the network's arguments."""
-    recipe = RECIPES[FLAGS.recipe].with_values(FLAGS.set, **_given(RECIPE_FLAGS))
-    if FLAGS.learning_rate is not None:
-        recipe = recipe.with_peak(FLAGS.learning_rate)
+def prepare(config, devices):
+    """Recipe with its steps counted, data and network of a run.
+
+    Args:
+        config: `RunConfig`.
+        devices: `train.devices.Devices`.
+
+    Returns:
+        ``(Recipe, train.data.inputs.Input, keras.Model)``.
+    """
+    recipe = config.values
     check_recipe(recipe, devices)
-    variant = _given(VARIANT_FLAGS)
-    keras.utils.set_random_seed(seed)
+    keras.utils.set_random_seed(config.seed)
     keras.config.set_dtype_policy(recipe.dtype)
-    data = open_input(FLAGS.dataset, FLAGS.data_dir, recipe, seed, FLAGS.resize, FLAGS.cache, devices)
+    data = open_input(config.dataset, config.data_dir, recipe, config.seed, config.resize, config.cache, devices)
     model = build(
-        FLAGS.model,
-        **variant,
-        **{name: FLAGS[name].value for name in FORMS},
+        config.model,
+        **config.arguments,
+        **dict.fromkeys(config.forms, True),
         classes=len(data.class_names),
         input_shape=data.image_shape,
         classifier_activation=None,
     )
     if recipe.units_per_batch is not None:
         model = with_units_per_batch(model, recipe.units_per_batch)
-    return recipe.for_images(data.train_images), data, for_devices(model, devices), variant
+    return recipe.for_images(data.train_images), data, sync_batch_norm(model, devices)
 
 
 @contextlib.contextmanager
 def _stop_signals():
-    """Turns SIGTERM and Ctrl-C into an answer to "stop?"; a second signal acts as ever."""
+    """Turns SIGTERM and Ctrl-C into an answer to "stop?"; a second signal acts as usual."""
     asked = []
 
     def ask(number, frame):
@@ -255,10 +273,6 @@ def _stop_signals():
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _given(names):
-    return {name: FLAGS[name].value for name in names if FLAGS[name].value is not None}
 
 
 if __name__ == "__main__":

@@ -18,8 +18,8 @@ import numpy as np
 
 from keras_resv2.choices import check_choice
 from keras_resv2.evaluation import find_mistakes
-from train.order import EpochOrder
-from train.pictures import centre_crop, random_crop, read_crop
+from train.data.image_files import centre_crop, random_crop, read_crop
+from train.data.shuffle import EpochShuffle
 
 PREFETCHED = 4  # batches that are ready, or being made, ahead of the network
 AT_MOST_UNDER_WAY = 10_000  # batches, and errors in their place: far more than tf.data works on at once
@@ -33,7 +33,7 @@ class TrainStream:
     next, and every picture is seen once per epoch.
 
     Args:
-        source: as `train.pictures.open_source` returns.
+        source: as `train.data.image_files.open_source` returns.
         batch_size: images per step.
         size: side of the crops in pixels.
         seed: of the order, the crops and the flips.
@@ -43,27 +43,27 @@ class TrainStream:
 
     Attributes:
         images_per_epoch: pictures in the source.
-        resident: what stays on the accelerator: nothing, batches come whole.
-        most_steps: batches to dispatch at once, at most.
-        parts: how many processes make up a batch.
+        device_data: what stays on the accelerator: nothing, batches come whole.
+        max_steps_per_dispatch: batches to dispatch at once, at most.
+        num_shards: how many processes make up a batch.
 
     Example:
 
-    >>> images, labels = next(TrainStream(source, 256, 224, seed=0).feeds(first=100))  # doctest: +SKIP
+    >>> images, labels = next(TrainStream(source, 256, 224, seed=0).batches(first=100))  # doctest: +SKIP
     """
 
-    resident = ()
-    most_steps = 4
+    device_data = ()
+    max_steps_per_dispatch = 4
 
     def __init__(self, source, batch_size, size, seed, part=(0, 1), runner=None, workers=None):
         self.images_per_epoch = len(source)
-        self._part, self.parts = part
-        self._here = batch_size // self.parts
+        self._part, self.num_shards = part
+        self._here = batch_size // self.num_shards
         self._source, self._batch_size, self._size, self._seed = source, batch_size, size, seed
         self._runner, self._workers = check_choice("runner", runner or default_runner(), RUNNERS), workers
-        self._order = EpochOrder(len(source), seed)
+        self._order = EpochShuffle(len(source), seed)
 
-    def feeds(self, first):
+    def batches(self, first):
         """Yields the batches of steps `first`, `first` + 1, ...
 
         Args:
@@ -79,7 +79,7 @@ class TrainStream:
         positions = range(first * self._here, FOREVER)
         return batches(self._load, positions, self._here, self._size, self._runner, self._workers)
 
-    def prepare(self, resident, images, labels):
+    def augment(self, device_data, images, labels):
         """The images and labels of a step from a batch on the accelerator: the batch as it is."""
         return images, labels
 
@@ -89,14 +89,14 @@ class TrainStream:
         Args:
             steps: batches to measure, after the first ones, which start the workers.
         """
-        feeds = self.feeds(0)
+        batches = self.batches(0)
         for _ in range(PREFETCHED + 1):
-            next(feeds)
+            next(batches)
         started = time.perf_counter()
         for _ in range(steps):
-            next(feeds)
+            next(batches)
         seconds = time.perf_counter() - started
-        feeds.close()
+        batches.close()
         return steps * self._here / seconds
 
     def _load(self, position):
@@ -113,7 +113,7 @@ def measure_error(model, source, shorter_side, size, batch_size=50, runner=None,
 
     Args:
         model: as `keras_resv2.evaluation.find_mistakes` takes it.
-        source: as `train.pictures.open_source` returns.
+        source: as `train.data.image_files.open_source` returns.
         shorter_side: of the scaled picture, in pixels.
         size: side of the crop in pixels, at most `shorter_side`.
         batch_size: images per forward pass.

@@ -3,7 +3,7 @@
 import numpy as np
 
 
-class EpochOrder:
+class EpochShuffle:
     """Which image stands where in the endless sequence of epochs.
 
     Several threads may ask at once: each then draws the same permutation, and none sees half of one.
@@ -14,7 +14,7 @@ class EpochOrder:
 
     Example:
 
-    >>> EpochOrder(4, seed=0).images(range(2, 6))
+    >>> EpochShuffle(4, seed=0).images(range(2, 6))
     (array([0, 0, 1, 1]), array([1, 3, 3, 1]))
     """
 

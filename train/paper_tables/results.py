@@ -7,9 +7,9 @@ import pathlib
 
 from keras_resv2.pretrained.card import read_card
 from keras_resv2.pretrained.store import CARD
-from train.paper import DATASET, network
+from train.paper_tables.figures import DATASET, network
 from train.recipes import RECIPES, completed
-from train.record import DIVERGED, RUN_FILE, TEST_IMAGES, TRAIN_IMAGES, completed_settings
+from train.run_dir import DIVERGED, RUN_FILE, TEST_IMAGES, TRAIN_IMAGES, completed_settings
 
 GUESSING = 90.0  # percent, of ten classes alike: what a network whose loss is no number scores
 
@@ -19,7 +19,7 @@ class Run:
     """A training whose error was measured.
 
     Attributes:
-        network: as `train.paper.network` gives it.
+        network: as `train.paper_tables.figures.network` gives it.
         recipe: its name.
         values: of the recipe, by field.
         seed: of the run.

@@ -12,18 +12,19 @@ import re
 import shlex
 import statistics
 
-from train.measured import as_json, recipe_values, without_dtype
-from train.paper import DATASET, FAILS_ABOVE, RECIPE, TABLES, network
+from train.config import FORMS
+from train.paper_tables.figures import DATASET, FAILS_ABOVE, RECIPE, TABLES, network
+from train.paper_tables.results import as_json, recipe_values, without_dtype
 from train.recipes import RECIPES
-from train.record import FORMS, RUN_FILE, TEST_IMAGES, TRAIN_IMAGES, completed_settings, read_record
+from train.run_dir import RUN_FILE, TEST_IMAGES, TRAIN_IMAGES, completed_settings, read_record
 
 
 def compare(table, found, out="runs"):
     """The cells of a table, each with the paper's figure and ours.
 
     Args:
-        table: a key of `train.paper.TABLES`.
-        found: list of `train.measured.Run`.
+        table: a key of `train.paper_tables.figures.TABLES`.
+        found: list of `train.paper_tables.results.Run`.
         out: folder that the commands for missing cells name.
 
     Returns:

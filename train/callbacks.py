@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 
-class Display:
-    """Reports steps and epochs; an observer of `train.engine.train`.
+class ProgressDisplay:
+    """Reports steps and epochs; an observer of `train.loop.train`.
 
     On a terminal it is a bar with steps, images/s, loss, errors, learning rate and the time left, and a
     line per epoch above it; elsewhere the lines alone.
@@ -53,8 +53,8 @@ class Display:
         speed = f"{speed * self._recipe.batch_size:,.0f} images/s, rate {rate:.4g}"
         if not progress.steps:
             return speed
-        loss, right = progress.loss_sum / progress.steps, progress.right_sum / progress.steps
-        return f"{speed}, loss {loss:.3f}, error {100 * (1 - right):.1f} %{self._test_error}"
+        loss, correct = progress.loss_sum / progress.steps, progress.correct_sum / progress.steps
+        return f"{speed}, loss {loss:.3f}, error {100 * (1 - correct):.1f} %{self._test_error}"
 
     def _line(self, row, speed):
         left = (self._recipe.steps - row["step"]) / speed / 60 if speed else 0
@@ -99,7 +99,7 @@ def draw_curve(history, path, title):
     """Draws training loss and test error against steps, as He et al. 2016 do (Fig. 3, 6).
 
     Args:
-        history: rows, as `train.engine.Progress` has them.
+        history: rows, as `train.loop.Progress` has them.
         path: of the PNG.
         title: above the plot.
     """

@@ -51,42 +51,47 @@ class Progress:
         step: steps done.
         history: rows, one an epoch: step, epoch, learning_rate, train_loss, train_error (percent),
             test_error (percent) where it was measured, seconds.
-        loss_sum, right_sum, steps: of the current epoch so far.
+        loss_sum, correct_sum, steps: of the current epoch so far.
         seconds: the run has taken, without the time it lay still.
     """
 
     step: int = 0
     history: list = dataclasses.field(default_factory=list)
     loss_sum: float = 0.0
-    right_sum: float = 0.0
+    correct_sum: float = 0.0
     steps: int = 0
     seconds: float = 0.0
 
-    def add(self, losses, rights):
-        """Counts steps, with the mean loss and the share of right answers of each."""
-        for loss, right in zip(losses, rights, strict=True):  # one by one: sums do not depend on the grouping
+    @classmethod
+    def from_checkpoint(cls, meta):
+        """The progress that a checkpoint holds; of version 0.2 and earlier with the names of that time."""
+        return cls(**{"correct_sum" if name == "right_sum" else name: value for name, value in meta.items()})
+
+    def add(self, losses, corrects):
+        """Counts steps, with the mean loss and the share of correct answers of each."""
+        for loss, correct in zip(losses, corrects, strict=True):  # one by one: sums do not depend on the grouping
             self.loss_sum += float(loss)
-            self.right_sum += float(right)
+            self.correct_sum += float(correct)
         self.step += len(losses)
         self.steps += len(losses)
 
     def end_epoch(self, epoch, rate):
         """Adds the row of the epoch that ends: means over its batches. Starts the next."""
-        loss, error = self.loss_sum / self.steps, 100 * (1 - self.right_sum / self.steps)
-        self.loss_sum, self.right_sum, self.steps = 0.0, 0.0, 0
+        loss, error = self.loss_sum / self.steps, 100 * (1 - self.correct_sum / self.steps)
+        self.loss_sum, self.correct_sum, self.steps = 0.0, 0.0, 0
         row = {"step": self.step, "epoch": epoch, "learning_rate": float(f"{rate:.6g}")}
         self.history.append({**row, "train_loss": round(loss, 5), "train_error": round(error, 3)})
 
 
 def train(
     model, source, measure, recipe, out, *,
-    checkpoint_seconds=60, evaluate_every=5, observers=(), stop=lambda: False, devices=ONE_DEVICE,
+    checkpoint_seconds=60, evaluate_every=5, callbacks=(), stop=lambda: False, devices=ONE_DEVICE,
 ):  # fmt: skip
     """Trains `model` by `recipe`, resuming from `out` if it holds a checkpoint.
 
     Args:
         model: a `keras.Model` from raw pixels to logits.
-        source: of batches: `train.data.Resident` or `train.streams.TrainStream`.
+        source: of batches: `train.data.device_data.DeviceData` or `train.data.image_stream.TrainStream`.
         measure: function from the network, an object with `predict_on_batch`, to a dictionary of test
             errors (percent).
         recipe: `train.recipes.Recipe`, with its steps counted.
@@ -94,7 +99,7 @@ def train(
         checkpoint_seconds: time between checkpoints.
         evaluate_every: epochs between measurements of the test error. The last step is always
             measured. The error is recorded; nothing is chosen by it.
-        observers: functions called after every dispatch with ``(progress, rate, row)``; the row of
+        callbacks: functions called after every dispatch with ``(progress, rate, row)``; the row of
             the history at the end of an epoch, else None.
         stop: asked after every dispatch (about a second), before a measurement of the test error,
             whether to save and stop.
@@ -120,7 +125,7 @@ def train(
             run.save(rate)  # a measurement may take long
             run.measure(row, measure)
         if dispatched or row is not None:
-            run.report(observers, rate)
+            run.report(callbacks, rate)
         if stopping and (row is not None or progress.step < recipe.steps):
             run.save(rate)
             raise Stopped(f"stopped after step {progress.step}, saved in {out}: the same command resumes.")
@@ -140,17 +145,18 @@ class _Run:
         self._stop, self._devices = stop, devices
         optimizer = make_optimizer(recipe, model.trainable_variables)
         self._state = [*model.trainable_variables, *model.non_trainable_variables, *optimizer.variables]
-        with devices.together(ValueError, OSError):
+        with devices.sync_errors(ValueError, OSError):
             checkpoint.check_room(out, self._state)
-            self.progress = Progress(**(checkpoint.restore(out, self._state) or {}))
+            self.progress = Progress.from_checkpoint(checkpoint.restore(out, self._state) or {})
         if not devices.agree(self.progress.step):
             raise ValueError(f"the processes found different checkpoints: --out {out} must be a folder they share.")
         self._steps = make_steps(model, optimizer, source, devices)
-        self._feeds = source.feeds(self.progress.step)
-        self._ready = list(itertools.islice(self._feeds, 1))
+        self._batches = source.batches(self.progress.step)
+        self._ready = list(itertools.islice(self._batches, 1))
         # Processes that go through a loop together must make it equally long, whatever their clocks say.
-        self._fixed_pace = devices.processes > 1
-        self._pace = min(STEPS_PER_DISPATCH_OF_PROCESSES, source.most_steps) if self._fixed_pace else 1
+        self._fixed_steps_per_dispatch = devices.processes > 1
+        fixed = min(STEPS_PER_DISPATCH_OF_PROCESSES, source.max_steps_per_dispatch)
+        self._steps_per_dispatch = fixed if self._fixed_steps_per_dispatch else 1
         self._steps_per_epoch = math.ceil(source.images_per_epoch / recipe.batch_size)
         self._started = time.monotonic() - self.progress.seconds
         self._saved, self._saved_step = time.monotonic(), self.progress.step
@@ -160,18 +166,19 @@ class _Run:
         begun, before = time.monotonic(), self.progress.step
         epoch = before // self._steps_per_epoch + 1
         end = min(epoch * self._steps_per_epoch, self._recipe.steps)
-        count = min(self._pace, len(self._ready), end - before)
+        count = min(self._steps_per_dispatch, len(self._ready), end - before)
         rates = [self._recipe.learning_rate(before + i) for i in range(count)]
         results = self._steps.run(rates, self._ready[:count])
         del self._ready[:count]
-        wanted = max(0, self._pace - len(self._ready))
-        self._ready.extend(itertools.islice(self._feeds, wanted))  # on JAX while the accelerator works
-        losses, rights = (np.asarray(values)[:count] for values in results)
+        wanted = max(0, self._steps_per_dispatch - len(self._ready))
+        self._ready.extend(itertools.islice(self._batches, wanted))  # on JAX while the accelerator works
+        losses, corrects = (np.asarray(values)[:count] for values in results)
         _check_losses(losses, rates, before, self._saved_step)
-        self.progress.add(losses, rights)
-        if not self._fixed_pace:  # doubling at most: the first dispatch compiles and tells little
-            pace = SECONDS_PER_DISPATCH * count / (time.monotonic() - begun)
-            self._pace = int(np.clip(pace, 1, min(2 * self._pace, self._source.most_steps)))
+        self.progress.add(losses, corrects)
+        if not self._fixed_steps_per_dispatch:  # doubling at most: the first dispatch compiles and tells little
+            wanted = SECONDS_PER_DISPATCH * count / (time.monotonic() - begun)
+            most = min(2 * self._steps_per_dispatch, self._source.max_steps_per_dispatch)
+            self._steps_per_dispatch = int(np.clip(wanted, 1, most))
         if self.progress.step == end:
             self.progress.end_epoch(epoch, rates[-1])
         self.progress.seconds = time.monotonic() - self._started
@@ -195,13 +202,13 @@ class _Run:
         row.update({name: round(error, 2) for name, error in measure(self._steps).items()})
         self.progress.seconds = time.monotonic() - self._started
 
-    def report(self, observers, rate):
-        """Tells observers of the last dispatch, and keeps history.csv."""
+    def report(self, callbacks, rate):
+        """Tells callbacks of the last dispatch, and keeps history.csv."""
         row = self._row()
         if row is not None:
             row["seconds"] = round(self.progress.seconds, 1)
             self._write_history()
-        for observe in observers:
+        for observe in callbacks:
             observe(self.progress, rate, row)
 
     def asked_to_stop(self):
@@ -231,7 +238,7 @@ class _Run:
 
     def _write(self, write, *arguments):
         """Lets the main process write a file; where it cannot, all processes stop."""
-        with self._devices.together(OSError):
+        with self._devices.sync_errors(OSError):
             if self._devices.main:
                 write(*arguments)
 

@@ -7,14 +7,14 @@ import time
 import numpy as np
 
 from keras_resv2.complexity import count_multiply_adds
+from train.data.image_stream import TrainStream
 from train.devices import ONE_DEVICE
-from train.engine import STEPS_PER_DISPATCH_OF_PROCESSES
 from train.environment import environment
-from train.floor import floor
+from train.loop import STEPS_PER_DISPATCH_OF_PROCESSES
 from train.memory import peak_bytes
 from train.optimizer import make_optimizer
+from train.roofline import roofline
 from train.steps import make_steps
-from train.streams import TrainStream
 
 MEASURED_SECONDS = 10
 
@@ -26,7 +26,7 @@ def describe(name, arguments, dataset, data, recipe, model):
         name: architecture.
         arguments: its arguments besides the defaults.
         dataset: name.
-        data: `train.inputs.Input`.
+        data: `train.data.inputs.Input`.
         recipe: `train.recipes.Recipe`, with its steps counted.
         model: the network.
     """
@@ -71,25 +71,25 @@ def time_steps(source, recipe, model, devices=ONE_DEVICE, seeds=None):
     if isinstance(source, TrainStream):
         lines["input alone"] = f"{source.speed(steps=5):,.0f} images/s"
     steps = make_steps(model, make_optimizer(recipe, model.trainable_variables), source, devices)
-    feeds = source.feeds(0)
+    batches = source.batches(0)
 
     def run(count):
         started = time.monotonic()
-        losses, _ = steps.run([recipe.learning_rate(0)] * count, list(itertools.islice(feeds, count)))
+        losses, _ = steps.run([recipe.learning_rate(0)] * count, list(itertools.islice(batches, count)))
         np.asarray(losses)  # waits for them
         return time.monotonic() - started
 
     first, second = run(1), run(1)
     # Processes must run equally many, whatever their clocks say.
     wanted = STEPS_PER_DISPATCH_OF_PROCESSES if devices.processes > 1 else int(MEASURED_SECONDS / second)
-    count = max(1, min(source.most_steps, recipe.steps, wanted))
+    count = max(1, min(source.max_steps_per_dispatch, recipe.steps, wanted))
     seconds = run(count) / count
     lines["first step"] = f"{first:.1f} s, compilation included"
     lines["measured"] = f"{1000 * seconds:.1f} ms a step, {recipe.batch_size / seconds:,.0f} images/s"
     if peak := peak_bytes():
         lines["memory"] = f"{peak / 1e9:.2f} GB of main memory at most so far"
     if None not in model.input_shape[1:]:
-        lines["floor"] = _floor(model, recipe, devices.count)
+        lines["roofline"] = _roofline(model, recipe, devices.count)
     seconds = (seeds or 1) * (first + recipe.steps * seconds)
     of_seeds = f" for {seeds} seeds" if seeds else ""
     lines["training takes"] = f"{_time(seconds)}{of_seeds}, and the measurements of the test error"
@@ -102,8 +102,8 @@ def _cost(model):
     return f", {count_multiply_adds(model) / 1e6:,.1f} million multiply-adds per image"
 
 
-def _floor(model, recipe, devices):
-    least = floor(model, recipe.batch_size // devices, recipe.dtype.removeprefix("mixed_"))
+def _roofline(model, recipe, devices):
+    least = roofline(model, recipe.batch_size // devices, recipe.dtype.removeprefix("mixed_"))
     return (
         f"{1000 * least['seconds']:.1f} ms a step: {least['operations'] / 1e9:,.0f} GFLOP at "
         f"{least['operations_per_second'] / 1e12:.3g} TFLOP/s, {least['bytes'] / 1e9:.2g} GB at "

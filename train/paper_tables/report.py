@@ -2,7 +2,7 @@
 
 import json
 
-from train.paper import FAILS_ABOVE, RECIPE
+from train.paper_tables.figures import FAILS_ABOVE, RECIPE
 
 COLUMNS = ("cell", "paper", "reproduced", "other recipe", "errors by seed", "runs", "recipe", "steps")
 RIGHT = ("paper", "reproduced", "other recipe", "runs", "steps")
@@ -12,7 +12,7 @@ def statements(report):
     """What a report says beyond its table.
 
     Args:
-        report: as `train.comparison.compare` gives it.
+        report: as `train.paper_tables.comparison.compare` gives it.
 
     Returns:
         List of sentences.
@@ -105,7 +105,7 @@ def draw(report, path):
     """Draws the paper's figures as bars, ours as dots for all seeds and a stroke for the median.
 
     Args:
-        report: as `train.comparison.compare` gives it.
+        report: as `train.paper_tables.comparison.compare` gives it.
         path: of the picture. Errors above 20 % stand in its shaded margin.
     """
     from matplotlib.figure import Figure

@@ -15,7 +15,7 @@ MATRIX, VECTOR = 4096, 2**26
 REPEATS = 5
 
 
-def floor(model, batch_size, dtype):
+def roofline(model, batch_size, dtype):
     """Least time of a step, from the device's own best rates, measured here.
 
     Args:

@@ -10,10 +10,10 @@ import itertools
 import numpy as np
 from keras import ops
 
-from train.order import EpochOrder
+from train.data.shuffle import EpochShuffle
 
 
-class Resident:
+class DeviceData:
     """Augmented training batches of a dataset that stays on the accelerator as uint8.
 
     Epochs follow one another without a gap: a batch may hold the end of one and the start of the
@@ -26,31 +26,31 @@ class Resident:
         seed: of the order, the crops and the flips.
 
     Attributes:
-        resident: what the accelerator keeps: all pixels ``(n * padded height * padded width, 3)`` and
+        device_data: what the accelerator keeps: all pixels ``(n * padded height * padded width, 3)`` and
             labels ``(n,)``.
         images_per_epoch: n.
-        most_steps: that one dispatch may run.
-        parts: 1: every process draws the numbers of the whole batch.
+        max_steps_per_dispatch: that one dispatch may run.
+        num_shards: 1: every process draws the numbers of the whole batch.
 
     Example:
 
-    >>> source = Resident(images, labels, RECIPES["fast"], seed=0)  # doctest: +SKIP
-    >>> pictures, classes = source.prepare(source.resident, *source.draw(100))  # doctest: +SKIP
+    >>> source = DeviceData(images, labels, RECIPES["fast"], seed=0)  # doctest: +SKIP
+    >>> pictures, classes = source.augment(source.device_data, *source.draw(100))  # doctest: +SKIP
     """
 
-    most_steps = 400
-    parts = 1
+    max_steps_per_dispatch = 400
+    num_shards = 1
 
     def __init__(self, images, labels, recipe, seed):
         self._recipe, self._seed, self._size = recipe, seed, images.shape[1:3]
         padded = pad_images(images, recipe.pad, recipe.pad_mode)
         self._padded_size = padded.shape[1:3]
-        self.resident = (padded.reshape(-1, images.shape[3]), np.asarray(labels, "int32"))
+        self.device_data = (padded.reshape(-1, images.shape[3]), np.asarray(labels, "int32"))
         self.images_per_epoch = len(labels)
-        self._order = EpochOrder(len(labels), seed)
+        self._order = EpochShuffle(len(labels), seed)
         self._first_flip = np.random.default_rng((seed, 2)).integers(0, 2, len(images))
 
-    def feeds(self, first):
+    def batches(self, first):
         """Yields `draw` of step `first` and all that follow."""
         return map(self.draw, itertools.count(first))
 
@@ -66,12 +66,12 @@ class Resident:
             flips = rng.integers(0, 2, size)
         return tuple(values.astype("int32") for values in (indices, rows, columns, flips))
 
-    def prepare(self, resident, indices, rows, columns, flips):
+    def augment(self, device_data, indices, rows, columns, flips):
         """Images ``(batch, height, width, 3)`` uint8 and labels ``(batch,)`` of drawn numbers, in the compiled step.
 
         One gather takes every pixel from where crop and flip say it stands.
         """
-        pixels, labels = resident
+        pixels, labels = device_data
         (height, width), (padded_height, padded_width) = self._size, self._padded_size
         across = ops.arange(width, dtype="int32")
         across = ops.where(flips[:, None] == 1, width - 1 - across, across) + columns[:, None]

@@ -25,7 +25,7 @@ HOW_TO_GET = {
 
 
 class TfdsRecords:
-    """One split of a prepared dataset: a source, as `train.pictures.open_source` returns.
+    """One split of a prepared dataset: a source, as `train.data.image_files.open_source` returns.
 
     Args:
         dataset: a key of `PLACES`.

@@ -4,8 +4,6 @@ import contextlib
 import json
 import os
 import pathlib
-import shlex
-import sys
 
 import filelock
 
@@ -16,12 +14,11 @@ from train.recipes import completed
 
 RUN_FILE, LOCK = "run.json", ".lock"
 TRAIN_IMAGES, TEST_IMAGES = 50_000, 10_000  # of CIFAR-10, which all runs had that did not write it
-FORMS = ("rolled", "rematerialize")  # settings that say how the network is computed; its weights are the same
 DIVERGED = "diverged_at"  # key of run.json: the step at which the loss was no longer a number
 
 
 @contextlib.contextmanager
-def locked(out, devices=ONE_DEVICE):
+def file_lock(out, devices=ONE_DEVICE):
     """Context in which no other run writes to a folder.
 
     Args:
@@ -34,7 +31,7 @@ def locked(out, devices=ONE_DEVICE):
         ElsewhereError: that is so for the main process, which is another.
     """
     lock = filelock.FileLock(out / LOCK)
-    with devices.together(ValueError, OSError):
+    with devices.sync_errors(ValueError, OSError):
         if devices.main:
             _acquire(lock, out)
     try:
@@ -53,12 +50,13 @@ def _acquire(lock, out):
         ) from None
 
 
-def start_record(out, settings, devices=ONE_DEVICE):
+def start_record(out, settings, command, devices=ONE_DEVICE):
     """Writes run.json, or checks that the one there is of the same run.
 
     Args:
         out: folder of the run.
         settings: all that decides the result, as JSON.
+        command: that trains it, as `train.config.RunConfig.command` gives it.
         devices: `train.devices.Devices`.
 
     Returns:
@@ -84,7 +82,7 @@ def start_record(out, settings, devices=ONE_DEVICE):
         return record
     if checkpoint.any_in(out):
         raise ValueError(f"{out} holds checkpoints without {RUN_FILE}, which says of what run: choose another --out.")
-    record = {"settings": settings, "command": command(), "environments": [here]}
+    record = {"settings": settings, "command": command, "environments": [here]}
     write_json(path, record)
     return record
 
@@ -132,21 +130,6 @@ def read_record(run):
     except (ValueError, KeyError, TypeError):
         pass
     raise ValueError(f"{path} is damaged, so nobody knows what run it was: take another folder.")
-
-
-def command():
-    """The command of this run, without the places that are this machine's own."""
-    local = ("--data_dir", "--out", "--tensorboard", "--processes")
-    shown, skip = [], False
-    for argument in sys.argv[1:]:
-        name, equals, _ = argument.partition("=")
-        if skip:
-            skip = False
-        elif name in local:
-            skip = not equals
-        else:
-            shown.append(shlex.quote(argument))
-    return " ".join(["python -m train.train", *shown])
 
 
 def write_json(path, content):

@@ -8,10 +8,10 @@ import keras
 from keras_resv2 import datasets
 from keras_resv2.choices import check_choice
 from keras_resv2.evaluation import measure_error
-from train import pictures, streams
-from train.data import Resident
+from train.data import image_files, image_stream
+from train.data.device_data import DeviceData
+from train.data.image_files import PICTURE_DATASETS as PICTURES
 from train.devices import ONE_DEVICE
-from train.pictures import PICTURE_DATASETS as PICTURES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,13 +19,14 @@ class Input:
     """The data of a run.
 
     Attributes:
-        source: of batches: `train.data.Resident` or `train.streams.TrainStream`.
+        source: of batches: `train.data.device_data.DeviceData` or `train.data.image_stream.TrainStream`.
         measure: function from a network, an object with `predict_on_batch`, to its test errors in
             percent: a dictionary whose "test_error" is the one that counts.
         class_names: in the order of the labels.
         image_shape: of the network's input; sides that may vary are None.
         train_images, test_images: how many there are.
         fingerprints: of the data: SHA-256 by split.
+        keeps_class_names: whether the run writes down the names of the classes, which no registry has.
     """
 
     source: object
@@ -35,6 +36,7 @@ class Input:
     train_images: int
     test_images: int
     fingerprints: dict
+    keeps_class_names: bool = False
 
 
 def open_input(dataset, data_dir, recipe, seed, resize=False, cache=False, devices=ONE_DEVICE):
@@ -64,14 +66,14 @@ def open_input(dataset, data_dir, recipe, seed, resize=False, cache=False, devic
         raise ValueError(f"this recipe is for --dataset {' or '.join(wanted)}, not {dataset}.")
     if dataset in PICTURES:
         return _pictures(dataset, data_dir, recipe, seed, cache, devices)
-    return _resident(dataset, data_dir, recipe, seed, resize)
+    return _small_dataset(dataset, data_dir, recipe, seed, resize)
 
 
-def _resident(name, data_dir, recipe, seed, resize):
+def _small_dataset(name, data_dir, recipe, seed, resize):
     dataset = datasets.DATASETS[name]
     train, test = (datasets.load_split(name, split, data_dir, resize=resize) for split in dataset.splits)
     return Input(
-        source=Resident(*train, recipe, seed),
+        source=DeviceData(*train, recipe, seed),
         measure=lambda network: {"test_error": measure_error(network, *test)},
         class_names=dataset.class_names,
         image_shape=dataset.image_shape,
@@ -82,16 +84,17 @@ def _resident(name, data_dir, recipe, seed, resize):
 
 
 def _pictures(dataset, data_dir, recipe, seed, cache, devices):
-    train, test = (pictures.open_source(dataset, data_dir, split, cache=cache) for split in ("train", "test"))
+    train, test = (image_files.open_source(dataset, data_dir, split, cache=cache) for split in ("train", "test"))
     part = devices.process, devices.processes
     return Input(
-        source=streams.TrainStream(train, recipe.batch_size, recipe.image_size, seed, part),
+        source=image_stream.TrainStream(train, recipe.batch_size, recipe.image_size, seed, part),
         measure=lambda network: view_errors(network, test, recipe.views),
         class_names=train.class_names,
         image_shape=(None, None, 3),
         train_images=len(train),
         test_images=len(test),
-        fingerprints={"train": pictures.fingerprint(train), "test": pictures.fingerprint(test)},
+        fingerprints={"train": image_files.fingerprint(train), "test": image_files.fingerprint(test)},
+        keeps_class_names=True,
     )
 
 
@@ -100,8 +103,8 @@ def view_errors(network, source, views):
 
     Args:
         network: an object with `predict_on_batch`.
-        source: as `train.pictures.open_source` returns.
+        source: as `train.data.image_files.open_source` returns.
         views: ((shorter side, centre crop), ...) in pixels.
     """
     names = ["test_error", *(f"test_error_{size}" for _, size in views[1:])]
-    return {name: streams.measure_error(network, source, *view) for name, view in zip(names, views, strict=True)}
+    return {name: image_stream.measure_error(network, source, *view) for name, view in zip(names, views, strict=True)}

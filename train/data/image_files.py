@@ -16,7 +16,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from keras_resv2.choices import check_choice
 from keras_resv2.images import to_rgb
-from train.tfds_records import TfdsRecords
+from train.data.tfds_records import TfdsRecords
 
 PICTURE_DATASETS = ("folder", "imagenette", "imagenet2012")
 TEST_FOLDERS = ("val", "validation", "test")

@@ -1,0 +1,130 @@
+"""The configuration of a run: read from the flags once, passed on, written to run.json, turned into a command."""
+
+import dataclasses
+import json
+import pathlib
+import shlex
+
+from keras_resv2.architectures import ARCHITECTURES
+from keras_resv2.choices import check_choice
+from train.recipes import RECIPES, Recipe
+
+ARGUMENTS = ("activation", "shortcut", "projection", "stride_on", "stem")  # of the network
+FORMS = ("rolled", "rematerialize")  # how the network is computed; its weights are the same
+RECIPE_FLAGS = ("steps", "batch_size", "weight_decay", "image_size", "dtype", "units_per_batch")
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """What a run trains, on what, how, and where.
+
+    Attributes:
+        model: name of an architecture.
+        recipe: name of a row of `train.recipes.RECIPES`.
+        values: the `Recipe` itself, with all replaced values.
+        dataset: name of a dataset.
+        arguments: of the network, where they are not the architecture's own.
+        forms: those of `FORMS` that are on.
+        initial_weights: pretrained name, run directory or weight file to start from; None for random weights.
+        seed: of the initial weights, the order of images and augmentation.
+        resize: whether images of another size are resized to the dataset's.
+        data_dir, out, tensorboard: places on this machine.
+        cache: whether image files stay in memory.
+        evaluate_every: epochs between measurements of the test error.
+        checkpoint_seconds: between checkpoints.
+
+    Raises:
+        ValueError: there is no such architecture or recipe.
+
+    Example:
+
+    >>> config = RunConfig("resnet20", "fast", RECIPES["fast"].with_values(["flip=random"]), seed=3)
+    >>> config.command()
+    'python -m train.train --model resnet20 --recipe fast --set flip=random --seed 3'
+    """
+
+    model: str
+    recipe: str
+    values: Recipe
+    dataset: str = "cifar10"
+    arguments: dict = dataclasses.field(default_factory=dict)
+    forms: tuple[str, ...] = ()
+    initial_weights: str | None = None
+    seed: int = 0
+    resize: bool = False
+    data_dir: str | None = None
+    out: pathlib.Path | None = None
+    tensorboard: pathlib.Path | None = None
+    cache: bool = False
+    evaluate_every: int = 5
+    checkpoint_seconds: int = 60
+
+    def __post_init__(self):
+        check_choice("architecture", self.model, ARCHITECTURES)
+        check_choice("recipe", self.recipe, RECIPES)
+
+    def for_seed(self, seed):
+        """The configuration of one of several seeds, in a directory of its own inside `out`."""
+        name = f"seed{seed}"
+        tensorboard = self.tensorboard and self.tensorboard / name
+        return dataclasses.replace(self, seed=seed, out=self.out / name, tensorboard=tensorboard)
+
+    def settings(self, recipe, data):
+        """Everything that determines the result, as run.json has it.
+
+        Args:
+            recipe: the `Recipe` with its steps counted.
+            data: `train.data.inputs.Input`.
+
+        Returns:
+            Dictionary that JSON can hold.
+        """
+        settings = {
+            "model": self.model,
+            "arguments": self.arguments,
+            "dataset": self.dataset,
+            "dataset_sha256": data.fingerprints,
+            "train_images": data.train_images,
+            "test_images": data.test_images,
+            "recipe": self.recipe,
+            "recipe_values": json.loads(json.dumps(dataclasses.asdict(recipe))),
+            "seed": self.seed,
+            **{name: True for name in (*(["resize"] if self.resize else []), *self.forms)},
+        }
+        if self.initial_weights:
+            settings["initial_weights"] = self.initial_weights
+        if data.keeps_class_names:
+            settings["class_names"] = list(data.class_names)
+        return settings
+
+    def command(self, places=False):
+        """The command line of this run.
+
+        Args:
+            places: whether to include the directories, which are this machine's own.
+
+        Returns:
+            Text for a shell.
+        """
+        words = ["--model", self.model]
+        if self.dataset != "cifar10":
+            words += ["--dataset", self.dataset]
+        words += ["--recipe", self.recipe]
+        for field in dataclasses.fields(Recipe):
+            value = getattr(self.values, field.name)
+            if value == getattr(RECIPES[self.recipe], field.name):
+                continue
+            if field.name in RECIPE_FLAGS and value is not None:
+                words += [f"--{field.name}", str(value)]
+            else:
+                words += ["--set", f"{field.name}={value}"]
+        for name, value in self.arguments.items():
+            words += [f"--{name}", value]
+        words += [f"--{name}" for name in (*(["resize"] if self.resize else []), *self.forms)]
+        if self.initial_weights:
+            words += ["--initial_weights", self.initial_weights]
+        words += ["--seed", str(self.seed)]
+        if places:
+            words += ["--data_dir", str(self.data_dir)] if self.data_dir else []
+            words += ["--out", str(self.out)] if self.out else []
+        return " ".join(["python -m train.train", *map(shlex.quote, words)])
