@@ -30,7 +30,7 @@ def describe(name, arguments, dataset, data, recipe, model):
         recipe: `train.recipes.Recipe`, with its steps counted.
         model: the network.
     """
-    here = environment()
+    here, model = environment(), getattr(model, "network", model)
     parameters = sum(math.prod(v.shape) for v in model.trainable_variables)
     state = 4 * (2 * parameters + sum(math.prod(v.shape) for v in model.non_trainable_variables))
     rates = [f"{recipe.learning_rate(step):g} at step {step:,}" for step in _corners(recipe)]
@@ -45,20 +45,22 @@ def describe(name, arguments, dataset, data, recipe, model):
         "optimizer": f"SGD, momentum {recipe.momentum:g}{' (Nesterov)' if recipe.nesterov else ''}, "
         f"L2 {recipe.weight_decay:g} on {'all weights' if recipe.decay == 'all' else 'kernels'}",
         "augmentation": f"{crop}, flip {recipe.flip}",
+        "units": _units(recipe),
         "precision": recipe.dtype,
         "runs on": f"{here['backend']}, {here['hardware']}",
         "checkpoint": f"{state / 1e6:.1f} MB",
     }
-    return "\n".join(f"{title:16}{text}" for title, text in lines.items())
+    return "\n".join(f"{title:16}{text}" for title, text in lines.items() if text)
 
 
-def time_steps(source, recipe, model, devices=ONE_DEVICE, seeds=None):
+def time_steps(source, recipe, model, units=None, devices=ONE_DEVICE, seeds=None):
     """Runs a few steps, on a throwaway optimizer, and estimates the whole run from them.
 
     Args:
         source: of batches.
         recipe: `train.recipes.Recipe`, with its steps counted.
         model: the network; its weights are changed.
+        units: as `train.loop.train` takes it; the steps that are timed are spread over the whole run.
         devices: `train.devices.Devices`.
         seeds: how many networks are to be trained one after another; None for one.
 
@@ -75,7 +77,8 @@ def time_steps(source, recipe, model, devices=ONE_DEVICE, seeds=None):
 
     def run(count):
         started = time.monotonic()
-        losses, _ = steps.run([recipe.learning_rate(0)] * count, list(itertools.islice(batches, count)))
+        switches = units and [units.draw(int(step)) for step in np.linspace(0, recipe.steps - 1, count)]
+        losses, _ = steps.run([recipe.learning_rate(0)] * count, list(itertools.islice(batches, count)), switches)
         np.asarray(losses)  # waits for them
         return time.monotonic() - started
 
@@ -88,12 +91,21 @@ def time_steps(source, recipe, model, devices=ONE_DEVICE, seeds=None):
     lines["measured"] = f"{1000 * seconds:.1f} ms a step, {recipe.batch_size / seconds:,.0f} images/s"
     if peak := peak_bytes():
         lines["memory"] = f"{peak / 1e9:.2f} GB of main memory at most so far"
+    model = getattr(model, "network", model)
     if None not in model.input_shape[1:]:
         lines["roofline"] = _roofline(model, recipe, devices.count)
     seconds = (seeds or 1) * (first + recipe.steps * seconds)
     of_seeds = f" for {seeds} seeds" if seeds else ""
     lines["training takes"] = f"{_time(seconds)}{of_seeds}, and the measurements of the test error"
     return "\n".join(f"{title:16}{text}" for title, text in lines.items())
+
+
+def _units(recipe):
+    """Which units each batch trains, where it is not all of them."""
+    if recipe.survival is not None:
+        return f"each batch leaves out some: the last unit is used with probability {recipe.survival:g}"
+    changes = [f"{count} from step {math.ceil(part * recipe.steps):,}" for part, count in recipe.unit_counts()]
+    return f"random ones in each batch: {', '.join(changes)}" if changes else ""
 
 
 def _cost(model):

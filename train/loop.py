@@ -85,7 +85,7 @@ class Progress:
 
 def train(
     model, source, measure, recipe, out, *,
-    checkpoint_seconds=60, evaluate_every=5, callbacks=(), stop=lambda: False, devices=ONE_DEVICE,
+    units=None, checkpoint_seconds=60, evaluate_every=5, callbacks=(), stop=lambda: False, devices=ONE_DEVICE,
 ):  # fmt: skip
     """Trains `model` by `recipe`, resuming from `out` if it holds a checkpoint.
 
@@ -96,6 +96,7 @@ def train(
             errors (percent).
         recipe: `train.recipes.Recipe`, with its steps counted.
         out: folder of the run; several processes share it.
+        units: `train.stochastic_depth.UnitSampler` where `model` is a `SwitchedNetwork`.
         checkpoint_seconds: time between checkpoints.
         evaluate_every: epochs between measurements of the test error. The last step is always
             measured. The error is recorded; nothing is chosen by it.
@@ -115,7 +116,7 @@ def train(
         OSError: the disk is full.
         ElsewhereError: another process has one of these.
     """
-    run = _Run(model, source, recipe, pathlib.Path(out), stop, devices)
+    run = _Run(model, source, recipe, pathlib.Path(out), units, stop, devices)
     progress = run.progress
     rate, dispatched = recipe.learning_rate(max(progress.step - 1, 0)), False
     while True:
@@ -140,9 +141,9 @@ def train(
 class _Run:
     """The state of a run, and what is done with it."""
 
-    def __init__(self, model, source, recipe, out, stop, devices):
+    def __init__(self, model, source, recipe, out, units, stop, devices):
         self._model, self._source, self._recipe, self._out = model, source, recipe, out
-        self._stop, self._devices = stop, devices
+        self._units, self._stop, self._devices = units, stop, devices
         optimizer = make_optimizer(recipe, model.trainable_variables)
         self._state = [*model.trainable_variables, *model.non_trainable_variables, *optimizer.variables]
         with devices.sync_errors(ValueError, OSError):
@@ -168,7 +169,8 @@ class _Run:
         end = min(epoch * self._steps_per_epoch, self._recipe.steps)
         count = min(self._steps_per_dispatch, len(self._ready), end - before)
         rates = [self._recipe.learning_rate(before + i) for i in range(count)]
-        results = self._steps.run(rates, self._ready[:count])
+        switches = self._units and [self._units.draw(before + i) for i in range(count)]
+        results = self._steps.run(rates, self._ready[:count], switches)
         del self._ready[:count]
         wanted = max(0, self._steps_per_dispatch - len(self._ready))
         self._ready.extend(itertools.islice(self._batches, wanted))  # on JAX while the accelerator works
@@ -231,7 +233,7 @@ class _Run:
         """Writes the last checkpoint, history and weights."""
         self.save(rate)
         self._write_history()
-        self._write(save_weights, self._model, self._out / WEIGHTS)
+        self._write(save_weights, getattr(self._model, "network", self._model), self._out / WEIGHTS)
 
     def _write_history(self):
         self._write(write_history, self.progress.history, self._out / HISTORY)

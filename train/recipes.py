@@ -18,8 +18,14 @@ WORDS = {
     "flip": ("random", "alternating"),
     "dtype": ("float32", "mixed_bfloat16", "mixed_float16"),
 }
-KINDS = {bool: bool, int: int, float: (int, float), tuple: tuple, type(None): int}
-OPTIONAL = ("steps", "epochs", "image_size", "units_per_batch")
+KINDS = {bool: bool, int: int, float: (int, float), tuple: tuple}
+OPTIONAL = {  # values that may be None, and what else they may be
+    "steps": int,
+    "epochs": int,
+    "image_size": int,
+    "units_per_batch": (int, tuple),
+    "survival": (int, float),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +52,10 @@ class Recipe:
         views: (shorter side, centre crop) of each test error, for such datasets; the first is the
             one that counts.
         dtype: Keras dtype policy.
-        units_per_batch: random units that each batch trains, by shortcuts past the others; None for all.
+        units_per_batch: how many random units each batch trains, by shortcuts past the others: a number, or
+            ((part of the run, number), ...) where it changes; None for all (`train.stochastic_depth`).
+        survival: probability that a batch trains the last unit, falling linearly from 1 at the input
+            (stochastic depth); None for all units.
     """
 
     steps: int | None
@@ -67,7 +76,8 @@ class Recipe:
     image_size: int | None = None
     views: tuple[tuple[int, int], ...] = ()
     dtype: str = "float32"
-    units_per_batch: int | None = None
+    units_per_batch: int | tuple[tuple[float, int], ...] | None = None
+    survival: float | None = None
 
     def __post_init__(self):
         _check(_is_schedule(self.schedule), "schedule", self.schedule, "((0, rate), (part of the run, rate), ...)")
@@ -76,6 +86,15 @@ class Recipe:
         _check(self.epochs is None or self.epochs > 0, "epochs", self.epochs, "a positive number")
         _check(self.steps or self.epochs, "epochs", self.epochs, "a positive number where steps is None")
         _check(self.batch_size > 0, "batch_size", self.batch_size, "a positive number")
+        counts = self.unit_counts()
+        _check(
+            _is_schedule(counts or ((0, 1),)) and all(_is_count(count) for _, count in counts),
+            "units_per_batch",
+            self.units_per_batch,
+            "a number from 1, or ((0, number), (part of the run, number), ...)",
+        )
+        _check(self.survival is None or 0 < self.survival <= 1, "survival", self.survival, "above 0 and at most 1")
+        _check(self.survival is None or not counts, "survival", self.survival, "None beside units_per_batch: give one")
         _check(_are_views(self.views), "views", self.views, "((shorter side, crop within it), ...), each crop once")
         if self.crop == "scale":
             _check((self.image_size or 0) > 0, "image_size", self.image_size, "a positive number, needed by crop=scale")
@@ -114,7 +133,7 @@ class Recipe:
                 value = ast.literal_eval(value)
             if name in WORDS:
                 check_choice(name, value, WORDS[name])
-            elif not (value is None and name in OPTIONAL) and not isinstance(value, KINDS[type(getattr(self, name))]):
+            elif not _fits(name, value, getattr(self, name)):
                 raise ValueError(f"recipe value {text}: now it is {getattr(self, name)!r}.")
             given[name] = value
         given.update(changes)
@@ -124,6 +143,17 @@ class Recipe:
             if given.get(one):
                 given.setdefault(other, None)
         return dataclasses.replace(self, **given)
+
+    def unit_counts(self):
+        """`units_per_batch` as ((part of the run, number), ...); empty where every batch trains all units."""
+        if self.units_per_batch is None:
+            return ()
+        return ((0, self.units_per_batch),) if isinstance(self.units_per_batch, int) else self.units_per_batch
+
+    @property
+    def leaves_units_out(self):
+        """Whether batches train a random choice of units."""
+        return bool(self.unit_counts()) or self.survival is not None
 
     def for_images(self, images):
         """This recipe with its steps counted, for a training set of `images` images."""
@@ -161,6 +191,17 @@ def completed(values):
     """
     fields = {f.name: f.default for f in dataclasses.fields(Recipe) if f.default is not dataclasses.MISSING}
     return json.loads(json.dumps({**fields, **values}))
+
+
+def _fits(name, value, present):
+    """Whether a value is of the kind that a field takes."""
+    if name in OPTIONAL:
+        return value is None or (isinstance(value, OPTIONAL[name]) and not isinstance(value, bool))
+    return isinstance(value, KINDS[type(present)])
+
+
+def _is_count(value):
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
 def _is_schedule(schedule):

@@ -3,8 +3,9 @@
 A dispatch costs the host milliseconds, and a step of a small network takes the accelerator about as
 long: so one call runs a loop of steps. Batches come from a `train.data.source.BatchSource`.
 
-Each class here has `run(rates, batches)`, which returns the losses and the shares of correct answers of
-those steps (two arrays at least as long, which on JAX may still be computing); `predict_on_batch(images)`,
+Each class here has `run(rates, batches, switches=None)`, which returns the losses and the shares of correct
+answers of those steps (two arrays at least as long, which on JAX may still be computing): `rates` are their
+learning rates and `switches`, ``(steps, units)``, those of a `SwitchedNetwork`; `predict_on_batch(images)`,
 logits of the network as it is now; and `sync()`, after which the variables of the model and the optimizer
 hold the state.
 """
@@ -51,6 +52,8 @@ class JaxSteps:
         self._model, self._optimizer, self._source = model, optimizer, source
         self._variables = (model.trainable_variables, model.non_trainable_variables, optimizer.variables)
         self._rate_index = [v is optimizer.learning_rate for v in optimizer.variables].index(True)
+        switches = getattr(model, "switches", None)
+        self._switch_index = next((i for i, v in enumerate(model.non_trainable_variables) if v is switches), None)
         self._shard = devices.shard
         self._device_data = tuple(self._shard(array) for array in source.device_data)
         self._state = None
@@ -61,9 +64,9 @@ class JaxSteps:
         self._one = jax.jit(self._step, donate_argnums=0)
         self._predict = jax.jit(lambda t, o, images: model.stateless_call(t, o, images, training=False)[0])
 
-    def run(self, rates, batches):
+    def run(self, rates, batches, switches=None):
         self._begin()
-        return self._run(np.asarray(rates, "float32"), _stack(batches))
+        return self._run(_controls(rates, switches), _stack(batches))
 
     def predict_on_batch(self, images):
         self._begin()
@@ -80,37 +83,42 @@ class JaxSteps:
         if self._state is None:
             self._state = [[variable.value for variable in group] for group in self._variables]
 
-    def _run_one_by_one(self, rates, batches):
+    def _run_one_by_one(self, controls, batches):
         results = []
-        for rate, *batch in zip(rates, *batches, strict=True):
+        for control, *batch in zip(zip(*controls, strict=True), *batches, strict=True):
             batch = [self._shard(array, 0, self._source.num_shards) for array in batch]
-            self._state, *result = self._one(self._state, self._device_data, rate, batch)
+            self._state, *result = self._one(self._state, self._device_data, control, batch)
             results.append(result)
         return tuple(map(np.asarray, zip(*results, strict=True)))
 
-    def _run_compiled(self, rates, batches):
+    def _run_compiled(self, controls, batches):
         # The number of steps is a value, not a shape: one compilation serves all.
-        count, most = len(rates), self._source.max_steps_per_dispatch
+        count, most = len(controls[0]), self._source.max_steps_per_dispatch
         batches = [self._shard(_padded(array, most), 1, self._source.num_shards) for array in batches]
-        rates = self._shard(_padded(rates, most))
-        self._state, losses, corrects = self._loop(self._state, self._device_data, np.int32(count), rates, batches)
+        controls = [self._shard(_padded(array, most)) for array in controls]
+        self._state, losses, corrects = self._loop(self._state, self._device_data, np.int32(count), controls, batches)
         return losses, corrects
 
-    def _many(self, state, device_data, count, rates, batches):
+    def _many(self, state, device_data, count, controls, batches):
         import jax
 
         def body(i, carry):
             state, losses, corrects = carry
-            state, loss, correct = self._step(state, device_data, rates[i], [array[i] for array in batches])
+            control, batch = [array[i] for array in controls], [array[i] for array in batches]
+            state, loss, correct = self._step(state, device_data, control, batch)
             return state, losses.at[i].set(loss), corrects.at[i].set(correct)
 
-        nothing = jax.numpy.zeros(len(rates))
+        nothing = jax.numpy.zeros(len(controls[0]))
         return jax.lax.fori_loop(0, count, body, (state, nothing, nothing))
 
-    def _step(self, state, device_data, rate, batch):
+    def _step(self, state, device_data, control, batch):
         import jax
 
         trainable, other, slots = state
+        rate, *switches = control
+        if switches:
+            other = [*other]
+            (other[self._switch_index],) = switches
         images, labels = self._source.augment(device_data, *batch)
 
         def objective(trainable):
@@ -138,14 +146,14 @@ class TensorFlowSteps:
         self._loop = None
         self._predict = tf.function(lambda images: model(images, training=False), reduce_retracing=True)
 
-    def run(self, rates, batches):
+    def run(self, rates, batches, switches=None):
         import tensorflow as tf
 
-        batches = tuple(tf.constant(array) for array in _stack(batches))
+        inputs = [tuple(map(tf.constant, arrays)) for arrays in (_controls(rates, switches), _stack(batches))]
         if self._loop is None:  # the number of steps is open: one compilation serves all
-            specs = tuple(tf.TensorSpec([None, *array.shape[1:]], array.dtype) for array in batches)
-            self._loop = tf.function(self._run, input_signature=[tf.TensorSpec([None], "float32"), specs])
-        return tuple(sums.numpy() for sums in self._loop(tf.constant(rates, "float32"), batches))
+            specs = [tuple(tf.TensorSpec([None, *x.shape[1:]], x.dtype) for x in arrays) for arrays in inputs]
+            self._loop = tf.function(self._run, input_signature=specs)
+        return tuple(sums.numpy() for sums in self._loop(*inputs))
 
     def predict_on_batch(self, images):
         return self._predict(images).numpy()
@@ -153,13 +161,16 @@ class TensorFlowSteps:
     def sync(self):
         pass
 
-    def _run(self, rates, batches):
+    def _run(self, controls, batches):
         import tensorflow as tf
 
+        rates, *switches = controls
         count = tf.shape(rates)[0]
         losses, corrects = (tf.TensorArray("float32", count) for _ in range(2))
         for i in tf.range(count):
             self._optimizer.learning_rate = rates[i]
+            if switches:
+                self._model.switches.assign(switches[0][i])
             batch = tuple(array[i] for array in batches)
             loss, correct = self._strategy.run(self._step, args=(batch, self._device_data))
             losses = losses.write(i, self._strategy.reduce("SUM", loss, axis=None))
@@ -200,8 +211,9 @@ class TorchSteps:
         self._model, self._optimizer, self._source = model, optimizer, source
         self._device_data = tuple(ops.convert_to_tensor(array) for array in source.device_data)
 
-    def run(self, rates, batches):
-        losses, corrects = zip(*map(self._step, rates, batches), strict=True)
+    def run(self, rates, batches, switches=None):
+        controls = zip(*_controls(rates, switches), strict=True)
+        losses, corrects = zip(*map(self._step, controls, batches), strict=True)
         return np.asarray([float(x) for x in losses], "float32"), np.asarray([float(x) for x in corrects], "float32")
 
     def predict_on_batch(self, images):
@@ -213,18 +225,29 @@ class TorchSteps:
     def sync(self):
         pass
 
-    def _step(self, rate, batch):
+    def _step(self, control, batch):
         import torch
 
+        rate, *switches = control
         self._optimizer.learning_rate = rate
+        if switches:
+            self._model.switches.assign(switches[0])
         self._model.zero_grad()
         images, labels = self._source.augment(self._device_data, *map(ops.convert_to_tensor, batch))
         loss, correct = loss_and_correct(labels, self._model(images, training=True), len(labels))
         self._optimizer.scale_loss(loss).backward()
         variables = self._model.trainable_variables
         with torch.no_grad():
-            self._optimizer.apply([v.value.grad for v in variables], variables)
+            # Units that were left out have no gradient; their weights decay, as on the other backends.
+            gradients = [torch.zeros_like(v.value) if v.value.grad is None else v.value.grad for v in variables]
+            self._optimizer.apply(gradients, variables)
         return loss.detach(), correct
+
+
+def _controls(rates, switches):
+    """What the host sets at each step: arrays with a leading axis of steps."""
+    rates = np.asarray(rates, "float32")
+    return (rates,) if switches is None else (rates, np.asarray(switches, "float32"))
 
 
 def _stack(batches):

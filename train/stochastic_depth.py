@@ -1,94 +1,182 @@
-"""Training with a random choice of units in each batch: Veit et al. 2016 (arXiv 1605.06431), section 5.
+"""Training with units left out at random: the units that a batch leaves out cost nothing.
 
-The other units hand on their shortcut alone. Nothing is scaled, and tests run the whole network.
+Two ways to choose them, both as values of a recipe:
+
+- `units_per_batch` (Veit et al. 2016, arXiv 1605.06431, section 5): a fixed number of random units in each
+  batch, or a number that changes over the run. Nothing is scaled.
+- `survival` (stochastic depth: Huang et al. 2016, arXiv 1603.09382, eq. 4): each unit by itself, with a
+  probability that falls linearly from 1 at the input to `survival` at the last unit. A unit that is used is
+  divided by its probability, so that tests run the whole network as it is (the paper multiplies in the test).
+
+Which units a step uses follows from (seed, step) alone, so a resumed run leaves out the same ones on any
+backend. A unit that is left out hands on its shortcut: its branch is computed neither forward nor backward,
+and the statistics of its batch normalisation stay as they are.
 """
 
 import re
 
 import keras
+import numpy as np
+from keras import ops
 
-from keras_resv2.graphs import copy_model
+from keras_resv2.graphs import calls, deep_graph
 
 ADDITION = re.compile(r"stage\d+_unit\d+_add")
 
 
-def with_units_per_batch(model, count):
-    """A copy of a network that trains a random choice of its units in each batch.
+def unit_names(model: keras.Model) -> list[str]:
+    """The units of a network that can be left out, in order: "stage1_unit1", ..."""
+    return [layer.name.removesuffix("_add") for layer in model.layers if ADDITION.fullmatch(layer.name)]
+
+
+class UnitSampler:
+    """Which units a training step uses.
 
     Args:
-        model: a network of this package, of units with shortcuts, not rolled.
-        count: units per batch.
-
-    Returns:
-        `keras.Model` with the same layer names and a copy of the weights; a new layer "units_per_batch" draws.
+        recipe: `train.recipes.Recipe` with `units_per_batch` or `survival`, and its steps counted.
+        units: how many units the network has.
+        seed: of the run.
 
     Raises:
-        ValueError: the network has fewer units, or none that could be left out.
+        ValueError: `units_per_batch` is more than there are.
+
+    Example:
+
+    >>> from train.recipes import RECIPES
+    >>> sampler = UnitSampler(RECIPES["fast"].with_values(["units_per_batch=2"]), units=9, seed=0)
+    >>> int(sampler.draw(step=5).sum())
+    2
+    """
+
+    def __init__(self, recipe, units: int, seed: int):
+        self._recipe, self._units, self._seed = recipe, units, seed
+        most = max((count for _, count in recipe.unit_counts()), default=0)
+        if most > units:
+            raise ValueError(f"units_per_batch={most} must be from 1 to {units}, the units of this network.")
+        if recipe.survival is not None:
+            self._probabilities = 1 - np.arange(1, units + 1) / units * (1 - recipe.survival)
+
+    def draw(self, step: int) -> np.ndarray:
+        """What each unit's branch is multiplied by at a step: float32 ``(units,)``, 0 where it is left out."""
+        rng = np.random.default_rng((self._seed, 3, step))
+        if self._recipe.survival is not None:
+            used = rng.random(self._units) < self._probabilities
+            return np.where(used, 1 / self._probabilities, 0).astype("float32")
+        done = step / self._recipe.steps
+        count = [count for part, count in self._recipe.unit_counts() if part <= done][-1]
+        return (rng.permutation(self._units) < count).astype("float32")
+
+
+@keras.saving.register_keras_serializable(package="keras_resv2_train")
+class SwitchedNetwork(keras.Model):
+    """A network for training in which each unit can be switched off.
+
+    Its inputs, outputs and weights are those of the network. One more weight, `switches`, float32 ``(units,)``,
+    says what each unit's branch is multiplied by: a branch of 0 is not computed, neither forward nor backward.
+    Switches act in training alone.
+
+    Args:
+        network: functional `keras.Model` of this package, with shortcuts, not rolled.
+        scaled: whether switches take other values than 0 and 1.
+
+    Raises:
+        ValueError: the network has no units that could be left out.
 
     Example:
 
     >>> import keras_resv2
-    >>> with_units_per_batch(keras_resv2.ResNet(20), 4).get_layer("units_per_batch").count
-    4
+    >>> SwitchedNetwork(keras_resv2.ResNet(20)).switches.shape
+    (9,)
     """
-    names = [layer.name for layer in model.layers if ADDITION.fullmatch(layer.name)]
-    if not names:
-        raise ValueError(
-            f"--units_per_batch: {model.name} has no units with shortcuts, or they are in loops (--rolled)."
+
+    def __init__(self, network: keras.Model, scaled: bool = False, **arguments):
+        super().__init__(name=network.name, dtype="float32", **arguments)
+        self.unit_names = unit_names(network)
+        if not self.unit_names:
+            raise ValueError(f"{network.name} has no units with shortcuts, or they are in loops (--rolled).")
+        self.network, self.scaled = network, scaled
+        self.switches = self.add_weight(
+            name="unit_switches", shape=(len(self.unit_names),), initializer="ones", trainable=False, autocast=False
         )
-    if not 1 <= count <= len(names):
-        raise ValueError(f"--units_per_batch={count} must be from 1 to {len(names)}, the units of {model.name}.")
-    draw = DrawUnits(len(names), count, name="units_per_batch")
-    drawn = []
+        self._plan = _plan(network)
+        self.built = True
 
-    def call(layer, *arguments, **options):
-        if layer.name not in names:
-            return layer(*arguments, **options)
-        shortcut, branch = arguments[0]
-        if not drawn:
-            drawn.append(draw(shortcut))
-        return layer([shortcut, TakeUnit(names.index(layer.name), name=f"{layer.name}_if_drawn")([branch, drawn[0]])])
-
-    return copy_model(model, call=call)
-
-
-@keras.saving.register_keras_serializable(package="keras_resv2_train")
-class DrawUnits(keras.layers.Layer):
-    """From any tensor to ``(units,)``: in training 1 for `count` random units and 0 for the others, else all 1."""
-
-    def __init__(self, units, count, **arguments):
-        super().__init__(**arguments)
-        self.units, self.count = units, count
-        self.seeds = keras.random.SeedGenerator()
-
-    def call(self, x, training=False):
+    def call(self, images, training=None):
         if not training:
-            return keras.ops.ones((self.units,), self.compute_dtype)
-        numbers = keras.random.uniform((self.units,), dtype="float32", seed=self.seeds)
-        ranks = keras.ops.argsort(keras.ops.argsort(numbers))
-        return keras.ops.cast(ranks < self.count, self.compute_dtype)
+            return self.network(images)
+        (entry,), (exit_,) = self.network.inputs, self.network.outputs
+        tensors = {id(entry): ops.cast(images, entry.dtype)}
+        for node, unit, branch in self._plan:
+            if branch is None:
+                _run(node, tensors)
+            else:
+                output = self._unit(node, branch, self.switches[unit], tensors)
+                tensors[id(node.outputs[0])] = output
+        return tensors[id(exit_)]
 
-    def compute_output_shape(self, input_shape):
-        return (self.units,)
+    def _unit(self, addition, branch, switch, tensors):
+        """The sum of shortcut and branch, or the shortcut alone."""
+        shortcut, end = addition.input_tensors
+        variables = [v for node in branch if isinstance(node.operation, keras.Layer) for v in node.operation.variables]
+        values = [variable.value for variable in variables]
+        moving = [variable for variable in variables if not variable.trainable]
+
+        def use():
+            inside = dict(tensors)
+            with keras.StatelessScope(state_mapping=list(zip(variables, values, strict=True))) as scope:
+                for node in branch:
+                    _run(node, inside)
+                if self.scaled:
+                    inside[id(end)] = inside[id(end)] * ops.cast(switch, inside[id(end)].dtype)
+                _run(addition, inside)
+            return [inside[id(addition.outputs[0])], *(scope.get_current_value(variable) for variable in moving)]
+
+        def leave_out():
+            return [tensors[id(shortcut)], *(variable.value for variable in moving)]
+
+        output, *moved = ops.cond(switch > 0, use, leave_out)
+        for variable, value in zip(moving, moved, strict=True):
+            variable.assign(value)
+        return output
 
     def get_config(self):
-        return {**super().get_config(), "units": self.units, "count": self.count}
+        return {"network": keras.saving.serialize_keras_object(self.network), "scaled": self.scaled}
+
+    @classmethod
+    def from_config(cls, config):
+        with deep_graph():
+            return cls(keras.saving.deserialize_keras_object(config["network"]), config["scaled"])
 
 
-@keras.saving.register_keras_serializable(package="keras_resv2_train")
-class TakeUnit(keras.layers.Layer):
-    """A branch times its own value of what `DrawUnits` drew."""
+def _plan(network):
+    """The calls of a network outside its branches, in order: ``(node, index of the unit, nodes of its branch)``.
 
-    def __init__(self, index, **arguments):
-        super().__init__(**arguments)
-        self.index = index
+    For all calls but the additions of units, unit and branch are None.
+    """
+    nodes = [node for node in calls(network) if not node.is_input]
+    makers = {id(tensor): node for node in nodes for tensor in node.outputs}
+    additions = {f"{name}_add": index for index, name in enumerate(unit_names(network))}
+    before, branches = {}, {}  # all that a tensor depends on; nodes of branches by unit
+    for node in nodes:
+        inputs = [makers[id(x)] for x in node.input_tensors if id(x) in makers]
+        before[id(node)] = set().union({id(node)}, *(before[id(x)] for x in inputs))
+        if node.operation.name in additions:
+            shortcut, branch = (before.get(id(makers.get(id(x)))) or set() for x in node.input_tensors)
+            branches[node.operation.name] = branch - shortcut
+    inside = set().union(*branches.values())
+    return [
+        (node, additions.get(node.operation.name), [n for n in nodes if id(n) in branches[node.operation.name]])
+        if node.operation.name in additions
+        else (node, None, None)
+        for node in nodes
+        if id(node) not in inside
+    ]
 
-    def call(self, inputs):
-        branch, drawn = inputs
-        return branch * keras.ops.cast(drawn[self.index], branch.dtype)
 
-    def compute_output_shape(self, input_shape):
-        return input_shape[0]
-
-    def get_config(self):
-        return {**super().get_config(), "index": self.index}
+def _run(node, tensors):
+    """Computes the outputs of a call in training from the values in `tensors`, and puts them there."""
+    arguments, options = node.arguments.fill_in(tensors)
+    if getattr(node.operation, "_call_has_training_arg", False):  # on JAX no call context says so
+        options = {**options, "training": True}
+    outputs = keras.tree.flatten(node.operation(*arguments, **options))
+    tensors.update({id(tensor): value for tensor, value in zip(node.outputs, outputs, strict=True)})

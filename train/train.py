@@ -32,7 +32,7 @@ from train.devices import ElsewhereError, check_recipe, make_deterministic, sync
 from train.dry_run import describe, time_steps
 from train.recipes import RECIPES
 from train.run_dir import DIVERGED, RUN_FILE, file_lock, start_record, write_json
-from train.stochastic_depth import with_units_per_batch
+from train.stochastic_depth import SwitchedNetwork, UnitSampler
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("model", None, "Network: a name that `keras-resv2 list --architectures` shows.")
@@ -57,7 +57,7 @@ flags.DEFINE_enum("stem", None, ["cifar", "imagenet"], "First layers; 'cifar' fo
 flags.DEFINE_string("initial_weights", None, "Pretrained name, run directory or weight file to start from.")
 flags.DEFINE_bool("rolled", False, "Run the units of a stage as a loop, which compiles fast however deep it is.")
 flags.DEFINE_bool("rematerialize", False, "With --rolled: save memory by computing units again on the way back.")
-flags.DEFINE_integer("units_per_batch", None, "Train so many random units in each batch, by shortcuts past the others.")
+flags.DEFINE_integer("units_per_batch", None, "Random units that each batch trains; the others are skipped.")
 flags.DEFINE_bool("resize", False, "Resize images of another size to the dataset's.")
 flags.DEFINE_bool("cache", False, "Keep picture files in memory once they were read.")
 flags.DEFINE_integer("evaluate_every", 5, "Epochs between measurements of the test error.", lower_bound=1)
@@ -166,7 +166,7 @@ def train(config, devices, stop=lambda: False):
         Test error of the last step, percent.
     """
     with devices.scope(), contextlib.ExitStack() as stack:
-        recipe, data, model = prepare(config, devices)
+        recipe, data, model, units = prepare(config, devices)
         config.out.mkdir(parents=True, exist_ok=True)
         stack.enter_context(file_lock(config.out, devices))
         record = _start_record(config, recipe, data, devices)
@@ -179,7 +179,7 @@ def train(config, devices, stop=lambda: False):
                 callbacks.append(stack.enter_context(tensorboard(config.tensorboard)))
         try:
             progress = loop.train(
-                model, data.source, data.measure, recipe, config.out,
+                model, data.source, data.measure, recipe, config.out, units=units,
                 checkpoint_seconds=config.checkpoint_seconds, evaluate_every=config.evaluate_every,
                 callbacks=callbacks, stop=stop, devices=devices,
             )  # fmt: skip
@@ -222,25 +222,26 @@ def dry_run(config, devices, seeds=None):
         seeds: how many runs; None for one.
     """
     with devices.scope():
-        recipe, data, model = prepare(config, devices)
+        recipe, data, model, units = prepare(config, devices)
         if devices.main:
             print(describe(config.model, config.arguments, config.dataset, data, recipe, model), flush=True)
-        timed = time_steps(data.source, recipe, model, devices, seeds)
+        timed = time_steps(data.source, recipe, model, units, devices, seeds)
         if devices.main:
             print(timed, flush=True)
 
 
 def prepare(config, devices):
-    """Recipe with its steps counted, data and network of a run.
+    """Recipe with its steps counted, data, network and choice of units of a run.
 
     Args:
         config: `RunConfig`.
         devices: `train.devices.Devices`.
 
     Returns:
-        ``(Recipe, train.data.inputs.Input, keras.Model)``.
+        ``(Recipe, train.data.inputs.Input, keras.Model, UnitSampler)``; the last is None where every step trains
+        all units.
     """
-    recipe = config.values
+    recipe, units = config.values, None
     check_recipe(recipe, devices)
     keras.utils.set_random_seed(config.seed)
     keras.config.set_dtype_policy(recipe.dtype)
@@ -253,9 +254,11 @@ def prepare(config, devices):
         input_shape=data.image_shape,
         classifier_activation=None,
     )
-    if recipe.units_per_batch is not None:
-        model = with_units_per_batch(model, recipe.units_per_batch)
-    return recipe.for_images(data.train_images), data, sync_batch_norm(model, devices)
+    model, recipe = sync_batch_norm(model, devices), recipe.for_images(data.train_images)
+    if recipe.leaves_units_out:
+        model = SwitchedNetwork(model, scaled=recipe.survival is not None)
+        units = UnitSampler(recipe, len(model.unit_names), config.seed)
+    return recipe, data, model, units
 
 
 @contextlib.contextmanager
