@@ -382,7 +382,7 @@ def test_dry_run_prints_the_plan_and_writes_nothing(digits_npz, tmp_path):
     assert facts["data"] == "cifar10: 1,500 training images, 297 test images"
     assert facts["steps"] == "300 of 50 images, 10.0 epochs"
     assert facts["optimizer"] == "SGD, momentum 0.9, L2 0.0001 on all weights"
-    assert float(facts["floor"].split()[0]) < float(facts["measured"].split()[0])
+    assert float(facts["roofline"].split()[0]) < float(facts["measured"].split()[0])
     assert 0.2 < float(facts["memory"].split()[0]) < 50
     seconds = float(facts["measured"].split()[0]) / 1000 * 300 + float(facts["first step"].split()[0])
     amount, unit = facts["training takes"].split(",")[0].split()

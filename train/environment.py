@@ -59,14 +59,45 @@ def accelerators():
     return [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
 
 
+def slow_precision(dtype, cpu_flags=None):
+    """A line that warns of a precision that this processor can only emulate; None where there is nothing to say.
+
+    Args:
+        dtype: of a recipe.
+        cpu_flags: features of the processor; None for those of this one, where no accelerator is in use.
+
+    Example:
+
+    >>> slow_precision("float32", {"avx2"}) is None
+    True
+    >>> slow_precision("mixed_bfloat16", {"avx2"})[:42]
+    'this processor has no bfloat16 instruction'
+    """
+    if cpu_flags is None:
+        cpu_flags = set() if accelerators() else set(_cpuinfo().get("flags", "").split())
+    if dtype == "float32" or not cpu_flags or cpu_flags & {"avx512f", "amx_bf16", "bf16"}:
+        return None
+    return (
+        f"this processor has no bfloat16 instructions: {dtype} is emulated, up to 8 times slower than float32 "
+        "(ResNet-20 on 2 cores: 22 against 170 images/s). --dtype float32 is faster here."
+    )
+
+
 def _processor():
+    facts = _cpuinfo()
+    if not facts:
+        return platform.processor() or platform.machine()
+    bfloat16 = [flag for flag in ("avx512_bf16", "amx_bf16") if flag in facts.get("flags", "").split()]
+    return facts.get("model name", platform.machine()) + (f" ({', '.join(bfloat16)})" if bfloat16 else "")
+
+
+def _cpuinfo():
+    """What Linux says of the last processor, by key; empty where it does not."""
     try:
         lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
-        return platform.processor() or platform.machine()
-    facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
-    bfloat16 = [flag for flag in ("avx512_bf16", "amx_bf16") if flag in facts.get("flags", "").split()]
-    return facts.get("model name", platform.machine()) + (f" ({', '.join(bfloat16)})" if bfloat16 else "")
+        return {}
+    return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
 
 
 def _commit():

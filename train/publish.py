@@ -103,6 +103,7 @@ def publish(run, data_dir, weights_dir, version=None, variant=None, seed_runs=()
         versions=record["environments"][-1]["versions"],
         commit=_over_environments(record, "commit"),
         train_images=completed_settings(settings)["train_images"],
+        initial_weights=settings.get("initial_weights"),
         size=weights.stat().st_size,
         sha256=sha256(weights),
         url=url,

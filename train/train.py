@@ -30,6 +30,8 @@ from train.data.image_stream import TrainStream
 from train.data.inputs import PICTURES, open_input
 from train.devices import ElsewhereError, check_recipe, make_deterministic, sync_batch_norm, use_devices
 from train.dry_run import describe, time_steps
+from train.environment import slow_precision
+from train.initial_weights import find_weights, set_initial_weights
 from train.recipes import RECIPES
 from train.run_dir import DIVERGED, RUN_FILE, file_lock, start_record, write_json
 from train.stochastic_depth import SwitchedNetwork, UnitSampler
@@ -54,7 +56,7 @@ flags.DEFINE_string("shortcut", None, "Shortcut (Fig. 2), for example 'exclusive
 flags.DEFINE_enum("projection", None, ["A", "B", "C"], "Shortcut where the size changes.")
 flags.DEFINE_enum("stride_on", None, ["1x1", "3x3"], "Convolution of a bottleneck that takes the stride.")
 flags.DEFINE_enum("stem", None, ["cifar", "imagenet"], "First layers; 'cifar' for small pictures.")
-flags.DEFINE_string("initial_weights", None, "Pretrained name, run directory or weight file to start from.")
+flags.DEFINE_string("initial_weights", None, "Start from these: a pretrained name, run directory or weight file.")
 flags.DEFINE_bool("rolled", False, "Run the units of a stage as a loop, which compiles fast however deep it is.")
 flags.DEFINE_bool("rematerialize", False, "With --rolled: save memory by computing units again on the way back.")
 flags.DEFINE_integer("units_per_batch", None, "Random units that each batch trains; the others are skipped.")
@@ -109,7 +111,7 @@ def config_from_flags():
         dataset=FLAGS.dataset,
         arguments=_set_flags(ARGUMENTS),
         forms=tuple(form for form in FORMS if FLAGS[form].value),
-        initial_weights=FLAGS.initial_weights,
+        initial_weights=FLAGS.initial_weights and find_weights(FLAGS.initial_weights)[1],
         seed=FLAGS.seed,
         resize=FLAGS.resize,
         data_dir=FLAGS.data_dir,
@@ -167,6 +169,8 @@ def train(config, devices, stop=lambda: False):
     """
     with devices.scope(), contextlib.ExitStack() as stack:
         recipe, data, model, units = prepare(config, devices)
+        if devices.main and (warning := slow_precision(recipe.dtype)):
+            print(f"warning: {warning}", file=sys.stderr, flush=True)
         config.out.mkdir(parents=True, exist_ok=True)
         stack.enter_context(file_lock(config.out, devices))
         record = _start_record(config, recipe, data, devices)
@@ -223,6 +227,8 @@ def dry_run(config, devices, seeds=None):
     """
     with devices.scope():
         recipe, data, model, units = prepare(config, devices)
+        if devices.main and (warning := slow_precision(recipe.dtype)):
+            print(f"warning: {warning}", file=sys.stderr, flush=True)
         if devices.main:
             print(describe(config.model, config.arguments, config.dataset, data, recipe, model), flush=True)
         timed = time_steps(data.source, recipe, model, units, devices, seeds)
@@ -254,6 +260,8 @@ def prepare(config, devices):
         input_shape=data.image_shape,
         classifier_activation=None,
     )
+    if config.initial_weights:
+        set_initial_weights(model, *find_weights(config.initial_weights))
     model, recipe = sync_batch_norm(model, devices), recipe.for_images(data.train_images)
     if recipe.leaves_units_out:
         model = SwitchedNetwork(model, scaled=recipe.survival is not None)

@@ -46,6 +46,7 @@ class Card:
             assumed; url if it is fetched. None for weights that this package trained.
         class_index: where the class names are fetched when first asked for: url, md5, classes.
         train_images: number of training images; None on older cards, which have all of the dataset.
+        initial_weights: weights that the training started from; None for random ones.
         folder: where the card was read; not part of the file.
     """
 
@@ -83,6 +84,7 @@ class Card:
     origin: dict | None = None
     class_index: dict | None = None
     train_images: int | None = None
+    initial_weights: str | None = None
     folder: pathlib.Path | None = dataclasses.field(default=None, compare=False)
 
     @property

@@ -102,7 +102,8 @@ def _published(path):
         made = network(card.architecture, card.arguments)
         values = completed({"steps": card.steps, **card.recipe_values})
         return [
-            Run(made, card.recipe, values, int(seed), error, card.full_name) for seed, error in card.seed_errors.items()
+            Run(made, _way(card.recipe, card.initial_weights), values, int(seed), error, card.full_name)
+            for seed, error in card.seed_errors.items()
         ]
     except (ValueError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is a damaged card: {str(error).rstrip('.')}.") from None
@@ -123,11 +124,17 @@ def _finished(path):
             origin, error = str(path.parent), record["test_error_at_end"]
         else:
             return []
-        return [Run(made, settings["recipe"], values, settings["seed"], error, origin, DIVERGED in record)]
+        recipe = _way(settings["recipe"], settings.get("initial_weights"))
+        return [Run(made, recipe, values, settings["seed"], error, origin, DIVERGED in record)]
     except KeyError as error:
         raise ValueError(f"{path} is a damaged run.json: it has no {error}.") from None
     except (ValueError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is a damaged run.json: {str(error).rstrip('.')}.") from None
+
+
+def _way(recipe, initial_weights):
+    """A recipe by its name; from trained weights it is another one, and no reproduction of a paper's figure."""
+    return f"{recipe} from {initial_weights}" if initial_weights else recipe
 
 
 def _whole(train_images, test_images):

@@ -1,0 +1,78 @@
+"""Runs that start from trained weights, of the same network or of a shallower one."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_resv2.pretrained.weight_file import model_arrays, save_weights
+from keras_resv2.resnet import ResNet
+from train.initial_weights import find_weights, repeat_units, set_initial_weights
+
+
+def network(depth, scale=1.0, **arguments):
+    """A network with random batch statistics, whose branches end in values `scale` times as large."""
+    model = ResNet(depth, classifier_activation=None, **arguments)
+    rng = np.random.default_rng(depth)
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            gamma, beta, mean, variance = layer.get_weights()
+            ends = layer.name.endswith("_bn2") and arguments["activation"] == "original"
+            gamma = rng.uniform(0.5, 1.5, gamma.shape) * (scale if ends else 1)
+            layer.set_weights([gamma, beta, rng.normal(0, 0.1, mean.shape), rng.uniform(0.5, 2, variance.shape)])
+        if layer.name.endswith("_conv2") and arguments["activation"] != "original":
+            layer.set_weights([weight * scale for weight in layer.get_weights()])
+    return model
+
+
+@pytest.mark.parametrize("activation", ["original", "full_preactivation"])
+def test_a_grown_network_computes_the_shallow_one_to_first_order(activation, pixels):
+    """The difference is of second order in the branches: a tenth of the branch leaves a hundredth of the difference."""
+    differences = []
+    for scale in (1e-1, 1e-2):
+        shallow = network(14, scale, activation=activation)
+        deep = ResNet(26, activation=activation, classifier_activation=None)
+        set_initial_weights(deep, model_arrays(shallow), "shallow")
+        found, expected = (keras.ops.convert_to_numpy(model(pixels)) for model in (deep, shallow))
+        differences.append(abs(found - expected).max() / np.std(expected))
+    assert differences[0] < 0.1 and differences[1] < 0.03 * differences[0] + 1e-5
+
+
+def test_units_are_repeated_in_order_and_branches_share_their_sum():
+    shallow = {f"stage1_unit{u}_conv2/kernel": np.full((1,), float(u)) for u in (1, 2, 3)}
+    shallow |= {f"stage1_unit{u}_conv1/kernel": np.full((1,), 10.0 * u) for u in (1, 2, 3)}
+    shallow["head_dense/kernel"] = np.ones(1)
+    deep = repeat_units(shallow, {"stage1": 6})  # the second unit three times, the third twice
+    assert [float(deep[f"stage1_unit{u}_conv1/kernel"][0]) for u in range(1, 7)] == [10, 20, 20, 20, 30, 30]
+    assert [float(deep[f"stage1_unit{u}_conv2/kernel"][0]) for u in range(1, 7)] == pytest.approx(
+        [1, 2 / 3, 2 / 3, 2 / 3, 3 / 2, 3 / 2]
+    )
+    assert deep["head_dense/kernel"][0] == 1
+
+
+def test_the_same_network_takes_the_weights_as_they_are(pixels, tmp_path):
+    one, other = (network(14, activation="full_preactivation") for _ in range(2))
+    save_weights(one, tmp_path / "weights.h5")
+    arrays, name = find_weights(str(tmp_path / "weights.h5"))
+    set_initial_weights(other, arrays, name)
+    np.testing.assert_array_equal(other(pixels), one(pixels))
+
+
+def test_pretrained_names_get_their_version():
+    arrays, name = find_weights("preact_resnet20-cifar10")
+    assert name.startswith("preact_resnet20-cifar10@") and arrays["stem_conv/kernel"].shape == (3, 3, 3, 16)
+
+
+@pytest.mark.parametrize("make, says", [
+    (lambda: ResNet(8), "only deeper networks grow"),
+    (lambda: ResNet(20, activation="full_preactivation"), "are not in the file"),
+    (lambda: ResNet(20, classes=7), "head_dense/kernel"),
+])  # fmt: skip
+def test_weights_that_do_not_fit(make, says):
+    arrays = model_arrays(ResNet(14))
+    with pytest.raises(ValueError, match=says):
+        set_initial_weights(make(), arrays, "shallow")
+
+
+def test_a_stage_of_one_unit_has_none_to_repeat():
+    with pytest.raises(ValueError, match="none to repeat"):
+        set_initial_weights(ResNet(14), model_arrays(ResNet(8)), "shallow")
