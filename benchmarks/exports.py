@@ -97,7 +97,7 @@ def parse(argv=None):
 def write_forms(name, data_dir, folder):
     """Exports a pretrained network in every form; returns a list of `Result` without measurements."""
     import keras_resv2
-    from keras_resv2.datasets import load_split
+    from keras_resv2.data import load_split
 
     card = keras_resv2.pretrained_card(name)
     name = card.full_name  # the version too: what is measured is one file

@@ -28,7 +28,7 @@ class Answers:
         return {}
 
     def error(self, data_dir, images):
-        from keras_resv2.datasets import load_split
+        from keras_resv2.data import load_split
         from keras_resv2.evaluation import find_mistakes, slices
 
         pictures, labels = (part[:images] for part in load_split("cifar10", "test", data_dir))

@@ -37,8 +37,9 @@ def residual_network(depth, activation="original"):
     layout, spec = resolve_network(depth, activation)
     stem, preactivation = STEMS[layout.stem], activation == "full_preactivation"
     sys.setrecursionlimit(max(sys.getrecursionlimit(), RECURSION_LIMIT))
-    pixels = keras.Input((stem.size, stem.size, 3))
-    scale, offset = [1 / s for s in stem.std], [-m / s for m, s in zip(stem.mean, stem.std, strict=True)]
+    pixels = keras.Input(stem.dataset.image_shape)
+    mean, std = stem.dataset.pixels
+    scale, offset = [1 / s for s in std], [-m / s for m, s in zip(mean, std, strict=True)]
     x = layers.Rescaling(scale, offset, dtype="float32")(pixels)
     x = convolution(x, layout.widths[0], stem.kernel_size, stem.strides, "stem_conv")
     if not preactivation:
@@ -53,7 +54,7 @@ def residual_network(depth, activation="original"):
     if preactivation:
         x = layers.ReLU()(batch_norm(x, "head_bn"))
     x = layers.GlobalAveragePooling2D()(x)
-    return keras.Model(pixels, layers.Dense(stem.classes, "softmax", dtype="float32", name="head_dense")(x))
+    return keras.Model(pixels, layers.Dense(stem.dataset.classes, "softmax", dtype="float32", name="head_dense")(x))
 
 
 def _unit(x, width, strides, spec, preactivation, share, name):

@@ -58,8 +58,8 @@ class Subject:
         """Height and width of a picture, and number of classes, that the network is made for."""
         from keras_resv2.layouts import STEMS, resolve_layout
 
-        stem = STEMS[resolve_layout(self.task["depth"]).stem]
-        return stem.size, stem.classes
+        dataset = STEMS[resolve_layout(self.task["depth"]).stem].dataset
+        return dataset.image_shape[0], dataset.classes
 
     def batch(self):
         """The same random pictures and labels for everyone: uint8 (n, height, width, 3), int32 (n,)."""

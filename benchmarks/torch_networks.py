@@ -39,8 +39,9 @@ class ResidualNetwork(nn.Module):
         check_choice("activation", activation, ("original", "full_preactivation"))
         layout, spec = resolve_network(depth, activation, projection=projection)
         stem = STEMS[layout.stem]
-        self.size, self.classes, self.preactivation = stem.size, stem.classes, activation == "full_preactivation"
-        for name, values in (("mean", stem.mean), ("std", stem.std)):
+        self.size, self.classes = stem.dataset.image_shape[0], stem.dataset.classes
+        self.preactivation = activation == "full_preactivation"
+        for name, values in (("mean", stem.dataset.mean), ("std", stem.dataset.std)):
             self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1), persistent=False)
         channels = layout.widths[0]
         self.stem_conv = convolution(3, channels, stem.kernel_size, stem.strides)

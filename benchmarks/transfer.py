@@ -32,7 +32,7 @@ from keras_resv2.architectures import build
 from keras_resv2.choices import check_choice
 from keras_resv2.evaluation import measure_error
 from keras_resv2.pretrained import from_pretrained, pretrained_card
-from keras_resv2.transfer import fine_tune, freeze, split_pictures
+from keras_resv2.transfer import fine_tune, freeze, split_images
 from train.loop import write_history
 
 EPOCHS = {100: 60, 1000: 20, 10_000: 6}
@@ -123,7 +123,7 @@ def naive(model, train, epochs, patience, seed, augment, verbose):
     from keras_resv2.transfer.augmentation import AugmentedBatches
 
     images, labels = train
-    part, rest = split_pictures(labels, (0.8, 0.2), seed)
+    part, rest = split_images(labels, (0.8, 0.2), seed)
     best = keras.callbacks.EarlyStopping("val_accuracy", patience=patience, restore_best_weights=True)
     model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"], jit_compile=False)
     batches = AugmentedBatches(images[part], labels[part], 32, augment, seed)

@@ -6,7 +6,7 @@ import pathlib
 
 import numpy as np
 
-from keras_resv2.transfer import prepare_images, split_pictures
+from keras_resv2.transfer import prepare_images, split_images
 
 SIZE = (32, 32)
 TEST_AT_MOST = 2000
@@ -52,7 +52,7 @@ def emoji(folder):
     Args:
         folder: the unpacked npm package `emoji-datasource-twitter` (its emoji.json and img/).
     """
-    from keras_resv2.images import read_image
+    from keras_resv2.data.images import read_image
 
     table = json.loads(pathlib.Path(folder, "emoji.json").read_text())
     rows = [row for row in table if row["has_img_twitter"] and row["category"] != "Component"]
@@ -63,7 +63,7 @@ def emoji(folder):
 
 def _split(images, labels, test_share):
     labels = labels.astype("int32")
-    return tuple((images[part], labels[part]) for part in split_pictures(labels, (1 - test_share, test_share)))
+    return tuple((images[part], labels[part]) for part in split_images(labels, (1 - test_share, test_share)))
 
 
 DATASETS = {"fashion_mnist": fashion_mnist, "digits": digits, "emoji": emoji}

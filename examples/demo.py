@@ -13,7 +13,7 @@ import sys
 import numpy as np
 
 import keras_resv2
-from keras_resv2.images import draw_predictions, read_image
+from keras_resv2.data.images import draw_predictions, read_image
 
 NETWORKS = ("resnet20-cifar10", "preact_resnet20-cifar10")
 DRAWN = "preact_resnet20-cifar10"

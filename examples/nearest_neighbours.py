@@ -13,8 +13,8 @@ import pathlib
 import numpy as np
 from demo import labelled_pictures
 
+from keras_resv2.data.images import read_image
 from keras_resv2.embedding import embed, nearest_neighbours
-from keras_resv2.images import read_image
 from keras_resv2.pretrained import pretrained_card
 
 NETWORK = "preact_resnet20-cifar10"

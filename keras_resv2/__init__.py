@@ -33,15 +33,15 @@ _MODULES = {
     "freeze": "keras_resv2.transfer",
     "unfreeze": "keras_resv2.transfer",
     "fine_tune": "keras_resv2.transfer",
-    "prepare_images": "keras_resv2.transfer",
-    "read_folder": "keras_resv2.transfer",
-    "read_image": "keras_resv2.images",
+    "prepare_images": "keras_resv2.data",
+    "read_folder": "keras_resv2.data",
+    "read_image": "keras_resv2.data",
     "measure_error": "keras_resv2.evaluation",
     "save_weights": "keras_resv2.pretrained.weight_file",
 }
 _MODULES.update({row.builder: "keras_resv2.architectures" for row in ARCHITECTURES.values()})
 
-_PACKAGES = ("analysis", "convert", "hub", "transfer")
+_PACKAGES = ("analysis", "convert", "data", "hub", "transfer")
 
 __all__ = [*_MODULES, *_PACKAGES]
 

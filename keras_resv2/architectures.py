@@ -130,7 +130,7 @@ def _make_builder(key, architecture):
         if isinstance(weights, str) and not _is_path(weights):
             from keras_resv2 import pretrained  # the layer above: only named weights need it
 
-            weights, classes = pretrained.weights_for_builder(key, weights, include_top, classes, variant)
+            weights, classes, variant = pretrained.weights_for_builder(key, weights, include_top, classes, variant)
         return ResNet(
             architecture.depth,
             **{"activation": architecture.activation, **variant},

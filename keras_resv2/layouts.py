@@ -4,6 +4,7 @@ import dataclasses
 import numbers
 
 from keras_resv2.choices import check_choice
+from keras_resv2.data import DATASETS
 from keras_resv2.shortcuts import Conv1x1, NoShortcut, get_shortcut
 from keras_resv2.units import (
     ACTIVATED_SHORTCUTS,
@@ -34,40 +35,39 @@ CIFAR_BOTTLENECK_DEPTHS = (164, 1001)  # those that the paper makes of bottlenec
 
 @dataclasses.dataclass(frozen=True)
 class Stem:
-    """First layers, and what goes with the pictures that they are made for.
+    """First layers, and the dataset that they are made for.
 
     Attributes:
         kernel_size, strides: of the first convolution.
         pool: whether a 3x3 max-pooling with stride 2 follows.
-        size: height and width of the pictures, pixels.
-        classes: of the dataset.
-        mean, std: of the dataset's pixels per channel (red, green, blue), on the 0-255 scale.
-        pool_zeros: whether the max-pooling sees zeros around the picture, which are above negative values.
+        made_for: key of `keras_resv2.data.DATASETS`: image size, number of classes and pixel statistics of a
+            network of which nothing else is said.
+        pool_zeros: whether the max-pooling sees zeros around the image, which are above negative values.
     """
 
     kernel_size: int
     strides: int
     pool: bool
-    size: int
-    classes: int
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    made_for: str
     pool_zeros: bool = False
 
+    @property
+    def dataset(self):
+        """`keras_resv2.data.Dataset`."""
+        return DATASETS[self.made_for]
 
-IMAGENET = Stem(7, 2, True, 224, 1000, (123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
+
 STEMS = {
-    "cifar": Stem(3, 1, False, 32, 10, (125.307, 122.95, 113.865), (62.993, 62.089, 66.705)),
-    "imagenet": IMAGENET,
+    "cifar": Stem(3, 1, False, "cifar10"),
+    "imagenet": Stem(7, 2, True, "imagenet2012"),
     # ResNet50V2 of keras.applications; of ResNet-v1 the same as "imagenet".
-    "imagenet_zero_padded": dataclasses.replace(IMAGENET, pool_zeros=True),
+    "imagenet_zero_padded": Stem(7, 2, True, "imagenet2012", pool_zeros=True),
 }
 
-# Mean and standard deviation of the pixels, as `Stem` has them. The last three go by the names that
-# keras.applications gives them.
+# Mean and standard deviation of pixels per channel (red, green, blue), on the 0-255 scale, by the names that
+# keras.applications gives them. The datasets of the registry have theirs by their own names.
 PREPROCESSING = {
-    "cifar10": (STEMS["cifar"].mean, STEMS["cifar"].std),
-    "torch": (IMAGENET.mean, IMAGENET.std),
+    "torch": DATASETS["imagenet2012"].pixels,
     "caffe": ((123.68, 116.779, 103.939), (1.0, 1.0, 1.0)),
     "tf": ((127.5, 127.5, 127.5), (127.5, 127.5, 127.5)),
 }
@@ -82,7 +82,7 @@ class Layout:
         units, widths: of each stage.
         stem: a key of `STEMS`.
         stride_in: the unit of a stage that takes its stride, one of `keras_resv2.units.STRIDE_IN`.
-        pixels: mean and standard deviation that preprocessing takes out; None for the stem's.
+        pixels: mean and standard deviation that preprocessing takes out; None for those of the stem's dataset.
     """
 
     branch: str
@@ -143,8 +143,8 @@ def resolve_pixels(preprocessing):
     """Mean and standard deviation of pixels that a name, or a pair of them, stands for.
 
     Args:
-        preprocessing: a key of `PREPROCESSING`, or ``(mean, std)``, each of three numbers for red, green
-            and blue on the 0-255 scale.
+        preprocessing: a dataset of the registry, as "cifar100"; or a key of `PREPROCESSING`; or
+            ``(mean, std)``, each of three numbers for red, green and blue on the 0-255 scale.
 
     Returns:
         ``(mean, std)``, each a tuple of three numbers.
@@ -157,8 +157,9 @@ def resolve_pixels(preprocessing):
     >>> resolve_pixels("tf")[0]
     (127.5, 127.5, 127.5)
     """
+    named = {name: row.pixels for name, row in DATASETS.items() if row.pixels} | PREPROCESSING
     if isinstance(preprocessing, str):
-        return PREPROCESSING[check_choice("preprocessing", preprocessing, PREPROCESSING)]
+        return named[check_choice("preprocessing", preprocessing, named)]
     try:
         mean, std = (tuple(float(value) for value in values) for values in preprocessing)
     except (TypeError, ValueError):
@@ -171,7 +172,7 @@ def resolve_pixels(preprocessing):
             )
         return mean, std
     raise ValueError(
-        f"preprocessing={preprocessing!r} must be one of {', '.join(map(repr, PREPROCESSING))}, or a pair (mean, std), "
+        f"preprocessing={preprocessing!r} must be one of {', '.join(map(repr, named))}, or a pair (mean, std), "
         "each three numbers on the 0-255 scale, std above 0."
     )
 
@@ -228,8 +229,7 @@ def resolve_network(
     check_choice("stride_on", stride_on, STRIDE_ON)
     check_choice("stride_in", stride_in, STRIDE_IN)
     check_choice("activated_shortcuts", activated_shortcuts, ACTIVATED_SHORTCUTS)
-    stem = STEMS[layout.stem]
-    pixels = (stem.mean, stem.std) if preprocessing is None else resolve_pixels(preprocessing)
+    pixels = STEMS[layout.stem].dataset.pixels if preprocessing is None else resolve_pixels(preprocessing)
     branch = BRANCHES[layout.branch]
     spec = UnitSpec(ACTIVATIONS[activation], shortcut, branch, projection, stride_on, activated_shortcuts, conv_bias)
     return dataclasses.replace(layout, stride_in=stride_in, pixels=pixels), spec

@@ -80,10 +80,11 @@ def ResNet(
             "1x1" (the papers). None: "3x3" for ImageNet stages, "1x1" for CIFAR stages.
         stem: "cifar" (3x3 convolution) or "imagenet" (7x7 convolution with stride 2, max-pooling);
             "imagenet_zero_padded" if the pooling sees zeros around the picture.
-        preprocessing: what pixels are normalised with: "cifar10", "torch" (ImageNet's mean and standard
-            deviation), "caffe" (ImageNet's mean alone) or "tf" (from -1 to 1), the last three as
-            keras.applications names them, in the order red, green, blue; or ``(mean, std)``, each of
-            three numbers on the 0-255 scale. None for the stem's dataset.
+        preprocessing: what pixels are normalised with: the statistics of a dataset of the registry
+            ("cifar10", "cifar100"), "torch" (ImageNet's mean and standard deviation), "caffe"
+            (ImageNet's mean alone) or "tf" (from -1 to 1), the last three as keras.applications names
+            them, in the order red, green, blue; or ``(mean, std)``, each of three numbers on the 0-255
+            scale. None for CIFAR-10's, or ImageNet's with an "imagenet" stem.
         stride_in: unit of a stage that halves the picture: "first"; or "last", for the stage after
             (keras.applications' ResNetV2), with a subsampled shortcut.
         conv_bias: whether convolutions that no BN follows have a bias.
@@ -231,7 +232,7 @@ def features(model, names=None):
 def _check_head(include_top, pooling, classes, stem):
     if pooling is not None:
         check_choice("pooling", pooling, ("avg", "max"))
-    classes = stem.classes if classes is None else classes
+    classes = stem.dataset.classes if classes is None else classes
     return check_count("classes", classes) if include_top else classes
 
 
@@ -241,8 +242,8 @@ def _input(input_tensor, input_shape, include_top, include_preprocessing, layout
     elif input_shape is not None:
         shape = tuple(input_shape)
     else:
-        size = STEMS[layout.stem].size if include_top else None
-        shape = (size, size, 3) if data_format == "channels_last" else (3, size, size)
+        height, width, _ = STEMS[layout.stem].dataset.image_shape if include_top else (None, None, 3)
+        shape = (height, width, 3) if data_format == "channels_last" else (3, height, width)
     if len(shape) != 3:
         raise ValueError(f"input_shape={shape} must have three entries: height, width and 3 channels.")
     channels = shape[-1] if data_format == "channels_last" else shape[0]

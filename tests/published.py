@@ -3,7 +3,7 @@
 import dataclasses
 
 import keras_resv2
-from keras_resv2.datasets import DATASETS
+from keras_resv2.data import DATASETS
 from keras_resv2.pretrained.card import Card
 from keras_resv2.pretrained.checksum import sha256
 from keras_resv2.pretrained.store import CARD

@@ -15,7 +15,7 @@ from published import publish
 import keras_resv2
 from keras_resv2 import cli, evaluation
 from keras_resv2.commands.evaluating import DISAGREES
-from keras_resv2.images import draw_predictions, read_image
+from keras_resv2.data.images import draw_predictions, read_image
 
 NAME = "resnet20-cifar10"
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from keras_resv2 import datasets
+from keras_resv2 import data as datasets
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def test_fingerprint_knows_pictures_and_labels(pictures):
         (dict(x_test=np.zeros((4, 32, 32, 3), "float32"), y_test=np.zeros(4)), "float32"),
         (dict(x_test=np.zeros((4, 32, 32, 3), "uint8"), y_test=np.zeros(3)), "4 images but 3 labels"),
         (dict(x_test=np.zeros((4, 32, 32, 3), "uint8"), y_test=np.full(4, 10)), "0 to 9"),
-        (dict(x_test=np.zeros((0, 32, 32, 3), "uint8"), y_test=np.zeros(0)), "0 to 9"),
+        (dict(x_test=np.zeros((0, 32, 32, 3), "uint8"), y_test=np.zeros(0)), "holds no images"),
         (dict(x_test=np.zeros((4, 32, 32, 3), "uint8")), "no y_test"),
     ],
 )

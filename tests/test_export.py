@@ -12,7 +12,7 @@ from exported import RUN, assert_same, open_tflite, run_onnx, run_tflite
 
 import keras_resv2
 from keras_resv2 import ResNet, cli, export
-from keras_resv2.datasets import DATASETS
+from keras_resv2.data import DATASETS
 from keras_resv2.exporting import FORMATS, writing
 from keras_resv2.exporting.runtimes import load_exported
 from keras_resv2.pretrained.weight_file import save_weights

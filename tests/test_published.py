@@ -7,7 +7,7 @@ import re
 import pytest
 
 import keras_resv2
-from keras_resv2 import datasets
+from keras_resv2 import data as datasets
 from keras_resv2.commands.listing import markdown_table
 from keras_resv2.evaluation import error_agrees, measure_error
 

@@ -15,7 +15,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from train.data import image_files, image_stream, tfds_records
+from keras_resv2.data.sources import open_source
+from keras_resv2.data.tfds_records import TFRecords
+from train.data import image_files, image_stream
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 INSTALLED = {"tf.data": "tensorflow", "grain": "grain", "threads": "numpy"}
@@ -56,7 +58,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def source(folder):
-    return image_files.open_source("folder", folder, "train")
+    return open_source("folder", folder, "train")
 
 
 def boxes_by_definition(width, height, rng, count):
@@ -199,7 +201,7 @@ def test_folder_source(folder, source):
     assert source.class_names == tuple(f"class{i:02d}" for i in range(13)) and len(source) == 13
     assert [int(source[i][1]) for i in range(13)] == list(range(13))
     assert source[4][0] == (folder / "train/class04/a.jpeg").read_bytes()
-    test = image_files.open_source("folder", folder, "test")
+    test = open_source("folder", folder, "test")
     assert test.class_names == source.class_names
     assert [int(test[i][1]) for i in range(7)] == [0, 2, 4, 6, 8, 10, 12]
     assert test.place(1) == str(folder / "val/class02/b.PNG")
@@ -208,7 +210,7 @@ def test_folder_source(folder, source):
 def test_cached_sources_read_once(tmp_path):
     (tmp_path / "train/a").mkdir(parents=True)
     shapes(20, 20, 0).save(tmp_path / "train/a/1.png")
-    source = image_files.open_source("folder", tmp_path, "train", cache=True)
+    source = open_source("folder", tmp_path, "train", cache=True)
     first = source[0]
     (tmp_path / "train/a/1.png").unlink()
     assert source[0] == first and source.class_names == ("a",) and len(source) == 1
@@ -272,7 +274,7 @@ def test_a_picture_is_cropped_anew_in_every_epoch(tmp_path):
     """Thirty epochs of a single picture."""
     (tmp_path / "train/only").mkdir(parents=True)
     shapes(90, 70, 0).save(tmp_path / "train/only/1.png")
-    source = image_files.open_source("folder", tmp_path, "train")
+    source = open_source("folder", tmp_path, "train")
     ((images, _),) = some(image_stream.TrainStream(source, 30, 16, seed=0), 0, 1)
     assert len({image.tobytes() for image in images}) == 30
 
@@ -301,7 +303,7 @@ def test_measured_error(runner, tmp_path):
     # Sorted class names are b, g, r: the model's scores are the colours in that order.
     inputs = keras.Input((14, 14, 3))
     model = keras.Model(inputs, keras.ops.flip(keras.layers.GlobalAveragePooling2D()(inputs), axis=-1))
-    source = image_files.open_source("folder", tmp_path, "test")
+    source = open_source("folder", tmp_path, "test")
     assert image_stream.measure_error(model, source, 20, 14, batch_size=4, runner=runner) == pytest.approx(400 / 11)
     with pytest.raises(ValueError, match="does not fit"):
         image_stream.measure_error(model, source, 20, 24)
@@ -345,7 +347,7 @@ def test_tfds_directories_hold_what_tfds_reads(file_format, imagenette):
 
     folder, builder = imagenette(file_format)
     for split, official, count in (("train", "train", 12), ("test", "validation", 5)):
-        source = image_files.open_source("imagenette", folder, split)
+        source = open_source("imagenette", folder, split)
         expected = (
             builder.as_data_source(official)
             if file_format == "array_record"
@@ -367,7 +369,7 @@ def test_tfds_directories_hold_what_tfds_reads(file_format, imagenette):
 
 def test_tfds_records_train(imagenette):
     """All twelve once per epoch, and the same from every runner."""
-    source = image_files.open_source("imagenette", imagenette("tfrecord")[0], "train")
+    source = open_source("imagenette", imagenette("tfrecord")[0], "train")
     first = some(image_stream.TrainStream(source, 6, 16, seed=0, runner="threads"), 0, 3)
     assert sorted(np.concatenate([labels for _, labels in first[:2]])) == sorted(i % 10 for i in range(12))
     for runner in (name for name, needs in INSTALLED.items() if importlib.util.find_spec(needs)):
@@ -380,33 +382,33 @@ def test_tfds_records_train(imagenette):
 
 def test_larger_pictures_and_newer_versions_come_first(imagenette):
     folder, _ = imagenette("tfrecord", "160px-v2")
-    assert "160px-v2" in image_files.open_source("imagenette", folder, "train").name
+    assert "160px-v2" in open_source("imagenette", folder, "train").name
     larger, _ = imagenette("tfrecord")
     (larger / "imagenette/full-size-v2").rename(folder / "imagenette/full-size-v2")
-    assert "full-size-v2" in image_files.open_source("imagenette", folder, "train").name
+    assert "full-size-v2" in open_source("imagenette", folder, "train").name
     (folder / "imagenette/full-size-v2").rename(folder / "imagenet2012")
-    assert len(image_files.open_source("imagenet2012", folder, "test")) == 5
+    assert len(open_source("imagenet2012", folder, "test")) == 5
     newer, _ = imagenette("tfrecord", counts=(("train", 12), ("validation", 9)))
     (newer / "imagenette/full-size-v2/1.0.0").rename(folder / "imagenet2012/1.1.0")
     (folder / "imagenet2012/1.1.0.incompleteAB12CD").mkdir()
-    assert len(image_files.open_source("imagenet2012", folder, "test")) == 9
+    assert len(open_source("imagenet2012", folder, "test")) == 9
 
 
 def test_damaged_and_half_prepared_tfds_directories(imagenette):
     folder, _ = imagenette("tfrecord", counts=(("train", 12),))
     with pytest.raises(ValueError, match="without its split 'validation'"):
-        image_files.open_source("imagenette", folder, "test")
+        open_source("imagenette", folder, "test")
     shard = max(folder.rglob("*.tfrecord-00002-of-00003"))
     whole = shard.read_bytes()
     shard.write_bytes(whole[:-9])
     with pytest.raises(ValueError, match=f"{shard.name}.* ends within a record"):
-        image_files.open_source("imagenette", folder, "train")
+        open_source("imagenette", folder, "train")
     shard.write_bytes(b"")
     with pytest.raises(ValueError, match=r"\d records, not 12"):
-        image_files.open_source("imagenette", folder, "train")
+        open_source("imagenette", folder, "train")
     length = int.from_bytes(whole[:8], "little")
     shard.write_bytes(whole[:12] + b"\xff" * length + whole[12 + length :])
-    source = image_files.open_source("imagenette", folder, "train")
+    source = open_source("imagenette", folder, "train")
     with pytest.raises(ValueError, match=r"train, record \d+ is damaged"):
         [source[i] for i in range(len(source))]
 
@@ -414,10 +416,10 @@ def test_damaged_and_half_prepared_tfds_directories(imagenette):
 @pytest.mark.parametrize("dataset, words", [("imagenet2012", "ILSVRC2012_img_train.tar"), ("imagenette", "tfds build")])
 def test_absent_tfds_datasets_say_where_to_get_them(dataset, words, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=words):
-        image_files.open_source(dataset, tmp_path, "train")
+        open_source(dataset, tmp_path, "train")
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
     with pytest.raises(ImportError, match="needs tensorflow-datasets"):
-        image_files.open_source(dataset, tmp_path, "train")
+        open_source(dataset, tmp_path, "train")
 
 
 @pytest.mark.parametrize(
@@ -425,9 +427,9 @@ def test_absent_tfds_datasets_say_where_to_get_them(dataset, words, tmp_path, mo
     [
         (["val/a/1.png"], "train", "holds no folder train/"),
         (["train/1.png"], "train", "holds no class folders"),
-        (["train/a/1.png", "train/b/notes.txt"], "train", "class folder .*b holds no pictures"),
-        (["train/a/1.png"], "test", "needs a folder val/, validation/ or test/"),
-        (["train/a/1.png", "test/b/1.png"], "test", "has the class 'b', which .*train does not have"),
+        (["train/a/1.png", "train/b/notes.txt"], "train", "class folder .*b holds no images"),
+        (["train/a/1.png"], "test", "needs a folder test/ or val/"),
+        (["train/a/1.png", "test/b/1.png"], "test", "has b, none of the classes a"),
         (["train/a/1.png", "validation/1.png"], "test", "holds no class folders"),
     ],
 )
@@ -436,19 +438,19 @@ def test_bad_folders(files, split, words, tmp_path):
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
         shapes(8, 8, 0).save(tmp_path / file, "PNG")
     with pytest.raises(ValueError, match=words) as raised:
-        image_files.open_source("folder", tmp_path, split)
+        open_source("folder", tmp_path, split)
     assert "\n" not in str(raised.value)
 
 
 def test_bad_arguments(folder, source):
     with pytest.raises(FileNotFoundError, match="nowhere"):
-        image_files.open_source("folder", folder / "nowhere", "train")
+        open_source("folder", folder / "nowhere", "train")
     with pytest.raises(ValueError, match="needs a data_dir"):
-        image_files.open_source("folder", None, "train")
+        open_source("folder", None, "train")
     with pytest.raises(ValueError, match="'imagenette'"):
-        image_files.open_source("imagenet", folder, "train")
+        open_source("imagenet", folder, "train")
     with pytest.raises(ValueError, match="'train', 'test'"):
-        image_files.open_source("folder", folder, "validation")
+        open_source("folder", folder, "validation")
     with pytest.raises(ValueError, match="'threads'"):
         image_stream.TrainStream(source, 5, 24, seed=0, runner="processes")
 
@@ -460,7 +462,7 @@ def test_a_picture_that_cannot_be_read_is_named(content, runner, tmp_path):
         (tmp_path / "train/a").mkdir(parents=True, exist_ok=True)
         shapes(40, 40, i).save(tmp_path / f"train/a/{i}.jpg")
     (tmp_path / "train/a/3.jpg").write_bytes(content)
-    stream = image_stream.TrainStream(image_files.open_source("folder", tmp_path, "train"), 2, 16, 0, runner=runner)
+    stream = image_stream.TrainStream(open_source("folder", tmp_path, "train"), 2, 16, 0, runner=runner)
     with pytest.raises(ValueError, match=r"3\.jpg is not a picture that can be read") as raised:
         some(stream, 0, 3)
     assert "\n" not in str(raised.value)
@@ -468,9 +470,10 @@ def test_a_picture_that_cannot_be_read_is_named(content, runner, tmp_path):
 
 STREAM_WITHOUT = """
 import sys
-from train.data import image_files, image_stream
+from keras_resv2.data.sources import open_source
+from train.data import image_stream
 
-stream = image_stream.TrainStream(image_files.open_source("folder", sys.argv[1], "train"), 4, 16, seed=0)
+stream = image_stream.TrainStream(open_source("folder", sys.argv[1], "train"), 4, 16, seed=0)
 print(next(stream.batches(0))[0].shape, [name for name in ("tensorflow", "tensorflow_datasets") if name in sys.modules])
 """
 
@@ -492,7 +495,7 @@ def test_records_of_tfrecord_files_against_tensorflow(tmp_path):
         with tf.io.TFRecordWriter(str(tmp_path / name)) as writer:
             for record in records:
                 writer.write(record)
-    records = tfds_records.TFRecords([tmp_path / name for name in "abc"])
+    records = TFRecords([tmp_path / name for name in "abc"])
     assert [records[i] for i in range(len(records))] == [b"one", b"", b"x" * 1000, b"four"]
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import keras_resv2
-from keras_resv2 import datasets
+from keras_resv2 import data as datasets
 from keras_resv2.pretrained.weight_file import read_weights
 from train import evaluate, publish
 from train.callbacks import ProgressDisplay

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 import keras_resv2
-from keras_resv2.transfer import split_pictures
+from keras_resv2.transfer import split_images
 from keras_resv2.transfer.augmentation import AugmentedBatches
 from keras_resv2.transfer.freezing import set_batch_norm
 from keras_resv2.transfer.given import Expected, open_pictures
@@ -186,7 +186,7 @@ def test_fine_tuning_learns_digits_and_does_not_touch_statistics(tuned, digits_3
 
 def test_the_weights_kept_are_those_of_the_row_marked_best(digits_300):
     (images, labels), _ = digits_300
-    parts = split_pictures(labels, (0.7, 0.3))
+    parts = split_images(labels, (0.7, 0.3))
     train, validation = ((images[part], labels[part]) for part in parts)
     model = keras_resv2.from_pretrained("resnet20-cifar10", classes=10)
     model, history = keras_resv2.fine_tune(model, train, validation, epochs=4, verbose=0)
@@ -582,10 +582,10 @@ def test_batches_are_the_same_for_the_same_seed():
 
 def test_split_is_stratified_and_complete():
     labels = np.repeat([0, 1, 2], [100, 40, 4])
-    parts = split_pictures(labels, (0.7, 0.15, 0.15), seed=5)
+    parts = split_images(labels, (0.7, 0.15, 0.15), seed=5)
     assert sorted(np.concatenate(parts)) == list(range(144))
     assert [np.bincount(labels[part]).tolist() for part in parts] == [[70, 28, 2], [15, 6, 1], [15, 6, 1]]
-    assert all(map(np.array_equal, parts, split_pictures(labels, (0.7, 0.15, 0.15), seed=5)))
+    assert all(map(np.array_equal, parts, split_images(labels, (0.7, 0.15, 0.15), seed=5)))
 
 
 def test_prepare_images_makes_grey_and_other_sizes_fit():

@@ -93,8 +93,8 @@ class RunConfig:
         }
         if self.initial_weights:
             settings["initial_weights"] = self.initial_weights
-        if data.keeps_class_names:
-            settings["class_names"] = list(data.class_names)
+        settings["preprocessing"] = [list(values) for values in data.pixels]
+        settings.update({name: list(getattr(data, name)) for name in data.from_data})
         return settings
 
     def command(self, places=False):

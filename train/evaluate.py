@@ -3,25 +3,26 @@
 python -m train.evaluate --run runs/resnet20-0 --data_dir cifar10.npz
 """
 
+import dataclasses
 import json
 import pathlib
 import sys
 
 from absl import app, flags
 
-from keras_resv2 import datasets
+from keras_resv2 import data
 from keras_resv2.architectures import build
+from keras_resv2.data.sources import open_source, source_fingerprint
 from keras_resv2.evaluation import find_mistakes, slices
-from train.data.image_files import PICTURE_DATASETS, fingerprint, open_source
 from train.data.inputs import view_errors
 from train.loop import HISTORY, WEIGHTS
-from train.run_dir import read_record
+from train.run_dir import completed_settings, read_record
 
 BATCH = 500
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("run", None, "Folder of a finished run.", required=True)
-flags.DEFINE_string("data_dir", None, "tensorflow-datasets directory, .npz file, or folder of pictures.")
+flags.DEFINE_string("data_dir", None, "tensorflow-datasets directory, .npz file, or folder of images.")
 
 
 def evaluate(run, data_dir, weights=None):
@@ -29,26 +30,31 @@ def evaluate(run, data_dir, weights=None):
 
     Args:
         run: folder that `train.train` filled.
-        data_dir: as `keras_resv2.datasets.load_split` takes it.
+        data_dir: as `keras_resv2.data.load_split` takes it; of images from disk, their directory.
         weights: another weight file than the run's own.
 
     Returns:
         Dictionary: test_error (percent), test_images; of a small dataset test_errors_first_2000 (count)
-        too, of pictures the errors of the recipe's other views.
+        too, of images from disk the errors of the recipe's other views.
 
     Raises:
         FileNotFoundError: the run is not finished.
         ValueError: the test images are not those of the run.
     """
-    settings = load_record(run)["settings"]
-    weights = str(weights or pathlib.Path(run) / WEIGHTS)
-    network = {"weights": weights, "dtype": "float32", **settings["arguments"]}
-    if settings["dataset"] in PICTURE_DATASETS:
-        return _evaluate_pictures(run, settings, data_dir, network)
-    dataset = datasets.DATASETS[settings["dataset"]]
-    images, labels = datasets.load_split(dataset.name, "test", data_dir, settings.get("resize", False))
-    _check_images(run, settings, data_dir, datasets.fingerprint(images, labels))
-    model = build(settings["model"], **network, input_shape=dataset.image_shape, classes=len(dataset.class_names))
+    settings = completed_settings(load_record(run)["settings"])
+    dataset = run_dataset(settings)
+    network = {
+        "weights": str(weights or pathlib.Path(run) / WEIGHTS),
+        "dtype": "float32",
+        "preprocessing": settings["preprocessing"],
+        "classes": dataset.classes,
+        **settings["arguments"],
+    }
+    if dataset.streamed:
+        return _evaluate_streamed(run, settings, data_dir, network)
+    images, labels = data.load_split(dataset, "test", data_dir, settings.get("resize", False))
+    _check_images(run, settings, data_dir, data.fingerprint(images, labels))
+    model = build(settings["model"], **network, input_shape=dataset.image_shape)
     mistakes = find_mistakes(model, slices(images, labels, BATCH))
     return {
         "test_error": round(100 * float(mistakes.mean()), 2),
@@ -57,10 +63,27 @@ def evaluate(run, data_dir, weights=None):
     }
 
 
-def _evaluate_pictures(run, settings, data_dir, network):
+def run_dataset(settings):
+    """The dataset of a run: its row of the registry, with what the data said when the run began.
+
+    Args:
+        settings: of run.json.
+
+    Returns:
+        `keras_resv2.data.Dataset`.
+
+    Raises:
+        ValueError: there is no such dataset.
+    """
+    row = data.find_dataset(settings["dataset"])
+    said = {name: tuple(settings[name]) for name in ("class_names", "image_shape") if name in settings}
+    return dataclasses.replace(row, **said)
+
+
+def _evaluate_streamed(run, settings, data_dir, network):
     source = open_source(settings["dataset"], data_dir, "test")
-    _check_images(run, settings, data_dir, fingerprint(source))
-    model = build(settings["model"], **network, input_shape=(None, None, 3), classes=len(settings["class_names"]))
+    _check_images(run, settings, data_dir, source_fingerprint(source))
+    model = build(settings["model"], **network, input_shape=(None, None, 3))
     errors = view_errors(model, source, settings["recipe_values"]["views"])
     return {**{name: round(error, 2) for name, error in errors.items()}, "test_images": len(source)}
 

@@ -2,12 +2,12 @@
 
     python -m train.finetune --model preact_resnet20-cifar10 --data flowers --out runs/flowers
 
---data is a folder that holds a folder of pictures per class (any size and format, grey or coloured), or
-train/ and test/ or val/ with folders of the same classes; or the name of a dataset of tensorflow-datasets. What of the
-parts is missing is split off, the same way for the same seed. --out gets the model (model.keras), card.json
-with the metrics, history.csv and curve.png, the confusion matrix (CSV and PNG), mistakes.png with the most
-confident mistakes, and split.json, which says which picture was in which part; and a weight folder,
-which `from_pretrained` and all commands of keras-resv2 take by its path.
+--data is a folder that holds a folder of images per class (any size and format, grey or coloured), or train/ and
+test/ with folders of the same classes, and val/ if it has one; or the name of a dataset of tensorflow-datasets. Where
+there is no test/, val/ is what is measured with. Parts that are missing are split off, the same way for the same seed.
+--out gets the model (model.keras), card.json with the metrics, history.csv and curve.png, the confusion matrix (CSV
+and PNG), mistakes.png with the most confident mistakes, and split.json, which says which image was in which part; and
+a weight folder, which `from_pretrained` and all commands of keras-resv2 take by its path.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""The pictures of a fine-tuning: a folder of class folders or a dataset of tensorflow-datasets, in three parts."""
+"""The images of a fine-tuning: a folder of class folders or a dataset of tensorflow-datasets, in three parts."""
 
 import dataclasses
 import hashlib
@@ -7,19 +7,20 @@ import pathlib
 
 import numpy as np
 
-from keras_resv2.choices import first_line
-from keras_resv2.transfer import prepare_images, read_folder, split_pictures
-from keras_resv2.transfer.pictures import TEST_NAMES, TRAIN, VALIDATION_NAMES, holds_parts
+from keras_resv2.data import assign_splits, find_splits, read_folder, split_images
+from keras_resv2.data.images import decode_image
+from keras_resv2.data.splits import TEST, TRAIN, VALIDATION, names_a_split
+from keras_resv2.data.tfds_records import TfdsRecords, open_builder
 
 
 @dataclasses.dataclass(frozen=True)
 class Parts:
-    """Pictures to train on, to choose by and to measure with.
+    """Images to train on, to choose by and to measure with.
 
     Attributes:
         train, validation, test: ``(images, labels)``: uint8 ``(n, height, width, 3)``, int32 ``(n,)``.
         class_names: in the order of the labels.
-        names: for each part the names of its pictures.
+        names: for each part the names of its images.
         damaged: messages of the files that are left out.
     """
 
@@ -40,16 +41,17 @@ class Parts:
 
 
 def open_labelled(data, data_dir, size, shares, seed, damaged="skip"):
-    """Reads pictures and splits them.
+    """Reads images and splits them.
 
-    A folder that has ``train/`` and ``test/`` or ``val/`` is split as it is; what is missing is taken
-    from the training pictures, each class in the same share.
+    Splits that there are serve as `keras_resv2.data.splits` says: the test images are those of ``test``, and
+    where there are none, those of ``val``. What is missing is taken from the training images, each class in the
+    same share.
 
     Args:
         data: a folder, or the name of a dataset of tensorflow-datasets.
         data_dir: where tensorflow-datasets has it; None for its own directory.
-        size: (height, width) of the pictures wanted.
-        shares: (validation, test), of all pictures, where the data do not have those parts.
+        size: (height, width) of the images wanted.
+        shares: (validation, test), of all images, where the data do not have those parts.
         seed: of the split.
         damaged: "skip" or "raise", as `keras_resv2.read_folder` takes it.
 
@@ -58,7 +60,7 @@ def open_labelled(data, data_dir, size, shares, seed, damaged="skip"):
 
     Raises:
         FileNotFoundError: `data` looks like a folder, and there is none.
-        ValueError: as `read_folder`; or the dataset has no labelled pictures.
+        ValueError: as `read_folder`; or the dataset has no labelled images.
         ImportError: tensorflow-datasets is not installed.
 
     Example:
@@ -69,7 +71,7 @@ def open_labelled(data, data_dir, size, shares, seed, damaged="skip"):
     if os.path.isdir(data):
         found, class_names, problems = _folder(pathlib.Path(data), size, damaged)
     elif data.startswith((".", os.sep, "~")) or data.count("/") > 1 or os.path.isdir(os.path.dirname(data)):
-        raise FileNotFoundError(f"--data {data} is no folder that exists.")
+        raise FileNotFoundError(f"--data {data} is not a folder that exists.")
     else:
         found, class_names, problems = _tfds(data, data_dir, size)
     parts = _complete(found, shares, seed, class_names)
@@ -82,12 +84,12 @@ def open_labelled(data, data_dir, size, shares, seed, damaged="skip"):
 
 
 def _complete(found, shares, seed, class_names):
-    """Takes the parts that are missing from the training pictures."""
-    missing = {part: share for part, share in zip(("validation", "test"), shares, strict=True) if part not in found}
+    """Takes the parts that are missing from the training images."""
+    missing = {part: share for part, share in zip((VALIDATION, TEST), shares, strict=True) if part not in found}
     if not missing:
         return found
     images, labels, names = found[TRAIN]
-    positions = split_pictures(labels, (1 - sum(missing.values()), *missing.values()), seed, class_names)
+    positions = split_images(labels, (1 - sum(missing.values()), *missing.values()), seed, class_names)
     taken = {
         part: (images[where], labels[where], [names[i] for i in where])
         for part, where in zip((TRAIN, *missing), positions, strict=True)
@@ -96,55 +98,43 @@ def _complete(found, shares, seed, class_names):
 
 
 def _folder(folder, size, damaged):
-    if not holds_parts(folder):
-        pictures = read_folder(folder, size, damaged)
-        return {TRAIN: _named(pictures)}, pictures.class_names, pictures.damaged
-    train = read_folder(folder / TRAIN, size, damaged)
-    found, problems = {TRAIN: _named(train)}, list(train.damaged)
-    for part, names in (("test", TEST_NAMES), ("validation", VALIDATION_NAMES)):
-        for name in (name for name in names if (folder / name).is_dir()):
-            pictures = read_folder(folder / name, size, damaged, train.class_names)
-            found[part] = _named(pictures)
-            problems += pictures.damaged
-    return found, train.class_names, tuple(problems)
-
-
-def _named(pictures):
-    return pictures.images, pictures.labels, pictures.paths
+    splits = find_splits(folder)
+    if not splits:
+        splits = {TRAIN: folder}
+    if TRAIN not in splits:
+        raise ValueError(f"{folder} holds {', '.join(path.name for path in splits.values())}, and no folder train/.")
+    found, problems, class_names = {}, [], None
+    for part, path in splits.items():
+        read = read_folder(path, size, damaged, class_names)
+        class_names = read.class_names
+        found[part] = read.images, read.labels, read.paths
+        problems += read.damaged
+    return found, class_names, tuple(problems)
 
 
 def _tfds(name, data_dir, size):
     try:
-        import tensorflow_datasets as tfds
-    except ImportError:
-        raise ImportError("--data NAME needs tensorflow-datasets: pip install tensorflow-datasets") from None
-    try:
-        splits, info = tfds.load(name, data_dir=data_dir, with_info=True)
-        class_names = tuple(info.features["label"].names)
-        info.features["image"]
-    except Exception as error:  # tfds raises many types; all mean that there are no such pictures
+        builder = open_builder(name, data_dir)
+    except ValueError as error:
         raise ValueError(
-            f"--data {name}: no folder, and tensorflow-datasets cannot read labelled pictures of it: "
-            f"{first_line(error)}"
+            f"--data {name} is not a folder, and tensorflow-datasets cannot read labelled images of it: {error}"
         ) from None
-    if TRAIN not in splits:
-        raise ValueError(f"--data {name} has no pictures to train on: its splits are {', '.join(splits)}.")
-    found, problems = {}, []
-    for part, names in ((TRAIN, (TRAIN,)), ("validation", VALIDATION_NAMES), ("test", TEST_NAMES)):
-        for split in set(names) & set(splits):
-            images, labels, paths = _examples(splits[split], split, size)
-            if len(labels) and labels.min() >= 0:
-                found[part] = images, labels, paths
-            else:
-                problems.append(f"{name}: the split {split} has pictures without labels.")
-    if TRAIN not in found:
-        raise ValueError(problems[0])
+    class_names = tuple(builder.info.features["label"].names)
+    sources = {split: TfdsRecords(builder, split) for split in builder.info.splits if names_a_split(split)}
+    labelled = {split: source for split, source in sources.items() if source[0][1] >= 0}
+    problems = [f"{name}: the split {split} has images without labels." for split in sources if split not in labelled]
+    chosen = assign_splits(labelled)
+    if TRAIN not in chosen:
+        splits = ", ".join(builder.info.splits)
+        raise ValueError(" ".join([f"--data {name} has no images to train on: its splits are {splits}.", *problems]))
+    found = {part: _examples(labelled[split], split, size) for part, split in chosen.items()}
     return found, class_names, tuple(problems)
 
 
-def _examples(split, name, size):
+def _examples(source, name, size):
     images, labels = [], []
-    for example in split.as_numpy_iterator():
-        images.append(prepare_images(example["image"][None], size)[0])
-        labels.append(example["label"])
+    for i in range(len(source)):
+        encoded, label = source[i]
+        images.append(decode_image(encoded, source.place(i), size))
+        labels.append(label)
     return np.stack(images), np.array(labels, "int32"), [f"{name}/{i}" for i in range(len(labels))]

@@ -8,8 +8,8 @@ import numpy as np
 
 from keras_resv2.architectures import build
 from keras_resv2.convert import write_folder
+from keras_resv2.data.images import draw_predictions
 from keras_resv2.evaluation import measure_error
-from keras_resv2.images import draw_predictions
 from keras_resv2.pretrained.card import UNKNOWN, Card
 from keras_resv2.pretrained.weight_file import count_trainable, model_arrays
 from train.environment import environment

@@ -7,6 +7,7 @@ exists is never written over: the next one is made, or with --version the comman
 """
 
 import pathlib
+import re
 import shutil
 import statistics
 import sys
@@ -14,16 +15,15 @@ import sys
 from absl import app, flags
 
 import train.evaluate
-from keras_resv2 import datasets
+from keras_resv2.data import DATASETS, chance_error
 from keras_resv2.pretrained.card import Card
 from keras_resv2.pretrained.checksum import sha256
 from keras_resv2.pretrained.store import CARD, check_sum
 from keras_resv2.pretrained.weight_file import count_trainable, read_weights, write_weights
 from train.callbacks import draw_curve
-from train.evaluate import evaluate, load_record
+from train.evaluate import evaluate, load_record, run_dataset
 from train.loop import HISTORY, WEIGHTS, read_history
 from train.paper_tables.figures import paper_error
-from train.paper_tables.results import GUESSING
 from train.run_dir import DIVERGED, completed_settings, differences, read_record
 
 FLAGS = flags.FLAGS
@@ -43,7 +43,8 @@ def publish(run, data_dir, weights_dir, version=None, variant=None, seed_runs=()
 
     Args:
         run: folder of a finished run.
-        data_dir: of the dataset, as `keras_resv2.datasets.load_split` takes it.
+        data_dir: of the dataset, as `keras_resv2.data.load_split` takes it. Of a run on "arrays" the
+            name of its file is the dataset's name.
         weights_dir: folder of published weights.
         version: None for the next.
         variant: part of the name, needed where the network has other arguments than its defaults.
@@ -60,30 +61,30 @@ def publish(run, data_dir, weights_dir, version=None, variant=None, seed_runs=()
         ValueError: a run was made by uncommitted source, or does not belong to the others.
     """
     run, record = pathlib.Path(run), load_record(run)
-    settings = record["settings"]
-    if settings["dataset"] not in datasets.DATASETS:
-        raise ValueError(
-            f"{run} was trained on {settings['dataset']}; weights are published for {', '.join(datasets.DATASETS)}."
-        )
-    dataset = datasets.DATASETS[settings["dataset"]]
+    settings = completed_settings(record["settings"])
+    dataset = run_dataset(settings)
+    if dataset.streamed:
+        kept = ", ".join(name for name, row in DATASETS.items() if not row.streamed)
+        raise ValueError(f"{run} was trained on {dataset.name}; weights are published for {kept}.")
+    label = _dataset_name(dataset, data_dir)
     _check_commits(run, record)
     if settings["arguments"] and not variant:
         raise ValueError(f"{run} has arguments {settings['arguments']}: name its --variant.")
-    name = "_".join(filter(None, (settings["model"], variant))) + f"-{settings['dataset']}"
+    name = "_".join(filter(None, (settings["model"], variant))) + f"-{label}"
     folder = _new_version(pathlib.Path(weights_dir) / name, version)
     weights = _weight_file(run, half)
     measured = evaluate(run, data_dir, weights)
     seed_errors = {settings["seed"]: measured["test_error"]}
     for other in seed_runs:
-        _add_seed(seed_errors, other, settings, data_dir)
-    error, source = paper_error(settings["model"], settings["arguments"], settings["dataset"])
+        _add_seed(seed_errors, other, settings, data_dir, chance_error(dataset.classes))
+    error, source = paper_error(settings["model"], settings["arguments"], label)
     card = Card(
         name=name,
         version=int(folder.name),
         architecture=settings["model"],
-        arguments=settings["arguments"],
+        arguments=_with_pixels(settings),
         parameters=count_trainable(read_weights(weights)),
-        dataset=settings["dataset"],
+        dataset=label,
         class_names=dataset.class_names,
         image_shape=dataset.image_shape,
         dataset_sha256=settings["dataset_sha256"],
@@ -93,7 +94,7 @@ def publish(run, data_dir, weights_dir, version=None, variant=None, seed_runs=()
         paper_error=error,
         paper=source,
         recipe=settings["recipe"],
-        recipe_values=settings["recipe_values"],
+        recipe_values=record["settings"]["recipe_values"],
         command=record["command"],
         seed=settings["seed"],
         steps=settings["recipe_values"]["steps"],
@@ -102,7 +103,7 @@ def publish(run, data_dir, weights_dir, version=None, variant=None, seed_runs=()
         backend=_over_environments(record, "backend"),
         versions=record["environments"][-1]["versions"],
         commit=_over_environments(record, "commit"),
-        train_images=completed_settings(settings)["train_images"],
+        train_images=settings["train_images"],
         initial_weights=settings.get("initial_weights"),
         size=weights.stat().st_size,
         sha256=sha256(weights),
@@ -110,6 +111,24 @@ def publish(run, data_dir, weights_dir, version=None, variant=None, seed_runs=()
     )
     _write(folder, run, weights, card)
     return card
+
+
+def _dataset_name(dataset, data_dir):
+    """What a card calls the dataset; of anyone's arrays it is the name of their file."""
+    if dataset.name != "arrays":
+        return dataset.name
+    name = re.sub(r"[^a-z0-9]+", "_", pathlib.Path(data_dir or "").stem.lower()).strip("_")
+    if not name or name in DATASETS:
+        raise ValueError(f"--data_dir {data_dir} names the dataset of the weights: give the file a name of its own.")
+    return name
+
+
+def _with_pixels(settings):
+    """Arguments of the network for its card, which has pixel statistics where they are not the stem's."""
+    of_stem = {name: value for name, value in settings.items() if name != "preprocessing"}
+    if completed_settings(of_stem)["preprocessing"] == settings["preprocessing"]:
+        return settings["arguments"]
+    return {**settings["arguments"], "preprocessing": settings["preprocessing"]}
 
 
 def _weight_file(run, half):
@@ -142,8 +161,8 @@ def _new_version(folder, version):
     return folder / str(version)
 
 
-def _add_seed(errors, other, settings, data_dir):
-    """Adds the error of a run that differs in the seed alone; of one that diverged, that of guessing."""
+def _add_seed(errors, other, settings, data_dir, guessing):
+    """Adds the error of a run that differs in the seed alone; of one that diverged, `guessing`."""
     record = read_record(other)
     _check_commits(other, record)
     seed, differs = record["settings"]["seed"], differences(settings, record["settings"])
@@ -152,7 +171,7 @@ def _add_seed(errors, other, settings, data_dir):
         raise ValueError(f"{other} is no run of another seed: it differs in {differs}.")
     if seed in errors:
         raise ValueError(f"{other} is no run of another seed: its seed {seed} is there already.")
-    errors[seed] = GUESSING if DIVERGED in record else evaluate(other, data_dir)["test_error"]
+    errors[seed] = guessing if DIVERGED in record else evaluate(other, data_dir)["test_error"]
 
 
 def _write(folder, run, weights, card):

@@ -7,6 +7,8 @@ import pathlib
 
 import filelock
 
+from keras_resv2.architectures import ARCHITECTURES
+from keras_resv2.layouts import resolve_network
 from train import checkpoint
 from train.devices import ONE_DEVICE
 from train.environment import environment
@@ -95,8 +97,17 @@ def completed_settings(settings):
     >>> completed_settings({"recipe_values": {}, "seed": 3})["test_images"]
     10000
     """
-    counts = {"train_images": TRAIN_IMAGES, "test_images": TEST_IMAGES}
-    return {**counts, **settings, "recipe_values": completed(settings.get("recipe_values", {}))}
+    older = {"train_images": TRAIN_IMAGES, "test_images": TEST_IMAGES}
+    if "preprocessing" not in settings and settings.get("model") in ARCHITECTURES:
+        older["preprocessing"] = _stem_pixels(settings)
+    return {**older, **settings, "recipe_values": completed(settings.get("recipe_values", {}))}
+
+
+def _stem_pixels(settings):
+    """Pixel statistics of a network that nobody gave any: those of the dataset that its stem is made for."""
+    row = ARCHITECTURES[settings["model"]]
+    network = {"depth": row.depth, "activation": row.activation, **settings.get("arguments", {})}
+    return [list(values) for values in resolve_network(**network)[0].pixels]
 
 
 def differences(one, other):

@@ -4,14 +4,16 @@
         --recipe fast --seed 0 --out runs/preact_resnet20-0
 
 --data_dir is a tensorflow-datasets directory or an .npz file with x_train, y_train, x_test, y_test;
-without it tensorflow-datasets downloads the dataset. With --recipe imagenet it is a tensorflow-datasets
-directory, or a folder with train/ and val/ that hold a folder of pictures per class. --out holds all that
+without it tensorflow-datasets downloads the dataset. --dataset arrays takes an .npz file of any images. With
+--recipe imagenet --data_dir is a tensorflow-datasets directory, or a folder with train/ and test/ (or val/) that
+hold a folder of images per class. --out holds all that
 the run leaves: run.json (settings, versions, dataset), history.csv, curve.png, checkpoints, and weights.h5
 at the end. The same command on the same --out resumes a run that was cut off. SIGTERM and Ctrl-C save
 first. --dry_run prints the plan, with the time that it will take, and writes nothing.
 """
 
 import contextlib
+import dataclasses
 import math
 import pathlib
 import signal
@@ -21,25 +23,27 @@ import sys
 import keras
 from absl import app, flags
 
-from keras_resv2 import datasets
 from keras_resv2.architectures import build
+from keras_resv2.data import DATASETS
 from train import loop
 from train.callbacks import ProgressDisplay, draw_curve, tensorboard
 from train.config import ARGUMENTS, FORMS, RECIPE_FLAGS, RunConfig
 from train.data.image_stream import TrainStream
-from train.data.inputs import PICTURES, open_input
+from train.data.inputs import open_input
 from train.devices import ElsewhereError, check_recipe, make_deterministic, sync_batch_norm, use_devices
 from train.dry_run import describe, time_steps
 from train.environment import slow_precision
 from train.initial_weights import find_weights, set_initial_weights
 from train.recipes import RECIPES
-from train.run_dir import DIVERGED, RUN_FILE, file_lock, start_record, write_json
+from train.run_dir import DIVERGED, RUN_FILE, completed_settings, file_lock, read_record, start_record, write_json
 from train.stochastic_depth import SwitchedNetwork, UnitSampler
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("model", None, "Network: a name that `keras-resv2 list --architectures` shows.")
-flags.DEFINE_enum("dataset", "cifar10", [*datasets.DATASETS, *PICTURES], "What to train on.")
-flags.DEFINE_string("data_dir", None, "tensorflow-datasets directory, .npz file, or folder of pictures.")
+flags.DEFINE_enum(
+    "dataset", "cifar10", list(DATASETS), "What to train on; arrays: any .npz file, folder: any folder of images."
+)
+flags.DEFINE_string("data_dir", None, "tensorflow-datasets directory, .npz file, or folder of images.")
 flags.DEFINE_enum("recipe", "fast", list(RECIPES), "A row of train/recipes.py; the flags below replace its values.")
 flags.DEFINE_string("out", None, "Folder of the run. Resumes if it holds an unfinished one.")
 flags.DEFINE_integer("seed", 0, "Of the initial weights, the order of images and augmentation.", lower_bound=0)
@@ -252,10 +256,12 @@ def prepare(config, devices):
     keras.utils.set_random_seed(config.seed)
     keras.config.set_dtype_policy(recipe.dtype)
     data = open_input(config.dataset, config.data_dir, recipe, config.seed, config.resize, config.cache, devices)
+    data = dataclasses.replace(data, pixels=_pixels_of_older_run(config) or data.pixels)
     model = build(
         config.model,
         **config.arguments,
         **dict.fromkeys(config.forms, True),
+        preprocessing=data.pixels,
         classes=len(data.class_names),
         input_shape=data.image_shape,
         classifier_activation=None,
@@ -267,6 +273,15 @@ def prepare(config, devices):
         model = SwitchedNetwork(model, scaled=recipe.survival is not None)
         units = UnitSampler(recipe, len(model.unit_names), config.seed)
     return recipe, data, model, units
+
+
+def _pixels_of_older_run(config):
+    """Statistics that the run in `out` began with, where it was made before datasets had theirs; else None."""
+    if config.out is None or not (config.out / RUN_FILE).exists():
+        return None
+    settings = read_record(config.out)["settings"]
+    pixels = None if "preprocessing" in settings else completed_settings(settings).get("preprocessing")
+    return pixels and tuple(map(tuple, pixels))
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from keras_resv2 import analysis
 from keras_resv2.analysis import plots
 from keras_resv2.architectures import ARCHITECTURES, build
 from keras_resv2.choices import nearest
-from keras_resv2.datasets import load_split
+from keras_resv2.data import described, find_dataset, load_split, open_dataset
 from keras_resv2.pretrained import from_pretrained, list_pretrained, pretrained_card
 from keras_resv2.pretrained.store import is_folder
 
@@ -37,7 +37,8 @@ def run(arguments):
     for name in arguments.names:
         _check_name(name, variant)
     shortcuts = variant.pop("shortcut", [None])
-    images, labels = load_split("cifar10", "test", arguments.data_dir)
+    dataset = _dataset(arguments)
+    images, labels = load_split(dataset, "test", arguments.data_dir)
     limit = arguments.images
     if limit is not None and not 1 <= limit <= len(labels):
         raise ValueError(f"--images {limit} must be from 1 to {len(labels)}.")
@@ -50,7 +51,7 @@ def run(arguments):
             title = f"{name}-{shortcut}" if shortcut else _title(name)
             if title in cases:
                 raise ValueError(f"{name} and another network are both called {title}: study them one by one.")
-            cases[title] = _open(name, {**variant, **({"shortcut": shortcut} if shortcut else {})})
+            cases[title] = _open(name, {**variant, **({"shortcut": shortcut} if shortcut else {})}, dataset)
     study, text = STUDIES[arguments.study]
     facts = study(cases, images[:limit], labels[:limit], folder, arguments)
     if arguments.json:
@@ -88,9 +89,24 @@ class Case:
     new: bool
 
 
-def _open(name, variant):
+def _dataset(arguments):
+    """The dataset that all networks are studied on: that of the pretrained ones, else the one that was named."""
+    cards = [pretrained_card(name) for name in arguments.names if name not in ARCHITECTURES]
+    found = {(known.name, known.class_names, known.image_shape): known for known in map(described, cards)}
+    if arguments.dataset is not None or not found:
+        known = open_dataset(find_dataset(arguments.dataset or "cifar10").name, arguments.data_dir)
+        found[known.name, known.class_names, known.image_shape] = known
+    if len(found) > 1:
+        names = ", ".join(sorted(name for name, *_ in found))
+        raise ValueError(f"these networks are of several datasets ({names}): study them one by one.")
+    return next(iter(found.values()))
+
+
+def _open(name, variant, dataset):
     if name in ARCHITECTURES:
-        return Case(build(name, **variant), "weights" not in variant)
+        pixels = {"preprocessing": dataset.pixels} if dataset.pixels else {}
+        network = {"classes": dataset.classes, "input_shape": dataset.image_shape, **pixels}
+        return Case(build(name, **network, **variant), "weights" not in variant)
     return Case(from_pretrained(name), False)
 
 

@@ -1,7 +1,9 @@
 """keras-resv2 analyze STUDY NAME..."""
 
 from keras_resv2.commands.terminal import start_backend
+from keras_resv2.data import DATASETS
 
+SMALL = [name for name, row in DATASETS.items() if not row.streamed]
 STUDIES = {
     "propagation": "signals and gradients unit by unit",
     "lesions": "error without units, and with units in another order",
@@ -14,6 +16,7 @@ def add_arguments(parser):
     parser.add_argument("study", choices=list(STUDIES), help="; ".join(f"{k}: {text}" for k, text in STUDIES.items()))
     parser.add_argument("names", metavar="NAME", nargs="+", help="pretrained network, or architecture: new weights")
     parser.add_argument("--data_dir", required=True, help="tensorflow-datasets directory, or .npz file")
+    parser.add_argument("--dataset", help="of an architecture: " + ", ".join(SMALL) + " (default cifar10)")
     parser.add_argument("--out", required=True, metavar="DIR", help="where tables (CSV) and figures (PNG) go")
     parser.add_argument("--images", type=int, help="the first so many test images alone")
     parser.add_argument("--weights", metavar="FILE", help="of an architecture, as train.train writes them")

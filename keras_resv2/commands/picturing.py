@@ -23,7 +23,7 @@ def add_embed_arguments(parser):
 
 def run_predict(arguments):
     """keras-resv2 predict NAME IMAGE..."""
-    from keras_resv2.images import check_ending, draw_predictions, read_image
+    from keras_resv2.data.images import check_ending, draw_predictions, read_image
 
     if arguments.top < 1:
         raise ValueError(f"--top {arguments.top} must be at least 1.")
@@ -55,7 +55,7 @@ def run_predict(arguments):
 
 def run_embed(arguments):
     """keras-resv2 embed NAME IMAGE... --out FILE"""
-    from keras_resv2.images import read_image
+    from keras_resv2.data.images import read_image
 
     folder = os.path.dirname(os.path.abspath(arguments.out))
     if not arguments.out.endswith(".npz") or not os.path.isdir(folder):

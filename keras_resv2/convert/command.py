@@ -1,9 +1,11 @@
 """keras-resv2 convert FILE --out DIR: a weight folder from a file of another library."""
 
+import dataclasses
 import json
 import pathlib
 
 from keras_resv2.commands.terminal import print_json, start_backend
+from keras_resv2.data import DATASETS
 
 
 def add_arguments(parser):
@@ -14,10 +16,14 @@ def add_arguments(parser):
         "--out", required=True, metavar="DIR", help="where NAME/VERSION/ with the weights and card goes"
     )
     parser.add_argument("--name", help="of the weights; by default <architecture>-<dataset>")
-    parser.add_argument("--dataset", default="unknown", help="that they were trained on, as cifar10 or imagenet")
+    parser.add_argument(
+        "--dataset", default="unknown", help="that they were trained on, as cifar10, cifar100 or imagenet"
+    )
     parser.add_argument("--classes", metavar="FILE", help="text file of the class names, one a line, in order")
     parser.add_argument("--license", default="unknown", help="of the weights")
-    parser.add_argument("--preprocessing", help="cifar10, torch, caffe, tf, or 'R,G,B/R,G,B': mean/std from 0 to 255")
+    parser.add_argument(
+        "--preprocessing", help="cifar10, cifar100, torch, caffe, tf, or 'R,G,B/R,G,B': mean/std from 0 to 255"
+    )
     parser.add_argument("--stride_on", choices=("1x1", "3x3"), help="convolution of bottlenecks that takes the stride")
     parser.add_argument("--activated_shortcuts", help="first_and_projections, projections or none: see docs/convert.md")
 
@@ -32,7 +38,7 @@ def run(arguments):
         ValueError, OSError, ImportError: nothing was written.
     """
     structure = {
-        "preprocessing": _preprocessing(arguments.preprocessing),
+        "preprocessing": _preprocessing(arguments.preprocessing) or _pixels_of(arguments.dataset),
         "stride_on": arguments.stride_on,
         "activated_shortcuts": arguments.activated_shortcuts,
     }
@@ -44,6 +50,9 @@ def run(arguments):
     from keras_resv2.convert.folder import make_card, write_folder
 
     found = detect(arguments.file, arguments.architecture, **structure)
+    if "preprocessing" in structure and not arguments.preprocessing:
+        phrase = f"that pixels are normalised with the statistics of {arguments.dataset} (else: --preprocessing)"
+        found = dataclasses.replace(found, assumed=(*found.assumed, phrase))
     name = arguments.name or f"{found.architecture}-{arguments.dataset}"
     if pathlib.PurePath(name).name != name or "@" in name:
         raise ValueError(f"--name {name!r} must be the name of a folder, without @.")
@@ -79,6 +88,14 @@ def _class_names(path):
     if not names:
         raise ValueError(f"--classes {path} is empty.")
     return names
+
+
+def _pixels_of(dataset):
+    """Statistics of a dataset whose networks are not built with them anyway, as a card can hold them; else None."""
+    row = DATASETS.get(dataset)
+    if row is None or row.streamed or row.pixels in (None, DATASETS["cifar10"].pixels):
+        return None
+    return [list(values) for values in row.pixels]
 
 
 def _preprocessing(text):

@@ -5,19 +5,13 @@ import os
 import pathlib
 
 from keras_resv2.architectures import ARCHITECTURES
-from keras_resv2.datasets import DATASETS
+from keras_resv2.data import DATASETS
+from keras_resv2.data.registry import ALIASES
 from keras_resv2.layouts import STEMS, resolve_layout
 from keras_resv2.pretrained.card import UNKNOWN, Card
 from keras_resv2.pretrained.checksum import sha256
 from keras_resv2.pretrained.store import CARD
 from keras_resv2.pretrained.weight_file import count_trainable, write_weights
-
-# ImageNet's class names, as keras.applications publishes them.
-IMAGENET_INDEX = {
-    "url": "https://storage.googleapis.com/download.tensorflow.org/data/imagenet_class_index.json",
-    "md5": "c2c37ea517e94d9795004a39431a14cb",
-    "classes": 1000,
-}
 
 
 def make_card(found, name, version, dataset, class_names=None, license="unknown"):
@@ -26,8 +20,8 @@ def make_card(found, name, version, dataset, class_names=None, license="unknown"
     Args:
         found: `Detected`, with a classifier.
         name, version: of the weight folder.
-        dataset: that the weights were trained on, as one knows; of "cifar10" and "imagenet" the class
-            names are known too.
+        dataset: that the weights were trained on, as one knows; of "cifar10", "cifar100" and "imagenet"
+            the class names are known too.
         class_names: in the order of the outputs; None for the dataset's, else "class 0", ...
         license: of the weights, as one knows.
 
@@ -46,13 +40,13 @@ def make_card(found, name, version, dataset, class_names=None, license="unknown"
             f"{found.source} has no classifier, which a weight folder needs: use it in Python, by "
             "keras_resv2.convert.from_pytorch or from_keras_applications."
         )
-    index = None
-    if class_names is None and dataset == "imagenet":
-        class_names, index = map(str, range(IMAGENET_INDEX["classes"])), IMAGENET_INDEX
-    elif class_names is None and dataset in DATASETS:
-        class_names = DATASETS[dataset].class_names
+    known = DATASETS.get(ALIASES.get(dataset, dataset)) if class_names is None else None
+    index = known.class_index if known else None
+    if index:
+        class_names = map(str, range(index["classes"]))
     elif class_names is None:
-        class_names = (f"class {number}" for number in range(found.classes))
+        class_names = known.class_names if known else ()
+        class_names = class_names or (f"class {number}" for number in range(found.classes))
     class_names = tuple(class_names)
     if len(class_names) != found.classes:
         raise ValueError(f"{found.source} has {found.classes} classes, {len(class_names)} names are given.")
@@ -67,7 +61,7 @@ def make_card(found, name, version, dataset, class_names=None, license="unknown"
         parameters=count_trainable(found.weights),
         dataset=dataset,
         class_names=class_names,
-        image_shape=(STEMS[stem].size, STEMS[stem].size, 3),
+        image_shape=STEMS[stem].dataset.image_shape,
         license=license,
         origin={
             "file": path.name,

@@ -3,7 +3,7 @@
 import sys
 
 from keras_resv2.commands.terminal import print_json, without_native_messages
-from keras_resv2.datasets import load_split
+from keras_resv2.data import described, load_split
 from keras_resv2.exporting import FORMATS, PRECISIONS
 from keras_resv2.pretrained import class_names, from_pretrained, pretrained_card
 
@@ -60,7 +60,7 @@ def _export(card, arguments):
     check_export(arguments.out, arguments.format, arguments.precision, arguments.overwrite)
     representative, names = None, _names(card)
     if arguments.precision == "int8":
-        representative = load_split(card.dataset, "train", arguments.data_dir)[0][: arguments.images]
+        representative = load_split(described(card), "train", arguments.data_dir)[0][: arguments.images]
     return export(
         from_pretrained(arguments.name),
         arguments.out,

@@ -138,7 +138,7 @@ def _new_classifier(channels, classes):
 
 
 def weights_for_builder(architecture, weights, include_top, classes, variant):
-    """What ``ResNet20(weights="cifar10")`` stands for: a verified file and its number of classes.
+    """What ``ResNet20(weights="cifar10")`` stands for: a verified file, its classes and its pixel statistics.
 
     Args:
         architecture: key of the builder.
@@ -147,7 +147,7 @@ def weights_for_builder(architecture, weights, include_top, classes, variant):
         variant: the other arguments that the builder got.
 
     Returns:
-        ``(path, classes)``.
+        ``(path, classes, variant)``: `variant` with the pixel statistics of the weights.
 
     Raises:
         ValueError: there are no such weights, or the builder's arguments are not those of the
@@ -156,6 +156,8 @@ def weights_for_builder(architecture, weights, include_top, classes, variant):
     from keras_resv2.layouts import resolve_network
 
     card = find_card(f"{architecture}-{weights}")
+    if "preprocessing" in card.arguments and variant.get("preprocessing") is None:
+        variant = {**variant, "preprocessing": card.arguments["preprocessing"]}
     given = {key: value for key, value in variant.items() if key not in FREE_ARGUMENTS}
     row = ARCHITECTURES[architecture]
     defaults = {"depth": row.depth, "activation": row.activation}
@@ -169,7 +171,7 @@ def weights_for_builder(architecture, weights, include_top, classes, variant):
             f"weights={weights!r} have {len(card.class_names)} classes, not {classes}: for a new classifier use "
             f"from_pretrained({card.name!r}, classes={classes})."
         )
-    return weight_path(card), len(card.class_names)
+    return weight_path(card), len(card.class_names), variant
 
 
 def _in_data_format(shape):

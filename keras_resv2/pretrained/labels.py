@@ -5,6 +5,7 @@ import json
 import numpy as np
 
 from keras_resv2.choices import check_count
+from keras_resv2.data import DATASETS
 from keras_resv2.pretrained import download
 from keras_resv2.pretrained.card import Card
 from keras_resv2.pretrained.checksum import agrees
@@ -39,12 +40,19 @@ def class_names(card):
     return tuple(index[number][1] for number in card.class_names)
 
 
+def _dataset(name):
+    """The row of the registry of that name, if it has class names; else None."""
+    row = DATASETS.get(name) if isinstance(name, str) else None
+    return row if row and row.class_names else None
+
+
 def decode_predictions(predictions, name, top=5):
     """The most probable classes of each picture, by name.
 
     Args:
         predictions: array ``(pictures, classes)``: what the model gives.
-        name: of the pretrained weights, as `from_pretrained` takes it; or their `Card`.
+        name: of the pretrained weights, as `from_pretrained` takes it; or their `Card`; or a dataset of
+            `keras_resv2.data.DATASETS` that has class names, as "cifar100".
         top: how many classes per picture.
 
     Returns:
@@ -59,12 +67,12 @@ def decode_predictions(predictions, name, top=5):
     >>> decode_predictions(np.eye(10)[:1], "resnet20-cifar10", top=1)
     [[('airplane', 1.0)]]
     """
-    card = name if isinstance(name, Card) else find_card(name)
+    known = name if isinstance(name, Card) else _dataset(name) or find_card(name)
     predictions = np.asarray(predictions)
-    if predictions.ndim != 2 or predictions.shape[1] != len(card.class_names):
+    if predictions.ndim != 2 or predictions.shape[1] != len(known.class_names):
         raise ValueError(
-            f"predictions of {card.name} have the shape (pictures, {len(card.class_names)}), not {predictions.shape}."
+            f"predictions of {known.name} have the shape (pictures, {len(known.class_names)}), not {predictions.shape}."
         )
     check_count("top", top)
-    names = class_names(card)
+    names = class_names(known) if isinstance(known, Card) else known.class_names
     return [[(names[i], float(row[i])) for i in np.argsort(-row, kind="stable")[:top]] for row in predictions]

@@ -8,7 +8,7 @@ import warnings
 import keras
 import numpy as np
 
-from keras_resv2.transfer.pictures import LabelledPictures, read_folder, split_pictures
+from keras_resv2.data import ImageFolder, read_folder, split_images
 
 AT_ONCE = 256
 
@@ -191,7 +191,7 @@ def open_pictures(train, validation, expected, seed):
             )
         if not 0 < validation < 1:
             raise ValueError(f"validation={validation} must be a share between 0 and 1.")
-        parts = split_pictures(train.labels, (1 - validation, validation), seed, train.class_names)
+        parts = split_images(train.labels, (1 - validation, validation), seed, train.class_names)
         return train.part("train", parts[0]), train.part("validation", parts[1])
     return train, None if validation is None else _open("validation", validation, expected, train.class_names)
 
@@ -202,7 +202,7 @@ def _open(argument, given, expected, class_names=None):
         given = read_folder(given, expected.image_shape[:2], class_names=class_names)
         for problem in given.damaged:
             warnings.warn(f"{problem} It is left out.", stacklevel=4)
-    if isinstance(given, LabelledPictures):
+    if isinstance(given, ImageFolder):
         given, names = (given.images, given.labels), given.class_names
     if isinstance(given, (tuple, list)) and len(given) == 2 and not isinstance(given[0], (tuple, list)):
         images, labels = np.asarray(given[0]), class_numbers(argument, given[1], expected.classes)

@@ -33,7 +33,7 @@ class TrainStream:
     next, and every picture is seen once per epoch.
 
     Args:
-        source: as `train.data.image_files.open_source` returns.
+        source: as `keras_resv2.data.sources.open_source` returns.
         batch_size: images per step.
         size: side of the crops in pixels.
         seed: of the order, the crops and the flips.
@@ -113,7 +113,7 @@ def measure_error(model, source, shorter_side, size, batch_size=50, runner=None,
 
     Args:
         model: as `keras_resv2.evaluation.find_mistakes` takes it.
-        source: as `train.data.image_files.open_source` returns.
+        source: as `keras_resv2.data.sources.open_source` returns.
         shorter_side: of the scaled picture, in pixels.
         size: side of the crop in pixels, at most `shorter_side`.
         batch_size: images per forward pass.

@@ -1,17 +1,19 @@
-"""What a run trains on and is measured with: a small dataset on the accelerator, or pictures from disk."""
+"""What a run trains on and is measured with: a small dataset on the accelerator, or images streamed from disk."""
 
 import dataclasses
 from collections.abc import Callable
 
 import keras
 
-from keras_resv2 import datasets
+from keras_resv2 import data
 from keras_resv2.choices import check_choice
+from keras_resv2.data.sources import open_source, source_fingerprint
 from keras_resv2.evaluation import measure_error
-from train.data import image_files, image_stream
+from train.data import image_stream
 from train.data.device_data import DeviceData
-from train.data.image_files import PICTURE_DATASETS as PICTURES
 from train.devices import ONE_DEVICE
+
+LARGEST_INDEX = 2**31  # of a pixel on the accelerator: positions there are int32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,31 +26,34 @@ class Input:
             percent: a dictionary whose "test_error" is the one that counts.
         class_names: in the order of the labels.
         image_shape: of the network's input; sides that may vary are None.
+        pixels: ``(mean, std)`` of the dataset's pixels, which the network normalises with.
         train_images, test_images: how many there are.
         fingerprints: of the data: SHA-256 by split.
-        keeps_class_names: whether the run writes down the names of the classes, which no registry has.
+        from_data: what of this the data themselves say, and the registry does not: names of attributes that
+            the run writes down.
     """
 
     source: object
     measure: Callable
     class_names: tuple
     image_shape: tuple
+    pixels: tuple
     train_images: int
     test_images: int
     fingerprints: dict
-    keeps_class_names: bool = False
+    from_data: tuple[str, ...] = ()
 
 
 def open_input(dataset, data_dir, recipe, seed, resize=False, cache=False, devices=ONE_DEVICE):
     """Opens the data of a run.
 
     Args:
-        dataset: a key of `keras_resv2.datasets.DATASETS`, or one of `PICTURES`.
+        dataset: a key of `keras_resv2.data.DATASETS`.
         data_dir: where it is.
         recipe: `train.recipes.Recipe`.
         seed: of the order and the augmentation.
         resize: whether small images of another size than the dataset's may be resized.
-        cache: whether pictures from disk stay in memory, as they are in their files.
+        cache: whether images from disk stay in memory, as they are in their files.
         devices: `train.devices.Devices`: each process reads its part of every batch from disk.
 
     Returns:
@@ -58,43 +63,53 @@ def open_input(dataset, data_dir, recipe, seed, resize=False, cache=False, devic
         ValueError: recipe and dataset do not go together, or the data are not as they should be.
         FileNotFoundError: `data_dir` does not exist.
     """
-    check_choice("dataset", dataset, (*datasets.DATASETS, *PICTURES))
+    check_choice("dataset", dataset, data.DATASETS)
     if keras.config.image_data_format() != "channels_last":
         raise ValueError("training takes image_data_format channels_last: set it in keras.json.")
-    if (dataset in PICTURES) != (recipe.crop == "scale"):
-        wanted = PICTURES if recipe.crop == "scale" else datasets.DATASETS
+    row = data.DATASETS[dataset]
+    if row.streamed != (recipe.crop == "scale"):
+        wanted = [name for name, other in data.DATASETS.items() if other.streamed != row.streamed]
         raise ValueError(f"this recipe is for --dataset {' or '.join(wanted)}, not {dataset}.")
-    if dataset in PICTURES:
-        return _pictures(dataset, data_dir, recipe, seed, cache, devices)
-    return _small_dataset(dataset, data_dir, recipe, seed, resize)
+    if row.streamed:
+        return _streamed(row, data_dir, recipe, seed, cache, devices)
+    return _in_memory(row, data_dir, recipe, seed, resize)
 
 
-def _small_dataset(name, data_dir, recipe, seed, resize):
-    dataset = datasets.DATASETS[name]
-    train, test = (datasets.load_split(name, split, data_dir, resize=resize) for split in dataset.splits)
+def _in_memory(row, data_dir, recipe, seed, resize):
+    measured = data.open_dataset(row.name, data_dir)
+    train, test = (data.load_split(measured, split, data_dir, resize=resize) for split in row.splits)
+    height, width, _ = measured.image_shape
+    if len(train[1]) * (height + 2 * recipe.pad) * (width + 2 * recipe.pad) >= LARGEST_INDEX:
+        raise ValueError(
+            f"{data_dir}: {len(train[1]):,} training images of {height}x{width} are too many pixels for the "
+            "accelerator: make smaller ones, or train from a folder (--recipe imagenet --dataset folder)."
+        )
     return Input(
         source=DeviceData(*train, recipe, seed),
         measure=lambda network: {"test_error": measure_error(network, *test)},
-        class_names=dataset.class_names,
-        image_shape=dataset.image_shape,
+        class_names=measured.class_names,
+        image_shape=measured.image_shape,
+        pixels=measured.pixels,
         train_images=len(train[1]),
         test_images=len(test[1]),
-        fingerprints={"train": datasets.fingerprint(*train), "test": datasets.fingerprint(*test)},
+        fingerprints={"train": data.fingerprint(*train), "test": data.fingerprint(*test)},
+        from_data=() if row.image_shape else ("class_names", "image_shape"),
     )
 
 
-def _pictures(dataset, data_dir, recipe, seed, cache, devices):
-    train, test = (image_files.open_source(dataset, data_dir, split, cache=cache) for split in ("train", "test"))
+def _streamed(row, data_dir, recipe, seed, cache, devices):
+    train, test = (open_source(row.name, data_dir, split, cache=cache) for split in row.splits)
     part = devices.process, devices.processes
     return Input(
         source=image_stream.TrainStream(train, recipe.batch_size, recipe.image_size, seed, part),
         measure=lambda network: view_errors(network, test, recipe.views),
         class_names=train.class_names,
         image_shape=(None, None, 3),
+        pixels=row.pixels,
         train_images=len(train),
         test_images=len(test),
-        fingerprints={"train": image_files.fingerprint(train), "test": image_files.fingerprint(test)},
-        keeps_class_names=True,
+        fingerprints={"train": source_fingerprint(train), "test": source_fingerprint(test)},
+        from_data=("class_names",),
     )
 
 
@@ -103,7 +118,7 @@ def view_errors(network, source, views):
 
     Args:
         network: an object with `predict_on_batch`.
-        source: as `train.data.image_files.open_source` returns.
+        source: as `keras_resv2.data.sources.open_source` returns.
         views: ((shorter side, centre crop), ...) in pixels.
     """
     names = ["test_error", *(f"test_error_{size}" for _, size in views[1:])]

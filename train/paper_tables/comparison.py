@@ -12,11 +12,12 @@ import re
 import shlex
 import statistics
 
+from keras_resv2.data import DATASETS
 from train.config import FORMS
 from train.paper_tables.figures import DATASET, FAILS_ABOVE, RECIPE, TABLES, network
 from train.paper_tables.results import as_json, recipe_values, without_dtype
 from train.recipes import RECIPES
-from train.run_dir import RUN_FILE, TEST_IMAGES, TRAIN_IMAGES, completed_settings, read_record
+from train.run_dir import RUN_FILE, completed_settings, read_record
 
 
 def compare(table, found, out="runs"):
@@ -31,13 +32,14 @@ def compare(table, found, out="runs"):
         Dictionary of what JSON has: table, title, cells, and what is said of them: order, fails.
     """
     columns = {cell.column for cell in TABLES[table]}
+    others = {cell.dataset for cell in TABLES[table]} - {DATASET}
     cells = []
     for cell in TABLES[table]:
         name = cell.row if len(columns) == 1 else f"{cell.row}, {cell.column}"
         cells.append({"name": name, **_compare_cell(cell, found, pathlib.Path(out))})
     return {
         "table": table,
-        "title": ", ".join([TABLES[table][0].source, *(columns if len(columns) == 1 else [])]),
+        "title": ", ".join([TABLES[table][0].source, *(columns if len(columns) == 1 else []), *others]),
         "cells": cells,
         "order": _orders(cells),
         "fails": [_fails(cell) for cell in cells if cell["paper"] is None],
@@ -49,12 +51,14 @@ def _compare_cell(cell, found, out):
     wanted = recipe_values(dataclasses.replace(RECIPES[RECIPE], steps=cell.steps, batch_size=cell.batch_size))
     ways = {}
     for run in found:
-        if run.network == made and run.values.get("batch_size") not in _other_batch_sizes(cell):
+        same = (run.dataset, run.network) == (cell.dataset, made)
+        if same and run.values.get("batch_size") not in _other_batch_sizes(cell):
             ways.setdefault(run.way, []).append(run)
     reproduced = ways.pop((RECIPE, as_json(without_dtype(wanted))), None)
     return {
         "row": cell.row,
         "column": cell.column,
+        "dataset": cell.dataset,
         "model": cell.model,
         "arguments": cell.arguments,
         "paper": cell.error,
@@ -68,8 +72,9 @@ def _compare_cell(cell, found, out):
 
 def _other_batch_sizes(cell):
     """Batch sizes of the other cells of this network: their runs are no other way to this cell."""
-    same = (c for c in itertools.chain(*TABLES.values()) if (c.model, c.arguments) == (cell.model, cell.arguments))
-    return {c.batch_size for c in same} - {cell.batch_size}
+    same = (cell.dataset, cell.model, cell.arguments)
+    cells = itertools.chain(*TABLES.values())
+    return {c.batch_size for c in cells if (c.dataset, c.model, c.arguments) == same} - {cell.batch_size}
 
 
 def _figure(runs):
@@ -90,7 +95,8 @@ def _figure(runs):
 
 def _command(cell, wanted, out):
     """What trains a cell."""
-    flags = {"model": cell.model, "recipe": RECIPE, **cell.arguments}
+    dataset = {} if cell.dataset == DATASET else {"dataset": cell.dataset}
+    flags = {"model": cell.model, **dataset, "recipe": RECIPE, **cell.arguments}
     if cell.batch_size != RECIPES[RECIPE].batch_size:
         flags.update(batch_size=cell.batch_size, steps=cell.steps)
     folder = _free_folder(cell, wanted, out)
@@ -98,7 +104,7 @@ def _command(cell, wanted, out):
     if held and held["recipe_values"]["dtype"] != wanted["dtype"]:
         flags["dtype"] = held["recipe_values"]["dtype"]
     forms = [f"--{form}" for form in FORMS if held and held.get(form)]
-    flags.update(seed=0, data_dir="cifar10.npz", out=folder)
+    flags.update(seed=0, data_dir=f"{cell.dataset}.npz", out=folder)
     return " ".join(
         ["python -m train.train", *forms, *(f"--{flag} {shlex.quote(str(value))}" for flag, value in flags.items())]
     )
@@ -109,7 +115,8 @@ def _free_folder(cell, wanted, out):
     # "exclusive_gating(bias=-6)" becomes exclusive_gating-6.
     variant = [re.sub(r"[(, ]+\w+=-?", "-", value).rstrip(")") for value in cell.arguments.values()]
     batch = [f"batch{cell.batch_size}"] if cell.batch_size != RECIPES[RECIPE].batch_size else []
-    name = "-".join([cell.model, *variant, *batch])
+    dataset = [] if cell.dataset == DATASET else [cell.dataset]
+    name = "-".join([cell.model, *variant, *batch, *dataset])
     folders = (out / f"{name}{mark}-0" for mark in ("", *(f"-{RECIPE}{i}" for i in ("", *range(2, 100)))))
     return next(folder for folder in folders if not _holds_another_run(folder, cell, wanted))
 
@@ -126,9 +133,8 @@ def _holds_another_run(folder, cell, wanted):
     own = {
         "model": cell.model,
         "arguments": cell.arguments,
-        "dataset": DATASET,
-        "train_images": TRAIN_IMAGES,
-        "test_images": TEST_IMAGES,
+        "dataset": cell.dataset,
+        **{f"{split}_images": count for split, count in DATASETS[cell.dataset].examples.items()},
         "recipe": RECIPE,
         "seed": 0,
         "resize": None,

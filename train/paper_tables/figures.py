@@ -1,4 +1,4 @@
-"""The papers' tables: test error on CIFAR-10, percent, of networks trained by the `paper` recipe.
+"""The papers' tables: test error on CIFAR-10 and CIFAR-100, percent, of networks trained by the `paper` recipe.
 
 One cell of Table 3 is not here: ResNet-110 with one layer in each unit (9.90 and 8.91), which
 `keras_resv2.ResNet` does not build.
@@ -12,7 +12,7 @@ from keras_resv2.layouts import resolve_network
 from keras_resv2.shortcuts import Conv1x1, Identity
 from train.recipes import RECIPES
 
-DATASET = "cifar10"
+DATASET = "cifar10"  # of a cell that names no other
 RECIPE = "paper"  # of `train.recipes`: what reproduces a cell
 FAILS_ABOVE = 20.0  # percent: Table 1 of He et al. 2016 has the word "fail" instead of such an error
 
@@ -35,6 +35,7 @@ class Cell:
         source: paper and table.
         batch_size: images per step.
         note: what kind of figure it is, where it is not the median of 5 runs or that of one run.
+        dataset: that the network is trained on.
     """
 
     row: str
@@ -45,6 +46,7 @@ class Cell:
     source: str
     batch_size: int = RECIPES["paper"].batch_size
     note: str = ""
+    dataset: str = DATASET
 
     @property
     def steps(self):
@@ -72,6 +74,13 @@ def _preactivation(depth, original, preactivation):
     return (
         Cell(f"ResNet-{depth}", "original", f"resnet{depth}", {}, original, PREACTIVATION),
         Cell(f"ResNet-{depth}", "pre-activation", f"preact_resnet{depth}", {}, preactivation, PREACTIVATION),
+    )
+
+
+def _cifar100(depth, original, preactivation):
+    return tuple(
+        dataclasses.replace(cell, dataset="cifar100", source=COMPARISON)
+        for cell in _preactivation(depth, original, preactivation)
     )
 
 
@@ -109,6 +118,8 @@ TABLES = {
         # epochs; its rate drops after 81 and 122 epochs, where the recipe's does when it keeps its epochs.
         Cell("ResNet-1001, batch 64", "pre-activation", "preact_resnet1001", {}, 4.62, COMPARISON, batch_size=64),
     ),
+    # The half of the table that is of CIFAR-100: medians of 5 runs.
+    "table4": (*_cifar100(164, 25.16, 24.33), *_cifar100(1001, 27.82, 22.71)),
     "resnet": (
         _resnet(20, 8.75),
         _resnet(32, 7.51),
@@ -128,7 +139,7 @@ def network(model, arguments):
         arguments: of its builder, besides the defaults.
 
     Returns:
-        ``(Layout, UnitSpec)``.
+        ``(Layout, UnitSpec)``, without the pixel statistics, which are the dataset's.
 
     Raises:
         ValueError: there is no such architecture, or an argument is none of its choices.
@@ -142,7 +153,7 @@ def network(model, arguments):
     layout, unit = resolve_network(**{"depth": row.depth, "activation": row.activation, **arguments})
     if unit.projection == "C" and isinstance(unit.shortcut, Identity):
         unit = dataclasses.replace(unit, shortcut=Conv1x1())  # two names of the 1x1 convolution in every unit
-    return layout, unit
+    return dataclasses.replace(layout, pixels=None), unit
 
 
 def paper_error(model, arguments, dataset):
@@ -151,7 +162,7 @@ def paper_error(model, arguments, dataset):
     Args:
         model: architecture.
         arguments: its arguments besides the defaults.
-        dataset: "cifar10".
+        dataset: "cifar10" or "cifar100"; the papers' tables here have no others.
 
     Returns:
         ``(error, source)``: percent and text; ``(None, source)`` where the paper says that it fails,
@@ -165,11 +176,12 @@ def paper_error(model, arguments, dataset):
     >>> paper_error("resnet110", {"shortcut": "shortcut_only_gating"}, "cifar10")
     (6.91, 'He et al. 2016, Table 1')
     """
-    if dataset != DATASET or model not in ARCHITECTURES:
+    if model not in ARCHITECTURES:
         return None, None
     wanted = network(model, arguments)
-    for table in ("table3", "table2", "table1", "resnet"):  # of the figures of ResNet-110, the medians come first
-        for cell in TABLES[table]:
+    # Of the figures of ResNet-110, the medians come first.
+    for table in ("table3", "table2", "table1", "table4", "resnet"):
+        for cell in (cell for cell in TABLES[table] if cell.dataset == dataset):
             if cell.batch_size == RECIPES["paper"].batch_size and network(cell.model, cell.arguments) == wanted:
                 fails = f": fails, more than {FAILS_ABOVE:.0f} %" if cell.error is None else ""
                 return cell.error, f"{cell.source}{fails}"

@@ -5,13 +5,12 @@ import itertools
 import json
 import pathlib
 
+from keras_resv2.data import DATASETS, chance_error
 from keras_resv2.pretrained.card import read_card
 from keras_resv2.pretrained.store import CARD
-from train.paper_tables.figures import DATASET, network
+from train.paper_tables.figures import network
 from train.recipes import RECIPES, completed
-from train.run_dir import DIVERGED, RUN_FILE, TEST_IMAGES, TRAIN_IMAGES, completed_settings
-
-GUESSING = 90.0  # percent, of ten classes alike: what a network whose loss is no number scores
+from train.run_dir import DIVERGED, RUN_FILE, completed_settings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,6 +18,7 @@ class Run:
     """A training whose error was measured.
 
     Attributes:
+        dataset: key of `keras_resv2.data.DATASETS`.
         network: as `train.paper_tables.figures.network` gives it.
         recipe: its name.
         values: of the recipe, by field.
@@ -28,6 +28,7 @@ class Run:
         diverged: whether its loss was no longer a number; the error is that of guessing.
     """
 
+    dataset: str
     network: tuple
     recipe: str
     values: dict
@@ -54,7 +55,7 @@ class Run:
     @property
     def identity(self):
         """Equal for a run and the card that publishes it."""
-        return self.network, self.recipe, as_json(self.values), self.seed
+        return self.dataset, self.network, self.recipe, as_json(self.values), self.seed
 
     @property
     def changes(self):
@@ -65,7 +66,7 @@ class Run:
 
 
 def collect(weights_dir, runs=None):
-    """All measured runs on CIFAR-10, each once.
+    """All measured runs on whole datasets of the registry, each once.
 
     Args:
         weights_dir: folder of published weights.
@@ -96,13 +97,14 @@ def collect(weights_dir, runs=None):
 def _published(path):
     """The runs of a card: one for each seed."""
     card = read_card(path)
-    if card.dataset != DATASET or not _whole(card.train_images or TRAIN_IMAGES, card.test_images):
+    examples = _examples(card.dataset)
+    if not _whole(card.dataset, card.train_images or examples.get("train"), card.test_images):
         return []
     try:
         made = network(card.architecture, card.arguments)
         values = completed({"steps": card.steps, **card.recipe_values})
         return [
-            Run(made, _way(card.recipe, card.initial_weights), values, int(seed), error, card.full_name)
+            Run(card.dataset, made, _way(card.recipe, card.initial_weights), values, int(seed), error, card.full_name)
             for seed, error in card.seed_errors.items()
         ]
     except (ValueError, TypeError, AttributeError) as error:
@@ -110,22 +112,26 @@ def _published(path):
 
 
 def _finished(path):
-    """The run of a run.json; none if it is unfinished, or on other pictures. One that diverged failed."""
+    """The run of a run.json; none if it is unfinished, or on other images. One that diverged failed."""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         settings = completed_settings(record["settings"])
-        if settings["dataset"] != DATASET or not _whole(settings["train_images"], settings["test_images"]):
+        dataset = settings["dataset"]
+        if not _whole(dataset, settings["train_images"], settings["test_images"]):
             return []
         made = network(settings["model"], settings["arguments"])
         values = completed(record["settings"]["recipe_values"])
         if DIVERGED in record:
-            origin, error = f"{path.parent}, diverged at step {record[DIVERGED]:,}", GUESSING
+            origin, error = (
+                f"{path.parent}, diverged at step {record[DIVERGED]:,}",
+                chance_error(DATASETS[dataset].classes),
+            )
         elif "wall_seconds" in record:
             origin, error = str(path.parent), record["test_error_at_end"]
         else:
             return []
         recipe = _way(settings["recipe"], settings.get("initial_weights"))
-        return [Run(made, recipe, values, settings["seed"], error, origin, DIVERGED in record)]
+        return [Run(dataset, made, recipe, values, settings["seed"], error, origin, DIVERGED in record)]
     except KeyError as error:
         raise ValueError(f"{path} is a damaged run.json: it has no {error}.") from None
     except (ValueError, TypeError, AttributeError) as error:
@@ -137,9 +143,13 @@ def _way(recipe, initial_weights):
     return f"{recipe} from {initial_weights}" if initial_weights else recipe
 
 
-def _whole(train_images, test_images):
-    """Whether a run had the whole dataset: one on a part of it is none of the papers'."""
-    return (train_images, test_images) == (TRAIN_IMAGES, TEST_IMAGES)
+def _whole(dataset, train_images, test_images):
+    """Whether a run had the whole of a dataset that the registry has: one on a part of it is none of the papers'."""
+    return bool(_examples(dataset)) and _examples(dataset) == {"train": train_images, "test": test_images}
+
+
+def _examples(dataset):
+    return DATASETS[dataset].examples if dataset in DATASETS else {}
 
 
 def recipe_values(recipe):

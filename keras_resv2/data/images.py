@@ -1,5 +1,6 @@
 """Pictures from files, as networks take them, and pictures of what networks say of them."""
 
+import io
 import pathlib
 
 import numpy as np
@@ -44,6 +45,29 @@ def read_image(path, size):
     return np.asarray(fitted(picture, size))
 
 
+def decode_image(encoded, place, size=None):
+    """An encoded image as an array, in red, green and blue; the EXIF orientation of JPEG files is ignored.
+
+    Args:
+        encoded: bytes of an image file.
+        place: where they come from, for the message.
+        size: (height, width) in pixels, as `read_image` takes it; None for the image's own.
+
+    Returns:
+        uint8 ``(height, width, 3)``, 0 to 255.
+
+    Raises:
+        ValueError: it is not an image, or a damaged one.
+    """
+    try:
+        with Image.open(io.BytesIO(encoded)) as file:
+            image = to_rgb(file)
+    except Exception as error:  # Pillow's decoders raise many types; all mean an image that cannot be read
+        reason = "unknown format" if isinstance(error, UnidentifiedImageError) else error
+        raise ValueError(f"{place} is not an image that can be read: {reason}.") from None
+    return np.asarray(image if size is None else fitted(image, size))
+
+
 def fitted(picture, size):
     """A Pillow picture scaled (bicubic) so that its short side fits (height, width), and its middle."""
     height, width = size
@@ -62,6 +86,41 @@ def to_rgb(picture):
         white = Image.new("RGBA", picture.size, "white")
         return Image.alpha_composite(white, picture).convert("RGB")
     return picture.convert("RGB")
+
+
+def prepare_images(images, size):
+    """Arrays of images as a network takes them: three channels, its size.
+
+    Args:
+        images: uint8 ``(n, h, w)``, ``(n, h, w, 1)`` or ``(n, h, w, 3)``, 0 to 255.
+        size: (height, width) wanted, in pixels. The short side is scaled to it (bicubic), and the middle
+            taken.
+
+    Returns:
+        uint8 ``(n, height, width, 3)``.
+
+    Raises:
+        ValueError: they are not such arrays.
+
+    Example:
+
+    >>> prepare_images(np.zeros((2, 28, 28), "uint8"), (32, 32)).shape
+    (2, 32, 32, 3)
+    """
+    images = np.asarray(images)
+    if not isinstance(size, (tuple, list)) or len(size) != 2:
+        raise ValueError(f"size={size!r} must be (height, width).")
+    if images.ndim == 3 and images.shape[2] in (3, 4):
+        raise ValueError(f"images are {images.shape}: a single image becomes a batch of one by images[None].")
+    if images.dtype != np.uint8:
+        raise ValueError(
+            f"images are {images.dtype}: pixels must be uint8, 0 to 255 (scale them, then .astype('uint8'))."
+        )
+    if images.ndim == 4 and images.shape[3] == 1:
+        images = images[..., 0]
+    if images.ndim != 3 and not (images.ndim == 4 and images.shape[3] == 3):
+        raise ValueError(f"images are {images.shape}: they must be (n, h, w), (n, h, w, 1) or (n, h, w, 3).")
+    return np.stack([np.asarray(fitted(to_rgb(Image.fromarray(image)), size)) for image in images])
 
 
 def draw_predictions(images, predictions, path, captions=None, columns=4, shown=3):

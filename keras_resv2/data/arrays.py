@@ -1,0 +1,310 @@
+"""Datasets as arrays: all images of a split in memory, from an .npz file, tensorflow-datasets or a folder.
+
+A dataset's place (`data_dir`) is a tensorflow-datasets directory or an `.npz` file with x_train,
+y_train, x_test and y_test. Both give the same arrays in the same order.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import importlib.util
+import os
+import zipfile
+import zlib
+
+import numpy as np
+from PIL import Image
+
+from keras_resv2.choices import check_choice
+from keras_resv2.data.folders import find_splits, read_folder
+from keras_resv2.data.images import decode_image
+from keras_resv2.data.registry import Dataset, find_dataset
+from keras_resv2.data.splits import TEST, TRAIN
+from keras_resv2.data.tfds_records import TfdsRecords, open_builder
+
+SPLITS = (TRAIN, TEST)
+DECIMALS = 3  # of measured statistics
+AT_ONCE = 1000  # images that are summed up together
+
+
+def open_dataset(name, data_dir=None):
+    """What is known of a dataset, with what its data say.
+
+    Args:
+        name: a key of `keras_resv2.data.DATASETS`.
+        data_dir: of "arrays": an `.npz` file, whose classes, image size and statistics of the training
+            pixels are measured; class names are its array ``class_names``, else "class 0", "class 1", ...
+
+    Returns:
+        `keras_resv2.data.Dataset`.
+
+    Raises:
+        ValueError: there is no such dataset, or the file does not hold images and labels.
+        FileNotFoundError: there is no such file.
+
+    Example:
+
+    >>> open_dataset("cifar100").classes
+    100
+    """
+    row = find_dataset(name)
+    if row.name != "arrays":
+        return row
+    if data_dir is None or not os.path.isfile(data_dir):
+        raise FileNotFoundError(
+            f"data_dir {data_dir} is not a file that exists: --dataset arrays takes an .npz file with x_train, "
+            "y_train, x_test, y_test."
+        )
+    images, labels, given = _load_npz(data_dir, TRAIN)
+    images, labels = _as_images(images, data_dir), _as_labels(labels, data_dir)
+    _check_pairs(images, labels, data_dir)
+    names = _class_names(given, labels, data_dir)
+    mean, std = measure_pixels(images)
+    return dataclasses.replace(row, class_names=names, image_shape=images.shape[1:], mean=mean, std=std)
+
+
+def load_split(dataset, split, data_dir=None, resize=False):
+    """All images and labels of one split.
+
+    Args:
+        dataset: a key of `keras_resv2.data.DATASETS`, or a `keras_resv2.data.Dataset`.
+        split: "train" or "test".
+        data_dir: an `.npz` file or a tensorflow-datasets directory; for a dataset that tensorflow-datasets
+            does not have, a folder of images too. None for tensorflow-datasets' own directory, into which it
+            downloads what is missing, or for that of `keras.datasets` where tensorflow-datasets is not installed.
+        resize: whether images of another size may be resized (bilinear).
+
+    Returns:
+        ``(images, labels)``: uint8 ``(n, height, width, channels)`` on the 0-255 scale and int32
+        ``(n,)``. Grey images are repeated in three channels.
+
+    Raises:
+        ValueError: there is no such dataset or split, or `data_dir` does not hold it.
+        FileNotFoundError: `data_dir` does not exist.
+        ImportError: reading a directory needs tensorflow-datasets, and it is not installed.
+
+    Example:
+
+    >>> images, labels = load_split("cifar10", "test", "cifar10.npz")  # doctest: +SKIP
+    """
+    row = find_dataset(dataset) if isinstance(dataset, str) else dataset
+    check_choice("split", split, SPLITS)
+    if row.streamed:
+        raise ValueError(f"{row.name} has images of many sizes, which are read from disk and do not become one array.")
+    if data_dir is not None and not os.path.exists(data_dir):
+        raise FileNotFoundError(
+            f"data_dir {data_dir} does not exist. Without a data_dir tensorflow-datasets downloads {row.name}; "
+            "an .npz file needs x_train, y_train, x_test, y_test."
+        )
+    if row.image_shape is None:
+        row = open_dataset(row.name, data_dir)
+    images, labels = _read(row, split, data_dir)
+    where = data_dir or row.name
+    images, labels = _as_images(images, where), _as_labels(labels, where)
+    if resize:
+        images = _resized(images, row.image_shape)
+    if images.shape[1:] != row.image_shape:
+        height, width, channels = row.image_shape
+        raise ValueError(
+            f"{where}: images of {split} are {images.shape}; {row.name} has (n, {height}, {width}, {channels}). "
+            "resize=True (--resize in training) scales other sizes."
+        )
+    _check_pairs(images, labels, where)
+    if labels.min() < 0 or labels.max() >= row.classes:
+        raise ValueError(
+            f"{where}: labels of {split} go from {labels.min()} to {labels.max()}; those of {row.name} must be 0 to "
+            f"{row.classes - 1}."
+        )
+    return images, labels
+
+
+def fingerprint(images, labels):
+    """SHA-256, in hex, of the bytes of images and labels: which data this was."""
+    digest = hashlib.sha256(np.ascontiguousarray(images))
+    labels = np.asarray(labels)
+    digest.update(labels.astype("uint8" if labels.max(initial=0) < 256 else "int32").tobytes())
+    return digest.hexdigest()
+
+
+def measure_pixels(images):
+    """Mean and standard deviation of pixels, each channel by itself.
+
+    The sums are of whole numbers, so they are the same on every machine.
+
+    Args:
+        images: uint8 ``(n, height, width, channels)``.
+
+    Returns:
+        ``(mean, std)``: tuples of floats, to three decimals. A channel whose pixels are all the same has the
+        standard deviation 1, so that it can be divided by.
+
+    Example:
+
+    >>> measure_pixels(np.array([0, 255, 255, 0], "uint8").reshape(1, 2, 2, 1))
+    ((127.5,), (127.5,))
+    """
+    total, squares = 0, 0
+    for first in range(0, len(images), AT_ONCE):
+        values = images[first : first + AT_ONCE].reshape(-1, images.shape[3]).astype("int64")
+        total, squares = total + values.sum(0), squares + (values**2).sum(0)
+    count = images[..., 0].size
+    mean = total / count
+    std = np.sqrt(np.maximum(squares / count - mean**2, 0))
+    std = np.where(std < 10.0**-DECIMALS, 1.0, std)
+    return tuple(np.round(mean, DECIMALS).tolist()), tuple(np.round(std, DECIMALS).tolist())
+
+
+def _read(row, split, data_dir):
+    if data_dir is not None and os.path.isfile(data_dir):
+        return _load_npz(data_dir, split)[:2]
+    if row.tfds:
+        if data_dir is None and row.keras and importlib.util.find_spec("tensorflow_datasets") is None:
+            return _load_keras(row, split)
+        return _load_tfds(row, split, data_dir)
+    if data_dir is None:
+        raise ValueError(f"{row.name} needs a data_dir: an .npz file with x_train, y_train, x_test, y_test.")
+    return _load_folder(row, split, data_dir)
+
+
+def _load_npz(path, split):
+    """Images, labels and class names (or None) of a file."""
+    try:
+        arrays = np.load(path, allow_pickle=False)
+        if not isinstance(arrays, np.lib.npyio.NpzFile):
+            raise ValueError("it holds one array")
+        with arrays:
+            return arrays[f"x_{split}"], arrays[f"y_{split}"], arrays.get("class_names")
+    except KeyError as error:
+        raise ValueError(
+            f"{path} holds no {error.args[0].split()[0]}: it needs x_train, y_train, x_test, y_test."
+        ) from None
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{path} is not an .npz file of images and labels that can be read: {error}") from None
+
+
+def _load_keras(row, split):
+    import keras
+
+    try:
+        return getattr(keras.datasets, row.keras).load_data()[SPLITS.index(split)]
+    except Exception as error:  # no network, or a damaged file: urllib and pickle raise many types
+        raise ValueError(f"keras.datasets cannot get {row.name}: {error}. Give --data_dir, an .npz file.") from None
+
+
+def _load_tfds(row, split, data_dir):
+    source = TfdsRecords(open_builder(row, data_dir), row.splits[split])
+    images, labels, ids = [], [], []
+    for i in range(len(source)):
+        example = source.example(i)
+        images.append(decode_image(example["image"], source.place(i)))
+        labels.append(example["label"])
+        ids.append(example.get("id", b""))
+    try:
+        images = np.stack(images)
+    except ValueError:
+        raise ValueError(f"{source.name} has images of several sizes: train with --recipe imagenet on them.") from None
+    # tfds stores examples shuffled; the ids ("train_00042") give back the original order.
+    order = np.argsort(ids, kind="stable")
+    return images[order], np.array(labels)[order]
+
+
+def _load_folder(row, split, data_dir):
+    """As `train.finetune` reads them: the short side fits, and the middle is taken."""
+    folder = find_splits(data_dir).get(split)
+    if folder is None:
+        raise ValueError(
+            f"{data_dir} holds no folder {split}/ with one folder of images per class, nor is it an .npz file."
+        )
+    found = read_folder(folder, row.image_shape[:2], class_names=row.class_names)
+    return found.images, found.labels
+
+
+def _resized(images, shape):
+    if images.shape[1:] == shape:
+        return images
+    size = shape[1], shape[0]
+    return np.stack([np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR)) for image in images])
+
+
+def _as_images(images, where):
+    """Images as uint8 ``(n, height, width, 3)``."""
+    if images.dtype != np.uint8:
+        raise ValueError(
+            f"{where}: images are {images.dtype}: pixels must be uint8, 0 to 255 (scale them, then .astype('uint8'))."
+        )
+    if images.ndim == 4 and images.shape[3] == 1:
+        images = images[..., 0]
+    if images.ndim == 3:
+        images = np.repeat(images[..., None], 3, axis=3)
+    if images.ndim != 4 or images.shape[3] != 3:
+        first = images.ndim == 4 and images.shape[1] in (1, 3)
+        raise ValueError(
+            f"{where}: images are {images.shape}: they must be (n, height, width, 3), or of grey images (n, height, "
+            f"width){': x.transpose(0, 2, 3, 1) puts the channels last' if first else ''}."
+        )
+    return images
+
+
+def _as_labels(labels, where):
+    """Labels as int32 ``(n,)``."""
+    if labels.ndim == 2 and labels.shape[1] > 1:
+        raise ValueError(
+            f"{where}: labels are {labels.shape}: they must be class numbers (n,); y.argmax(axis=1) makes them of "
+            "one-hot rows."
+        )
+    labels = labels.reshape(-1)
+    if labels.dtype.kind not in "iu" and not (labels.dtype.kind == "f" and (labels == np.round(labels)).all()):
+        raise ValueError(
+            f"{where}: labels are {labels.dtype}: they must be class numbers from 0; "
+            "class_names, y = np.unique(y, return_inverse=True) makes them of names."
+        )
+    return labels.astype("int32")
+
+
+def _check_pairs(images, labels, where):
+    if len(labels) != len(images):
+        raise ValueError(f"{where}: {len(images)} images but {len(labels)} labels.")
+    if not len(labels):
+        raise ValueError(f"{where}: it holds no images.")
+
+
+def _class_names(given, labels, where):
+    """Names of the classes of a file: those in it, or numbers."""
+    if given is None:
+        present = np.unique(labels)
+        missing = sorted(set(range(max(present) + 1)) - set(present.tolist()))
+        if present[0] < 0 or missing:
+            found = f"class {missing[0]} has none" if missing else f"there is {present[0]}"
+            raise ValueError(
+                f"{where}: labels of y_train must be 0, 1, ... without gaps, and {found}. np.unique(y, "
+                "return_inverse=True) numbers them; or add class_names, the names of all classes."
+            )
+        names = tuple(f"class {number}" for number in present.tolist())
+    else:
+        names = tuple(name.decode() if isinstance(name, bytes) else str(name) for name in given.reshape(-1).tolist())
+    if len(names) < 2 or len(set(names)) < len(names):
+        raise ValueError(
+            f"{where}: {len(names)} classes with {len(set(names))} different names: two at least, each its own."
+        )
+    if labels.min() < 0 or labels.max() >= len(names):
+        raise ValueError(
+            f"{where}: labels of y_train go from {labels.min()} to {labels.max()}, and class_names has {len(names)} "
+            f"names: labels must be 0 to {len(names) - 1}."
+        )
+    return names
+
+
+def described(card) -> Dataset:
+    """The dataset of a card: its row, or, of a dataset that the registry does not have, what the card says.
+
+    Args:
+        card: `keras_resv2.pretrained.Card`.
+
+    Returns:
+        `keras_resv2.data.Dataset`.
+    """
+    with contextlib.suppress(ValueError):
+        row = find_dataset(card.dataset)
+        if row.classes in (0, len(card.class_names)) and row.image_shape:
+            return row
+    return Dataset(card.dataset, tuple(card.class_names), tuple(card.image_shape))
