@@ -61,6 +61,7 @@ def add_run(folders, error, model="resnet110", seed=0, recipe="paper", name=None
 def add_card(folders, errors, architecture="resnet110", version=1, recipe="paper", arguments=None, **changes):
     fields = {
         **dict.fromkeys((field.name for field in dataclasses.fields(Card)), "-"),
+        "initial_weights": None,
         "origin": None,
         "class_index": None,
         "train_images": None,
