@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder --durations 15
 ON_JAX := tests/test_units.py tests/test_pretrained.py tests/test_engine.py
 
-.PHONY: demo test env zoo-table clean
+.PHONY: demo test env zoo-table results clean
 
 demo: $(VENV)/.demo
 	$(BIN)/keras-resv2 list
@@ -22,6 +22,11 @@ env: $(VENV)/.test
 # The table of the README, from the cards.
 zoo-table: $(VENV)/.demo
 	$(BIN)/keras-resv2 list --markdown
+
+# All published weights as a table for programs, from the cards.
+results: $(VENV)/.demo
+	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/keras-resv2 list --csv > weights/results.csv.part
+	mv weights/results.csv.part weights/results.csv
 
 $(VENV)/.venv:
 	$(PYTHON) -m venv $(VENV)

@@ -18,6 +18,7 @@ from keras_resv2.commands.evaluating import DISAGREES
 from keras_resv2.data.images import draw_predictions, read_image
 
 NAME = "resnet20-cifar10"
+ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture
@@ -121,6 +122,31 @@ def test_labels_in_a_column_are_labels():
         assert evaluation.measure_error(Perfect(), images, (given + 1) % 3, batch_size=2) == 100
     with pytest.raises(ValueError, match="argmax"):
         evaluation.measure_error(Perfect(), images, scores, batch_size=2)
+
+
+def test_evaluate_in_full(tiny_data, capsys):
+    """Against probabilities that the network gives, by arithmetic of its own."""
+    assert cli.main(["evaluate", NAME, "--data_dir", tiny_data, "--json", "--full"]) in (0, DISAGREES)
+    result = json.loads(capsys.readouterr().out)
+    with np.load(tiny_data) as arrays:
+        images, labels = arrays["x_test"], arrays["y_test"].ravel()
+    probabilities = keras_resv2.from_pretrained(NAME).predict(images, verbose=0)
+    expected = -np.log(probabilities[np.arange(len(labels)), labels]).mean()
+    assert result["negative_log_likelihood"] == pytest.approx(expected, abs=1e-3)
+    wrong = probabilities.argmax(1) != labels
+    assert result["class_errors"][labels[0]] == pytest.approx(100 * wrong[labels == labels[0]].mean(), abs=0.01)
+    assert 0 <= result["calibration_error"] <= 1 and 0 <= result["jpeg_error"] <= 100
+    assert cli.main(["evaluate", NAME, "--data_dir", tiny_data, "--full"]) in (0, DISAGREES)
+    assert "calibration error" in capsys.readouterr().out
+
+
+def test_the_results_table_is_that_of_the_cards(capsys):
+    assert cli.main(["list", "--csv"]) == 0
+    printed = capsys.readouterr().out
+    assert printed == (ROOT / "weights" / "results.csv").read_text(), "run `make results`"
+    rows = {(row["name"], row["version"]): row for row in csv.DictReader(printed.splitlines())}
+    assert {f"{name}@{version}" for name, version in rows} == set(keras_resv2.list_pretrained(versions=True))
+    assert round(int(rows[NAME, "1"]["multiply_adds"]) / 1e6) == 41  # He et al. 2015: 0.27 M parameters, 41 M FLOPs
 
 
 @pytest.mark.parametrize(

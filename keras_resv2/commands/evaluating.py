@@ -2,7 +2,7 @@
 
 from keras_resv2.commands.terminal import print_json, start_backend
 from keras_resv2.data import described, fingerprint, load_split
-from keras_resv2.pretrained import from_pretrained, pretrained_card
+from keras_resv2.pretrained import class_names, from_pretrained, pretrained_card
 
 DISAGREES = 1
 QUICK_IMAGES = 2000
@@ -13,6 +13,7 @@ def add_arguments(parser):
     parser.add_argument("name", metavar="NAME", help="pretrained network")
     parser.add_argument("--data_dir", required=True, help="tensorflow-datasets directory, .npz file, or folder")
     parser.add_argument("--quick", action="store_true", help=f"the first {QUICK_IMAGES} test images alone")
+    parser.add_argument("--full", action="store_true", help="errors by class, calibration, likelihood, JPEG images too")
     parser.add_argument("--dtype", default="float32", help="Keras dtype policy, as mixed_bfloat16 (default float32)")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--folded", action="store_true", help="the inference form")
@@ -31,8 +32,10 @@ def run(arguments):
         images, labels = images[:QUICK_IMAGES], labels[:QUICK_IMAGES]
         expected = card.test_errors_first_2000 if comparable else None
     from keras_resv2.evaluation import error_agrees, measure_error
+    from keras_resv2.metrics import full_report
 
-    measured = measure_error(_inference_model(arguments), images, labels)
+    model = _inference_model(arguments)
+    measured = measure_error(model, images, labels)
     wrong = measured * len(labels) / 100
     agrees = None if expected is None else error_agrees(wrong, expected, len(labels), same_data)
     result = {
@@ -45,13 +48,26 @@ def run(arguments):
         "agrees": agrees,
         "same_images_as_card": same_data,
     }
+    if arguments.full:
+        result |= full_report(model, images, labels)
     if arguments.json:
         print_json(result)
     else:
         print(f"{card.full_name}: {measured:.2f} % of {len(labels):,} test images; {_comparison(result, card)}.")
         if agrees is not None and not same_data:
             print("These test images are not, to the byte, those that the card was measured on.")
+        if arguments.full:
+            _print_full(result, class_names(card))
     return DISAGREES if agrees is False else 0
+
+
+def _print_full(result, names):
+    """The figures of `full_report`, as text."""
+    print(f"negative log-likelihood  {result['negative_log_likelihood']:.4f} nats")
+    print(f"calibration error        {result['calibration_error']:.4f} (expected, 15 bins)")
+    print(f"error on JPEG images     {result['jpeg_error']:.2f} % (quality 75)")
+    for name, error in zip(names, result["class_errors"], strict=True):
+        print(f"{name:24} {'no images' if error is None else f'{error:.2f} %'}")
 
 
 def _comparison(result, card):
@@ -63,7 +79,10 @@ def _comparison(result, card):
 
 
 def _inference_model(arguments):
-    model = from_pretrained(arguments.name, rolled=arguments.rolled, dtype=arguments.dtype)
+    activation = None if arguments.full else "softmax"  # the likelihood needs logits
+    model = from_pretrained(
+        arguments.name, rolled=arguments.rolled, dtype=arguments.dtype, classifier_activation=activation
+    )
     if not arguments.folded:
         return model
     from keras_resv2.folding import fold

@@ -1,5 +1,7 @@
 """keras-resv2 list, keras-resv2 summary NAME"""
 
+import csv
+import io
 import json
 import math
 
@@ -8,12 +10,28 @@ from keras_resv2.commands.terminal import megabytes, new_table, percent, print_j
 from keras_resv2.pretrained import list_pretrained, pretrained_card
 from keras_resv2.pretrained.store import is_folder
 
+RESULTS_COLUMNS = (
+    "name",
+    "version",
+    "dataset",
+    "test_error",
+    "error_low",
+    "error_high",
+    "parameters",
+    "multiply_adds",
+    "steps",
+    "hours",
+    "recipe",
+    "bytes",
+)
+
 
 def add_list_arguments(parser):
     """Adds the arguments of `list` to an `argparse` parser."""
     parser.add_argument("--versions", action="store_true", help="every version, not the newest alone")
     parser.add_argument("--architectures", action="store_true", help="list the networks that can be built instead")
     parser.add_argument("--markdown", action="store_true", help="print the table of the README")
+    parser.add_argument("--csv", action="store_true", help="print every version as CSV, as in weights/results.csv")
 
 
 def add_summary_arguments(parser):
@@ -25,9 +43,13 @@ def run_list(arguments):
     """keras-resv2 list"""
     if arguments.architectures:
         return _list_architectures(arguments)
-    cards = [pretrained_card(name) for name in list_pretrained(versions=arguments.versions)]
+    versions = arguments.versions or arguments.csv
+    cards = [pretrained_card(name) for name in list_pretrained(versions=versions)]
     if arguments.json:
         print_json([_describe(card) for card in cards])
+    elif arguments.csv:
+        start_backend()
+        print(csv_table([card for card in cards if card.origin is None]), end="")
     elif arguments.markdown:
         print(markdown_table([card for card in cards if card.origin is None]), end="")
     else:
@@ -74,6 +96,35 @@ def markdown_table(cards):
             f"| `{card.recipe}` | {card.steps:,} | {trained} | {card.size / 1e6:.1f} MB |"
         )
     return "\n".join(lines) + "\n"
+
+
+def csv_table(cards):
+    """The published weights as a table for programs.
+
+    Args:
+        cards: list of `keras_resv2.pretrained.Card`.
+
+    Returns:
+        CSV text with a row for each card: name, version, dataset, test_error and the bounds of its 95 % interval
+        over test images (percent), parameters, multiply_adds (of one image), steps, hours, recipe, bytes.
+    """
+    from keras_resv2.architectures import build
+    from keras_resv2.complexity import count_multiply_adds
+    from keras_resv2.metrics import interval
+
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(RESULTS_COLUMNS)
+    for card in cards:
+        model = build(
+            card.architecture, **card.arguments, classes=len(card.class_names), input_shape=tuple(card.image_shape)
+        )
+        low, high = interval(round(card.test_error * card.test_images / 100), card.test_images)
+        writer.writerow([
+            card.name, card.version, card.dataset, card.test_error, f"{low:.2f}", f"{high:.2f}", card.parameters,
+            count_multiply_adds(model), card.steps, f"{card.wall_seconds / 3600:.2f}", card.recipe, card.size,
+        ])  # fmt: skip
+    return text.getvalue()
 
 
 def run_summary(arguments):

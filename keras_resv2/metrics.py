@@ -1,0 +1,158 @@
+"""What a test error does not say: errors by class, calibration, likelihood, and the error on compressed images."""
+
+import io
+
+import numpy as np
+from PIL import Image
+
+BINS = 15
+JPEG_QUALITY = 75
+
+
+def class_errors(predicted: np.ndarray, labels: np.ndarray, classes: int) -> list[float | None]:
+    """Test error of each class.
+
+    Args:
+        predicted: ``(n,)`` class numbers.
+        labels: ``(n,)`` class numbers.
+        classes: how many there are.
+
+    Returns:
+        Percent of the images of each class that are classified wrongly; None for a class without images.
+
+    Example:
+
+    >>> class_errors(np.array([0, 1, 1]), np.array([0, 0, 1]), 3)
+    [50.0, 0.0, None]
+    """
+    wrong, labels = np.asarray(predicted) != labels, np.asarray(labels)
+    counts = np.bincount(labels, minlength=classes)
+    errors = np.bincount(labels, weights=wrong, minlength=classes)
+    return [100 * float(error) / int(count) if count else None for error, count in zip(errors, counts, strict=True)]
+
+
+def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int = BINS) -> float:
+    """How far confidence is from accuracy: Guo et al. 2017 (arXiv 1706.04599), eq. 3.
+
+    Images are put into bins of equal width by the probability of their predicted class; of each bin the
+    difference between mean probability and accuracy counts, weighted by its images.
+
+    Args:
+        probabilities: ``(n, classes)``.
+        labels: ``(n,)`` class numbers.
+        bins: how many.
+
+    Returns:
+        From 0 (calibrated) to 1.
+
+    Example:
+
+    >>> float(expected_calibration_error(np.array([[0.75, 0.25], [0.75, 0.25]]), np.array([0, 1])))
+    0.25
+    """
+    probabilities = np.asarray(probabilities, "float64")
+    confidence, correct = probabilities.max(1), probabilities.argmax(1) == labels
+    which = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)  # bins are open below, closed above
+    gaps = np.bincount(which, weights=correct - confidence, minlength=bins)
+    return float(np.abs(gaps).sum() / len(confidence))
+
+
+def negative_log_likelihood(logits: np.ndarray, labels: np.ndarray) -> float:
+    """Mean cross-entropy of the labels, in nats.
+
+    Args:
+        logits: ``(n, classes)``, scores before the softmax.
+        labels: ``(n,)`` class numbers.
+
+    Example:
+
+    >>> round(negative_log_likelihood(np.zeros((2, 10)), np.array([3, 4])), 4)
+    2.3026
+    """
+    logits = np.asarray(logits, "float64")
+    highest = logits.max(1, keepdims=True)
+    log_sum = highest[:, 0] + np.log(np.exp(logits - highest).sum(1))
+    return float(np.mean(log_sum - logits[np.arange(len(labels)), labels]))
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Probabilities ``(n, classes)`` of logits, in double precision."""
+    exponents = np.exp(np.asarray(logits, "float64") - np.max(logits, axis=1, keepdims=True))
+    return exponents / exponents.sum(1, keepdims=True)
+
+
+def compress_images(images: np.ndarray, quality: int = JPEG_QUALITY) -> np.ndarray:
+    """Images as they are after JPEG compression by Pillow.
+
+    Args:
+        images: uint8 ``(n, height, width, 3)``.
+        quality: of Pillow, 1 to 95.
+
+    Returns:
+        uint8 ``(n, height, width, 3)``.
+
+    Example:
+
+    >>> compress_images(np.full((1, 8, 8, 3), 128, "uint8")).shape
+    (1, 8, 8, 3)
+    """
+
+    def compress(image):
+        file = io.BytesIO()
+        Image.fromarray(image).save(file, "JPEG", quality=quality)
+        return np.asarray(Image.open(file))
+
+    return np.stack([compress(image) for image in images])
+
+
+def interval(wrong: int, images: int) -> tuple[float, float]:
+    """95 % interval of an error rate (Wilson 1927), percent.
+
+    Args:
+        wrong: images classified wrongly.
+        images: number of images.
+
+    Example:
+
+    >>> tuple(round(bound, 2) for bound in interval(820, 10_000))
+    (7.68, 8.75)
+    """
+    z, share = 1.959964, wrong / images
+    middle = (share + z**2 / (2 * images)) / (1 + z**2 / images)
+    half = z / (1 + z**2 / images) * np.sqrt(share * (1 - share) / images + z**2 / (4 * images**2))
+    return 100 * float(middle - half), 100 * float(middle + half)
+
+
+def full_report(model, images: np.ndarray, labels: np.ndarray, batch_size: int = 500) -> dict:
+    """All figures of a classifier of logits on test images.
+
+    Args:
+        model: `keras.Model` from pixels to logits, or another object with `predict_on_batch`.
+        images: uint8 ``(n, height, width, 3)``.
+        labels: ``(n,)`` class numbers.
+        batch_size: images per forward pass.
+
+    Returns:
+        Dictionary: class_errors (percent), calibration_error (0 to 1, 15 bins), negative_log_likelihood (nats),
+        jpeg_error (percent, quality 75).
+
+    Raises:
+        ValueError: scores are NaN or infinite.
+
+    Example:
+
+    >>> full_report(from_pretrained(NAME, classifier_activation=None), images, labels)  # doctest: +SKIP
+    """
+    from keras_resv2.evaluation import measure_error, predictions, slices
+
+    scores = np.concatenate([scores for scores, _ in predictions(model, slices(images, labels, batch_size))])
+    if not np.isfinite(scores).all():
+        raise ValueError("class scores are NaN or infinite: the weights are damaged or diverged.")
+    return {
+        "class_errors": [
+            error and round(error, 2) for error in class_errors(scores.argmax(1), labels, scores.shape[1])
+        ],
+        "calibration_error": round(expected_calibration_error(softmax(scores), labels), 4),
+        "negative_log_likelihood": round(negative_log_likelihood(scores, labels), 4),
+        "jpeg_error": round(measure_error(model, compress_images(images), labels, batch_size), 2),
+    }
