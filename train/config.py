@@ -69,12 +69,13 @@ class RunConfig:
         tensorboard = self.tensorboard and self.tensorboard / name
         return dataclasses.replace(self, seed=seed, out=self.out / name, tensorboard=tensorboard)
 
-    def settings(self, recipe, data):
+    def settings(self, recipe, data, teacher=None):
         """Everything that determines the result, as run.json has it.
 
         Args:
             recipe: the `Recipe` with its steps counted.
             data: `train.data.inputs.Input`.
+            teacher: name, version and SHA-256 of the teacher; None without one.
 
         Returns:
             Dictionary that JSON can hold.
@@ -93,6 +94,8 @@ class RunConfig:
         }
         if self.initial_weights:
             settings["initial_weights"] = self.initial_weights
+        if teacher:
+            settings["teacher"] = teacher
         if data.keeps_class_names:
             settings["class_names"] = list(data.class_names)
         return settings

@@ -14,8 +14,8 @@ from keras_resv2.architectures import build
 from keras_resv2.evaluation import find_mistakes, slices
 from train.data.image_files import PICTURE_DATASETS, fingerprint, open_source
 from train.data.inputs import view_errors
-from train.loop import HISTORY, WEIGHTS
-from train.run_dir import read_record
+from train.loop import WEIGHTS
+from train.run_dir import load_record
 
 BATCH = 500
 
@@ -68,23 +68,6 @@ def _evaluate_pictures(run, settings, data_dir, network):
 def _check_images(run, settings, data_dir, found):
     if found != settings["dataset_sha256"]["test"]:
         raise ValueError(f"{data_dir}: these are not the test images that {run} was made with.")
-
-
-def load_record(run):
-    """run.json of a finished run.
-
-    Raises:
-        FileNotFoundError: the run is not finished.
-        ValueError: it is damaged.
-    """
-    run = pathlib.Path(run)
-    found = read_record(run)
-    for name in (WEIGHTS, HISTORY):
-        if not (run / name).exists():
-            raise FileNotFoundError(f"{run} has no {name}: it is no finished run of train.train.")
-    if "wall_seconds" not in found:
-        raise FileNotFoundError(f"{run} is no finished run: the command that began it finishes it.")
-    return found
 
 
 def main(argv):

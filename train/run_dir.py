@@ -10,6 +10,7 @@ import filelock
 from train import checkpoint
 from train.devices import ONE_DEVICE
 from train.environment import environment
+from train.loop import HISTORY, WEIGHTS
 from train.recipes import completed
 
 RUN_FILE, LOCK = "run.json", ".lock"
@@ -130,6 +131,23 @@ def read_record(run):
     except (ValueError, KeyError, TypeError):
         pass
     raise ValueError(f"{path} is damaged, so nobody knows what run it was: take another folder.")
+
+
+def load_record(run):
+    """run.json of a finished run.
+
+    Raises:
+        FileNotFoundError: the run is not finished.
+        ValueError: it is damaged.
+    """
+    run = pathlib.Path(run)
+    found = read_record(run)
+    for name in (WEIGHTS, HISTORY):
+        if not (run / name).exists():
+            raise FileNotFoundError(f"{run} has no {name}: it is no finished run of train.train.")
+    if "wall_seconds" not in found:
+        raise FileNotFoundError(f"{run} is no finished run: the command that began it finishes it.")
+    return found
 
 
 def write_json(path, content):

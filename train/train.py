@@ -12,6 +12,7 @@ first. --dry_run prints the plan, with the time that it will take, and writes no
 """
 
 import contextlib
+import dataclasses
 import math
 import pathlib
 import signal
@@ -26,9 +27,10 @@ from keras_resv2.architectures import build
 from train import loop
 from train.callbacks import ProgressDisplay, draw_curve, tensorboard
 from train.config import ARGUMENTS, FORMS, RECIPE_FLAGS, RunConfig
-from train.data.image_stream import TrainStream
 from train.data.inputs import PICTURES, open_input
+from train.data.mixing import MixedBatches
 from train.devices import ElsewhereError, check_recipe, make_deterministic, sync_batch_norm, use_devices
+from train.distillation import DistilledBatches, open_teacher, pinned
 from train.dry_run import describe, time_steps
 from train.recipes import RECIPES
 from train.run_dir import DIVERGED, RUN_FILE, file_lock, start_record, write_json
@@ -102,6 +104,8 @@ def config_from_flags():
     recipe = RECIPES[FLAGS.recipe].with_values(FLAGS.set, **_set_flags(RECIPE_FLAGS))
     if FLAGS.learning_rate is not None:
         recipe = recipe.with_peak(FLAGS.learning_rate)
+    if recipe.teacher:
+        recipe = dataclasses.replace(recipe, teacher=pinned(recipe.teacher))
     return RunConfig(
         model=FLAGS.model,
         recipe=FLAGS.recipe,
@@ -166,11 +170,11 @@ def train(config, devices, stop=lambda: False):
         Test error of the last step, percent.
     """
     with devices.scope(), contextlib.ExitStack() as stack:
-        recipe, data, model = prepare(config, devices)
+        recipe, data, model, teacher = prepare(config, devices)
         config.out.mkdir(parents=True, exist_ok=True)
         stack.enter_context(file_lock(config.out, devices))
-        record = _start_record(config, recipe, data, devices)
-        if devices.main and isinstance(data.source, TrainStream):
+        record = _start_record(config, recipe, data, teacher, devices)
+        if devices.main and hasattr(data.source, "speed"):
             print(f"input pipeline alone: {data.source.speed(steps=5):,.0f} images/s", flush=True)
         callbacks = []
         if devices.main:
@@ -194,11 +198,11 @@ def train(config, devices, stop=lambda: False):
         return last["test_error"]
 
 
-def _start_record(config, recipe, data, devices):
+def _start_record(config, recipe, data, teacher, devices):
     """run.json of the first process; where that refuses the run, all processes stop."""
     with devices.sync_errors(ValueError, OSError):
         if devices.main:
-            return start_record(config.out, config.settings(recipe, data), config.command(), devices)
+            return start_record(config.out, config.settings(recipe, data, teacher), config.command(), devices)
 
 
 def _end_record(config, record, progress):
@@ -222,7 +226,7 @@ def dry_run(config, devices, seeds=None):
         seeds: how many runs; None for one.
     """
     with devices.scope():
-        recipe, data, model = prepare(config, devices)
+        recipe, data, model, _ = prepare(config, devices)
         if devices.main:
             print(describe(config.model, config.arguments, config.dataset, data, recipe, model), flush=True)
         timed = time_steps(data.source, recipe, model, devices, seeds)
@@ -231,14 +235,15 @@ def dry_run(config, devices, seeds=None):
 
 
 def prepare(config, devices):
-    """Recipe with its steps counted, data and network of a run.
+    """Recipe with its steps counted, data, network and teacher of a run.
 
     Args:
         config: `RunConfig`.
         devices: `train.devices.Devices`.
 
     Returns:
-        ``(Recipe, train.data.inputs.Input, keras.Model)``.
+        ``(Recipe, train.data.inputs.Input, keras.Model, facts)``: the last of the teacher, as
+        `train.distillation.open_teacher` returns them; None without one.
     """
     recipe = config.values
     check_recipe(recipe, devices)
@@ -255,7 +260,14 @@ def prepare(config, devices):
     )
     if recipe.units_per_batch is not None:
         model = with_units_per_batch(model, recipe.units_per_batch)
-    return recipe.for_images(data.train_images), data, sync_batch_norm(model, devices)
+    source, teacher = data.source, None
+    if recipe.mixup or recipe.cutout:
+        source = MixedBatches(source, recipe, config.seed)
+    if recipe.teacher:  # after the network, the initial weights of which depend on what was drawn before
+        network, teacher = open_teacher(recipe.teacher, data)
+        source = DistilledBatches(source, network)
+    data = dataclasses.replace(data, source=source)
+    return recipe.for_images(data.train_images), data, sync_batch_norm(model, devices), teacher
 
 
 @contextlib.contextmanager
