@@ -5,6 +5,7 @@ import json
 import numpy as np
 
 from keras_resv2.choices import check_count
+from keras_resv2.evaluation import check_finite
 from keras_resv2.pretrained import download
 from keras_resv2.pretrained.card import Card
 from keras_resv2.pretrained.checksum import agrees
@@ -51,7 +52,7 @@ def decode_predictions(predictions, name, top=5):
         List of one list per picture of pairs ``(class name, probability)``, the most probable first.
 
     Raises:
-        ValueError: `predictions` has another shape, or there are no such weights.
+        ValueError: `predictions` has another shape or values that are NaN or infinite, or there are no such weights.
         OSError: ImageNet's class names, which are fetched when first needed, cannot be had.
 
     Example:
@@ -66,5 +67,6 @@ def decode_predictions(predictions, name, top=5):
             f"predictions of {card.name} have the shape (pictures, {len(card.class_names)}), not {predictions.shape}."
         )
     check_count("top", top)
+    check_finite(predictions)
     names = class_names(card)
     return [[(names[i], float(row[i])) for i in np.argsort(-row, kind="stable")[:top]] for row in predictions]
