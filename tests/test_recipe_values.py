@@ -12,6 +12,8 @@ import keras_resv2
 from train.averaging import averaged_weights
 from train.config import RunConfig
 from train.data.device_data import DeviceData
+from train.data.image_files import open_source
+from train.data.image_stream import TrainStream
 from train.data.mixing import MixedBatches, mix, swap_neighbours
 from train.devices import Devices, check_recipe
 from train.distillation import DistilledBatches
@@ -223,6 +225,21 @@ def test_processes_share_the_draws_of_a_batch():
         batches = [next(part.batches(step)) for part in parts]
         assert [len(array) for batch in batches for array in batch] == [5] * 6
         np.testing.assert_array_equal(np.concatenate([b[-1] for b in batches]), parts[0].draw(step)[0])
+
+
+def test_streamed_images_are_mixed_too(picture_folder):
+    recipe = RECIPES["imagenet"].with_values(["batch_size=4", "image_size=24", "mixup=1.0"])
+    stream = TrainStream(open_source("folder", str(picture_folder), "train"), 4, 24, seed=0, runner="threads")
+    source = MixedBatches(stream, recipe, seed=0)
+    found, targets = images_of(source, 2)
+    images, labels = next(stream.batches(2))
+    share = source.draw(2)[0][0]
+    exact = (share * images.astype(int) + (256 - share) * images[[1, 0, 3, 2]]) / 256
+    np.testing.assert_array_equal(found, np.floor(exact + 0.5))
+    np.testing.assert_array_equal(targets.labels, labels)
+    np.testing.assert_array_equal(targets.partners, labels[[1, 0, 3, 2]])
+    np.testing.assert_array_equal(next(source.plain_images()), next(stream.batches(0))[0])
+    assert source.speed(steps=1) > 0
 
 
 @pytest.mark.parametrize("decay", [1.0, 0.7])

@@ -43,6 +43,7 @@ class Loss:
 
     Example:
 
+    >>> import numpy as np
     >>> loss, correct = Loss(label_smoothing=0.1)(np.array([0]), np.array([[2.0, 0.0]], "float32"), 1)
     >>> round(float(loss), 4), float(correct)
     (0.2269, 1.0)
