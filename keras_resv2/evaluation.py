@@ -44,7 +44,7 @@ def measure_error(model, images, labels, batch_size=500):
         Percent of the pictures whose highest score is not the label's.
 
     Raises:
-        ValueError: the labels are no class numbers, one for each picture.
+        ValueError: the labels are no class numbers, one for each picture, or scores are NaN or infinite.
 
     Example:
 
@@ -66,15 +66,47 @@ def find_mistakes(model, batches):
         Boolean array, one for each picture: whether its highest score is not the label's.
 
     Raises:
-        ValueError: labels are no class numbers, one for each picture.
+        ValueError: labels are no class numbers, one for each picture, or scores are NaN or infinite.
 
     Example:
 
     >>> wrong = find_mistakes(model, slices(images, labels, 500))  # doctest: +SKIP
     """
     return np.concatenate(
-        [scores.argmax(axis=-1) != _numbers(labels, scores) for scores, labels in predictions(model, batches)]
+        [highest_class(scores) != _numbers(labels, scores) for scores, labels in predictions(model, batches)]
     )
+
+
+def highest_class(scores):
+    """The class of the highest score of each image.
+
+    Args:
+        scores: ``(n, classes)``, probabilities or logits.
+
+    Returns:
+        ``(n,)`` class numbers.
+
+    Raises:
+        ValueError: scores are NaN or infinite; `argmax` would give some class for them.
+
+    Example:
+
+    >>> highest_class([[0.2, 0.7, 0.1]])
+    array([1])
+    """
+    return check_finite(scores).argmax(axis=-1)
+
+
+def check_finite(scores):
+    """Scores ``(n, classes)`` as an array; raises ValueError where any is NaN or infinite."""
+    scores = np.asarray(scores)
+    bad = len(scores) - np.isfinite(scores).all(axis=-1).sum()
+    if bad:
+        raise ValueError(
+            f"class scores of {bad} of {len(scores)} images are NaN or infinite: the weights are damaged or diverged, "
+            "or this backend computes wrongly in this precision (try dtype float32)."
+        )
+    return scores
 
 
 def _numbers(labels, scores):

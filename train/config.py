@@ -69,12 +69,13 @@ class RunConfig:
         tensorboard = self.tensorboard and self.tensorboard / name
         return dataclasses.replace(self, seed=seed, out=self.out / name, tensorboard=tensorboard)
 
-    def settings(self, recipe, data):
+    def settings(self, recipe, data, teacher=None):
         """Everything that determines the result, as run.json has it.
 
         Args:
             recipe: the `Recipe` with its steps counted.
             data: `train.data.inputs.Input`.
+            teacher: name, version and SHA-256 of the teacher; None without one.
 
         Returns:
             Dictionary that JSON can hold.
@@ -95,6 +96,8 @@ class RunConfig:
             settings["initial_weights"] = self.initial_weights
         settings["preprocessing"] = [list(values) for values in data.pixels]
         settings.update({name: list(getattr(data, name)) for name in data.from_data})
+        if teacher:
+            settings["teacher"] = teacher
         return settings
 
     def command(self, places=False):

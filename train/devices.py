@@ -152,6 +152,9 @@ def check_recipe(recipe, devices):
     """Raises ValueError unless a recipe can be run on the devices."""
     if recipe.batch_size % devices.count:
         raise ValueError(f"a batch of {recipe.batch_size} images does not divide over {devices.count} devices.")
+    if recipe.mixup and recipe.batch_size // devices.count % 2:
+        part = recipe.batch_size // devices.count
+        raise ValueError(f"mixup takes images in pairs, and {part} per device is an odd number: change batch_size.")
     if devices.strategy and recipe.dtype == "mixed_float16":
         # Keras looks for overflow in the gradients of one replica only.
         raise ValueError("mixed_float16 on several devices needs the JAX backend; mixed_bfloat16 runs on both.")

@@ -7,10 +7,10 @@ import time
 import numpy as np
 
 from keras_resv2.complexity import count_multiply_adds
-from train.data.image_stream import TrainStream
 from train.devices import ONE_DEVICE
 from train.environment import environment
 from train.loop import STEPS_PER_DISPATCH_OF_PROCESSES
+from train.losses import Loss
 from train.memory import peak_bytes
 from train.optimizer import make_optimizer
 from train.roofline import roofline
@@ -32,7 +32,8 @@ def describe(name, arguments, dataset, data, recipe, model):
     """
     here, model = environment(), getattr(model, "network", model)
     parameters = sum(math.prod(v.shape) for v in model.trainable_variables)
-    state = 4 * (2 * parameters + sum(math.prod(v.shape) for v in model.non_trainable_variables))
+    copies = 3 if recipe.average else 2  # with momentum
+    state = 4 * (copies * parameters + sum(math.prod(v.shape) for v in model.non_trainable_variables))
     rates = [f"{recipe.learning_rate(step):g} at step {step:,}" for step in _corners(recipe)]
     crop = f"shift by up to {recipe.pad} ({recipe.pad_mode} padding)" if recipe.crop == "shift" else "scale and aspect"
     lines = {
@@ -41,11 +42,12 @@ def describe(name, arguments, dataset, data, recipe, model):
         "data": f"{dataset}: {data.train_images:,} training images, {data.test_images:,} test images",
         "steps": f"{recipe.steps:,} of {recipe.batch_size} images, "
         f"{recipe.steps * recipe.batch_size / data.train_images:.1f} epochs",
-        "learning rate": ", ".join(rates) + (", linear between" if recipe.interpolate else ""),
+        "learning rate": ", ".join(rates) + (f", {recipe.interpolate} between" if recipe.interpolate else ""),
         "optimizer": f"SGD, momentum {recipe.momentum:g}{' (Nesterov)' if recipe.nesterov else ''}, "
         f"L2 {recipe.weight_decay:g} on {'all weights' if recipe.decay == 'all' else 'kernels'}",
-        "augmentation": f"{crop}, flip {recipe.flip}",
+        "augmentation": ", ".join([crop, f"flip {recipe.flip}", *_mixing(recipe)]),
         "units": _units(recipe),
+        **_targets(recipe),
         "precision": recipe.dtype,
         "runs on": f"{here['backend']}, {here['hardware']}",
         "checkpoint": f"{state / 1e6:.1f} MB",
@@ -70,9 +72,10 @@ def time_steps(source, recipe, model, units=None, devices=ONE_DEVICE, seeds=None
         the whole run without evaluation.
     """
     lines = {}
-    if isinstance(source, TrainStream):
+    if hasattr(source, "speed"):
         lines["input alone"] = f"{source.speed(steps=5):,.0f} images/s"
-    steps = make_steps(model, make_optimizer(recipe, model.trainable_variables), source, devices)
+    optimizer = make_optimizer(recipe, model.trainable_variables)
+    steps = make_steps(model, optimizer, source, devices, Loss.from_recipe(recipe))
     batches = source.batches(0)
 
     def run(count):
@@ -106,6 +109,27 @@ def _units(recipe):
         return f"each batch leaves out some: the last unit is used with probability {recipe.survival:g}"
     changes = [f"{count} from step {math.ceil(part * recipe.steps):,}" for part, count in recipe.unit_counts()]
     return f"random ones in each batch: {', '.join(changes)}" if changes else ""
+
+
+def _mixing(recipe):
+    """What happens to images besides crop and flip."""
+    if recipe.cutout:
+        yield f"cutout of {recipe.cutout} pixels"
+    if recipe.mixup:
+        yield f"mixup with alpha {recipe.mixup:g}"
+
+
+def _targets(recipe):
+    """Lines of what is learnt besides the labels, and of the weights that are the result."""
+    lines = {}
+    if recipe.label_smoothing:
+        lines["labels"] = f"smoothed by {recipe.label_smoothing:g}"
+    if recipe.teacher:
+        lines["teacher"] = f"{recipe.teacher}, temperature {recipe.temperature:g}, weight {recipe.teacher_weight:g}"
+    if recipe.average:
+        decay = f", decay {recipe.average_decay:g}" if recipe.average == "ema" else ""
+        lines["result"] = f"weights averaged ({recipe.average}{decay}) from step {recipe.first_averaged_step + 1:,} on"
+    return lines
 
 
 def _cost(model):

@@ -3,7 +3,6 @@
 python -m train.evaluate --run runs/resnet20-0 --data_dir cifar10.npz
 """
 
-import dataclasses
 import json
 import pathlib
 import sys
@@ -15,8 +14,8 @@ from keras_resv2.architectures import build
 from keras_resv2.data.sources import open_source, source_fingerprint
 from keras_resv2.evaluation import find_mistakes, slices
 from train.data.inputs import view_errors
-from train.loop import HISTORY, WEIGHTS
-from train.run_dir import completed_settings, read_record
+from train.loop import WEIGHTS
+from train.run_dir import completed_settings, load_record, run_dataset
 
 BATCH = 500
 
@@ -63,23 +62,6 @@ def evaluate(run, data_dir, weights=None):
     }
 
 
-def run_dataset(settings):
-    """The dataset of a run: its row of the registry, with what the data said when the run began.
-
-    Args:
-        settings: of run.json.
-
-    Returns:
-        `keras_resv2.data.Dataset`.
-
-    Raises:
-        ValueError: there is no such dataset.
-    """
-    row = data.find_dataset(settings["dataset"])
-    said = {name: tuple(settings[name]) for name in ("class_names", "image_shape") if name in settings}
-    return dataclasses.replace(row, **said)
-
-
 def _evaluate_streamed(run, settings, data_dir, network):
     source = open_source(settings["dataset"], data_dir, "test")
     _check_images(run, settings, data_dir, source_fingerprint(source))
@@ -91,23 +73,6 @@ def _evaluate_streamed(run, settings, data_dir, network):
 def _check_images(run, settings, data_dir, found):
     if found != settings["dataset_sha256"]["test"]:
         raise ValueError(f"{data_dir}: these are not the test images that {run} was made with.")
-
-
-def load_record(run):
-    """run.json of a finished run.
-
-    Raises:
-        FileNotFoundError: the run is not finished.
-        ValueError: it is damaged.
-    """
-    run = pathlib.Path(run)
-    found = read_record(run)
-    for name in (WEIGHTS, HISTORY):
-        if not (run / name).exists():
-            raise FileNotFoundError(f"{run} has no {name}: it is no finished run of train.train.")
-    if "wall_seconds" not in found:
-        raise FileNotFoundError(f"{run} is no finished run: the command that began it finishes it.")
-    return found
 
 
 def main(argv):

@@ -9,7 +9,7 @@ import numpy as np
 from keras_resv2.architectures import build
 from keras_resv2.convert import write_folder
 from keras_resv2.data.images import draw_predictions
-from keras_resv2.evaluation import measure_error
+from keras_resv2.evaluation import highest_class, measure_error
 from keras_resv2.pretrained.card import UNKNOWN, Card
 from keras_resv2.pretrained.weight_file import count_trainable, model_arrays
 from train.environment import environment
@@ -37,7 +37,7 @@ def write_report(out, model, history, parts, base, settings):
     """
     out, (images, labels) = pathlib.Path(out), parts.test
     scores = model.predict(images, batch_size=BATCH, verbose=0)
-    confusion = confusion_matrix(labels, scores.argmax(axis=1), len(parts.class_names))
+    confusion = confusion_matrix(labels, highest_class(scores), len(parts.class_names))
     best = next((row for row in history if row["best"]), history[-1])
     card = {
         "base": base.full_name,
@@ -196,7 +196,7 @@ def draw_mistakes(images, labels, scores, parts, path):
         parts: `train.finetune_data.Parts`.
         path: of the PNG; not written where there are no mistakes.
     """
-    wrong = np.flatnonzero(scores.argmax(axis=1) != labels)
+    wrong = np.flatnonzero(highest_class(scores) != labels)
     shown = wrong[np.argsort(-scores[wrong].max(axis=1), kind="stable")][:SHOWN]
     if not len(shown):
         return

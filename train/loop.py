@@ -5,8 +5,10 @@ It runs on every Keras backend. A run lives in a folder: checkpoints, `history.c
 as if it had not stopped.
 """
 
+import contextlib
 import csv
 import dataclasses
+import functools
 import itertools
 import math
 import os
@@ -18,7 +20,9 @@ import numpy as np
 
 from keras_resv2.pretrained.weight_file import save_weights
 from train import checkpoint
+from train.averaging import averaged_weights
 from train.devices import ONE_DEVICE
+from train.losses import Loss
 from train.optimizer import make_optimizer
 from train.steps import make_steps
 
@@ -49,8 +53,9 @@ class Progress:
 
     Attributes:
         step: steps done.
-        history: rows, one an epoch: step, epoch, learning_rate, train_loss, train_error (percent),
-            test_error (percent) where it was measured, seconds.
+        history: rows, one an epoch: step, epoch, learning_rate, train_loss (of all that the recipe puts into
+            the loss), train_error (percent; of mixed images by the label of the larger part), test_error
+            (percent) where it was measured, seconds.
         loss_sum, correct_sum, steps: of the current epoch so far.
         seconds: the run has taken, without the time it lay still.
     """
@@ -90,7 +95,8 @@ def train(
     """Trains `model` by `recipe`, resuming from `out` if it holds a checkpoint.
 
     Args:
-        model: a `keras.Model` from raw pixels to logits.
+        model: a `keras.Model` from raw pixels to logits. Afterwards it has the weights of the last step; where
+            the recipe averages them, `weights.h5` and the test errors are those of the averaged ones.
         source: of batches: `train.data.device_data.DeviceData` or `train.data.image_stream.TrainStream`.
         measure: function from the network, an object with `predict_on_batch`, to a dictionary of test
             errors (percent).
@@ -151,7 +157,11 @@ class _Run:
             self.progress = Progress.from_checkpoint(checkpoint.restore(out, self._state) or {})
         if not devices.agree(self.progress.step):
             raise ValueError(f"the processes found different checkpoints: --out {out} must be a folder they share.")
-        self._steps = make_steps(model, optimizer, source, devices)
+        self._steps = make_steps(model, optimizer, source, devices, Loss.from_recipe(recipe))
+        # In which the network is the one that is measured and published.
+        self._result = contextlib.nullcontext
+        if recipe.average:
+            self._result = functools.partial(averaged_weights, model, optimizer, self._steps, source)
         self._batches = source.batches(self.progress.step)
         self._ready = list(itertools.islice(self._batches, 1))
         # Processes that go through a loop together must make it equally long, whatever their clocks say.
@@ -201,7 +211,8 @@ class _Run:
 
     def measure(self, row, measure):
         """Puts the test errors into a row."""
-        row.update({name: round(error, 2) for name, error in measure(self._steps).items()})
+        with self._result():
+            row.update({name: round(error, 2) for name, error in measure(self._steps).items()})
         self.progress.seconds = time.monotonic() - self._started
 
     def report(self, callbacks, rate):
@@ -233,7 +244,8 @@ class _Run:
         """Writes the last checkpoint, history and weights."""
         self.save(rate)
         self._write_history()
-        self._write(save_weights, getattr(self._model, "network", self._model), self._out / WEIGHTS)
+        with self._result():
+            self._write(save_weights, getattr(self._model, "network", self._model), self._out / WEIGHTS)
 
     def _write_history(self):
         self._write(write_history, self.progress.history, self._out / HISTORY)

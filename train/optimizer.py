@@ -1,6 +1,7 @@
-"""The optimizer of all recipes: momentum SGD with L2 weight decay, and loss scaling for float16."""
+"""The optimizer of all recipes: momentum SGD with L2 weight decay, averages of weights, loss scaling for float16."""
 
 import keras
+from keras import ops
 
 
 class SGD(keras.optimizers.SGD):
@@ -12,17 +13,45 @@ class SGD(keras.optimizers.SGD):
     Args:
         l2: factor of the weights in the gradient.
         decays: function from a variable to whether it is decayed.
+        first_averaged: iteration, counted from 0, after which the weights are averaged; None for no averages.
+            Up to there the averages are the weights themselves.
+        decay: the averages are the mean of the weights since then, until that gives the newest less than
+            ``1 - decay``, which it has from then on; 1 for the mean. Keras' own `use_ema` starts at the
+            first step, and knows no mean.
     """
 
-    def __init__(self, *args, l2, decays, **kwargs):
+    def __init__(self, *args, l2, decays, first_averaged=None, decay=1.0, **kwargs):
         super().__init__(*args, **kwargs)
         self._l2, self._decays = l2, decays
+        self._first_averaged, self._decay = first_averaged, decay
+        self.averages = []
+
+    def build(self, variables):
+        built = self.built
+        super().build(variables)
+        if not built and self._first_averaged is not None:
+            self.averages = self.add_optimizer_variables(variables, "average")
 
     def update_step(self, gradient, variable, learning_rate):
         # TensorFlow hands over its own variable, which has no path.
-        if self._l2 and self._decays(self._trainable_variables[self._get_variable_index(variable)]):
-            gradient = gradient + self._l2 * keras.ops.cast(variable, gradient.dtype)
+        index = self._get_variable_index(variable)
+        if self._l2 and self._decays(self._trainable_variables[index]):
+            gradient = gradient + self._l2 * ops.cast(variable, gradient.dtype)
         super().update_step(gradient, variable, learning_rate)
+        if self.averages:
+            average, newest = self.averages[index], ops.convert_to_tensor(variable)
+            share = ops.cast(self._share_of_newest(), newest.dtype)
+            self.assign(average, (1 - share) * average + share * newest)
+
+    def _share_of_newest(self):
+        """What of an average is the newest weight: 1, 1/2, 1/3, ..., at least ``1 - decay``."""
+        averaged = ops.maximum(ops.convert_to_tensor(self.iterations) - self._first_averaged, 0)
+        return ops.maximum(1 / (ops.cast(averaged, "float32") + 1), 1 - self._decay)
+
+
+def averages(optimizer):
+    """The averages of the trainable variables, in their order, of what `make_optimizer` returned."""
+    return getattr(optimizer, "inner_optimizer", optimizer).averages
 
 
 def make_optimizer(recipe, variables):
@@ -43,6 +72,8 @@ def make_optimizer(recipe, variables):
         nesterov=recipe.nesterov,
         l2=recipe.weight_decay,
         decays=lambda variable: recipe.decay == "all" or variable.path.endswith("kernel"),
+        first_averaged=recipe.first_averaged_step if recipe.average else None,
+        decay=recipe.average_decay if recipe.average == "ema" else 1.0,
     )
     if recipe.dtype == "mixed_float16":
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)

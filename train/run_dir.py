@@ -1,6 +1,7 @@
 """run.json: what a run is, where it was made, and how it ended."""
 
 import contextlib
+import dataclasses
 import json
 import os
 import pathlib
@@ -8,10 +9,12 @@ import pathlib
 import filelock
 
 from keras_resv2.architectures import ARCHITECTURES
+from keras_resv2.data.registry import find_dataset
 from keras_resv2.layouts import resolve_network
 from train import checkpoint
 from train.devices import ONE_DEVICE
 from train.environment import environment
+from train.loop import HISTORY, WEIGHTS
 from train.recipes import completed
 
 RUN_FILE, LOCK = "run.json", ".lock"
@@ -141,6 +144,40 @@ def read_record(run):
     except (ValueError, KeyError, TypeError):
         pass
     raise ValueError(f"{path} is damaged, so nobody knows what run it was: take another folder.")
+
+
+def load_record(run):
+    """run.json of a finished run.
+
+    Raises:
+        FileNotFoundError: the run is not finished.
+        ValueError: it is damaged.
+    """
+    run = pathlib.Path(run)
+    found = read_record(run)
+    for name in (WEIGHTS, HISTORY):
+        if not (run / name).exists():
+            raise FileNotFoundError(f"{run} has no {name}: it is no finished run of train.train.")
+    if "wall_seconds" not in found:
+        raise FileNotFoundError(f"{run} is no finished run: the command that began it finishes it.")
+    return found
+
+
+def run_dataset(settings):
+    """The dataset of a run: its row of the registry, with what the data said when the run began.
+
+    Args:
+        settings: of run.json.
+
+    Returns:
+        `keras_resv2.data.Dataset`.
+
+    Raises:
+        ValueError: there is no such dataset.
+    """
+    row = find_dataset(settings["dataset"])
+    said = {name: tuple(settings[name]) for name in ("class_names", "image_shape") if name in settings}
+    return dataclasses.replace(row, **said)
 
 
 def write_json(path, content):

@@ -6,8 +6,8 @@ long: so one call runs a loop of steps. Batches come from a `train.data.source.B
 Each class here has `run(rates, batches, switches=None)`, which returns the losses and the shares of correct
 answers of those steps (two arrays at least as long, which on JAX may still be computing): `rates` are their
 learning rates and `switches`, ``(steps, units)``, those of a `SwitchedNetwork`; `predict_on_batch(images)`,
-logits of the network as it is now; and `sync()`, after which the variables of the model and the optimizer
-hold the state.
+logits of the network as it is now; `move_statistics(images)`, a pass of the network in training mode, which
+moves its statistics alone; and `sync()`, after which the variables of the model and the optimizer hold the state.
 """
 
 import keras
@@ -15,9 +15,10 @@ import numpy as np
 from keras import ops
 
 from train.devices import ONE_DEVICE
+from train.losses import CROSS_ENTROPY
 
 
-def make_steps(model, optimizer, source, devices=ONE_DEVICE):
+def make_steps(model, optimizer, source, devices=ONE_DEVICE, loss=CROSS_ENTROPY):
     """The steps of the backend in use.
 
     Args:
@@ -25,19 +26,13 @@ def make_steps(model, optimizer, source, devices=ONE_DEVICE):
         optimizer: built for the model's trainable variables.
         source: of batches.
         devices: `train.devices.Devices`.
+        loss: `train.losses.Loss`.
 
     Returns:
-        An object with `run`, `predict_on_batch` and `sync`.
+        An object with `run`, `predict_on_batch`, `move_statistics` and `sync`.
     """
     kinds = {"jax": JaxSteps, "tensorflow": TensorFlowSteps, "torch": TorchSteps}
-    return kinds[keras.backend.backend()](model, optimizer, source, devices)
-
-
-def loss_and_correct(labels, logits, images_per_step):
-    """Cross-entropy and correct answers of (a part of) a batch, each divided by the whole batch's size."""
-    loss = ops.sum(ops.sparse_categorical_crossentropy(labels, logits, from_logits=True))
-    correct = ops.sum(ops.cast(ops.argmax(logits, axis=-1) == ops.cast(labels, "int32"), "float32"))
-    return loss / images_per_step, correct / images_per_step
+    return kinds[keras.backend.backend()](model, optimizer, source, devices, loss=loss)
 
 
 class JaxSteps:
@@ -46,10 +41,10 @@ class JaxSteps:
     On a CPU the loop is Python's: inside a compiled loop XLA's convolutions are many times slower there.
     """
 
-    def __init__(self, model, optimizer, source, devices, compiled_loop=None):
+    def __init__(self, model, optimizer, source, devices, compiled_loop=None, loss=CROSS_ENTROPY):
         import jax
 
-        self._model, self._optimizer, self._source = model, optimizer, source
+        self._model, self._optimizer, self._source, self._loss = model, optimizer, source, loss
         self._variables = (model.trainable_variables, model.non_trainable_variables, optimizer.variables)
         self._rate_index = [v is optimizer.learning_rate for v in optimizer.variables].index(True)
         switches = getattr(model, "switches", None)
@@ -63,6 +58,7 @@ class JaxSteps:
         self._loop = jax.jit(self._many, donate_argnums=0)
         self._one = jax.jit(self._step, donate_argnums=0)
         self._predict = jax.jit(lambda t, o, images: model.stateless_call(t, o, images, training=False)[0])
+        self._moved = jax.jit(lambda t, o, images: model.stateless_call(t, o, images, training=True)[1])
 
     def run(self, rates, batches, switches=None):
         self._begin()
@@ -72,6 +68,13 @@ class JaxSteps:
         self._begin()
         trainable, other, _ = self._state
         return np.asarray(self._predict(trainable, other, self._shard(images)))
+
+    def move_statistics(self, images):
+        self._begin()
+        trainable, other, _ = self._state
+        parts = self._source.num_shards
+        images = self._shard(images, 0, parts) if parts > 1 else self._shard(images)
+        self._state[1] = list(self._moved(trainable, other, images))
 
     def sync(self):
         for group, arrays in zip(self._variables, self._state or [], strict=False):
@@ -119,11 +122,11 @@ class JaxSteps:
         if switches:
             other = [*other]
             (other[self._switch_index],) = switches
-        images, labels = self._source.augment(device_data, *batch)
+        images, targets = self._source.augment(device_data, *batch)
 
         def objective(trainable):
             logits, moved = self._model.stateless_call(trainable, other, images, training=True)
-            loss, correct = loss_and_correct(labels, logits, len(labels))
+            loss, correct = self._loss(targets, logits, len(images))
             with keras.StatelessScope(zip(self._optimizer.variables, slots, strict=True)):
                 return self._optimizer.scale_loss(loss), (loss, correct, moved)
 
@@ -137,14 +140,16 @@ class JaxSteps:
 class TensorFlowSteps:
     """A loop in one graph. With several replicas each takes its part of the batch; gradients are summed."""
 
-    def __init__(self, model, optimizer, source, devices):
+    def __init__(self, model, optimizer, source, devices, loss=CROSS_ENTROPY):
         import tensorflow as tf
 
-        self._model, self._optimizer, self._source = model, optimizer, source
+        self._model, self._optimizer, self._source, self._loss = model, optimizer, source, loss
         self._strategy = devices.strategy or tf.distribute.get_strategy()
         self._device_data = tuple(map(self._on_every_device if devices.strategy else tf.constant, source.device_data))
         self._loop = None
         self._predict = tf.function(lambda images: model(images, training=False), reduce_retracing=True)
+        # Each device takes all images, so that statistics of the whole batch are summed over equal parts.
+        self._move = tf.function(lambda images: self._strategy.run(model, (images,), {"training": True}))
 
     def run(self, rates, batches, switches=None):
         import tensorflow as tf
@@ -157,6 +162,9 @@ class TensorFlowSteps:
 
     def predict_on_batch(self, images):
         return self._predict(images).numpy()
+
+    def move_statistics(self, images):
+        self._move(images)
 
     def sync(self):
         pass
@@ -195,9 +203,9 @@ class TensorFlowSteps:
         images_per_step = batch[0].shape[0] * self._source.num_shards
         part = images_per_step // context.num_replicas_in_sync
         first = context.replica_id_in_sync_group * part % batch[0].shape[0]
-        images, labels = self._source.augment(device_data, *(array[first : first + part] for array in batch))
+        images, targets = self._source.augment(device_data, *(array[first : first + part] for array in batch))
         with tf.GradientTape() as tape:
-            loss, correct = loss_and_correct(labels, self._model(images, training=True), images_per_step)
+            loss, correct = self._loss(targets, self._model(images, training=True), images_per_step)
             scaled = self._optimizer.scale_loss(loss)
         variables = self._model.trainable_variables
         self._optimizer.apply(tape.gradient(scaled, [v.value for v in variables]), variables)
@@ -207,8 +215,8 @@ class TensorFlowSteps:
 class TorchSteps:
     """One step after another."""
 
-    def __init__(self, model, optimizer, source, devices):
-        self._model, self._optimizer, self._source = model, optimizer, source
+    def __init__(self, model, optimizer, source, devices, loss=CROSS_ENTROPY):
+        self._model, self._optimizer, self._source, self._loss = model, optimizer, source, loss
         self._device_data = tuple(ops.convert_to_tensor(array) for array in source.device_data)
 
     def run(self, rates, batches, switches=None):
@@ -222,6 +230,12 @@ class TorchSteps:
         with torch.no_grad():
             return ops.convert_to_numpy(self._model(images, training=False))
 
+    def move_statistics(self, images):
+        import torch
+
+        with torch.no_grad():
+            self._model(images, training=True)
+
     def sync(self):
         pass
 
@@ -233,8 +247,8 @@ class TorchSteps:
         if switches:
             self._model.switches.assign(switches[0])
         self._model.zero_grad()
-        images, labels = self._source.augment(self._device_data, *map(ops.convert_to_tensor, batch))
-        loss, correct = loss_and_correct(labels, self._model(images, training=True), len(labels))
+        images, targets = self._source.augment(self._device_data, *map(ops.convert_to_tensor, batch))
+        loss, correct = self._loss(targets, self._model(images, training=True), len(images))
         self._optimizer.scale_loss(loss).backward()
         variables = self._model.trainable_variables
         with torch.no_grad():

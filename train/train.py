@@ -19,6 +19,7 @@ import pathlib
 import signal
 import statistics
 import sys
+from typing import NamedTuple
 
 import keras
 from absl import app, flags
@@ -28,13 +29,14 @@ from keras_resv2.data import DATASETS
 from train import loop
 from train.callbacks import ProgressDisplay, draw_curve, tensorboard
 from train.config import ARGUMENTS, FORMS, RECIPE_FLAGS, RunConfig
-from train.data.image_stream import TrainStream
-from train.data.inputs import open_input
+from train.data.inputs import Input, open_input
+from train.data.mixing import MixedBatches
 from train.devices import ElsewhereError, check_recipe, make_deterministic, sync_batch_norm, use_devices
+from train.distillation import DistilledBatches, open_teacher, pinned
 from train.dry_run import describe, time_steps
 from train.environment import slow_precision
 from train.initial_weights import find_weights, set_initial_weights
-from train.recipes import RECIPES
+from train.recipes import RECIPES, Recipe
 from train.run_dir import DIVERGED, RUN_FILE, completed_settings, file_lock, read_record, start_record, write_json
 from train.stochastic_depth import SwitchedNetwork, UnitSampler
 
@@ -108,6 +110,8 @@ def config_from_flags():
     recipe = RECIPES[FLAGS.recipe].with_values(FLAGS.set, **_set_flags(RECIPE_FLAGS))
     if FLAGS.learning_rate is not None:
         recipe = recipe.with_peak(FLAGS.learning_rate)
+    if recipe.teacher:
+        recipe = dataclasses.replace(recipe, teacher=pinned(recipe.teacher))
     return RunConfig(
         model=FLAGS.model,
         recipe=FLAGS.recipe,
@@ -172,13 +176,13 @@ def train(config, devices, stop=lambda: False):
         Test error of the last step, percent.
     """
     with devices.scope(), contextlib.ExitStack() as stack:
-        recipe, data, model, units = prepare(config, devices)
+        recipe, data, model, units, teacher = prepare(config, devices)
         if devices.main and (warning := slow_precision(recipe.dtype)):
             print(f"warning: {warning}", file=sys.stderr, flush=True)
         config.out.mkdir(parents=True, exist_ok=True)
         stack.enter_context(file_lock(config.out, devices))
-        record = _start_record(config, recipe, data, devices)
-        if devices.main and isinstance(data.source, TrainStream):
+        record = _start_record(config, recipe, data, teacher, devices)
+        if devices.main and hasattr(data.source, "speed"):
             print(f"input pipeline alone: {data.source.speed(steps=5):,.0f} images/s", flush=True)
         callbacks = []
         if devices.main:
@@ -202,11 +206,11 @@ def train(config, devices, stop=lambda: False):
         return last["test_error"]
 
 
-def _start_record(config, recipe, data, devices):
+def _start_record(config, recipe, data, teacher, devices):
     """run.json of the first process; where that refuses the run, all processes stop."""
     with devices.sync_errors(ValueError, OSError):
         if devices.main:
-            return start_record(config.out, config.settings(recipe, data), config.command(), devices)
+            return start_record(config.out, config.settings(recipe, data, teacher), config.command(), devices)
 
 
 def _end_record(config, record, progress):
@@ -230,7 +234,7 @@ def dry_run(config, devices, seeds=None):
         seeds: how many runs; None for one.
     """
     with devices.scope():
-        recipe, data, model, units = prepare(config, devices)
+        recipe, data, model, units, _ = prepare(config, devices)
         if devices.main and (warning := slow_precision(recipe.dtype)):
             print(f"warning: {warning}", file=sys.stderr, flush=True)
         if devices.main:
@@ -240,18 +244,35 @@ def dry_run(config, devices, seeds=None):
             print(timed, flush=True)
 
 
+class Prepared(NamedTuple):
+    """What the training loop gets.
+
+    Attributes:
+        recipe: `train.recipes.Recipe`, with its steps counted.
+        data: `train.data.inputs.Input`; its source gives the batches of the recipe.
+        model: the network, or the view of it that is trained.
+        units: `train.stochastic_depth.UnitSampler`; None where every step trains all units.
+        teacher: name, version and SHA-256 of the teacher, for run.json; None without one.
+    """
+
+    recipe: Recipe
+    data: Input
+    model: keras.Model
+    units: UnitSampler | None
+    teacher: dict | None
+
+
 def prepare(config, devices):
-    """Recipe with its steps counted, data, network and choice of units of a run.
+    """Recipe, data and network of a run, and what goes with them.
 
     Args:
         config: `RunConfig`.
         devices: `train.devices.Devices`.
 
     Returns:
-        ``(Recipe, train.data.inputs.Input, keras.Model, UnitSampler)``; the last is None where every step trains
-        all units.
+        `Prepared`.
     """
-    recipe, units = config.values, None
+    recipe = config.values
     check_recipe(recipe, devices)
     keras.utils.set_random_seed(config.seed)
     keras.config.set_dtype_policy(recipe.dtype)
@@ -269,10 +290,17 @@ def prepare(config, devices):
     if config.initial_weights:
         set_initial_weights(model, *find_weights(config.initial_weights))
     model, recipe = sync_batch_norm(model, devices), recipe.for_images(data.train_images)
+    units = teacher = None
     if recipe.leaves_units_out:
         model = SwitchedNetwork(model, scaled=recipe.survival is not None)
         units = UnitSampler(recipe, len(model.unit_names), config.seed)
-    return recipe, data, model, units
+    source = data.source
+    if recipe.mixup or recipe.cutout:
+        source = MixedBatches(source, recipe, config.seed)
+    if recipe.teacher:  # after the network, whose initial weights depend on what was drawn before
+        network, teacher = open_teacher(recipe.teacher, data)
+        source = DistilledBatches(source, network)
+    return Prepared(recipe, dataclasses.replace(data, source=source), model, units, teacher)
 
 
 def _pixels_of_older_run(config):

@@ -17,7 +17,7 @@ import numpy as np
 
 from keras_resv2.analysis.dissection import dissect
 from keras_resv2.analysis.inputs import check_pictures
-from keras_resv2.evaluation import filled_up, slices
+from keras_resv2.evaluation import filled_up, highest_class, slices
 
 BATCH_SIZE = 250
 
@@ -249,7 +249,7 @@ def _run(parts, plans, images, labels, batch_size, resume, progress):
         progress(record.done, len(labels))
     for batch, truth in slices(images[record.done :], labels[record.done :], batch_size):
         scores = _scores(parts, distinct, filled_up(batch, batch_size))
-        wrong = [int((s[: len(truth)].argmax(-1) != truth).sum()) for s in scores]
+        wrong = [int((highest_class(s[: len(truth)]) != truth).sum()) for s in scores]
         record.add(record.done + len(truth), wrong)
         if progress:
             progress(record.done, len(labels))

@@ -6,6 +6,7 @@ import numpy as np
 
 from keras_resv2.choices import check_count
 from keras_resv2.data import DATASETS
+from keras_resv2.evaluation import check_finite
 from keras_resv2.pretrained import download
 from keras_resv2.pretrained.card import Card
 from keras_resv2.pretrained.checksum import agrees
@@ -59,7 +60,7 @@ def decode_predictions(predictions, name, top=5):
         List of one list per picture of pairs ``(class name, probability)``, the most probable first.
 
     Raises:
-        ValueError: `predictions` has another shape, or there are no such weights.
+        ValueError: `predictions` has another shape or values that are NaN or infinite, or there are no such weights.
         OSError: ImageNet's class names, which are fetched when first needed, cannot be had.
 
     Example:
@@ -74,5 +75,6 @@ def decode_predictions(predictions, name, top=5):
             f"predictions of {known.name} have the shape (pictures, {len(known.class_names)}), not {predictions.shape}."
         )
     check_count("top", top)
+    check_finite(predictions)
     names = class_names(known) if isinstance(known, Card) else known.class_names
     return [[(names[i], float(row[i])) for i in np.argsort(-row, kind="stable")[:top]] for row in predictions]

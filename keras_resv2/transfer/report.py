@@ -26,15 +26,17 @@ class Report(keras.callbacks.Callback):
         """A row of the history, from what Keras logs of an epoch.
 
         Raises:
-            FloatingPointError: the loss is no number; the model has the weights kept so far.
+            FloatingPointError: a loss is NaN or infinite; the model has the weights kept so far.
         """
-        if not math.isfinite(logs["loss"]):
+        losses = [float(logs[name]) for name in ("loss", "val_loss") if name in logs]
+        bad = [loss for loss in losses if not math.isfinite(loss)]
+        if bad:  # Keras' accuracy counts NaN as class 0
             if not self._pictures:  # an epoch's loss is of the weights before its steps: the last ones were not seen
                 self._weights = self._earlier
             self.restore()
             raise FloatingPointError(
-                f"the loss is {logs['loss']} after {len(self.history)} epochs: lower learning_rate. The model has the "
-                "best weights so far."
+                f"the loss is {bad[0]} after {len(self.history)} epochs: lower learning_rate. The model has the best "
+                "weights so far."
             )
         row = {"phase": phase, "epoch": sum(row["phase"] == phase for row in self.history) + 1}
         row |= {"train_loss": float(logs["loss"]), "train_error": 100 * (1 - float(logs["accuracy"]))}
@@ -49,7 +51,7 @@ class Report(keras.callbacks.Callback):
         self._lowest = min(error, self._lowest)
         weights = self._network.get_weights()
         # The loss of an epoch is that before its last step: the step may have gone too far.
-        finite = math.isfinite(row.get("validation_loss", 0)) and all(np.isfinite(value).all() for value in weights)
+        finite = all(np.isfinite(value).all() for value in weights)
         if finite and error <= self._lowest + self._standard_error():
             self._earlier, self._weights = self._weights, weights
             for earlier in self.history:

@@ -12,6 +12,8 @@ from keras import ops
 
 from train.data.shuffle import EpochShuffle
 
+PLAIN_BATCH = 500  # images of `plain_images`, as many as are measured at a time
+
 
 class DeviceData:
     """Augmented training batches of a dataset that stays on the accelerator as uint8.
@@ -31,6 +33,8 @@ class DeviceData:
         images_per_epoch: n.
         max_steps_per_dispatch: that one dispatch may run.
         num_shards: 1: every process draws the numbers of the whole batch.
+        image_size: (height, width) of the images of a step.
+        mean_color: of all images, uint8 ``(3,)``.
 
     Example:
 
@@ -39,10 +43,11 @@ class DeviceData:
     """
 
     max_steps_per_dispatch = 400
-    num_shards = 1
+    num_shards, shard_index = 1, 0
 
     def __init__(self, images, labels, recipe, seed):
-        self._recipe, self._seed, self._size = recipe, seed, images.shape[1:3]
+        self._recipe, self._seed, self.image_size = recipe, seed, images.shape[1:3]
+        self.mean_color = mean_color(images)
         padded = pad_images(images, recipe.pad, recipe.pad_mode)
         self._padded_size = padded.shape[1:3]
         self.device_data = (padded.reshape(-1, images.shape[3]), np.asarray(labels, "int32"))
@@ -72,12 +77,21 @@ class DeviceData:
         One gather takes every pixel from where crop and flip say it stands.
         """
         pixels, labels = device_data
-        (height, width), (padded_height, padded_width) = self._size, self._padded_size
+        (height, width), (padded_height, padded_width) = self.image_size, self._padded_size
         across = ops.arange(width, dtype="int32")
         across = ops.where(flips[:, None] == 1, width - 1 - across, across) + columns[:, None]
         down = ops.arange(height, dtype="int32") + rows[:, None] + padded_height * indices[:, None]
         positions = padded_width * down[:, :, None] + across[:, None, :]
         return ops.take(pixels, positions, axis=0), ops.take(labels, indices, axis=0)
+
+    def plain_images(self):
+        """Yields images as they are in the dataset, uint8 ``(n, height, width, 3)``, in the order of the run."""
+        pixels, pad, (height, width) = self.device_data[0], self._recipe.pad, self.image_size
+        padded = pixels.reshape(-1, *self._padded_size, pixels.shape[1])
+        size = min(PLAIN_BATCH, self.images_per_epoch)
+        for first in itertools.count(0, size):
+            _, indices = self._order.images(np.arange(first, first + size))
+            yield padded[indices, pad : pad + height, pad : pad + width]
 
 
 def pad_images(images, pixels, mode):
@@ -88,6 +102,11 @@ def pad_images(images, pixels, mode):
     if mode == "reflect":
         return np.pad(images, width, mode="reflect")
     padded = np.empty((len(images), images.shape[1] + 2 * pixels, images.shape[2] + 2 * pixels, 3), images.dtype)
-    padded[:] = images.mean((0, 1, 2)).round().astype(images.dtype)
+    padded[:] = mean_color(images)
     padded[:, pixels:-pixels, pixels:-pixels] = images
     return padded
+
+
+def mean_color(images):
+    """Mean of all pixels by channel, rounded to the images' own kind of number."""
+    return images.mean((0, 1, 2)).round().astype(images.dtype)

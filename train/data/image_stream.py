@@ -46,6 +46,7 @@ class TrainStream:
         device_data: what stays on the accelerator: nothing, batches come whole.
         max_steps_per_dispatch: batches to dispatch at once, at most.
         num_shards: how many processes make up a batch.
+        shard_index: which part of it this process decodes.
 
     Example:
 
@@ -57,7 +58,7 @@ class TrainStream:
 
     def __init__(self, source, batch_size, size, seed, part=(0, 1), runner=None, workers=None):
         self.images_per_epoch = len(source)
-        self._part, self.num_shards = part
+        self.shard_index, self.num_shards = part
         self._here = batch_size // self.num_shards
         self._source, self._batch_size, self._size, self._seed = source, batch_size, size, seed
         self._runner, self._workers = check_choice("runner", runner or default_runner(), RUNNERS), workers
@@ -83,6 +84,10 @@ class TrainStream:
         """The images and labels of a step from a batch on the accelerator: the batch as it is."""
         return images, labels
 
+    def plain_images(self):
+        """Yields the images of the first batches; there are none without random crops."""
+        return (images for images, _ in self.batches(0))
+
     def speed(self, steps=20):
         """Images per second of the stream by itself, while nothing else computes.
 
@@ -102,7 +107,7 @@ class TrainStream:
     def _load(self, position):
         """Crop and label of the picture at a position of this process's part of the stream."""
         step, within = divmod(position, self._here)
-        position = step * self._batch_size + self._part * self._here + within
+        position = step * self._batch_size + self.shard_index * self._here + within
         rng = np.random.default_rng((self._seed, 1, position))
         crop = functools.partial(random_crop, size=self._size, rng=rng)
         return read_crop(self._source, self._order.image(position), crop)

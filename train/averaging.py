@@ -1,0 +1,88 @@
+"""Measuring and publishing averaged weights (`average` of a recipe), with moving statistics of their own.
+
+Averaged weights give other activations than those that the moving statistics of batch normalisation followed,
+so these are measured again: the mean over batches of each batch's mean and variance (Izmailov et al. 2018,
+arXiv 1803.05407, section 3.2). The images are the training set's, as they are: neither cropped, cut out nor mixed.
+"""
+
+import contextlib
+
+import keras
+import numpy as np
+
+from keras_resv2.rolled import RolledUnits
+from train.optimizer import averages
+
+STATISTICS_IMAGES = 10_000
+
+
+@contextlib.contextmanager
+def averaged_weights(model, optimizer, steps, source):
+    """Context in which a network has averaged weights and statistics that fit; then its own ones again, bit for bit.
+
+    Args:
+        model: `keras.Model`.
+        optimizer: as `train.optimizer.make_optimizer` returns it for a recipe with `average`.
+        steps: as `train.steps.make_steps` returns it for both.
+        source: `train.data.source.BatchSource`.
+
+    Example:
+
+    >>> with averaged_weights(model, optimizer, steps, source):  # doctest: +SKIP
+    ...     error = measure(steps)
+    """
+    steps.sync()
+    variables = [*model.trainable_variables, *model.non_trainable_variables]
+    before = [np.array(keras.ops.convert_to_numpy(v)) for v in variables]
+    try:
+        for variable, average in zip(model.trainable_variables, averages(optimizer), strict=True):
+            variable.assign(average)
+        if hasattr(model, "switches"):  # the whole network is measured
+            model.switches.assign(np.ones(model.switches.shape))
+        _measure_statistics(model, steps, source)
+        yield
+    finally:
+        steps.sync()
+        for variable, array in zip(variables, before, strict=True):
+            variable.assign(array)
+
+
+def _measure_statistics(model, steps, source):
+    """Sets the moving statistics of batch normalisation to those of training images."""
+    moving = [v for v in model.non_trainable_variables if v.name.endswith(("moving_mean", "moving_variance"))]
+    sums, batches = [np.zeros(v.shape) for v in moving], 0
+    with _without_momentum(model), contextlib.closing(source.plain_images()) as images:
+        for batch in images:
+            steps.move_statistics(batch)
+            steps.sync()
+            for total, variable in zip(sums, moving, strict=True):
+                total += keras.ops.convert_to_numpy(variable)
+            batches += 1
+            if batches * len(batch) * source.num_shards >= min(STATISTICS_IMAGES, source.images_per_epoch):
+                break
+    for variable, total in zip(moving, sums, strict=True):
+        variable.assign(total / batches)
+
+
+@contextlib.contextmanager
+def _without_momentum(model):
+    """Context in which a step's moving statistics are those of its batch."""
+    layers = list(_batch_norms(model))
+    momenta = [layer.momentum for layer in layers]
+    for layer in layers:
+        layer.momentum = 0.0
+    try:
+        yield
+    finally:
+        for layer, momentum in zip(layers, momenta, strict=True):
+            layer.momentum = momentum
+
+
+def _batch_norms(model):
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            yield layer
+        elif isinstance(layer, RolledUnits):
+            yield from _batch_norms(layer.unit)
+        elif isinstance(layer, keras.Model):
+            yield from _batch_norms(layer)

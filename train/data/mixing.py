@@ -1,0 +1,109 @@
+"""Cutout and mixup: what happens to the images of a batch after crop and flip.
+
+The host draws a few numbers per step from (seed, step), the compiled step applies them in integers: the same
+seed and step give the same images on every backend. Keras' layers (`RandomErasing`, `MixUp`) draw inside the
+step from states of their own, with other numbers on each backend.
+"""
+
+import numpy as np
+from keras import ops
+
+from train.data.source import SourceWrapper
+from train.losses import SHARES, Targets
+
+
+class MixedBatches(SourceWrapper):
+    """The batches of another source, with a square cut out of each image, or neighbours mixed, or both.
+
+    Args:
+        source: `train.data.source.BatchSource`; for cutout one with `image_size` and `mean_color`.
+        recipe: `train.recipes.Recipe`.
+        seed: of the run.
+
+    Raises:
+        ValueError: the squares would be larger than the images.
+
+    Example:
+
+    >>> source = MixedBatches(DeviceData(images, labels, recipe, 0), recipe, seed=0)  # doctest: +SKIP
+    """
+
+    def __init__(self, source, recipe, seed):
+        super().__init__(source)
+        self._recipe, self._seed = recipe, seed
+        if recipe.cutout and recipe.cutout > min(source.image_size):
+            side = min(source.image_size)
+            raise ValueError(f"recipe value cutout={recipe.cutout} is more than the {side} pixels of the images.")
+
+    def batches(self, first):
+        """Yields what the source brings for step `first` and all that follow, and what is drawn for them."""
+        here = self._recipe.batch_size // self.num_shards
+        part = slice(self.shard_index * here, (self.shard_index + 1) * here)
+        for step, batch in enumerate(self._source.batches(first), first):
+            yield (*batch, *(numbers[part] for numbers in self.draw(step)))
+
+    def draw(self, step):
+        """The numbers of a step, int32 ``(batch_size,)`` each: rows and columns of cutout's centres, shares of mixup.
+
+        A batch has one share, drawn from Beta(alpha, alpha), as in the authors' code. Each image is mixed
+        with its neighbour and the neighbour with it, so the larger share may be the image's own.
+        """
+        size, drawn = self._recipe.batch_size, []
+        if self._recipe.cutout:
+            rng = np.random.default_rng((self._seed, 3, step))
+            drawn += [rng.integers(0, side, size) for side in self.image_size]
+        if self._recipe.mixup:
+            share = np.random.default_rng((self._seed, 4, step)).beta(self._recipe.mixup, self._recipe.mixup)
+            drawn.append(np.full(size, round(SHARES * max(share, 1 - share))))
+        return tuple(numbers.astype("int32") for numbers in drawn)
+
+    def augment(self, device_data, *batch):
+        """Images uint8 ``(batch, height, width, 3)`` and `Targets` of a step, in the compiled step."""
+        *batch, shares = batch if self._recipe.mixup else (*batch, None)
+        *batch, rows, columns = batch if self._recipe.cutout else (*batch, None, None)
+        images, labels = self._source.augment(device_data, *batch)
+        if rows is not None:
+            images = cut_out(images, rows, columns, self._recipe.cutout, self.mean_color)
+        if shares is None:
+            return images, labels
+        return mix(images, swap_neighbours(images), shares), Targets(labels, swap_neighbours(labels), shares)
+
+
+def cut_out(images, rows, columns, side, color):
+    """Images with a square of one colour: DeVries & Taylor 2017 (arXiv 1708.04552).
+
+    Args:
+        images: ``(batch, height, width, 3)``.
+        rows, columns: ``(batch,)``: centres of the squares, which may reach over the border.
+        side: of the squares, in pixels.
+        color: three numbers; the mean colour, which normalisation makes zero, as in the paper.
+    """
+
+    def inside(centres, length):
+        distances = ops.arange(length, dtype="int32")[None] - (centres[:, None] - side // 2)
+        return ops.logical_and(distances >= 0, distances < side)
+
+    height, width = images.shape[1:3]
+    hole = ops.logical_and(inside(rows, height)[:, :, None], inside(columns, width)[:, None, :])
+    return ops.where(hole[..., None], ops.convert_to_tensor(np.asarray(color, "uint8")), images)
+
+
+def mix(images, partners, shares):
+    """``share * image + (1 - share) * partner``, rounded to whole pixel values: Zhang et al. 2018, equation 1.
+
+    Args:
+        images, partners: uint8 ``(batch, height, width, 3)``.
+        shares: ``(batch,)``, in 256ths.
+    """
+    shares = ops.cast(shares, "int32")[:, None, None, None]
+    mixed = shares * ops.cast(images, "int32") + (SHARES - shares) * ops.cast(partners, "int32")
+    return ops.cast((mixed + SHARES // 2) // SHARES, "uint8")
+
+
+def swap_neighbours(array):
+    """`array` with its first and second entry swapped, its third and fourth, and so on.
+
+    The order of images is random, so neighbours are a random pair; and a pair is on one device.
+    """
+    shape = tuple(array.shape[1:])
+    return ops.reshape(ops.flip(ops.reshape(array, (-1, 2, *shape)), axis=1), (-1, *shape))

@@ -1,0 +1,112 @@
+"""Distillation: a trained network's outputs as targets (Hinton et al. 2015, arXiv 1503.02531).
+
+`keras.distillation.Distiller` is a model with a training step of its own, for `fit`; here the teacher is part
+of a batch source, and runs inside the compiled step on the images that the student gets.
+"""
+
+import os
+import pathlib
+
+import keras
+import numpy as np
+
+from keras_resv2 import from_pretrained, pretrained_card
+from keras_resv2.architectures import build
+from keras_resv2.pretrained import class_names
+from keras_resv2.pretrained.checksum import sha256
+from train.data.source import SourceWrapper
+from train.loop import WEIGHTS
+from train.losses import Targets
+from train.run_dir import RUN_FILE, completed_settings, load_record, run_dataset
+
+
+class DistilledBatches(SourceWrapper):
+    """The batches of another source, with a teacher's logits of their images.
+
+    Args:
+        source: `train.data.source.BatchSource`.
+        teacher: `keras.Model` from pixels to logits.
+    """
+
+    def __init__(self, source, teacher):
+        super().__init__(source)
+        self._teacher = teacher
+        self._groups = [teacher.trainable_variables, teacher.non_trainable_variables]
+        weights = (np.array(keras.ops.convert_to_numpy(v)) for group in self._groups for v in group)
+        self._arrays = len(source.device_data)
+        self.device_data = (*source.device_data, *weights)
+
+    def augment(self, device_data, *batch):
+        """Images and `Targets` of a step, in the compiled step."""
+        weights = device_data[self._arrays :]
+        images, targets = self._source.augment(device_data[: self._arrays], *batch)
+        targets = targets if isinstance(targets, Targets) else Targets(targets)
+        trainable = len(self._groups[0])
+        logits, _ = self._teacher.stateless_call(weights[:trainable], weights[trainable:], images, training=False)
+        return images, targets._replace(teacher_logits=logits)
+
+
+def pinned(name):
+    """The name of a teacher, a pretrained one's with its version, so that a run always has the same.
+
+    Raises:
+        ValueError: there is no such name.
+        FileNotFoundError: the run is not finished, or the folder holds no card.
+    """
+    if _is_run(name):
+        load_record(name)
+        return name
+    card = pretrained_card(name)
+    return name if os.sep in name or "/" in name else card.full_name
+
+
+def open_teacher(name, data):
+    """A trained network that knows the classes of a run.
+
+    Args:
+        name: pretrained name, weight folder or run directory.
+        data: `train.data.inputs.Input` of the run.
+
+    Returns:
+        ``(model, facts)``: a `keras.Model` from pixels to logits, of the global dtype policy; and name, version
+        (None of a run) and SHA-256 of its weights, for run.json.
+
+    Raises:
+        ValueError: it was trained on other classes, or images of another size; or is unknown or damaged.
+        OSError: the weights are missing.
+    """
+    options = {"input_shape": data.image_shape, "classifier_activation": None}
+    if _is_run(name):
+        settings, path = completed_settings(load_record(name)["settings"]), pathlib.Path(name) / WEIGHTS
+        dataset = run_dataset(settings)
+        _check(name, data, dataset.class_names, dataset.image_shape)
+        arguments = {**settings["arguments"], **options, "classes": dataset.classes}
+        arguments["preprocessing"] = settings["preprocessing"]
+        model = build(settings["model"], weights=str(path), **arguments)
+        facts = {"name": name, "version": None, "sha256": sha256(path)}
+    else:
+        card = pretrained_card(name)
+        _check(name, data, tuple(class_names(card)), tuple(card.image_shape))
+        model = from_pretrained(name, **options)
+        facts = {"name": card.name, "version": card.version, "sha256": card.sha256}
+    model.trainable = False
+    return model, facts
+
+
+def _is_run(name):
+    return (pathlib.Path(name) / RUN_FILE).exists()
+
+
+def _check(name, data, classes, image_shape):
+    if classes != tuple(data.class_names):
+        raise ValueError(
+            f"teacher {name} knows {len(classes)} classes ({_few(classes)}), and the run has {len(data.class_names)} "
+            f"({_few(data.class_names)}): they must be the same, in the same order."
+        )
+    if None not in data.image_shape and image_shape != tuple(data.image_shape):
+        theirs, ours = (" x ".join(map(str, shape[:2])) for shape in (image_shape, data.image_shape))
+        raise ValueError(f"teacher {name} takes images of {theirs} pixels, and the run has {ours}.")
+
+
+def _few(names):
+    return ", ".join(map(str, names[:3])) + (", ..." if len(names) > 3 else "")
