@@ -14,6 +14,10 @@ import numpy as np
 from keras import ops
 
 from train.devices import ONE_DEVICE
+from train.optimizer import stack_optimizer
+from train.stacks import group_alike, separate
+
+STEPS_PER_LOOP = 32  # of the compiled loop: long beside what it costs the host, short beside a dispatch
 
 
 def make_steps(model, optimizer, source, devices=ONE_DEVICE):
@@ -42,7 +46,12 @@ def loss_and_correct(labels, logits, images_per_step):
 class JaxSteps:
     """A loop of pure steps; the state stays in arrays, and the old ones are given up to the new.
 
-    On a CPU the loop is Python's: inside a compiled loop XLA's convolutions are many times slower there.
+    On an accelerator blocks of steps run in a compiled loop, of a length that the compiler knows: the host is
+    asked for nothing in between. What is left of a dispatch runs step by step. The state is held in stacks of
+    arrays of the same shape, which take few launches to update.
+
+    On a processor the loop is Python's, and the state is not stacked: inside a compiled loop XLA's convolutions
+    are many times slower there.
     """
 
     def __init__(self, model, optimizer, source, devices, compiled_loop=None):
@@ -50,67 +59,71 @@ class JaxSteps:
 
         self._model, self._optimizer, self._source = model, optimizer, source
         self._variables = (model.trainable_variables, model.non_trainable_variables, optimizer.variables)
-        self._rate_index = [v is optimizer.learning_rate for v in optimizer.variables].index(True)
         self._shard = devices.shard
         self._device_data = tuple(self._shard(array) for array in source.device_data)
-        self._state = None
+        self._state = self._results = None
         if compiled_loop is None:
             compiled_loop = jax.default_backend() != "cpu"
-        self._run = self._run_compiled if compiled_loop else self._run_one_by_one
+        if compiled_loop:
+            self._optimizer, trainable, slots = stack_optimizer(optimizer, model.trainable_variables)
+            self._stacks = (trainable, group_alike(model.non_trainable_variables), slots)
+        else:
+            self._stacks = tuple(map(separate, self._variables))
+        self._rate_index = [v is self._optimizer.learning_rate for v in self._optimizer.variables].index(True)
+        self._block = min(STEPS_PER_LOOP, source.max_steps_per_dispatch) if compiled_loop else 1
         self._loop = jax.jit(self._many, donate_argnums=0)
         self._one = jax.jit(self._step, donate_argnums=0)
-        self._predict = jax.jit(lambda t, o, images: model.stateless_call(t, o, images, training=False)[0])
+        self._pack = jax.jit(lambda state: [s.stack(arrays) for s, arrays in zip(self._stacks, state, strict=True)])
+        self._unpack = jax.jit(self._split)
+        self._predict = jax.jit(self._logits)
 
     def run(self, rates, batches):
         self._begin()
-        return self._run(np.asarray(rates, "float32"), _stack(batches))
+        rates, batches = np.asarray(rates, "float32"), _stack(batches)
+        first, last = 0, len(rates)
+        while first < last:
+            block = self._block > 1 and last - first >= self._block
+            steps = slice(first, first + self._block) if block else first
+            feeds = [self._shard(array[steps], int(block), self._source.num_shards) for array in batches]
+            run, arguments = (self._loop if block else self._one), (self._device_data, np.int32(first), rates[steps])
+            self._state, self._results = run(self._state, self._results, *arguments, feeds)
+            first += self._block if block else 1
+        return self._results
 
     def predict_on_batch(self, images):
         self._begin()
-        trainable, other, _ = self._state
-        return np.asarray(self._predict(trainable, other, self._shard(images)))
+        return np.asarray(self._predict(self._state, self._shard(images)))
 
     def sync(self):
-        for group, arrays in zip(self._variables, self._state or [], strict=False):
+        state = self._unpack(self._state) if self._state else []
+        for group, arrays in zip(self._variables, state, strict=False):
             for variable, array in zip(group, arrays, strict=True):
                 variable.assign(array)
         self._state = None
 
     def _begin(self):
         if self._state is None:
-            self._state = [[variable.value for variable in group] for group in self._variables]
+            self._state = self._pack([[variable.value for variable in group] for group in self._variables])
+            self._results = (np.zeros(self._source.max_steps_per_dispatch, "float32"),) * 2
 
-    def _run_one_by_one(self, rates, batches):
-        results = []
-        for rate, *batch in zip(rates, *batches, strict=True):
-            batch = [self._shard(array, 0, self._source.num_shards) for array in batch]
-            self._state, *result = self._one(self._state, self._device_data, rate, batch)
-            results.append(result)
-        return tuple(map(np.asarray, zip(*results, strict=True)))
+    def _logits(self, state, images):
+        trainable, other, _ = self._split(state)
+        return self._model.stateless_call(trainable, other, images, training=False)[0]
 
-    def _run_compiled(self, rates, batches):
-        # The number of steps is a value, not a shape: one compilation serves all.
-        count, most = len(rates), self._source.max_steps_per_dispatch
-        batches = [self._shard(_padded(array, most), 1, self._source.num_shards) for array in batches]
-        rates = self._shard(_padded(rates, most))
-        self._state, losses, corrects = self._loop(self._state, self._device_data, np.int32(count), rates, batches)
-        return losses, corrects
-
-    def _many(self, state, device_data, count, rates, batches):
+    def _many(self, state, results, device_data, first, rates, batches):
         import jax
 
         def body(i, carry):
-            state, losses, corrects = carry
-            state, loss, correct = self._step(state, device_data, rates[i], [array[i] for array in batches])
-            return state, losses.at[i].set(loss), corrects.at[i].set(correct)
+            return self._step(*carry, device_data, first + i, rates[i], [array[i] for array in batches])
 
-        nothing = jax.numpy.zeros(len(rates))
-        return jax.lax.fori_loop(0, count, body, (state, nothing, nothing))
+        return jax.lax.fori_loop(0, self._block, body, (state, results))
 
-    def _step(self, state, device_data, rate, batch):
+    def _step(self, state, results, device_data, index, rate, batch):
+        """One step, whose loss and share of correct answers become value `index` of the results."""
         import jax
 
-        trainable, other, slots = state
+        trainable, other, _ = self._split(state)
+        stacks, _, slots = state
         images, labels = self._source.augment(device_data, *batch)
 
         def objective(trainable):
@@ -122,8 +135,13 @@ class JaxSteps:
         gradients, (loss, correct, other) = jax.grad(objective, has_aux=True)(trainable)
         slots = [*slots]
         slots[self._rate_index] = rate
-        trainable, slots = self._optimizer.stateless_apply(slots, gradients, trainable)
-        return [list(trainable), list(other), list(slots)], loss, correct
+        stacks, slots = self._optimizer.stateless_apply(slots, self._stacks[0].stack(gradients), stacks)
+        results = tuple(old.at[index].set(new) for old, new in zip(results, (loss, correct), strict=True))
+        return [list(stacks), self._stacks[1].stack(other), list(slots)], results
+
+    def _split(self, state):
+        """Lists of arrays, one for each variable, of the state's stacks."""
+        return [stacks.split(arrays) for stacks, arrays in zip(self._stacks, state, strict=True)]
 
 
 class TensorFlowSteps:
@@ -230,8 +248,3 @@ class TorchSteps:
 def _stack(batches):
     """Feeds of several steps as one: arrays get a leading axis of steps."""
     return [np.stack(arrays) for arrays in zip(*batches, strict=True)]
-
-
-def _padded(array, length):
-    """`array` with its first axis filled up to `length` with zeros."""
-    return np.pad(array, [(0, length - len(array))] + [(0, 0)] * (array.ndim - 1))
