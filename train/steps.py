@@ -70,16 +70,20 @@ class JaxSteps:
         else:
             self._stacks = tuple(map(separate, self._variables))
         self._rate_index = [v is self._optimizer.learning_rate for v in self._optimizer.variables].index(True)
-        self._block = min(STEPS_PER_LOOP, source.max_steps_per_dispatch) if compiled_loop else 1
+        self._most_steps = source.max_steps_per_dispatch
+        self._block = min(STEPS_PER_LOOP, self._most_steps) if compiled_loop else 1
         self._loop = jax.jit(self._many, donate_argnums=0)
         self._one = jax.jit(self._step, donate_argnums=0)
-        self._pack = jax.jit(lambda state: [s.stack(arrays) for s, arrays in zip(self._stacks, state, strict=True)])
+        self._pack = jax.jit(self._stack_state)
         self._unpack = jax.jit(self._split)
         self._predict = jax.jit(self._logits)
 
     def run(self, rates, batches):
+        return self._run_stacked(rates, stack_batches(batches))
+
+    def _run_stacked(self, rates, batches):
         self._begin()
-        rates, batches = np.asarray(rates, "float32"), _stack(batches)
+        rates = np.asarray(rates, "float32")
         first, last = 0, len(rates)
         while first < last:
             block = self._block > 1 and last - first >= self._block
@@ -104,7 +108,7 @@ class JaxSteps:
     def _begin(self):
         if self._state is None:
             self._state = self._pack([[variable.value for variable in group] for group in self._variables])
-            self._results = (np.zeros(self._source.max_steps_per_dispatch, "float32"),) * 2
+            self._results = (np.zeros(self._most_steps, "float32"),) * 2
 
     def _logits(self, state, images):
         trainable, other, _ = self._split(state)
@@ -114,7 +118,9 @@ class JaxSteps:
         import jax
 
         def body(i, carry):
-            return self._step(*carry, device_data, first + i, rates[i], [array[i] for array in batches])
+            # A plain index into an array is an operation that keeps a loop from being one CUDA graph.
+            rate = jax.numpy.sum(jax.numpy.where(jax.numpy.arange(self._block) == i, rates, 0.0))
+            return self._step(*carry, device_data, first + i, rate, [array[i] for array in batches])
 
         return jax.lax.fori_loop(0, self._block, body, (state, results))
 
@@ -139,6 +145,10 @@ class JaxSteps:
         results = tuple(old.at[index].set(new) for old, new in zip(results, (loss, correct), strict=True))
         return [list(stacks), self._stacks[1].stack(other), list(slots)], results
 
+    def _stack_state(self, state):
+        """The stacks of lists of arrays, one for each variable."""
+        return [stacks.stack(arrays) for stacks, arrays in zip(self._stacks, state, strict=True)]
+
     def _split(self, state):
         """Lists of arrays, one for each variable, of the state's stacks."""
         return [stacks.split(arrays) for stacks, arrays in zip(self._stacks, state, strict=True)]
@@ -159,7 +169,7 @@ class TensorFlowSteps:
     def run(self, rates, batches):
         import tensorflow as tf
 
-        batches = tuple(tf.constant(array) for array in _stack(batches))
+        batches = tuple(tf.constant(array) for array in stack_batches(batches))
         if self._loop is None:  # the number of steps is open: one compilation serves all
             specs = tuple(tf.TensorSpec([None, *array.shape[1:]], array.dtype) for array in batches)
             self._loop = tf.function(self._run, input_signature=[tf.TensorSpec([None], "float32"), specs])
@@ -245,6 +255,6 @@ class TorchSteps:
         return loss.detach(), correct
 
 
-def _stack(batches):
+def stack_batches(batches):
     """Feeds of several steps as one: arrays get a leading axis of steps."""
     return [np.stack(arrays) for arrays in zip(*batches, strict=True)]
