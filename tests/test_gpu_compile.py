@@ -28,7 +28,7 @@ ENTRY %main (p.2: f32[4]) -> f32[4] {
 }
 """
 
-GRAPH_A_STEP = """000: kCommandBuffer [source] 
+GRAPH_A_STEP = """000: kCommandBuffer [source]
     001: kCopy         [source | sink] kCopy
 017: kWhile         [prev=000 (1)]
 condition:
