@@ -32,7 +32,7 @@ cat > "$folder/start.sh" <<'START'
 set -eu
 cd "$(dirname "$0")"
 [ -d packages ] || python3 -m pip install --quiet --no-index --no-deps --target packages wheels/*.whl
-[ -d repo ] || git clone --quiet repo.bundle repo
+[ -d repo ] || git -c advice.detachedHead=false clone --quiet repo.bundle repo
 [ ! -e data.b ] || cat data.a data.b > data.npz
 cat > env.sh <<ENV
 export KERAS_BACKEND=jax PYTHONUNBUFFERED=1 PYTHONPATH=$PWD/packages JAX_COMPILATION_CACHE_DIR=$PWD/cache

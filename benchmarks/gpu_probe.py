@@ -76,12 +76,12 @@ def published_network(name):
 
 def training():
     """Difference of the mean loss of the last four of 32 steps, by a compiled loop and step by step."""
-    images = np.random.default_rng(0).integers(0, 256, (256, 32, 32, 3), dtype="uint8")
+    images = np.random.default_rng(0).integers(0, 256, (256, 16, 16, 3), dtype="uint8")
     recipe = RECIPES["paper"].with_values(["batch_size=32"])
     losses = []
     for compiled_loop in (True, False):
         keras.utils.set_random_seed(0)
-        model = keras_resv2.ResNet(8, classifier_activation=None)
+        model = keras_resv2.ResNet(8, input_shape=(16, 16, 3), classifier_activation=None)
         source = DeviceData(images, images[:, 0, 0, 0] % 10, recipe, 0)
         steps = JaxSteps(model, make_optimizer(recipe, model.trainable_variables), source, ONE_DEVICE, compiled_loop)
         losses.append(np.asarray(steps.run([0.01] * 32, [source.draw(i) for i in range(32)])[0])[28:32].mean())
