@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder --durations 15
-ON_JAX := tests/test_units.py tests/test_pretrained.py tests/test_engine.py
+ON_JAX := tests/test_units.py tests/test_pretrained.py tests/test_engine.py tests/test_stacks.py
 
 .PHONY: demo test env zoo-table results clean
 

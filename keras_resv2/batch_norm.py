@@ -18,9 +18,10 @@ class BatchNormalization(keras.layers.BatchNormalization):
     """`keras.layers.BatchNormalization`, faster on feature maps.
 
     On TensorFlow and PyTorch it uses their fused kernels for feature maps ``(batch, height, width,
-    channels)`` with scale and offset. What else Keras' layer can do (masks, renormalisation, statistics
-    synchronised over devices, channels_first on TensorFlow) Keras' own code does, and all of it on JAX,
-    whose compiler fuses the separate operations itself.
+    channels)`` with scale and offset, on JAX in training `keras_resv2.batch_norm_jax`, which has a gradient of
+    its own (reverse mode, first order). What else Keras' layer can do (masks, renormalisation, statistics
+    synchronised over devices, channels_first on TensorFlow) Keras' own code does, and inference on JAX, whose
+    compiler fuses the separate operations itself.
 
     Arguments, weights, inputs and outputs are those of `keras.layers.BatchNormalization`. Frozen
     (``trainable = False``) it uses and keeps its moving statistics, in `fit` too.
@@ -55,6 +56,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
         backend = keras.backend.backend()
         if backend == "tensorflow":
             return _tensorflow if axis == 3 else None
+        if backend == "jax":
+            return _jax if training else None
         if backend != "torch":
             return None
         # PyTorch's refuses to train on a single value per channel.
@@ -75,6 +78,14 @@ def _tensorflow(layer, inputs, training):
     # The kernel's variance is the unbiased one; Keras' is not.
     count = tf.cast(tf.size(inputs) // inputs.shape[-1], "float32")
     return outputs, (mean, variance * ((count - 1) / count))
+
+
+def _jax(layer, inputs, training):
+    from keras_resv2.batch_norm_jax import batch_norm
+
+    scale, offset = (keras.ops.cast(variable, "float32") for variable in (layer.gamma, layer.beta))
+    outputs, *statistics = batch_norm(inputs, scale, offset, layer.axis % 4, layer.epsilon)
+    return outputs, statistics
 
 
 def _torch(layer, inputs, training):

@@ -12,7 +12,7 @@ from comparing import assert_same, randomised
 
 import keras_resv2
 
-BACKENDS = ("tensorflow", "torch")  # where the layer has a kernel of its own
+BACKENDS = ("tensorflow", "torch", "jax")  # where the layer has a kernel of its own
 KINDS = (keras.layers.BatchNormalization, keras_resv2.BatchNormalization)
 # Of losses, weights after two steps, and outputs.
 TOLERANCES = {"float32": 1e-5, "mixed_bfloat16": 3e-4, "mixed_float16": 3e-4}

@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from train.stacks import Stacks, group_alike
+
 
 class SGD(keras.optimizers.SGD):
     """Momentum SGD with L2 weight decay in the gradient, as the papers' code has it.
@@ -32,10 +34,14 @@ class SGD(keras.optimizers.SGD):
         if not built and self._first_averaged is not None:
             self.averages = self.add_optimizer_variables(variables, "average")
 
+    def decays(self, variable):
+        """Whether a variable is decayed."""
+        return bool(self._l2 and self._decays(variable))
+
     def update_step(self, gradient, variable, learning_rate):
         # TensorFlow hands over its own variable, which has no path.
         index = self._get_variable_index(variable)
-        if self._l2 and self._decays(self._trainable_variables[index]):
+        if self.decays(self._trainable_variables[index]):
             gradient = gradient + self._l2 * ops.cast(variable, gradient.dtype)
         super().update_step(gradient, variable, learning_rate)
         if self.averages:
@@ -79,3 +85,37 @@ def make_optimizer(recipe, variables):
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
     optimizer.build(variables)
     return optimizer
+
+
+def stack_optimizer(optimizer, variables):
+    """An optimizer of the same rule for stacks of the variables that another was built for.
+
+    Args:
+        optimizer: made by `make_optimizer` for `variables`.
+        variables: those variables.
+
+    Returns:
+        ``(optimizer, stacks, slots)``: the new optimizer; `train.stacks.Stacks` of the variables, in which those
+        lie together that have the same shape and weight decay; and those of the optimizer's own variables.
+    """
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    stacks = group_alike(variables, inner.decays)
+    stacked = [keras.Variable(v, name=f"stack{i}") for i, v in enumerate(stacks.stack([v.value for v in variables]))]
+    decayed = {id(v): inner.decays(variables[group[0]]) for v, group in zip(stacked, stacks.groups, strict=True)}
+    own = {"l2": inner._l2, "first_averaged": inner._first_averaged, "decay": inner._decay}
+    new = SGD.from_config({**inner.get_config(), **own, "decays": lambda variable: decayed[id(variable)]})
+    if inner is not optimizer:
+        scaling = {"initial_scale": optimizer.initial_scale, "dynamic_growth_steps": optimizer.dynamic_growth_steps}
+        new = keras.optimizers.LossScaleOptimizer(new, **scaling)
+    new.build(stacked)
+    return new, stacks, Stacks(_slot_groups(optimizer.variables, variables, stacks.groups))
+
+
+def _slot_groups(slots, variables, groups):
+    """Groups of an optimizer's variables: those that it has for each trained one lie together as these do."""
+    shapes, first, found = [v.shape for v in variables], 0, []
+    while first < len(slots):
+        one_each = [v.shape for v in slots[first : first + len(shapes)]] == shapes
+        found += [[first + i for i in group] for group in groups] if one_each else [[first]]
+        first += len(shapes) if one_each else 1
+    return found

@@ -16,6 +16,10 @@ from keras import ops
 
 from train.devices import ONE_DEVICE
 from train.losses import CROSS_ENTROPY
+from train.optimizer import stack_optimizer
+from train.stacks import group_alike, separate
+
+STEPS_PER_LOOP = 32  # of the compiled loop: long beside what it costs the host, short beside a dispatch
 
 
 def make_steps(model, optimizer, source, devices=ONE_DEVICE, loss=CROSS_ENTROPY):
@@ -38,7 +42,12 @@ def make_steps(model, optimizer, source, devices=ONE_DEVICE, loss=CROSS_ENTROPY)
 class JaxSteps:
     """A loop of pure steps; the state stays in arrays, and the old ones are given up to the new.
 
-    On a CPU the loop is Python's: inside a compiled loop XLA's convolutions are many times slower there.
+    On an accelerator blocks of steps run in a compiled loop, of a length that the compiler knows: the host is
+    asked for nothing in between. What is left of a dispatch runs step by step. The state is held in stacks of
+    arrays of the same shape, which take few launches to update.
+
+    On a processor the loop is Python's, and the state is not stacked: inside a compiled loop XLA's convolutions
+    are many times slower there.
     """
 
     def __init__(self, model, optimizer, source, devices, compiled_loop=None, loss=CROSS_ENTROPY):
@@ -46,81 +55,90 @@ class JaxSteps:
 
         self._model, self._optimizer, self._source, self._loss = model, optimizer, source, loss
         self._variables = (model.trainable_variables, model.non_trainable_variables, optimizer.variables)
-        self._rate_index = [v is optimizer.learning_rate for v in optimizer.variables].index(True)
         switches = getattr(model, "switches", None)
         self._switch_index = next((i for i, v in enumerate(model.non_trainable_variables) if v is switches), None)
         self._shard = devices.shard
         self._device_data = tuple(self._shard(array) for array in source.device_data)
-        self._state = None
+        self._state = self._results = None
         if compiled_loop is None:
             compiled_loop = jax.default_backend() != "cpu"
-        self._run = self._run_compiled if compiled_loop else self._run_one_by_one
+        if compiled_loop:
+            self._optimizer, trainable, slots = stack_optimizer(optimizer, model.trainable_variables)
+            self._stacks = (trainable, group_alike(model.non_trainable_variables), slots)
+        else:
+            self._stacks = tuple(map(separate, self._variables))
+        self._rate_index = [v is self._optimizer.learning_rate for v in self._optimizer.variables].index(True)
+        self._most_steps = source.max_steps_per_dispatch
+        self._block = min(STEPS_PER_LOOP, self._most_steps) if compiled_loop else 1
         self._loop = jax.jit(self._many, donate_argnums=0)
         self._one = jax.jit(self._step, donate_argnums=0)
-        self._predict = jax.jit(lambda t, o, images: model.stateless_call(t, o, images, training=False)[0])
-        self._moved = jax.jit(lambda t, o, images: model.stateless_call(t, o, images, training=True)[1])
+        self._pack = jax.jit(self._stack_state)
+        self._unpack = jax.jit(self._split)
+        self._predict = jax.jit(self._logits)
+        self._moved = jax.jit(self._moved_statistics)
 
     def run(self, rates, batches, switches=None):
+        return self._run_stacked(controls_of(rates, switches), stack_batches(batches))
+
+    def _run_stacked(self, controls, batches):
         self._begin()
-        return self._run(_controls(rates, switches), _stack(batches))
+        first, last = 0, len(controls[0])
+        while first < last:
+            block = self._block > 1 and last - first >= self._block
+            steps = slice(first, first + self._block) if block else first
+            feeds = [self._shard(array[steps], int(block), self._source.num_shards) for array in batches]
+            arguments = self._device_data, np.int32(first), [array[steps] for array in controls], feeds
+            self._state, self._results = (self._loop if block else self._one)(self._state, self._results, *arguments)
+            first += self._block if block else 1
+        return self._results
 
     def predict_on_batch(self, images):
         self._begin()
-        trainable, other, _ = self._state
-        return np.asarray(self._predict(trainable, other, self._shard(images)))
+        return np.asarray(self._predict(self._state, self._shard(images)))
 
     def move_statistics(self, images):
         self._begin()
-        trainable, other, _ = self._state
         parts = self._source.num_shards
         images = self._shard(images, 0, parts) if parts > 1 else self._shard(images)
-        self._state[1] = list(self._moved(trainable, other, images))
+        self._state[1] = self._moved(self._state, images)
 
     def sync(self):
-        for group, arrays in zip(self._variables, self._state or [], strict=False):
+        state = self._unpack(self._state) if self._state else []
+        for group, arrays in zip(self._variables, state, strict=False):
             for variable, array in zip(group, arrays, strict=True):
                 variable.assign(array)
         self._state = None
 
     def _begin(self):
         if self._state is None:
-            self._state = [[variable.value for variable in group] for group in self._variables]
+            self._state = self._pack([[variable.value for variable in group] for group in self._variables])
+            self._results = (np.zeros(self._most_steps, "float32"),) * 2
 
-    def _run_one_by_one(self, controls, batches):
-        results = []
-        for control, *batch in zip(zip(*controls, strict=True), *batches, strict=True):
-            batch = [self._shard(array, 0, self._source.num_shards) for array in batch]
-            self._state, *result = self._one(self._state, self._device_data, control, batch)
-            results.append(result)
-        return tuple(map(np.asarray, zip(*results, strict=True)))
+    def _logits(self, state, images):
+        trainable, other, _ = self._split(state)
+        return self._model.stateless_call(trainable, other, images, training=False)[0]
 
-    def _run_compiled(self, controls, batches):
-        # The number of steps is a value, not a shape: one compilation serves all.
-        count, most = len(controls[0]), self._source.max_steps_per_dispatch
-        batches = [self._shard(_padded(array, most), 1, self._source.num_shards) for array in batches]
-        controls = [self._shard(_padded(array, most)) for array in controls]
-        self._state, losses, corrects = self._loop(self._state, self._device_data, np.int32(count), controls, batches)
-        return losses, corrects
+    def _moved_statistics(self, state, images):
+        trainable, other, _ = self._split(state)
+        return self._stacks[1].stack(self._model.stateless_call(trainable, other, images, training=True)[1])
 
-    def _many(self, state, device_data, count, controls, batches):
+    def _many(self, state, results, device_data, first, controls, batches):
         import jax
 
         def body(i, carry):
-            state, losses, corrects = carry
-            control, batch = [array[i] for array in controls], [array[i] for array in batches]
-            state, loss, correct = self._step(state, device_data, control, batch)
-            return state, losses.at[i].set(loss), corrects.at[i].set(correct)
+            control = [_pick(array, i) for array in controls]
+            return self._step(*carry, device_data, first + i, control, [array[i] for array in batches])
 
-        nothing = jax.numpy.zeros(len(controls[0]))
-        return jax.lax.fori_loop(0, count, body, (state, nothing, nothing))
+        return jax.lax.fori_loop(0, self._block, body, (state, results))
 
-    def _step(self, state, device_data, control, batch):
+    def _step(self, state, results, device_data, index, control, batch):
+        """One step, whose loss and share of correct answers become value `index` of the results."""
         import jax
 
-        trainable, other, slots = state
+        trainable, other, _ = self._split(state)
+        stacks, _, slots = state
         rate, *switches = control
         if switches:
-            other = [*other]
             (other[self._switch_index],) = switches
         images, targets = self._source.augment(device_data, *batch)
 
@@ -133,8 +151,25 @@ class JaxSteps:
         gradients, (loss, correct, other) = jax.grad(objective, has_aux=True)(trainable)
         slots = [*slots]
         slots[self._rate_index] = rate
-        trainable, slots = self._optimizer.stateless_apply(slots, gradients, trainable)
-        return [list(trainable), list(other), list(slots)], loss, correct
+        stacks, slots = self._optimizer.stateless_apply(slots, self._stacks[0].stack(gradients), stacks)
+        results = tuple(old.at[index].set(new) for old, new in zip(results, (loss, correct), strict=True))
+        return [list(stacks), self._stacks[1].stack(other), list(slots)], results
+
+    def _stack_state(self, state):
+        """The stacks of lists of arrays, one for each variable."""
+        return [stacks.stack(arrays) for stacks, arrays in zip(self._stacks, state, strict=True)]
+
+    def _split(self, state):
+        """Lists of arrays, one for each variable, of the state's stacks."""
+        return [stacks.split(arrays) for stacks, arrays in zip(self._stacks, state, strict=True)]
+
+
+def _pick(array, i):
+    """``array[i]`` in a compiled loop: a plain index is an operation that keeps a loop from being one CUDA graph."""
+    import jax
+
+    chosen = (jax.numpy.arange(len(array)) == i).reshape(-1, *[1] * (array.ndim - 1))
+    return jax.numpy.sum(jax.numpy.where(chosen, array, 0), axis=0)
 
 
 class TensorFlowSteps:
@@ -154,7 +189,7 @@ class TensorFlowSteps:
     def run(self, rates, batches, switches=None):
         import tensorflow as tf
 
-        inputs = [tuple(map(tf.constant, arrays)) for arrays in (_controls(rates, switches), _stack(batches))]
+        inputs = [tuple(map(tf.constant, arrays)) for arrays in (controls_of(rates, switches), stack_batches(batches))]
         if self._loop is None:  # the number of steps is open: one compilation serves all
             specs = [tuple(tf.TensorSpec([None, *x.shape[1:]], x.dtype) for x in arrays) for arrays in inputs]
             self._loop = tf.function(self._run, input_signature=specs)
@@ -220,7 +255,7 @@ class TorchSteps:
         self._device_data = tuple(ops.convert_to_tensor(array) for array in source.device_data)
 
     def run(self, rates, batches, switches=None):
-        controls = zip(*_controls(rates, switches), strict=True)
+        controls = zip(*controls_of(rates, switches), strict=True)
         losses, corrects = zip(*map(self._step, controls, batches), strict=True)
         return np.asarray([float(x) for x in losses], "float32"), np.asarray([float(x) for x in corrects], "float32")
 
@@ -258,17 +293,12 @@ class TorchSteps:
         return loss.detach(), correct
 
 
-def _controls(rates, switches):
+def controls_of(rates, switches=None):
     """What the host sets at each step: arrays with a leading axis of steps."""
     rates = np.asarray(rates, "float32")
     return (rates,) if switches is None else (rates, np.asarray(switches, "float32"))
 
 
-def _stack(batches):
+def stack_batches(batches):
     """Feeds of several steps as one: arrays get a leading axis of steps."""
     return [np.stack(arrays) for arrays in zip(*batches, strict=True)]
-
-
-def _padded(array, length):
-    """`array` with its first axis filled up to `length` with zeros."""
-    return np.pad(array, [(0, length - len(array))] + [(0, 0)] * (array.ndim - 1))
