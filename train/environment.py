@@ -10,6 +10,7 @@ import keras
 
 import keras_resv2
 from train.devices import ONE_DEVICE
+from train.source_tree import archived_commit
 
 SOURCE = pathlib.Path(__file__).resolve().parents[1]
 
@@ -30,7 +31,7 @@ def environment(devices=ONE_DEVICE):
         "keras_resv2": keras_resv2.__version__,
         backend: sys.modules[backend].__version__,
     }
-    return {"backend": backend, "versions": versions, "commit": _commit(), "hardware": hardware(devices)}
+    return {"backend": backend, "versions": versions, "commit": commit(), "hardware": hardware(devices)}
 
 
 def hardware(devices=ONE_DEVICE):
@@ -100,10 +101,21 @@ def _cpuinfo():
     return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
 
 
-def _commit():
+def commit(source=SOURCE):
+    """The commit of the source, as far as it can be known.
+
+    Args:
+        source: root of the checkout, or of a copy made by `git archive`.
+
+    Returns:
+        As `git describe --always --dirty` names it: "-dirty" at the end means that files differ from the
+        commit. "unknown" for a copy of another kind, or where git is not installed.
+    """
+    if not (source / ".git").exists():  # git would look for one further up, which is of something else
+        return archived_commit(source) or "unknown"
     command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
     try:
-        found = subprocess.run(command, capture_output=True, text=True, cwd=SOURCE)
+        found = subprocess.run(command, capture_output=True, text=True, cwd=source)
     except OSError:  # git is not installed
         return "unknown"
     return found.stdout.strip() or "unknown"
