@@ -1,22 +1,37 @@
-"""run.json: what a run is, where it was made, and how it ended."""
+"""The directory of a run: one process at a time, one run for good."""
 
 import contextlib
-import json
-import os
-import pathlib
 
 import filelock
 
-from keras_resv2.architectures import ARCHITECTURES
-from keras_resv2.layouts import resolve_network
 from train import checkpoint
 from train.devices import ONE_DEVICE
 from train.environment import environment
-from train.recipes import completed
+from train.run_files import (
+    DIVERGED,
+    LOCK,
+    RUN_FILE,
+    TEST_IMAGES,
+    TRAIN_IMAGES,
+    completed_settings,
+    differences,
+    read_record,
+    write_json,
+)
 
-RUN_FILE, LOCK = "run.json", ".lock"
-TRAIN_IMAGES, TEST_IMAGES = 50_000, 10_000  # of CIFAR-10, which all runs had that did not write it
-DIVERGED = "diverged_at"  # key of run.json: the step at which the loss was no longer a number
+__all__ = [
+    "DIVERGED",
+    "LOCK",
+    "RUN_FILE",
+    "TEST_IMAGES",
+    "TRAIN_IMAGES",
+    "completed_settings",
+    "differences",
+    "file_lock",
+    "read_record",
+    "start_record",
+    "write_json",
+]
 
 
 @contextlib.contextmanager
@@ -87,64 +102,3 @@ def start_record(out, settings, command, devices=ONE_DEVICE):
     record = {"settings": settings, "command": command, "environments": [here]}
     write_json(path, record)
     return record
-
-
-def completed_settings(settings):
-    """Settings as run.json has them; what older runs did not write is what it was for all of them.
-
-    Example:
-
-    >>> completed_settings({"recipe_values": {}, "seed": 3})["test_images"]
-    10000
-    """
-    older = {"train_images": TRAIN_IMAGES, "test_images": TEST_IMAGES}
-    if "preprocessing" not in settings and settings.get("model") in ARCHITECTURES:
-        older["preprocessing"] = _stem_pixels(settings)
-    return {**older, **settings, "recipe_values": completed(settings.get("recipe_values", {}))}
-
-
-def _stem_pixels(settings):
-    """Pixel statistics of a network that nobody gave any: those of the dataset that its stem is made for."""
-    row = ARCHITECTURES[settings["model"]]
-    network = {"depth": row.depth, "activation": row.activation, **settings.get("arguments", {})}
-    return [list(values) for values in resolve_network(**network)[0].pixels]
-
-
-def differences(one, other):
-    """Names of the settings in which two runs differ."""
-    one, other = completed_settings(one), completed_settings(other)
-    for settings in (one, other):
-        settings["recipe_values"].pop("epochs", None)  # the steps are counted, whatever they were counted from
-    return [key for key in one | other if one.get(key) != other.get(key)]
-
-
-def read_record(run):
-    """run.json of a run, finished or not.
-
-    Args:
-        run: its folder.
-
-    Returns:
-        The record, as `start_record` returns it.
-
-    Raises:
-        FileNotFoundError: there is none.
-        ValueError: it is damaged.
-    """
-    path = pathlib.Path(run) / RUN_FILE
-    if not path.exists():
-        raise FileNotFoundError(f"{run} has no {RUN_FILE}: it is no finished run of train.train.")
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(record["settings"], dict):
-            return record
-    except (ValueError, KeyError, TypeError):
-        pass
-    raise ValueError(f"{path} is damaged, so nobody knows what run it was: take another folder.")
-
-
-def write_json(path, content):
-    """Writes a JSON file whole or not at all."""
-    partial = path.with_suffix(".part")
-    partial.write_text(json.dumps(content, indent=2) + "\n")
-    os.replace(partial, path)
