@@ -37,10 +37,17 @@ def environment(devices=ONE_DEVICE):
 def hardware(devices=ONE_DEVICE):
     """The accelerators in use, or the processor and the number of cores that may be used."""
     seen = accelerators()
-    if seen:
-        return f"{devices.count} x {seen[0]}"
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{cores} cores of {_processor()}"
+    return f"{devices.count} x {seen[0]}" if seen else processor(len(usable_cores()))
+
+
+def usable_cores():
+    """Indices of the cores that this process may use."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count()))
+
+
+def processor(cores):
+    """So many cores of the processor, as `hardware` names them."""
+    return f"{cores} {'core' if cores == 1 else 'cores'} of {_processor()}"
 
 
 def accelerators():
