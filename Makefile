@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder --durations 15
 ON_JAX := tests/test_units.py tests/test_pretrained.py tests/test_engine.py tests/test_stacks.py
 
-.PHONY: demo test env zoo-table results clean
+.PHONY: demo test env zoo-table results archive clean
 
 demo: $(VENV)/.demo
 	$(BIN)/keras-resv2 list
@@ -28,6 +28,10 @@ results: $(VENV)/.demo
 	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/keras-resv2 list --csv > weights/results.csv.part
 	mv weights/results.csv.part weights/results.csv
 
+# A copy of the last commit that knows which one it is: for machines without git.
+archive:
+	git archive --format=tar.gz --prefix=keras-resv2/ --output=keras-resv2.tar.gz HEAD
+
 $(VENV)/.venv:
 	$(PYTHON) -m venv $(VENV)
 	touch $@
@@ -43,4 +47,4 @@ $(VENV)/.test: $(VENV)/.venv setup.cfg
 	touch $@
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info predictions.png
+	rm -rf $(VENV) build dist *.egg-info predictions.png keras-resv2.tar.gz

@@ -358,6 +358,33 @@ def test_damaged_checkpoints_do_not_outlive_their_successors(tmp_path):
     assert checkpoint.restore(tmp_path, variables) == {"at": 5}
 
 
+class FakeDevice:
+    """An accelerator with a queue: times are numbers that are added up, nothing is measured."""
+
+    HOST, CALL, WAIT = 30e-6, 200e-6, 300e-6  # seconds: to start a call, of the call itself, to fetch a result
+
+    def __init__(self):
+        self.now = self.done = 0.0
+
+    def call(self, x):
+        self.now += self.HOST
+        self.done = max(self.now, self.done) + self.CALL
+        return x
+
+    def wait(self, x):
+        self.now = max(self.now, self.done) + self.WAIT
+
+
+def test_the_roofline_leaves_out_what_the_host_takes():
+    device = FakeDevice()
+    seconds = roofline.seconds_per_call(device.call, None, device.wait, clock=lambda: device.now)
+    assert seconds == pytest.approx(device.CALL, rel=0.01)
+    device.CALL = 2.0  # a processor: one call is enough
+    started = device.now
+    assert roofline.seconds_per_call(device.call, None, device.wait, lambda: device.now) == pytest.approx(2, rel=0.001)
+    assert device.now - started < 2.1 * (roofline.REPEATS + 1)
+
+
 def test_the_floor_counts_what_arithmetic_does(monkeypatch):
     """A 3x3 convolution of 4x4 pixels from 3 to 8 channels, and a classifier of 8 features."""
     monkeypatch.setattr(roofline, "MATRIX", 1024)

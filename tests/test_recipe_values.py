@@ -20,7 +20,7 @@ from train.distillation import DistilledBatches
 from train.losses import Loss, Targets
 from train.optimizer import SGD, averages, make_optimizer
 from train.recipes import RECIPES, completed
-from train.run_dir import differences
+from train.run_files import differences
 from train.steps import make_steps
 
 

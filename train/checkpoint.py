@@ -12,6 +12,8 @@ import shutil
 import keras
 import numpy as np
 
+from train.run_files import newest_checkpoints
+
 KEEP = 2
 ARRAYS = "arrays"  # how many the file holds: damage to its directory can hide some
 
@@ -46,13 +48,13 @@ def save(folder, step, variables, meta):
             "Make room, and the same command resumes."
         ) from None
     os.replace(partial, folder / f"checkpoint-{step:08d}.npz")
-    for old in _newest_first(folder)[KEEP:]:
+    for old in newest_checkpoints(folder)[KEEP:]:
         old.unlink()
 
 
 def check_room(folder, variables):
     """Raises OSError unless the disk has room for the checkpoints and the weights of a run."""
-    to_write = KEEP + 2 - len(_newest_first(pathlib.Path(folder)))
+    to_write = KEEP + 2 - len(newest_checkpoints(folder))
     needed = to_write * sum(math.prod(v.shape) * np.dtype("float32").itemsize for v in variables)
     free = shutil.disk_usage(folder).free
     if free < needed:
@@ -73,7 +75,7 @@ def restore(folder, variables):
         ValueError: the newest readable checkpoint is of another network.
         OSError, MemoryError: a checkpoint is there and cannot be read.
     """
-    for path in _newest_first(pathlib.Path(folder)):
+    for path in newest_checkpoints(folder):
         try:
             content = io.BytesIO(path.read_bytes())
         except FileNotFoundError:  # another process found it damaged, and was faster
@@ -99,8 +101,4 @@ def restore(folder, variables):
 
 def any_in(folder):
     """Whether a folder holds checkpoints."""
-    return bool(_newest_first(pathlib.Path(folder)))
-
-
-def _newest_first(folder):
-    return sorted(folder.glob("checkpoint-*.npz"), reverse=True)
+    return bool(newest_checkpoints(folder))

@@ -104,11 +104,16 @@ class RunConfig:
         """The command line of this run.
 
         Args:
-            places: whether to include the directories, which are this machine's own.
+            places: whether to include the directories, which are this machine's own, and what changes
+                nothing but how the run is watched.
 
         Returns:
             Text for a shell.
         """
+        return shlex.join(["python", "-m", "train.train", *self.flags(places)])
+
+    def flags(self, places=False):
+        """The flags of `train.train` for this run: a list of words, which `command` joins."""
         words = ["--model", self.model]
         if self.dataset != "cifar10":
             words += ["--dataset", self.dataset]
@@ -128,6 +133,8 @@ class RunConfig:
             words += ["--initial_weights", self.initial_weights]
         words += ["--seed", str(self.seed)]
         if places:
-            words += ["--data_dir", str(self.data_dir)] if self.data_dir else []
-            words += ["--out", str(self.out)] if self.out else []
-        return " ".join(["python -m train.train", *map(shlex.quote, words)])
+            for name in ("data_dir", "out", "tensorboard", "evaluate_every", "checkpoint_seconds"):
+                value, usual = getattr(self, name), getattr(type(self), name)
+                words += [] if value == usual else [f"--{name}", str(value)]
+            words += ["--cache"] if self.cache else []
+        return words

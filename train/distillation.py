@@ -15,9 +15,8 @@ from keras_resv2.architectures import build
 from keras_resv2.pretrained import class_names
 from keras_resv2.pretrained.checksum import sha256
 from train.data.source import SourceWrapper
-from train.loop import WEIGHTS
 from train.losses import Targets
-from train.run_dir import RUN_FILE, completed_settings, load_record, run_dataset
+from train.run_files import RUN_FILE, WEIGHTS, completed_settings, load_record, run_dataset
 
 
 class DistilledBatches(SourceWrapper):

@@ -10,6 +10,7 @@ import keras
 
 import keras_resv2
 from train.devices import ONE_DEVICE
+from train.source_tree import archived_commit
 
 SOURCE = pathlib.Path(__file__).resolve().parents[1]
 
@@ -30,16 +31,23 @@ def environment(devices=ONE_DEVICE):
         "keras_resv2": keras_resv2.__version__,
         backend: sys.modules[backend].__version__,
     }
-    return {"backend": backend, "versions": versions, "commit": _commit(), "hardware": hardware(devices)}
+    return {"backend": backend, "versions": versions, "commit": commit(), "hardware": hardware(devices)}
 
 
 def hardware(devices=ONE_DEVICE):
     """The accelerators in use, or the processor and the number of cores that may be used."""
     seen = accelerators()
-    if seen:
-        return f"{devices.count} x {seen[0]}"
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{cores} cores of {_processor()}"
+    return f"{devices.count} x {seen[0]}" if seen else processor(len(usable_cores()))
+
+
+def usable_cores():
+    """Indices of the cores that this process may use."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count()))
+
+
+def processor(cores):
+    """So many cores of the processor, as `hardware` names them."""
+    return f"{cores} {'core' if cores == 1 else 'cores'} of {_processor()}"
 
 
 def accelerators():
@@ -100,10 +108,21 @@ def _cpuinfo():
     return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
 
 
-def _commit():
+def commit(source=SOURCE):
+    """The commit of the source, as far as it can be known.
+
+    Args:
+        source: root of the checkout, or of a copy made by `git archive`.
+
+    Returns:
+        As `git describe --always --dirty` names it: "-dirty" at the end means that files differ from the
+        commit. "unknown" for a copy of another kind, or where git is not installed.
+    """
+    if not (source / ".git").exists():  # git would look for one further up, which is of something else
+        return archived_commit(source) or "unknown"
     command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
     try:
-        found = subprocess.run(command, capture_output=True, text=True, cwd=SOURCE)
+        found = subprocess.run(command, capture_output=True, text=True, cwd=source)
     except OSError:  # git is not installed
         return "unknown"
     return found.stdout.strip() or "unknown"

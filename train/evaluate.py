@@ -14,8 +14,7 @@ from keras_resv2.architectures import build
 from keras_resv2.data.sources import open_source, source_fingerprint
 from keras_resv2.evaluation import find_mistakes, slices
 from train.data.inputs import view_errors
-from train.loop import WEIGHTS
-from train.run_dir import completed_settings, load_record, run_dataset
+from train.run_files import WEIGHTS, completed_settings, load_record, run_dataset
 
 BATCH = 500
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from keras_resv2.pretrained.store import find_card, weight_path
 from keras_resv2.pretrained.weight_file import fitting, read_weights
-from train.loop import WEIGHTS
+from train.run_files import WEIGHTS
 
 UNIT = re.compile(r"(stage\d+)_unit(\d+)_(.+)/(\w+)")
 

@@ -24,9 +24,9 @@ from train.averaging import averaged_weights
 from train.devices import ONE_DEVICE
 from train.losses import Loss
 from train.optimizer import make_optimizer
+from train.run_files import HISTORY, WEIGHTS
 from train.steps import make_steps
 
-WEIGHTS, HISTORY = "weights.h5", "history.csv"
 SECONDS_PER_DISPATCH = 1.0
 STEPS_PER_DISPATCH_OF_PROCESSES = 20
 
@@ -274,12 +274,6 @@ def _check_finite(state, step, rate, saved_step):
 def _diverged(what, step, rate, saved_step):
     kept = f"The checkpoint of step {saved_step} is kept." if saved_step else "There is no checkpoint yet."
     return Diverged(f"{what} at step {step}, learning rate {rate:g}. {kept}", step)
-
-
-def read_history(path):
-    """Rows of a history.csv, as `Progress` has them."""
-    with open(path, newline="") as file:
-        return [{name: float(text) for name, text in row.items() if text} for row in csv.DictReader(file)]
 
 
 def write_history(rows, path):

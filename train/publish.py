@@ -22,9 +22,18 @@ from keras_resv2.pretrained.store import CARD, check_sum
 from keras_resv2.pretrained.weight_file import count_trainable, read_weights, write_weights
 from train.callbacks import draw_curve
 from train.evaluate import evaluate
-from train.loop import HISTORY, WEIGHTS, read_history
 from train.paper_tables.figures import paper_error
-from train.run_dir import DIVERGED, completed_settings, differences, load_record, read_record, run_dataset
+from train.run_files import (
+    DIVERGED,
+    HISTORY,
+    WEIGHTS,
+    completed_settings,
+    differences,
+    load_record,
+    read_history,
+    read_record,
+    run_dataset,
+)
 
 FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(train.evaluate)

@@ -13,6 +13,8 @@ from keras_resv2.complexity import count_multiply_adds, weighted_layers
 
 MATRIX, VECTOR = 4096, 2**26
 REPEATS = 5
+# So long the calls of one measurement take together: the milliseconds before the first and after the last are few.
+SECONDS, MAX_CALLS = 0.1, 10_000
 
 
 def roofline(model, batch_size, dtype):
@@ -57,20 +59,66 @@ def count_bytes(model, dtype):
 
 def _matrix_rate(dtype):
     """Operations per second of a product of two square matrices."""
-    a = ops.cast(keras.random.normal((MATRIX, MATRIX)), dtype)
-    return 2 * MATRIX**3 / _best_time(lambda: ops.matmul(a, a))
+    # Of this scale the products stay of the size of their factors, however many there are.
+    a = ops.cast(keras.random.normal((MATRIX, MATRIX), stddev=MATRIX**-0.5), dtype)
+    product = _compiled(ops.matmul)
+    return 2 * MATRIX**3 / seconds_per_call(lambda x: product(a, x), a, _wait)
 
 
 def _copy_rate():
     """Bytes per second of a copy, counting those read and those written."""
-    a = keras.random.normal((VECTOR,))
-    return 2 * 4 * VECTOR / _best_time(lambda: ops.negative(a))
+    return 2 * 4 * VECTOR / seconds_per_call(_compiled(ops.negative), keras.random.normal((VECTOR,)), _wait)
 
 
-def _best_time(function):
-    times = []
-    for _ in range(REPEATS + 1):  # the first compiles
-        started = time.perf_counter()
-        float(ops.cast(ops.ravel(function())[0], "float32"))  # waits for the device
-        times.append(time.perf_counter() - started)
-    return min(times[1:])
+def seconds_per_call(function, x, wait, clock=time.perf_counter):
+    """Time that the device takes for a function, without what the host takes to start it and to wait for it.
+
+    So many calls are started one after another that they take `SECONDS` together, each on the result of the
+    one before: the host is ahead of the device, which it waits for once.
+
+    Args:
+        function: from an array to one of the same shape; it may return before the device is done.
+        x: the first array.
+        wait: function of an array, which returns when it is computed.
+        clock: function that returns the time in seconds.
+
+    Returns:
+        Seconds, the least of several measurements.
+
+    Example:
+
+    >>> clock = iter(range(0, 1000, 2))
+    >>> seconds_per_call(lambda x: x, 0, lambda x: None, clock=lambda: next(clock))
+    2.0
+    """
+
+    def measure(calls):
+        result, started = x, clock()
+        for _ in range(calls):
+            result = function(result)
+        wait(result)
+        return clock() - started
+
+    measure(1)  # compiles
+    calls = 1
+    while (seconds := measure(calls)) < SECONDS and calls < MAX_CALLS:
+        calls = min(MAX_CALLS, max(2 * calls, math.ceil(calls * SECONDS / max(seconds, SECONDS / MAX_CALLS))))
+    return min(seconds, *(measure(calls) for _ in range(REPEATS - 1))) / calls
+
+
+def _compiled(function):
+    """`function` of arrays, as one program where the backend can do so: starting it costs less then."""
+    backend = keras.backend.backend()
+    if backend == "jax":
+        import jax
+
+        return jax.jit(function)
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        return tf.function(function)
+    return function
+
+
+def _wait(x):
+    float(ops.cast(ops.ravel(x)[0], "float32"))

@@ -37,7 +37,8 @@ from train.dry_run import describe, time_steps
 from train.environment import slow_precision
 from train.initial_weights import find_weights, set_initial_weights
 from train.recipes import RECIPES, Recipe
-from train.run_dir import DIVERGED, RUN_FILE, completed_settings, file_lock, read_record, start_record, write_json
+from train.run_dir import file_lock, start_record
+from train.run_files import DIVERGED, RUN_FILE, completed_settings, read_record, write_json
 from train.stochastic_depth import SwitchedNetwork, UnitSampler
 
 FLAGS = flags.FLAGS

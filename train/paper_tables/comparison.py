@@ -17,7 +17,7 @@ from train.config import FORMS
 from train.paper_tables.figures import DATASET, FAILS_ABOVE, RECIPE, TABLES, network
 from train.paper_tables.results import as_json, recipe_values, without_dtype
 from train.recipes import RECIPES
-from train.run_dir import RUN_FILE, completed_settings, read_record
+from train.run_files import RUN_FILE, completed_settings, read_record
 
 
 def compare(table, found, out="runs"):

@@ -10,7 +10,7 @@ from keras_resv2.pretrained.card import read_card
 from keras_resv2.pretrained.store import CARD
 from train.paper_tables.figures import network
 from train.recipes import RECIPES, completed
-from train.run_dir import DIVERGED, RUN_FILE, completed_settings
+from train.run_files import DIVERGED, RUN_FILE, completed_settings
 
 
 @dataclasses.dataclass(frozen=True)

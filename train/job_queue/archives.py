@@ -1,0 +1,191 @@
+"""Results and checkpoints of many runs in a few archives of limited size, and back.
+
+The archives are zip files without compression, named sweep-0.zip, sweep-1.zip and so on. Each has a
+manifest.json that says which bytes of which file its members are: files that are too large for one archive are
+divided among several.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+import zipfile
+
+from train.run_files import HISTORY, RUN_FILE, WEIGHTS, newest_checkpoints
+
+MIB = 2**20
+ARCHIVES, ARCHIVE_BYTES = 7, 15 * MIB
+MANIFEST, LOG = "manifest.json", "train.log"
+RESERVE = 2**16  # of each archive, for the manifest, and for text that grew since it was looked at
+MEMBER = 1024  # bytes that the names and the entry in the manifest of one member take at most
+
+
+@dataclasses.dataclass(frozen=True)
+class Piece:
+    """A part of a file in an archive; `length` None for all of it."""
+
+    run: str
+    name: str
+    offset: int = 0
+    length: int | None = None
+
+    @property
+    def member(self):
+        return f"{self.run}/{self.name}" + (f".from-{self.offset}" if self.length is not None else "")
+
+
+class Packer:
+    """Keeps the archives of a sweep.
+
+    Args:
+        folder: of the archives; it is made.
+        out: directory of the runs.
+        total_bytes: of all archives together; None for seven full ones.
+        archives, archive_bytes: how many archives there may be, and how large.
+    """
+
+    def __init__(self, folder, out, total_bytes=None, archives=ARCHIVES, archive_bytes=ARCHIVE_BYTES):
+        self._folder, self._out = pathlib.Path(folder), pathlib.Path(out)
+        self._total = (archives * archive_bytes if total_bytes is None else total_bytes) - archives * RESERVE
+        self._archives, self._capacity = archives, archive_bytes - RESERVE
+        self._homes = {}  # run -> archive: where it was before, so that most archives stay as they are
+        self._written = {}  # archive -> what it was made of
+
+    def pack(self, runs):
+        """Writes the archives that changed, each whole or not at all.
+
+        Args:
+            runs: list of (name, finished), the most wanted first.
+
+        Returns:
+            Names of the runs that found no room.
+
+        Raises:
+            OSError: the disk is full, or the folder cannot be written; the archives before are kept.
+        """
+        self._folder.mkdir(parents=True, exist_ok=True)
+        for last in (False, True):  # a run may remove a checkpoint in between
+            plan, left_out = self._plan(runs)
+            try:
+                for index, pieces in enumerate(plan):
+                    self._write(index, pieces)
+                break
+            except FileNotFoundError:
+                if last:
+                    raise
+        for index in range(self._archives):
+            if index >= len(plan) or not plan[index]:
+                (self._folder / archive_name(index)).unlink(missing_ok=True)
+                self._written.pop(index, None)
+        return left_out
+
+    def _plan(self, runs):
+        free = [self._capacity] * self._archives
+        plan = [[] for _ in range(self._archives)]
+        total, left_out = self._total, []
+        for run, finished in runs:
+            files = files_to_pack(self._out / run, finished)
+            size = sum(size + MEMBER for _, size in files)
+            home = next((i for i in self._order(run) if size <= free[i]), None)
+            if not files:
+                continue
+            if size > total or (
+                home is None and (size <= self._capacity or size > sum(free) - self._archives * MEMBER)
+            ):
+                left_out.append(run)
+                continue
+            total -= size
+            if home is None:
+                total -= self._divide(run, files, free, plan)
+                continue
+            self._homes[run] = home
+            free[home] -= size
+            plan[home] += [Piece(run, name) for name, _ in files]
+        return plan, left_out
+
+    def _order(self, run):
+        home = self._homes.get(run)
+        return sorted(range(self._archives), key=lambda index: (index != home, index))
+
+    def _divide(self, run, files, free, plan):
+        """Puts the files of a large run wherever there is room; returns the bytes that this takes besides theirs."""
+        extra = 0
+        for name, size in files:
+            offset = 0
+            for index in range(self._archives):
+                length = min(size - offset, free[index] - MEMBER)
+                if length <= 0:
+                    continue
+                whole = length == size
+                plan[index].append(Piece(run, name) if whole else Piece(run, name, offset, length))
+                free[index] -= length + MEMBER
+                extra += 0 if whole else MEMBER
+                offset += length
+                if offset == size:
+                    break
+        return extra
+
+    def _write(self, index, pieces):
+        state = [(piece, _stamp(self._out / piece.run / piece.name)) for piece in pieces]
+        path = self._folder / archive_name(index)
+        if not pieces or (self._written.get(index) == state and path.exists()):
+            return
+        partial = path.with_name(f"{path.name}.part")
+        try:
+            with zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive:
+                manifest = [_add(archive, self._out, piece) for piece in pieces]
+                archive.writestr(MANIFEST, json.dumps({"version": 1, "members": manifest}))
+            os.replace(partial, path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
+            raise
+        self._written[index] = state
+
+
+def archive_name(index):
+    """File name of an archive."""
+    return f"sweep-{index}.zip"
+
+
+def files_to_pack(run, finished):
+    """What of a run is worth keeping.
+
+    Args:
+        run: its directory.
+        finished: whether it has weights; else the newest checkpoint is packed.
+
+    Returns:
+        List of (name, bytes); empty where there is nothing yet.
+    """
+    names = [RUN_FILE, HISTORY, LOG]
+    names += [WEIGHTS] if finished else [path.name for path in newest_checkpoints(run)[:1]]
+    found = []
+    for name in names:
+        with contextlib.suppress(FileNotFoundError):
+            found.append((name, (run / name).stat().st_size))
+    return found
+
+
+def _stamp(path):
+    status = path.stat()
+    return status.st_mtime_ns, status.st_size
+
+
+def _add(archive, out, piece):
+    """Adds a member; its entry in the manifest."""
+    content = (out / piece.run / piece.name).read_bytes()
+    end = None if piece.length is None else piece.offset + piece.length
+    part = content[piece.offset : end]
+    archive.writestr(zipfile.ZipInfo(piece.member), part)
+    return {
+        "member": piece.member,
+        "run": piece.run,
+        "name": piece.name,
+        "size": len(content),
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "offset": piece.offset,
+        "length": len(part),
+    }

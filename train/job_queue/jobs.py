@@ -1,0 +1,270 @@
+"""The job file: which runs there are to be, checked before any starts.
+
+[defaults]                 # of all jobs
+recipe = "paper"
+
+[[job]]
+model = "resnet110"
+arguments = {shortcut = "exclusive_gating(bias=-6)"}
+values = {dtype = "mixed_bfloat16"}
+seeds = [0, 1, 2]          # or a count; each is a run of its own
+priority = 10              # the highest starts first; 0 by default
+"""
+
+import dataclasses
+import os
+import pathlib
+import re
+
+import numpy as np
+
+from keras_resv2 import datasets
+from keras_resv2.choices import check_choice
+from train.config import ARGUMENTS, FORMS, RunConfig
+from train.data.image_files import PICTURE_DATASETS
+from train.paper_tables.figures import network
+from train.recipes import RECIPES
+
+try:
+    import tomllib
+except ImportError:  # Python 3.10
+    try:
+        import tomli as tomllib
+    except ImportError:
+        tomllib = None
+
+KINDS = {  # of the keys of a job
+    "model": str,
+    "recipe": str,
+    "dataset": str,
+    "name": str,
+    "initial_weights": str,
+    "values": dict,
+    "arguments": dict,
+    "seeds": (int, list),
+    "priority": (int, float),
+    "resize": bool,
+    "cache": bool,
+    "evaluate_every": int,
+    "checkpoint_seconds": int,
+    **dict.fromkeys(FORMS, bool),
+}
+WORDS = {str: "text", dict: "a table", bool: "true or false", int: "a whole number"}
+PART = r"[A-Za-z0-9][A-Za-z0-9._=+-]*"
+PLAIN_NAME = re.compile(rf"{PART}(/{PART})*")
+
+
+class JobError(ValueError):
+    """A job file cannot be used.
+
+    Attributes:
+        lines: what is wrong, a line for each thing.
+    """
+
+    def __init__(self, lines):
+        super().__init__("; ".join(lines))
+        self.lines = lines
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One run of the queue.
+
+    Attributes:
+        name: of its directory, below that of the sweep.
+        config: `train.config.RunConfig`.
+        priority: the highest starts first.
+        train_images: how many there are; None where that is unknown before the run has begun.
+    """
+
+    name: str
+    config: RunConfig
+    priority: float = 0.0
+    train_images: int | None = None
+
+    @property
+    def steps(self):
+        """Updates of the weights; None where they are counted from images that nobody has counted yet."""
+        recipe = self.config.values
+        return recipe.for_images(self.train_images).steps if recipe.steps or self.train_images else None
+
+
+def read_jobs(path, out, data_dirs=None):
+    """The runs that a job file asks for.
+
+    Args:
+        path: of the TOML file.
+        out: directory of the sweep.
+        data_dirs: dictionary from dataset to its directory or file; the key None is for all others.
+
+    Returns:
+        List of `Job`, in the order of the file.
+
+    Raises:
+        JobError: with a line for each thing that is wrong.
+    """
+    content = _read_toml(path)
+    problems = [
+        f"{path}: {key!r} is unknown; a job file has [defaults] and [[job]]."
+        for key in content.keys() - {"defaults", "job"}
+    ]
+    defaults, tables = content.get("defaults", {}), content.get("job", [])
+    if not isinstance(defaults, dict) or not isinstance(tables, list) or not all(isinstance(t, dict) for t in tables):
+        raise JobError([f"{path}: a job file has one table [defaults] and a table [[job]] for each job."])
+    if not tables:
+        problems.append(f"{path} has no [[job]].")
+    jobs, first = [], {}
+    for number, table in enumerate(tables, 1):
+        place = f"{path}, job {number}"
+        try:
+            for job in make_jobs(_with_defaults(table, defaults), out, data_dirs or {}):
+                if job.name in first:
+                    problems.append(
+                        f"{place}: job {first[job.name]} has the directory {job.name} too; set another name."
+                    )
+                first.setdefault(job.name, number)
+                jobs.append(job)
+        except (ValueError, TypeError, OSError) as error:
+            problems.append(f"{place}: {' '.join(str(error).split())}")
+    if problems:
+        raise JobError(problems)
+    return jobs
+
+
+def make_jobs(table, out, data_dirs):
+    """The runs of one job, one for each seed.
+
+    Args:
+        table: the job as a dictionary.
+        out, data_dirs: as `read_jobs` takes them.
+
+    Returns:
+        List of `Job`.
+
+    Raises:
+        ValueError, FileNotFoundError: a key, a name or a value does not exist, or does not go with another.
+    """
+    _check_keys(table)
+    recipe_name, dataset = table.get("recipe", "fast"), table.get("dataset", "cifar10")
+    check_choice("recipe", recipe_name, RECIPES)
+    recipe = _recipe(recipe_name, table.get("values", {}))
+    _check_dataset(dataset, recipe)
+    arguments = {name: str(value) for name, value in table.get("arguments", {}).items()}
+    for name in arguments:
+        check_choice("argument", name, ARGUMENTS)
+    network(table["model"], arguments)
+    data_dir = data_dirs.get(dataset, data_dirs.get(None))
+    if data_dir is not None and not os.path.exists(data_dir):
+        raise FileNotFoundError(f"data_dir {data_dir} does not exist.")
+    config = RunConfig(
+        model=table["model"],
+        recipe=recipe_name,
+        values=recipe,
+        dataset=dataset,
+        arguments=arguments,
+        forms=tuple(form for form in FORMS if table.get(form)),
+        data_dir=data_dir,
+        **{key: table[key] for key in _PASSED if key in table},
+    )
+    name = table.get("name") or _default_name(table, recipe_name, dataset)
+    if not PLAIN_NAME.fullmatch(name):
+        raise ValueError(f"name={name!r} is not a plain relative directory.")
+    images = _count_images(data_dir)
+    return [
+        Job(
+            f"{name}-seed{seed}",
+            dataclasses.replace(config, seed=seed, out=pathlib.Path(out) / f"{name}-seed{seed}"),
+            float(table.get("priority", 0)),
+            images,
+        )
+        for seed in _seeds(table.get("seeds", 1))
+    ]
+
+
+_PASSED = ("initial_weights", "resize", "cache", "evaluate_every", "checkpoint_seconds")
+
+
+def _read_toml(path):
+    if tomllib is None:
+        raise JobError(["job files need Python 3.11, or the package tomli: pip install tomli"])
+    try:
+        with open(path, "rb") as file:
+            return tomllib.load(file)
+    except OSError as error:
+        raise JobError([f"{path}: {error.strerror or error}."]) from None
+    except ValueError as error:
+        raise JobError([f"{path} is not TOML: {error}."]) from None
+
+
+def _with_defaults(table, defaults):
+    """A job with what it does not say itself; of values and arguments, one by one."""
+    merged = {**defaults, **table}
+    for key in ("values", "arguments"):
+        if isinstance(defaults.get(key), dict) and isinstance(table.get(key), dict):
+            merged[key] = {**defaults[key], **table[key]}
+    return merged
+
+
+def _check_keys(table):
+    for key, value in table.items():
+        check_choice("key", key, KINDS)
+        kinds = KINDS[key] if isinstance(KINDS[key], tuple) else (KINDS[key],)
+        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+            raise ValueError(
+                f"{key}={value!r} must be {' or '.join(WORDS.get(kind, kind.__name__) for kind in kinds)}."
+            )
+    if "model" not in table:
+        raise ValueError("it has no model.")
+    for key, least in (("evaluate_every", 1), ("checkpoint_seconds", 0)):
+        if table.get(key, least) < least:
+            raise ValueError(f"{key}={table[key]} must be at least {least}.")
+
+
+def _recipe(name, values):
+    values = dict(values)
+    rate = values.pop("learning_rate", None)  # as the flag of `train.train`
+    if not isinstance(rate, (int, float, type(None))):
+        raise ValueError(f"learning_rate={rate!r} must be a number.")
+    recipe = RECIPES[name].with_values([f"{key}={_literal(value)}" for key, value in values.items()])
+    return recipe if rate is None else recipe.with_peak(rate)
+
+
+def _literal(value):
+    """A value of TOML as `Recipe.with_values` reads it: a word, or a literal of Python with tuples for lists."""
+    if isinstance(value, list):
+        return f"({''.join(f'{_literal(item)}, ' for item in value)})"
+    return str(value)
+
+
+def _check_dataset(name, recipe):
+    check_choice("dataset", name, (*datasets.DATASETS, *PICTURE_DATASETS))
+    if (name in PICTURE_DATASETS) != (recipe.crop == "scale"):
+        raise ValueError(f"dataset={name!r} does not go with a recipe that has crop={recipe.crop}.")
+
+
+def _seeds(seeds):
+    if isinstance(seeds, int):
+        seeds = list(range(seeds))
+    if not seeds or not all(isinstance(s, int) and not isinstance(s, bool) and s >= 0 for s in seeds):
+        raise ValueError("seeds must be a count, at least 1, or a list of whole numbers, at least 0.")
+    return seeds
+
+
+def _default_name(table, recipe, dataset):
+    """Model, dataset, recipe and what is not as usual; without the precision, which is the machine's matter."""
+    # "exclusive_gating(bias=-6)" becomes exclusive_gating-6.
+    arguments = [re.sub(r"[(, ]+\w+=-?", "-", str(v)).rstrip(")") for v in table.get("arguments", {}).values()]
+    values = [f"{k}-{v}" for k, v in table.get("values", {}).items() if not isinstance(v, list) and k != "dtype"]
+    name = "-".join([table["model"], *arguments, dataset, recipe, *values, *(f for f in FORMS if table.get(f))])
+    return re.sub(r"[^A-Za-z0-9._=+-]+", "-", name)
+
+
+def _count_images(data_dir):
+    """Training images of an .npz file; None for other data."""
+    if data_dir is None or not str(data_dir).endswith(".npz"):
+        return None
+    try:
+        with np.load(data_dir, allow_pickle=False) as file:
+            return len(file["y_train"])
+    except Exception:  # of the many types that damage raises; `train.train` says what is wrong
+        return None

@@ -1,0 +1,149 @@
+"""What the directory of a run holds, read without Keras: run.json, history.csv and the state of checkpoints."""
+
+import csv
+import dataclasses
+import json
+import os
+import pathlib
+import zipfile
+
+import numpy as np
+
+from keras_resv2.architectures import ARCHITECTURES
+from keras_resv2.data.registry import find_dataset
+from keras_resv2.layouts import resolve_network
+from train.recipes import completed
+
+RUN_FILE, LOCK, HISTORY, WEIGHTS = "run.json", ".lock", "history.csv", "weights.h5"
+CHECKPOINTS = "checkpoint-*.npz"
+TRAIN_IMAGES, TEST_IMAGES = 50_000, 10_000  # of CIFAR-10, which all runs had that did not write it
+DIVERGED = "diverged_at"  # key of run.json: the step at which the loss was no longer a number
+WALL_SECONDS = "wall_seconds"  # key of run.json: the run is finished, and took so long
+
+
+def newest_checkpoints(run):
+    """Paths of the checkpoints of a run, the newest first.
+
+    Args:
+        run: its directory.
+    """
+    return sorted(pathlib.Path(run).glob(CHECKPOINTS), reverse=True)
+
+
+def read_checkpoint_meta(path):
+    """What a checkpoint holds besides its arrays, which are not read.
+
+    Args:
+        path: of the file.
+
+    Returns:
+        Dictionary, as `train.loop.Progress` has it: step, history, seconds and more; None where the file is
+        damaged or was just removed.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            meta = json.loads(str(file["meta"]))
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+    return meta if isinstance(meta, dict) and "step" in meta else None
+
+
+def read_history(path):
+    """Rows of a history.csv, as `train.loop.Progress` has them."""
+    with open(path, newline="", encoding="utf-8") as file:
+        return [{name: float(text) for name, text in row.items() if text} for row in csv.DictReader(file)]
+
+
+def completed_settings(settings):
+    """Settings as run.json has them; what older runs did not write is what it was for all of them.
+
+    Example:
+
+    >>> completed_settings({"recipe_values": {}, "seed": 3})["test_images"]
+    10000
+    """
+    older = {"train_images": TRAIN_IMAGES, "test_images": TEST_IMAGES}
+    if "preprocessing" not in settings and settings.get("model") in ARCHITECTURES:
+        older["preprocessing"] = _stem_pixels(settings)
+    return {**older, **settings, "recipe_values": completed(settings.get("recipe_values", {}))}
+
+
+def _stem_pixels(settings):
+    """Pixel statistics of a network that nobody gave any: those of the dataset that its stem is made for."""
+    row = ARCHITECTURES[settings["model"]]
+    network = {"depth": row.depth, "activation": row.activation, **settings.get("arguments", {})}
+    return [list(values) for values in resolve_network(**network)[0].pixels]
+
+
+def differences(one, other):
+    """Names of the settings in which two runs differ."""
+    one, other = completed_settings(one), completed_settings(other)
+    for settings in (one, other):
+        settings["recipe_values"].pop("epochs", None)  # the steps are counted, whatever they were counted from
+    return [key for key in one | other if one.get(key) != other.get(key)]
+
+
+def read_record(run):
+    """run.json of a run, finished or not.
+
+    Args:
+        run: its folder.
+
+    Returns:
+        The record, as `start_record` returns it.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is damaged.
+    """
+    path = pathlib.Path(run) / RUN_FILE
+    if not path.exists():
+        raise FileNotFoundError(f"{run} has no {RUN_FILE}: it is no finished run of train.train.")
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(record["settings"], dict):
+            return record
+    except (ValueError, KeyError, TypeError):
+        pass
+    raise ValueError(f"{path} is damaged, so nobody knows what run it was: take another folder.")
+
+
+def load_record(run):
+    """run.json of a finished run.
+
+    Raises:
+        FileNotFoundError: the run is not finished.
+        ValueError: it is damaged.
+    """
+    run = pathlib.Path(run)
+    found = read_record(run)
+    for name in (WEIGHTS, HISTORY):
+        if not (run / name).exists():
+            raise FileNotFoundError(f"{run} has no {name}: it is no finished run of train.train.")
+    if WALL_SECONDS not in found:
+        raise FileNotFoundError(f"{run} is no finished run: the command that began it finishes it.")
+    return found
+
+
+def run_dataset(settings):
+    """The dataset of a run: its row of the registry, with what the data said when the run began.
+
+    Args:
+        settings: of run.json.
+
+    Returns:
+        `keras_resv2.data.Dataset`.
+
+    Raises:
+        ValueError: there is no such dataset.
+    """
+    row = find_dataset(settings["dataset"])
+    said = {name: tuple(settings[name]) for name in ("class_names", "image_shape") if name in settings}
+    return dataclasses.replace(row, **said)
+
+
+def write_json(path, content):
+    """Writes a JSON file whole or not at all."""
+    partial = path.with_suffix(".part")
+    partial.write_text(json.dumps(content, indent=2) + "\n")
+    os.replace(partial, path)
