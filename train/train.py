@@ -33,7 +33,7 @@ from train.data.inputs import open_input
 from train.devices import ElsewhereError, check_recipe, make_deterministic, sync_batch_norm, use_devices
 from train.dry_run import describe, time_steps
 from train.recipes import RECIPES
-from train.run_dir import DIVERGED, RUN_FILE, completed_settings, file_lock, read_record, start_record, write_json
+from train.run_dir import DIVERGED, RUN_FILE, file_lock, pixels_of_older_run, start_record, write_json
 from train.stochastic_depth import with_units_per_batch
 
 FLAGS = flags.FLAGS
@@ -249,7 +249,7 @@ def prepare(config, devices):
     keras.utils.set_random_seed(config.seed)
     keras.config.set_dtype_policy(recipe.dtype)
     data = open_input(config.dataset, config.data_dir, recipe, config.seed, config.resize, config.cache, devices)
-    data = dataclasses.replace(data, pixels=_pixels_of_older_run(config) or data.pixels)
+    data = dataclasses.replace(data, pixels=pixels_of_older_run(config.out) or data.pixels)
     model = build(
         config.model,
         **config.arguments,
@@ -262,15 +262,6 @@ def prepare(config, devices):
     if recipe.units_per_batch is not None:
         model = with_units_per_batch(model, recipe.units_per_batch)
     return recipe.for_images(data.train_images), data, sync_batch_norm(model, devices)
-
-
-def _pixels_of_older_run(config):
-    """Statistics that the run in `out` began with, where it was made before datasets had theirs; else None."""
-    if config.out is None or not (config.out / RUN_FILE).exists():
-        return None
-    settings = read_record(config.out)["settings"]
-    pixels = None if "preprocessing" in settings else completed_settings(settings).get("preprocessing")
-    return pixels and tuple(map(tuple, pixels))
 
 
 @contextlib.contextmanager
