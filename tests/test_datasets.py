@@ -91,14 +91,14 @@ def test_published_statistics_of_cifar100():
 def test_statistics_and_classes_of_cifar100(cifar100):
     images, labels = datasets.load_split("cifar100", "train", cifar100)
     row = datasets.DATASETS["cifar100"]
-    pixels = images.reshape(-1, 3).astype("float64")
-    np.testing.assert_allclose(row.mean, pixels.mean(0), atol=5.1e-4)
-    np.testing.assert_allclose(row.std, pixels.std(0), atol=5.1e-4)
+    for channel in range(3):
+        assert row.mean[channel] == pytest.approx(images[..., channel].mean(), abs=5.1e-4)
+        assert row.std[channel] == pytest.approx(images[..., channel].std(), abs=5.1e-4)
     assert datasets.measure_pixels(images) == row.pixels
     assert np.bincount(labels).tolist() == [500] * 100
     # Classes whose colour is known: the sea is bluest at its mean, sunflowers are the least blue.
-    means = np.array([images[labels == i].mean((0, 1, 2)) for i in range(100)])
-    named = {name: means[i] for i, name in enumerate(row.class_names)}
+    shown = ("sea", "cloud", "sunflower", "orange")
+    named = {name: images[labels == row.class_names.index(name)].mean((0, 1, 2)) for name in shown}
     assert named["sea"][2] > named["sea"][0] and named["cloud"][2] > named["cloud"][0]
     assert named["sunflower"][2] < 0.6 * named["sunflower"][0] and named["orange"][2] < 0.6 * named["orange"][0]
 
@@ -132,9 +132,8 @@ def test_arrays_say_what_the_dataset_is(tmp_path):
         assert labels.tolist() == [2, 0] and images.shape == (2, 4, 5, 3)
     named = datasets.open_dataset("arrays", save(tmp_path, class_names=np.array(["x", "y", "z", "none of them"])))
     assert named.class_names == ("x", "y", "z", "none of them")
-    assert (
-        datasets.open_dataset("arrays", save(tmp_path, class_names=np.array([b"x", b"y", b"z"]))).class_names[0] == "x"
-    )
+    binary = datasets.open_dataset("arrays", save(tmp_path, class_names=np.array([b"x", b"y", b"z"])))
+    assert binary.class_names == ("x", "y", "z")
 
 
 @pytest.mark.parametrize("shape", [(6, 4, 5), (6, 4, 5, 1)])
@@ -179,7 +178,7 @@ def test_arrays_that_are_refused(changes, words, tmp_path):
 
 def test_arrays_need_a_file(tmp_path):
     for place in (None, tmp_path, tmp_path / "none.npz"):
-        with pytest.raises(FileNotFoundError, match="does not exist|not a file that exists"):
+        with pytest.raises(FileNotFoundError, match="not a file that exists"):
             datasets.open_dataset("arrays", place)
 
 
