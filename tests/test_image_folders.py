@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 import keras_resv2
-from keras_resv2.data import assign_splits, find_splits
+from keras_resv2.data import Dataset, assign_splits, find_splits, load_split
 from keras_resv2.data.folders import scan_classes
 from keras_resv2.data.sources import open_source
 
@@ -104,3 +104,16 @@ def test_files_that_pillow_does_not_read_are_said(tmp_path):
         warnings.simplefilter("error")
         test = open_source("folder", tmp_path, "test")
     assert np.array_equal([test[i][1] for i in range(2)], [0, 1])
+
+
+def test_a_dataset_that_a_card_describes_may_be_a_folder(tmp_path):
+    """As `keras-resv2 evaluate` opens the images of a fine-tuning: the test images, labels by the card's order."""
+    make(tmp_path / "whole", "train/b/0.png", "train/a/1.png", "test/b/2.png", "val/b/3.png")
+    known = Dataset("flowers", ("b", "a"), (8, 8, 3))
+    images, labels = load_split(known, "test", tmp_path / "whole")
+    assert images.shape == (1, 8, 8, 3) and images.max() == 2 and labels.tolist() == [0]
+    make(tmp_path / "flat", "a/0.png", "b/1.png")
+    with pytest.raises(ValueError, match="holds no folder test/"):
+        load_split(known, "test", tmp_path / "flat")
+    with pytest.raises(ValueError, match="flowers needs a data_dir"):
+        load_split(known, "test")
