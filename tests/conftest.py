@@ -43,6 +43,20 @@ def cifar10(tmp_path_factory):
     return str(path)
 
 
+@pytest.fixture(scope="session")
+def cifar100(tmp_path_factory):
+    """An .npz of CIFAR-100: the file that CIFAR100_NPZ names, or unpacked from a data folder beside the checkout."""
+    given = os.environ.get("CIFAR100_NPZ")
+    if given:
+        return given
+    tool = ROOT.parent / "shared" / "tools" / "cifar100.py"
+    if not tool.exists():
+        pytest.skip("CIFAR-100 is not here: set CIFAR100_NPZ to an .npz with x_train, y_train, x_test, y_test")
+    path = tmp_path_factory.mktemp("cifar100") / "cifar100.npz"
+    subprocess.run([sys.executable, tool, "--npz", path], check=True)
+    return str(path)
+
+
 @pytest.fixture
 def pixels():
     """Eight random pictures, uint8 (8, 32, 32, 3)."""

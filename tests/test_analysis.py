@@ -467,12 +467,37 @@ def data(pixels, labels, tmp_path_factory):
     return path
 
 
+@pytest.mark.parametrize("dataset, classes, size", [("cifar100", 100, 32), ("arrays", 3, 16)])
+def test_architectures_are_studied_on_any_dataset(dataset, classes, size, tmp_path, capsys, monkeypatch):
+    """The network has the dataset's classes, image size and statistics."""
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    images = np.random.default_rng(0).integers(0, 256, (classes, size, size, 3), dtype="uint8")
+    labels = np.arange(classes)
+    np.savez(tmp_path / "data.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
+    built = []
+
+    def build(name, **arguments):
+        built.append(arguments)
+        return ResNet(8, **arguments)
+
+    monkeypatch.setattr("keras_resv2.analysis.command.build", build)
+    places = ["--data_dir", str(tmp_path / "data.npz"), "--out", str(tmp_path / "out"), "--images", "3"]
+    assert main(["analyze", "propagation", "resnet20", "--dataset", dataset, *places]) == 0
+    mean = images.reshape(-1, 3).mean(0) if dataset == "arrays" else (129.304, 124.07, 112.434)
+    (arguments,) = built
+    assert arguments["classes"] == classes and arguments["input_shape"] == (size, size, 3)
+    np.testing.assert_allclose(arguments["preprocessing"][0], mean, atol=5.1e-4)
+
+
 @pytest.mark.parametrize("more, says", [
     (["resnet21"], "nearest: resnet32"),
     (["resnet20-cifar10", "--shortcut", "none"], "--shortcut is for architectures"),
     (["resnet20", "--shortcut", "gate"], "must be one of"),
     (["resnet20", "--shortcut", "none"], "plain network"),
     (["resnet20", "--images", "41"], "--images 41 must be from 1 to 40"),
+    (["resnet20-cifar10", "--dataset", "cifar100"], "are of several datasets (cifar10, cifar100)"),
+    (["resnet20", "--dataset", "imagenette"], "imagenette has images of many sizes"),
+    (["resnet20", "--dataset", "cifar1000"], "dataset='cifar1000' must be one of"),
 ])  # fmt: skip
 def test_bad_commands_are_one_line(more, says, data, tmp_path, capsys):
     pytest.importorskip("matplotlib", reason="matplotlib is not installed")

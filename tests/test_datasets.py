@@ -1,4 +1,4 @@
-"""A tensorflow-datasets directory and an .npz file of the same pictures give the same arrays."""
+"""The registry, arrays of one's own, and the same arrays from a tensorflow-datasets directory and an .npz file."""
 
 import numpy as np
 import pytest
@@ -73,3 +73,115 @@ def test_unknown_datasets_and_splits():
         datasets.load_split("cifar", "test")
     with pytest.raises(ValueError, match="'train', 'test'"):
         datasets.load_split("cifar10", "validation")
+
+
+# CIFAR-100
+
+
+def test_published_statistics_of_cifar100():
+    """As others' code has them, on the scale from 0 to 1, to four decimals."""
+    row = datasets.DATASETS["cifar100"]
+    np.testing.assert_allclose(np.array(row.mean) / 255, (0.5071, 0.4865, 0.4409), atol=6e-5)
+    np.testing.assert_allclose(np.array(row.std) / 255, (0.2673, 0.2564, 0.2762), atol=6e-5)
+    # The order of tensorflow-datasets and of the archive is that of the alphabet.
+    assert len(set(row.class_names)) == 100 and list(row.class_names) == sorted(row.class_names)
+    assert [row.class_names[i] for i in (0, 19, 49, 99)] == ["apple", "cattle", "mountain", "worm"]
+
+
+def test_statistics_and_classes_of_cifar100(cifar100):
+    images, labels = datasets.load_split("cifar100", "train", cifar100)
+    row = datasets.DATASETS["cifar100"]
+    for channel in range(3):
+        assert row.mean[channel] == pytest.approx(images[..., channel].mean(), abs=5.1e-4)
+        assert row.std[channel] == pytest.approx(images[..., channel].std(), abs=5.1e-4)
+    assert datasets.measure_pixels(images) == row.pixels
+    assert np.bincount(labels).tolist() == [500] * 100
+    # Classes whose colour is known: the sea is bluest at its mean, sunflowers are the least blue.
+    shown = ("sea", "cloud", "sunflower", "orange")
+    named = {name: images[labels == row.class_names.index(name)].mean((0, 1, 2)) for name in shown}
+    assert named["sea"][2] > named["sea"][0] and named["cloud"][2] > named["cloud"][0]
+    assert named["sunflower"][2] < 0.6 * named["sunflower"][0] and named["orange"][2] < 0.6 * named["orange"][0]
+
+
+# Arrays of one's own
+
+
+GOOD = dict(
+    x_train=np.arange(6 * 4 * 5 * 3, dtype="uint8").reshape(6, 4, 5, 3),
+    y_train=np.arange(6) % 3,
+    x_test=np.zeros((2, 4, 5, 3), "uint8"),
+    y_test=np.array([2, 0]),
+)
+
+
+def save(folder, **changes):
+    arrays = {name: array for name, array in {**GOOD, **changes}.items() if array is not None}
+    np.savez(folder / "mine.npz", **arrays)
+    return folder / "mine.npz"
+
+
+def test_arrays_say_what_the_dataset_is(tmp_path):
+    path = save(tmp_path)
+    found = datasets.open_dataset("arrays", path)
+    pixels = GOOD["x_train"].reshape(-1, 3).astype("float64")
+    assert found.class_names == ("class 0", "class 1", "class 2") and found.image_shape == (4, 5, 3)
+    np.testing.assert_allclose(found.mean, pixels.mean(0), atol=5.1e-4)
+    np.testing.assert_allclose(found.std, pixels.std(0), atol=5.1e-4)
+    for name in ("arrays", found):
+        images, labels = datasets.load_split(name, "test", path)
+        assert labels.tolist() == [2, 0] and images.shape == (2, 4, 5, 3)
+    named = datasets.open_dataset("arrays", save(tmp_path, class_names=np.array(["x", "y", "z", "none of them"])))
+    assert named.class_names == ("x", "y", "z", "none of them")
+    binary = datasets.open_dataset("arrays", save(tmp_path, class_names=np.array([b"x", b"y", b"z"])))
+    assert binary.class_names == ("x", "y", "z")
+
+
+@pytest.mark.parametrize("shape", [(6, 4, 5), (6, 4, 5, 1)])
+def test_grey_arrays_have_three_equal_channels(shape, tmp_path):
+    grey = GOOD["x_train"][..., 0]
+    path = save(tmp_path, x_train=grey.reshape(shape))
+    images, _ = datasets.load_split("arrays", "train", path)
+    np.testing.assert_array_equal(images, np.stack([grey] * 3, axis=-1))
+    mean, std = datasets.open_dataset("arrays", path).pixels
+    assert mean == pytest.approx([grey.mean()] * 3, abs=5.1e-4) and std == pytest.approx([grey.std()] * 3, abs=5.1e-4)
+
+
+def test_a_channel_without_contrast_can_be_divided_by():
+    images = np.zeros((2, 3, 3, 3), "uint8")
+    images[0, ..., 1] = 200
+    assert datasets.measure_pixels(images) == ((0, 100, 0), (1, 100, 1))
+
+
+@pytest.mark.parametrize("changes, words", [
+    (dict(x_train=GOOD["x_train"] / np.float32(255)), "images are float32: pixels must be uint8"),
+    (dict(x_train=GOOD["x_train"].transpose(0, 3, 1, 2)), r"x.transpose\(0, 2, 3, 1\) puts the channels last"),
+    (dict(x_train=np.zeros((6, 4, 5, 4), "uint8")), r"must be \(n, height, width, 3\)"),
+    (dict(y_train=np.eye(3)[[0, 1, 2, 0, 1, 2]]), r"y.argmax\(axis=1\) makes them of one-hot rows"),
+    (dict(y_train=np.array(list("abcabc"))), "must be class numbers from 0; class_names, y = np.unique"),
+    (dict(y_train=np.array([0.5] * 6)), "must be class numbers from 0"),
+    (dict(y_train=np.arange(6) % 3 + 1), "without gaps, and class 0 has none"),
+    (dict(y_train=np.arange(6) - 1), "there is -1"),
+    (dict(y_train=np.zeros(6, int)), "1 classes have 1 different names"),
+    (dict(y_train=np.arange(5)), "6 images but 5 labels"),
+    (dict(class_names=np.array(["a", "b"])), "class_names has 2 names"),
+    (dict(class_names=np.array(["a", "b", "a"])), "3 classes have 2 different names"),
+    (dict(class_names=np.array(["a", "b", None])), "not an .npz file of images and labels that can be read"),
+    (dict(y_test=np.array([0, 3])), "labels of test go from 0 to 3; those of arrays must be 0 to 2"),
+    (dict(x_test=np.zeros((2, 5, 4, 3), "uint8")), r"images of test are \(2, 5, 4, 3\); arrays has \(n, 4, 5, 3\)"),
+    (dict(x_test=None), "holds no x_test"),
+])  # fmt: skip
+def test_arrays_that_are_refused(changes, words, tmp_path):
+    with pytest.raises(ValueError, match=words) as raised:
+        datasets.load_split("arrays", "test", save(tmp_path, **changes))
+    assert "\n" not in str(raised.value)
+
+
+def test_arrays_need_a_file(tmp_path):
+    for place in (None, tmp_path, tmp_path / "none.npz"):
+        with pytest.raises(FileNotFoundError, match="not a file that exists"):
+            datasets.open_dataset("arrays", place)
+
+
+def test_fingerprints_know_labels_beyond_255():
+    images = np.zeros((2, 4, 4, 3), "uint8")
+    assert datasets.fingerprint(images, np.array([0, 256])) != datasets.fingerprint(images, np.array([0, 0]))

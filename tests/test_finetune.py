@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-import types
 
 import keras
 import numpy as np
@@ -115,80 +114,78 @@ def test_shares_are_shares(flat_folder, tmp_path):
 
 
 def test_parts_of_a_folder_that_has_them(picture_folder, tmp_path):
+    """Where train/ and val/ are all there is, val/ is what is measured with, and nothing is chosen by it."""
     parts = open_labelled(str(picture_folder), None, (16, 16), (0.2, 0.2), 0)
-    assert set(parts.names["validation"]) == {f"{name}/{i}.jpg" for name in parts.class_names for i in range(3)}
-    assert len(parts.train[1]) + len(parts.test[1]) == 24 and not set(parts.names["train"]) & set(parts.names["test"])
-    shutil.copytree(picture_folder / "train", tmp_path / "train")
-    shutil.copytree(picture_folder / "val", tmp_path / "test")
+    assert set(parts.names["test"]) == {f"{name}/{i}.jpg" for name in parts.class_names for i in range(3)}
+    assert len(parts.train[1]) + len(parts.validation[1]) == 24
+    assert len(parts.validation[1]) == 6 and not set(parts.names["train"]) & set(parts.names["validation"])
+    shutil.copytree(picture_folder / "train", tmp_path / "Train")
+    shutil.copytree(picture_folder / "val", tmp_path / "Test")
     parts = open_labelled(str(tmp_path), None, (16, 16), (0.5, 0.2), 0)
     assert len(parts.test[1]) == 9 and len(parts.validation[1]) == 12 and len(parts.train[1]) == 12
+    shutil.copytree(picture_folder / "val" / "red", tmp_path / "valid" / "red")
+    parts = open_labelled(str(tmp_path), None, (16, 16), (0.5, 0.2), 0)
+    assert [len(part[1]) for part in (parts.train, parts.validation, parts.test)] == [24, 3, 9]
+    assert set(parts.validation[1]) == {2}
 
 
 def test_unknown_data_says_what_it_may_be(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no folder that exists"):
+    with pytest.raises(FileNotFoundError, match="not a folder that exists"):
         open_labelled(str(tmp_path / "none"), None, (8, 8), (0.1, 0.1), 0)
     pytest.importorskip("tensorflow_datasets", reason="tensorflow-datasets is not installed")
-    with pytest.raises(ValueError, match="no folder, and tensorflow-datasets cannot read"):
+    with pytest.raises(ValueError, match="not a folder, and tensorflow-datasets cannot read"):
         open_labelled("no_such_dataset", str(tmp_path), (8, 8), (0.1, 0.1), 0)
 
 
-def test_tensorflow_datasets(tmp_path):
-    """A dataset that is written here in the form of tensorflow-datasets, of grey pictures."""
+GREY = np.random.default_rng(0).integers(0, 256, (16, 8, 8, 1), dtype="uint8")
+
+
+def prepare_tfds(folder, labels, key="image"):
+    """Writes the dataset "tiny_grey" as tensorflow-datasets prepares it.
+
+    Args:
+        folder: tensorflow-datasets directory.
+        labels: of the images of each split.
+        key: name of the image in an example.
+    """
     tfds = pytest.importorskip("tensorflow_datasets", reason="tensorflow-datasets is not installed")
-    images = np.random.default_rng(0).integers(0, 256, (12, 8, 8, 1), dtype="uint8")
+    with tfds.core.registered.skip_registration():
 
-    class TinyGrey(tfds.core.GeneratorBasedBuilder):
-        VERSION = tfds.core.Version("1.0.0")
+        class TinyGrey(tfds.core.GeneratorBasedBuilder):
+            VERSION = tfds.core.Version("1.0.0")
 
-        def _info(self):
-            label = tfds.features.ClassLabel(names=["a", "b"])
-            features = tfds.features.FeaturesDict({"image": tfds.features.Image(shape=(8, 8, 1)), "label": label})
-            return tfds.core.DatasetInfo(builder=self, features=features)
+            def _info(self):
+                label = tfds.features.ClassLabel(names=["a", "b"])
+                features = tfds.features.FeaturesDict({key: tfds.features.Image(shape=(8, 8, 1)), "label": label})
+                return tfds.core.DatasetInfo(builder=self, features=features)
 
-        def _split_generators(self, manager):
-            return {"train": self._generate_examples(range(8)), "test": self._generate_examples(range(8, 12))}
+            def _split_generators(self, manager):
+                return {split: self._generate_examples(of_split) for split, of_split in labels.items()}
 
-        def _generate_examples(self, numbers):
-            yield from ((i, {"image": images[i], "label": i % 2}) for i in numbers)
+            def _generate_examples(self, of_split):
+                yield from ((i, {key: GREY[i], "label": label}) for i, label in enumerate(of_split))
 
-    TinyGrey(data_dir=tmp_path).download_and_prepare()
+    TinyGrey(data_dir=folder).download_and_prepare()
+
+
+def test_tensorflow_datasets(tmp_path):
+    """Grey images; the split "test" has no labels (-1, as imagenet2012's), so "validation" is measured with."""
+    prepare_tfds(tmp_path, {"train": [0, 1] * 8, "validation": [1, 0, 1], "test": [-1, -1]})
     parts = open_labelled("tiny_grey", str(tmp_path), (8, 8), (0.25, 0.25), 0)
-    assert parts.class_names == ("a", "b") and len(parts.train[1]) + len(parts.validation[1]) == 8
-    expected = {image.tobytes() for image in np.repeat(images[8:], 3, axis=3)}
+    assert parts.class_names == ("a", "b") and len(parts.damaged) == 1 and "test has images without" in parts.damaged[0]
+    assert [len(getattr(parts, part)[1]) for part in ("train", "validation", "test")] == [12, 4, 3]
+    expected = {image.tobytes() for image in np.repeat(GREY[:3], 3, axis=3)}
     assert {image.tobytes() for image in parts.test[0]} == expected
 
 
-@pytest.mark.parametrize("splits, labels, words", [
-    (["test"], True, "no pictures to train on: its splits are test"),
-    (["train", "test"], False, "no folder, and tensorflow-datasets cannot read"),
+@pytest.mark.parametrize("labels, key, words", [
+    ({"test": [0, 1]}, "image", "no images to train on: its splits are test"),
+    ({"train": [0, 1]}, "photo", "not a folder, and tensorflow-datasets cannot read .* it has photo, label"),
 ])  # fmt: skip
-def test_datasets_that_cannot_be_fine_tuned_on(splits, labels, words, monkeypatch):
-    tfds = pytest.importorskip("tensorflow_datasets", reason="tensorflow-datasets is not installed")
-    names = types.SimpleNamespace(names=["a", "b"])
-    features = {"label": names, "image": None} if labels else {"label": names, "text": None}
-    found = dict.fromkeys(splits), types.SimpleNamespace(features=features)
-    monkeypatch.setattr(tfds, "load", lambda *arguments, **more: found)
+def test_datasets_that_cannot_be_fine_tuned_on(labels, key, words, tmp_path):
+    prepare_tfds(tmp_path, labels, key)
     with pytest.raises(ValueError, match=words):
-        open_labelled("some/config", None, (8, 8), (0.1, 0.1), 0)
-
-
-def test_splits_without_labels_are_left_out(monkeypatch):
-    """imagenet2012's test pictures have the label -1."""
-    tfds = pytest.importorskip("tensorflow_datasets", reason="tensorflow-datasets is not installed")
-
-    class Split:
-        def __init__(self, labels):
-            self.labels = labels
-
-        def as_numpy_iterator(self):
-            return ({"image": np.full((8, 8, 3), i, "uint8"), "label": label} for i, label in enumerate(self.labels))
-
-    features = {"label": types.SimpleNamespace(names=["a", "b"]), "image": None}
-    found = {"train": Split([0, 1] * 8), "test": Split([-1, -1])}, types.SimpleNamespace(features=features)
-    monkeypatch.setattr(tfds, "load", lambda *arguments, **more: found)
-    parts = open_labelled("some", None, (8, 8), (0.25, 0.25), 0)
-    assert [len(getattr(parts, part)[1]) for part in ("train", "validation", "test")] == [8, 4, 4]
-    assert parts.test[1].min() == 0 and "without labels" in parts.damaged[0]
+        open_labelled("tiny_grey", str(tmp_path), (8, 8), (0.1, 0.1), 0)
 
 
 def test_a_confusion_of_many_classes_is_a_picture_of_bounded_size(tmp_path):

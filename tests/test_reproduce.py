@@ -105,6 +105,7 @@ def test_the_papers_figures():
         "table1": [6.61, None, None, 12.35, *[None] * 6, 8.70, 9.81, 12.86, 6.91, 12.22, None],
         "table2": [6.61, 5.93, 8.17, 6.50, 7.84, 6.14, 6.71, 5.91, 6.37, 5.46],
         "table3": [6.61, 6.37, 5.93, 5.46, 7.61, 4.92, 4.62],
+        "table4": [25.16, 24.33, 27.82, 22.71],
         "resnet": [8.75, 7.51, 7.17, 6.97, 6.43, 7.93],
     }
     assert {name: [entry.error for entry in entries] for name, entries in paper_figures.TABLES.items()} == printed
@@ -118,6 +119,7 @@ def test_one_network_has_one_figure_wherever_the_papers_repeat_it():
     assert all(len(found) == 1 for found in figures.values())
     # In each table every cell is another network; Table 3's ResNet-1001 stands there with two batch sizes.
     for entries in paper_figures.TABLES.values():
+        assert len({e.dataset for e in entries}) == 1
         assert len({(paper_figures.network(e.model, e.arguments), e.batch_size) for e in entries}) == len(entries)
 
 
@@ -142,7 +144,33 @@ def test_one_network_has_one_figure_wherever_the_papers_repeat_it():
 )
 def test_paper_error(model, arguments, expected):
     assert paper_figures.paper_error(model, arguments, "cifar10") == expected
-    assert paper_figures.paper_error(model, arguments, "cifar100") == (None, None)
+    assert paper_figures.paper_error(model, arguments, "imagenet2012") == (None, None)
+
+
+@pytest.mark.parametrize(
+    "model, error", [("resnet164", 25.16), ("preact_resnet164", 24.33), ("resnet1001", 27.82), ("resnet110", None)]
+)
+def test_paper_error_on_cifar100(model, error):
+    assert paper_figures.paper_error(model, {}, "cifar100")[0] == error
+    pixels = {"preprocessing": [[129.3, 124.1, 112.4], [68.2, 65.4, 70.4]]}  # as cards have them
+    assert paper_figures.paper_error(model, pixels, "cifar100")[0] == error
+
+
+def test_cifar100(folders):
+    """Cells of Table 4 count runs on CIFAR-100 alone, and cells of CIFAR-10 none of them; guessing is 99 % wrong."""
+    missing = cell(folders, "table4", "ResNet-164", "original")
+    assert missing["reproduction"] is None
+    assert "--model resnet164 --dataset cifar100 --recipe paper" in missing["command"]
+    assert missing["command"].endswith("--data_dir cifar100.npz --out " + str(folders / "runs/resnet164-cifar100-0"))
+    add_run(folders, 25.0, "resnet164", dataset="cifar100")
+    add_run(folders, 6.0, "resnet164")
+    assert errors(cell(folders, "table4", "ResNet-164", "original")["reproduction"]) == [25.0]
+    assert errors(cell(folders, "table3", "ResNet-164", "original")["reproduction"]) == [6.0]
+    diverged = add_run(folders, None, "resnet164", seed=1, dataset="cifar100")
+    record = json.loads((diverged / "run.json").read_text())
+    (diverged / "run.json").write_text(json.dumps({**record, "diverged_at": 7}))
+    assert errors(cell(folders, "table4", "ResNet-164", "original")["reproduction"]) == [25.0, 99.0]
+    assert report(folders, "table4")["title"] == "He et al. 2016, Table 4, cifar100"
 
 
 def test_parameters_of_the_cells_networks():
@@ -247,9 +275,9 @@ def test_batch_64_keeps_the_epochs_and_has_its_own_cell(folders):
 
 def test_what_does_not_count(folders):
     add_run(folders, None)
-    add_run(folders, 1.0, dataset="cifar100")
+    add_run(folders, 1.0, dataset="imagenette")
     add_run(folders, 1.0, train_images=5_000)
-    add_card(folders, {0: 1.0}, dataset="cifar100")
+    add_card(folders, {0: 1.0}, dataset="flowers")
     add_card(folders, {0: 1.0}, version=2, test_images=2_000)
     (folders / "runs/notes").mkdir()
     assert our_results.collect(folders / "weights", folders / "runs") == []

@@ -509,7 +509,7 @@ BAD = {
     "schedule": ((IMAGES, LABELS), {"learning_rate": "cosine"}, ValueError, "must be a number above 0"),
     "warm-up": ((IMAGES, LABELS), {"warmup": 2}, ValueError, "warmup=2 must be a share"),
     "kind": (IMAGES, {}, TypeError, "must be"),
-    "folder": ("no/such/folder", {}, FileNotFoundError, "no folder that exists"),
+    "folder": ("no/such/folder", {}, FileNotFoundError, "not a folder that exists"),
     "augment": ((IMAGES, LABELS), {"augment": "rotate"}, ValueError, "augment='rotate'"),
     "batch_norm": ((IMAGES, LABELS), {"batch_norm": "off"}, ValueError, "batch_norm='off'"),
     "batches": (Batches(IMAGES, LABELS), {}, ValueError, "batches cannot be split"),

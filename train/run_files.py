@@ -75,6 +75,23 @@ def _stem_pixels(settings):
     return [list(values) for values in resolve_network(**network)[0].pixels]
 
 
+def pixels_of_older_run(out):
+    """Pixel statistics of the run in a folder, if it began before datasets had statistics of their own; else None.
+
+    Args:
+        out: folder of a run, which need not exist; or None.
+
+    Returns:
+        ``(mean, std)``, or None.
+    """
+    if out is None or not (out / RUN_FILE).exists():
+        return None
+    settings = read_record(out)["settings"]
+    if "preprocessing" in settings or settings.get("model") not in ARCHITECTURES:
+        return None
+    return tuple(map(tuple, _stem_pixels(settings)))
+
+
 def differences(one, other):
     """Names of the settings in which two runs differ."""
     one, other = completed_settings(one), completed_settings(other)

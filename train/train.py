@@ -38,7 +38,7 @@ from train.environment import slow_precision
 from train.initial_weights import find_weights, set_initial_weights
 from train.recipes import RECIPES, Recipe
 from train.run_dir import file_lock, start_record
-from train.run_files import DIVERGED, RUN_FILE, completed_settings, read_record, write_json
+from train.run_files import DIVERGED, RUN_FILE, pixels_of_older_run, write_json
 from train.stochastic_depth import SwitchedNetwork, UnitSampler
 
 FLAGS = flags.FLAGS
@@ -278,7 +278,7 @@ def prepare(config, devices):
     keras.utils.set_random_seed(config.seed)
     keras.config.set_dtype_policy(recipe.dtype)
     data = open_input(config.dataset, config.data_dir, recipe, config.seed, config.resize, config.cache, devices)
-    data = dataclasses.replace(data, pixels=_pixels_of_older_run(config) or data.pixels)
+    data = dataclasses.replace(data, pixels=pixels_of_older_run(config.out) or data.pixels)
     model = build(
         config.model,
         **config.arguments,
@@ -302,15 +302,6 @@ def prepare(config, devices):
         network, teacher = open_teacher(recipe.teacher, data)
         source = DistilledBatches(source, network)
     return Prepared(recipe, dataclasses.replace(data, source=source), model, units, teacher)
-
-
-def _pixels_of_older_run(config):
-    """Statistics that the run in `out` began with, where it was made before datasets had theirs; else None."""
-    if config.out is None or not (config.out / RUN_FILE).exists():
-        return None
-    settings = read_record(config.out)["settings"]
-    pixels = None if "preprocessing" in settings else completed_settings(settings).get("preprocessing")
-    return pixels and tuple(map(tuple, pixels))
 
 
 @contextlib.contextmanager

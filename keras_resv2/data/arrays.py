@@ -24,7 +24,6 @@ from keras_resv2.data.tfds_records import TfdsRecords, open_builder
 
 SPLITS = (TRAIN, TEST)
 DECIMALS = 3  # of measured statistics
-AT_ONCE = 1000  # images that are summed up together
 
 
 def open_dataset(name, data_dir=None):
@@ -100,13 +99,14 @@ def load_split(dataset, split, data_dir=None, resize=False):
         row = open_dataset(row.name, data_dir)
     images, labels = _read(row, split, data_dir)
     where = data_dir or row.name
+    shape = images.shape
     images, labels = _as_images(images, where), _as_labels(labels, where)
     if resize:
         images = _resized(images, row.image_shape)
     if images.shape[1:] != row.image_shape:
         height, width, channels = row.image_shape
         raise ValueError(
-            f"{where}: images of {split} are {images.shape}; {row.name} has (n, {height}, {width}, {channels}). "
+            f"{where}: images of {split} are {shape}; {row.name} has (n, {height}, {width}, {channels}). "
             "resize=True (--resize in training) scales other sizes."
         )
     _check_pairs(images, labels, where)
@@ -143,13 +143,11 @@ def measure_pixels(images):
     >>> measure_pixels(np.array([0, 255, 255, 0], "uint8").reshape(1, 2, 2, 1))
     ((127.5,), (127.5,))
     """
-    total, squares = 0, 0
-    for first in range(0, len(images), AT_ONCE):
-        values = images[first : first + AT_ONCE].reshape(-1, images.shape[3]).astype("int64")
-        total, squares = total + values.sum(0), squares + (values**2).sum(0)
+    values = np.arange(256)
+    counts = np.stack([np.bincount(images[..., c].ravel(), minlength=256) for c in range(images.shape[3])])
     count = images[..., 0].size
-    mean = total / count
-    std = np.sqrt(np.maximum(squares / count - mean**2, 0))
+    mean = counts @ values / count
+    std = np.sqrt(np.maximum(counts @ values**2 / count - mean**2, 0))
     std = np.where(std < 10.0**-DECIMALS, 1.0, std)
     return tuple(np.round(mean, DECIMALS).tolist()), tuple(np.round(std, DECIMALS).tolist())
 
@@ -284,7 +282,7 @@ def _class_names(given, labels, where):
         names = tuple(name.decode() if isinstance(name, bytes) else str(name) for name in given.reshape(-1).tolist())
     if len(names) < 2 or len(set(names)) < len(names):
         raise ValueError(
-            f"{where}: {len(names)} classes with {len(set(names))} different names: two at least, each its own."
+            f"{where}: {len(names)} classes have {len(set(names))} different names: two or more are needed."
         )
     if labels.min() < 0 or labels.max() >= len(names):
         raise ValueError(

@@ -166,11 +166,11 @@ class FolderSource:
 
     def __init__(self, data_dir, split):
         splits = find_splits(data_dir)
-        train = _images(scan_classes(splits.get(TRAIN, pathlib.Path(data_dir, TRAIN))))
+        train = scan_classes(splits.get(TRAIN, pathlib.Path(data_dir, TRAIN)))
         self.class_names = train.class_names
         if split == TEST and TEST not in splits:
             raise ValueError(f"{data_dir} holds no images to test on: it needs a folder test/ or val/.")
-        found = train if split == TRAIN else _images(scan_classes(splits[TEST], self.class_names))
+        found = _images(train if split == TRAIN else scan_classes(splits[TEST], self.class_names))
         self._paths, self._labels = found.paths, found.labels
 
     def __len__(self):

@@ -1,0 +1,119 @@
+"""Which folders are splits, which are classes, and which files are read."""
+
+import pathlib
+import warnings
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import keras_resv2
+from keras_resv2.data import Dataset, assign_splits, find_splits, load_split
+from keras_resv2.data.folders import scan_classes
+from keras_resv2.data.sources import open_source
+
+
+def make(root, *files):
+    """Writes small images, each of its own grey; returns the folder."""
+    for i, file in enumerate(files):
+        path = pathlib.Path(root, file)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "wb") as opened:
+            Image.new("L", (8, 8), i).save(opened, "PNG")
+    return root
+
+
+@pytest.mark.parametrize("names, expected", [
+    (["train", "val"], {"train": "train", "test": "val"}),
+    (["train", "test"], {"train": "train", "test": "test"}),
+    (["train", "val", "test"], {"train": "train", "test": "test", "validation": "val"}),
+    (["Train", "Test"], {"train": "Train", "test": "Test"}),
+    (["training", "validation"], {"train": "training", "test": "validation"}),
+    (["seg_train", "seg_test", "seg_pred"], {"train": "seg_train", "test": "seg_test"}),
+    (["train", "eval"], {"train": "train", "test": "eval"}),
+    (["TrainingSet", "TestSet"], {"train": "TrainingSet", "test": "TestSet"}),
+    (["train2017", "val2017"], {"train": "train2017", "test": "val2017"}),
+    (["train", "test", "freight_train"], {"train": "train", "test": "test"}),
+    (["bus", "car"], {}),
+])  # fmt: skip
+def test_names_of_splits(names, expected):
+    assert assign_splits(names) == expected == assign_splits(reversed(names))
+
+
+@pytest.mark.parametrize("names, words", [
+    (["train", "val", "validation"], "val and validation both name the validation split"),
+    (["train", "training", "test"], "train and training both name the train split"),
+    (["train", "test", "seg_train", "seg_test"], "several sets of splits"),
+])  # fmt: skip
+def test_names_that_mean_the_same(names, words):
+    with pytest.raises(ValueError, match=words):
+        assign_splits(names)
+
+
+def test_a_folder_with_validation_and_test_images_is_measured_on_the_test_images(tmp_path):
+    make(tmp_path, "train/a/0.png", "train/b/0.png", "val/a/1.png", "val/b/1.png", "test/a/2.png", "test/b/2.png")
+    test = open_source("folder", tmp_path, "test")
+    assert [pathlib.Path(test.place(i)).relative_to(tmp_path).parts[0] for i in range(len(test))] == ["test", "test"]
+
+
+@pytest.mark.parametrize("train, test", [("Train", "Test"), ("training", "validation"), ("seg_train", "seg_test")])
+def test_splits_are_never_classes(train, test, tmp_path):
+    make(tmp_path, f"{train}/a/0.png", f"{train}/b/0.png", f"{test}/a/1.png", f"{test}/b/1.png", "seg_pred/7.png")
+    source = open_source("folder", tmp_path, "train")
+    assert source.class_names == ("a", "b") and len(source) == 2
+    with pytest.raises(ValueError, match=f"holds {train} and {test}, each with class folders"):
+        keras_resv2.read_folder(tmp_path, (8, 8))
+
+
+def test_splits_by_other_words_are_refused(tmp_path):
+    make(tmp_path, "train/a/0.png", "train/b/0.png", "holdout/a/1.png", "holdout/b/1.png")
+    for read in (lambda: keras_resv2.read_folder(tmp_path, (8, 8)), lambda: open_source("folder", tmp_path, "test")):
+        with pytest.raises(ValueError, match="train and holdout both hold a folder a, so they look like splits"):
+            read()
+    make(tmp_path / "alone", "train/a/0.png", "train/b/0.png")
+    with pytest.raises(ValueError, match=r"name one of them, as .*alone/train"):
+        keras_resv2.read_folder(tmp_path / "alone", (8, 8))
+
+
+def test_a_class_may_be_called_train(tmp_path):
+    make(tmp_path, "train/0.png", "bus/1.png", "test_tube/2.png")
+    assert find_splits(tmp_path) == {}
+    assert keras_resv2.read_folder(tmp_path, (8, 8)).class_names == ("bus", "test_tube", "train")
+
+
+def test_hidden_folders_are_not_read(tmp_path):
+    hidden = (".ipynb_checkpoints", "@eaDir", "__MACOSX", "$RECYCLE.BIN")
+    seen = ["train/a/0.png", "train/a/more/1.png", "train/b/2.png", "val/a/3.png", "val/b/4.png"]
+    make(tmp_path, *seen, *(f"train/{name}/5.png" for name in hidden), *(f"train/a/{name}/6.png" for name in hidden))
+    make(tmp_path, *(f"{name}/a/7.png" for name in hidden), "val/a/._3.png", "val/b/Thumbs.db")
+    read = keras_resv2.read_folder(tmp_path / "train", (8, 8))
+    assert read.class_names == ("a", "b") and read.paths == ("a/0.png", "a/more/1.png", "b/2.png")
+    assert [len(open_source("folder", tmp_path, split)) for split in ("train", "test")] == [3, 2]
+    assert scan_classes(tmp_path / "val").labels.tolist() == [0, 1]
+
+
+def test_files_that_pillow_does_not_read_are_said(tmp_path):
+    """Training would stop at them in its midst, so it leaves them out; fine-tuning reads all before it begins."""
+    make(tmp_path, "train/a/0.png", "train/a/1.heic", "train/b/2.png", "val/a/3.png", "val/b/4.png")
+    (tmp_path / "train/a/1.heic").write_bytes(b"of another kind")
+    with pytest.warns(UserWarning, match=r"1 files are left out, .*1\.heic"):
+        assert len(open_source("folder", tmp_path, "train")) == 2
+    found = keras_resv2.read_folder(tmp_path / "train", (8, 8))
+    assert len(found.labels) == 2 and "1.heic" in found.damaged[0]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        test = open_source("folder", tmp_path, "test")
+    assert np.array_equal([test[i][1] for i in range(2)], [0, 1])
+
+
+def test_a_dataset_that_a_card_describes_may_be_a_folder(tmp_path):
+    """As `keras-resv2 evaluate` opens the images of a fine-tuning: the test images, labels by the card's order."""
+    make(tmp_path / "whole", "train/b/0.png", "train/a/1.png", "test/b/2.png", "val/b/3.png")
+    known = Dataset("flowers", ("b", "a"), (8, 8, 3))
+    images, labels = load_split(known, "test", tmp_path / "whole")
+    assert images.shape == (1, 8, 8, 3) and images.max() == 2 and labels.tolist() == [0]
+    make(tmp_path / "flat", "a/0.png", "b/1.png")
+    with pytest.raises(ValueError, match="holds no folder test/"):
+        load_split(known, "test", tmp_path / "flat")
+    with pytest.raises(ValueError, match="flowers needs a data_dir"):
+        load_split(known, "test")
