@@ -177,7 +177,7 @@ def open_regular(path, limit=None):
     """
     check_regular(path)
     # The path may have become a pipe since: opening one does not wait, and what was opened is looked at again.
-    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0)))
+    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0)))  # noqa: SIM115
     found = os.fstat(file.fileno())
     if not stat.S_ISREG(found.st_mode) or (limit is not None and found.st_size > limit):
         file.close()

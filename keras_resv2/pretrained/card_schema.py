@@ -188,7 +188,7 @@ def _check_network(architecture, arguments):
     row = ARCHITECTURES[architecture]
     try:
         resolve_network(**{"depth": row.depth, "activation": row.activation, **arguments})
-    except (TypeError, OverflowError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         raise ValueError(f"arguments: {error}") from None
 
 

@@ -35,7 +35,7 @@ class LabelledPictures:
 def read_folder(folder, size, damaged="skip", class_names=None):
     """Reads a folder that has one folder of pictures per class.
 
-    Pictures may have any size and any format that Pillow reads, grey or coloured: see
+    Pictures may have any size and common format, grey or coloured: see
     `keras_resv2.images.read_image`.
 
     Args:
