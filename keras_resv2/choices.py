@@ -3,6 +3,7 @@
 import difflib
 import numbers
 
+LONGEST_MESSAGE = 2000
 MANY = 10  # more choices than this are not listed
 
 
@@ -60,6 +61,19 @@ def first_line(error):
     ('no such file', 'EOFError')
     """
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def one_line(error):
+    """What an exception says, as one line without control characters, which could command the terminal.
+
+    Example:
+
+    >>> one_line(ValueError("two\\nlines, \\x1b[31mred"))
+    'two lines, \\\\x1b[31mred'
+    """
+    text = " ".join(str(error).split()) or type(error).__name__
+    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return text if len(text) <= LONGEST_MESSAGE else f"{text[:LONGEST_MESSAGE]}..."
 
 
 def nearest(value, choices):

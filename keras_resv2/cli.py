@@ -7,6 +7,7 @@ import argparse
 import sys
 
 from keras_resv2 import __version__
+from keras_resv2.choices import one_line
 from keras_resv2.commands import analyzing, evaluating, listing, picturing
 from keras_resv2.convert import command as converting
 from keras_resv2.exporting import command as exporting
@@ -59,7 +60,7 @@ def main(argv=None):
     try:
         return arguments.command(arguments)
     except (ValueError, OSError, ImportError) as error:
-        print(f"keras-resv2: error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"keras-resv2: error: {one_line(error)}", file=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt:
         return INTERRUPTED

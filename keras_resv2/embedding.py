@@ -1,8 +1,8 @@
 """Features of pictures: what the body of a network makes of them, before its classifier."""
 
-import os
-
 import numpy as np
+
+from keras_resv2.files import atomic_write
 
 
 def embed(name, images, batch_size=256):
@@ -63,7 +63,5 @@ def _unit(vectors):
 
 def write_features(path, name, paths, features):
     """Writes ``paths`` (text), ``features`` (float32) and ``network`` to an .npz file, whole or not at all."""
-    partial = f"{path}.part"
-    with open(partial, "wb") as file:
+    with atomic_write(path) as partial, open(partial, "wb") as file:
         np.savez(file, paths=np.array(paths), features=features, network=np.array(name))
-    os.replace(partial, path)

@@ -1,6 +1,7 @@
 """From the arguments of a network to its stages and units: depths, stems, and what is the default of what."""
 
 import dataclasses
+import math
 import numbers
 
 from keras_resv2.choices import check_choice
@@ -164,7 +165,7 @@ def resolve_pixels(preprocessing):
         mean, std = (tuple(float(value) for value in values) for values in preprocessing)
     except (TypeError, ValueError):
         mean = std = ()
-    if len(mean) == len(std) == 3 and min(std) > 0:
+    if len(mean) == len(std) == 3 and min(std) > 0 and all(map(math.isfinite, (*mean, *std))):
         if max(map(abs, mean)) <= 1 and max(std) < 1:
             raise ValueError(
                 f"preprocessing={preprocessing!r} is for pixels from 0 to 1, and pixels here go from 0 to 255: "

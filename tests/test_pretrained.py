@@ -51,7 +51,7 @@ def test_a_network_starts_from_the_files_weights(tmp_path, variant):
     variant = {"depth": 8, **variant}
     model = keras_resv2.ResNet(**variant)
     rng = np.random.default_rng(0)
-    model.set_weights([rng.normal(size=weight.shape) for weight in model.weights])
+    model.set_weights([np.abs(rng.normal(size=weight.shape)) for weight in model.weights])  # variances are positive
     save_weights(model, tmp_path / "w.h5")
     started = keras_resv2.ResNet(**variant, weights=tmp_path / "w.h5")
     for old, new in zip(model.weights, started.weights, strict=True):

@@ -9,7 +9,6 @@ import dataclasses
 import hashlib
 import itertools
 import json
-import os
 import pathlib
 
 import keras
@@ -18,6 +17,7 @@ import numpy as np
 from keras_resv2.analysis.dissection import dissect
 from keras_resv2.analysis.inputs import check_pictures
 from keras_resv2.evaluation import filled_up, highest_class, slices
+from keras_resv2.files import atomic_write
 
 BATCH_SIZE = 250
 
@@ -304,9 +304,8 @@ class _Record:
         self.done, self.wrong = done, self.wrong + wrong
         if self._path is not None:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            part = self._path.with_name(self._path.name + ".part")
-            part.write_text(json.dumps({"study": self._study, "images": done, "wrong": self.wrong.tolist()}))
-            os.replace(part, self._path)
+            with atomic_write(self._path) as partial:
+                partial.write_text(json.dumps({"study": self._study, "images": done, "wrong": self.wrong.tolist()}))
 
 
 def _fingerprint(parts, plans, images, labels):

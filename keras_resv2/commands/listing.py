@@ -57,7 +57,7 @@ def run_list(arguments):
         table = new_table(columns, right=columns[1:5] + columns[6:])
         for card in cards:
             row = (card.name, str(card.version), f"{card.parameters:,}", percent(card.test_error))
-            made = card.recipe or card.origin["layout"]
+            made = card.recipe or card.origin.get("layout", "-")
             table.add_row(*row, percent(card.paper_error), made, megabytes(card.size))
         print_table(table)
     return 0

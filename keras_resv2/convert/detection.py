@@ -3,8 +3,6 @@
 import dataclasses
 import inspect
 
-import numpy as np
-
 from keras_resv2.architectures import ARCHITECTURES, build
 from keras_resv2.choices import check_choice
 from keras_resv2.convert import applications, cifar, timm, torchvision
@@ -12,6 +10,7 @@ from keras_resv2.convert.differences import Differences
 from keras_resv2.convert.expected import expected_weights
 from keras_resv2.convert.sources import STRUCTURE, read_structure, read_tensors
 from keras_resv2.layouts import STEMS, resolve_network
+from keras_resv2.pretrained.weight_file import check_values
 
 PYTORCH = (timm.LAYOUT, torchvision.LAYOUT, cifar.ORIGINAL, cifar.PREACTIVATED)
 KERAS = (applications.V1, applications.V2)
@@ -169,7 +168,7 @@ def _detect(source, architecture, structure, layouts):
         what = architecture or "any architecture"
         raise ValueError(f"{label} (layout {layout.name}) does not fit {what}: {why}. {_offer(nearest, fits[nearest])}")
     weights = layout.weights(tensors, chosen.shapes)
-    _check_values(weights, label, lambda name: spelled[layout.key(name)])
+    check_values(weights, label, lambda name: spelled[layout.key(name)])
     return Detected(
         label,
         layout.name,
@@ -204,18 +203,9 @@ def _stem_kernel(tensors, layout):
     return None if kernel is None or kernel.ndim != 4 else layout.kernel_size(kernel)
 
 
-def _check_values(weights, label, theirs):
-    """Raises ValueError for weights that no network works with; `theirs` is their name in the source."""
-    for name, array in weights.items():
-        if not np.isfinite(array).all():
-            raise ValueError(f"{label}: {theirs(name)} has values that are no finite numbers: the training diverged.")
-        if name.endswith("/moving_variance") and (array < 0).any():
-            raise ValueError(f"{label}: {theirs(name)} has negative variances: the file is damaged.")
-
-
 def _classes(tensors, layout):
     bias = tensors.get(layout.key("head_dense/bias"))
-    return None if bias is None else len(bias)
+    return len(bias) if bias is not None and bias.ndim == 1 and len(bias) else None
 
 
 def _seen(tensors, layout):

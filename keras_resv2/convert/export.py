@@ -1,13 +1,14 @@
 """Our weights as PyTorch state dicts."""
 
+import io
 import json
-import os
 import pathlib
 
 from keras_resv2.choices import check_choice
 from keras_resv2.convert import cifar, timm, torchvision
 from keras_resv2.convert.sources import STRUCTURE, STRUCTURE_KEY
 from keras_resv2.convert.structure import pixels_of, structure_of
+from keras_resv2.files import atomic_write
 from keras_resv2.pretrained.weight_file import model_arrays
 
 # By name and by the networks' order of BN and ReLU.
@@ -77,17 +78,16 @@ def save_pytorch(model, path, layout="torchvision"):
     ending = check_choice("ending", pathlib.Path(path).suffix, (".safetensors", ".pt", ".pth"))
     write = _safetensors() if ending == ".safetensors" else _torch()
     tensors = to_pytorch(model, layout)
-    partial = f"{path}.part"
-    write(tensors, partial, model)
-    os.replace(partial, path)
+    with atomic_write(path) as partial:
+        partial.write_bytes(write(tensors, model))
 
 
 def _safetensors():
     try:
-        from safetensors.numpy import save_file
+        from safetensors.numpy import save
     except ImportError:
         raise ImportError("writing .safetensors takes safetensors: pip install safetensors.") from None
-    return lambda tensors, path, model: save_file(tensors, path, {STRUCTURE_KEY: json.dumps(_said(model))})
+    return lambda tensors, model: save(tensors, {STRUCTURE_KEY: json.dumps(_said(model))})
 
 
 def _said(model):
@@ -101,4 +101,10 @@ def _torch():
         import torch
     except ImportError:
         raise ImportError("writing .pt takes PyTorch: pip install torch; .safetensors takes none.") from None
-    return lambda tensors, path, _: torch.save({key: torch.from_numpy(array) for key, array in tensors.items()}, path)
+
+    def write(tensors, model):
+        content = io.BytesIO()  # PyTorch does not say when the disk is full
+        torch.save({key: torch.from_numpy(array) for key, array in tensors.items()}, content)
+        return content.getbuffer()
+
+    return write

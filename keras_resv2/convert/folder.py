@@ -1,12 +1,12 @@
 """Converted weights as a weight folder, with a card that says where they come from."""
 
 import dataclasses
-import os
 import pathlib
 
 from keras_resv2.architectures import ARCHITECTURES
 from keras_resv2.data import DATASETS
 from keras_resv2.data.registry import ALIASES
+from keras_resv2.files import atomic_write
 from keras_resv2.layouts import STEMS, resolve_layout
 from keras_resv2.pretrained.card import UNKNOWN, Card
 from keras_resv2.pretrained.checksum import sha256
@@ -95,7 +95,6 @@ def write_folder(weights, card, root):
     path = folder / card.file
     write_weights(weights, path)
     card = dataclasses.replace(card, size=path.stat().st_size, sha256=sha256(path), folder=folder)
-    partial = folder / f"{CARD}.part"
-    partial.write_text(card.to_json(), encoding="utf-8")
-    os.replace(partial, folder / CARD)
+    with atomic_write(folder / CARD) as partial:
+        partial.write_text(card.to_json(), encoding="utf-8")
     return folder

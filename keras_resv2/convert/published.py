@@ -1,12 +1,18 @@
 """Weights that others publish: downloaded once, converted once, then a weight folder in the cache."""
 
 import dataclasses
+import math
 
+from keras_resv2.architectures import ARCHITECTURES
 from keras_resv2.convert.detection import detect
+from keras_resv2.convert.expected import expected_weights
 from keras_resv2.convert.folder import make_card, write_folder
+from keras_resv2.files import check_file_name
 from keras_resv2.pretrained import download
 from keras_resv2.pretrained.card import read_card
 from keras_resv2.pretrained.store import CARD, home
+
+MOST_TIMES = 4  # bytes of a file that is fetched, by those of its weights: optimizers keep two more of each
 
 
 def fetch(card):
@@ -24,13 +30,25 @@ def fetch(card):
     """
     root = home() / "weights"
     folder = root / card.name / str(card.version)
-    original = folder / card.origin["file"]
+    original = folder / check_file_name(card.origin["file"], "origin: file")
     with download.locked(folder / CARD):
         if not (folder / CARD).exists():
-            download.fetch(card.origin["url"], original, None, card.origin["md5"])
-            found = detect(original, card.architecture, **card.arguments)
+            limit = MOST_TIMES * _bytes_of(card)
+            download.fetch(card.origin["url"], original, None, card.origin["md5"], limit)
+            try:
+                found = detect(original, card.architecture, **card.arguments)
+            except ValueError:
+                original.unlink()
+                raise
             made = make_card(found, card.name, card.version, card.dataset, license=card.license)
             origin = {**card.origin, **made.origin}
             write_folder(found.weights, dataclasses.replace(made, origin=origin, class_index=card.class_index), root)
             original.unlink()
     return read_card(folder / CARD)
+
+
+def _bytes_of(card):
+    """Size of a network's weights as float32."""
+    row = ARCHITECTURES[card.architecture]
+    network = {"depth": row.depth, "activation": row.activation, **card.arguments}
+    return 4 * sum(math.prod(shape) for shape in expected_weights(len(card.class_names), **network).values())

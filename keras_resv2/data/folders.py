@@ -9,8 +9,9 @@ import numpy as np
 from PIL import Image
 
 from keras_resv2.choices import check_choice, some
-from keras_resv2.data.images import read_image
+from keras_resv2.data.images import most_bytes, read_image
 from keras_resv2.data.splits import TEST, TRAIN, assign_splits, is_hidden, names_a_split
+from keras_resv2.files import open_regular
 
 NO_IMAGES = (".txt", ".csv", ".json", ".md", ".db", ".ini")  # files that may stand beside images
 
@@ -178,7 +179,7 @@ class FolderSource:
 
     def __getitem__(self, i):
         """``(bytes of the image file, label)`` of image `i`."""
-        with open(self._paths[i], "rb") as file:
+        with open_regular(self._paths[i], most_bytes()) as file:
             return file.read(), self._labels[i]
 
     def place(self, i):

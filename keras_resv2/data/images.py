@@ -6,11 +6,19 @@ import pathlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
 
+from keras_resv2.choices import first_line
+from keras_resv2.files import atomic_write, open_regular
+
+# Formats of images that are read, where Pillow was built with them. It knows more: some run other programs (EPS), and
+# most are hardly in use.
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "AVIF", "JPEG2000", "PPM", "ICO", "TGA", "PCX")
+FORMATS += ("SGI", "QOI", "PSD", "DDS", "XBM", "XPM", "SUN")
+ROWS = 256
 SAVED_AS = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 
 
 def read_image(path, size):
-    """A picture of any size and format that Pillow reads, as an array.
+    """A picture of any size and common format, as an array.
 
     Turned upright by its EXIF orientation, put on white where transparent, scaled so that its short
     side fits, and cropped in the middle. A picture of the right size is not changed.
@@ -24,7 +32,8 @@ def read_image(path, size):
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is no picture, or a damaged one.
+        ValueError: it is not an image of one of `FORMATS`, has more than `PIL.Image.MAX_IMAGE_PIXELS` pixels, or is
+            damaged.
 
     Example:
 
@@ -37,10 +46,10 @@ def read_image(path, size):
     if path.is_dir():
         raise ValueError(f"{path} is a folder: name the pictures in it.")
     try:
-        with Image.open(path) as file:
+        with open_regular(path, most_bytes()) as content, open_image(content) as file:
             picture = to_rgb(ImageOps.exif_transpose(file))
     except Exception as error:  # Pillow's decoders raise many types; all mean a picture that cannot be read
-        reason = "unknown format" if isinstance(error, UnidentifiedImageError) else error
+        reason = "unknown format" if isinstance(error, UnidentifiedImageError) else first_line(error).rstrip(".")
         raise ValueError(f"{path} is not a picture that can be read: {reason}.") from None
     return np.asarray(fitted(picture, size))
 
@@ -60,12 +69,40 @@ def decode_image(encoded, place, size=None):
         ValueError: it is not an image, or a damaged one.
     """
     try:
-        with Image.open(io.BytesIO(encoded)) as file:
+        with open_image(io.BytesIO(encoded)) as file:
             image = to_rgb(file)
     except Exception as error:  # Pillow's decoders raise many types; all mean an image that cannot be read
-        reason = "unknown format" if isinstance(error, UnidentifiedImageError) else error
+        reason = "unknown format" if isinstance(error, UnidentifiedImageError) else first_line(error).rstrip(".")
         raise ValueError(f"{place} is not an image that can be read: {reason}.") from None
     return np.asarray(image if size is None else fitted(image, size))
+
+
+def open_image(file):
+    """Opens an image of a stranger: `PIL.Image.open` for the common formats, within Pillow's limit of size.
+
+    Args:
+        file: binary file object.
+
+    Returns:
+        `PIL.Image.Image`, of which nothing is decoded yet.
+
+    Raises:
+        ValueError: it has more pixels than `PIL.Image.MAX_IMAGE_PIXELS`, from which on Pillow warns.
+        PIL.UnidentifiedImageError: it is not an image of one of `FORMATS`.
+    """
+    Image.init()
+    image = Image.open(file, formats=[name for name in FORMATS if name in Image.OPEN])
+    width, height = image.size
+    most = Image.MAX_IMAGE_PIXELS
+    if most is not None and width * height > most:
+        image.close()
+        raise ValueError(f"it has {width} x {height} pixels, at most {most:,} are read (PIL.Image.MAX_IMAGE_PIXELS)")
+    return image
+
+
+def most_bytes():
+    """Size of the largest file: 16-bit pixels of four channels, not compressed."""
+    return None if Image.MAX_IMAGE_PIXELS is None else 8 * Image.MAX_IMAGE_PIXELS
 
 
 def fitted(picture, size):
@@ -78,9 +115,13 @@ def fitted(picture, size):
 
 def to_rgb(picture):
     if picture.mode.startswith("I"):  # 16 bits of grey; in 32 bits, 8 as well
-        values = np.asarray(picture).astype("float64")
+        values = np.asarray(picture)
         scale = 1 if picture.mode == "I" and values.max() <= 255 else 257
-        return Image.fromarray((values / scale).clip(0, 255).round().astype("uint8")).convert("RGB")
+        grey = np.empty(values.shape, "uint8")
+        for start in range(0, len(values), ROWS):  # in parts: the division takes eight bytes a pixel
+            rows = slice(start, start + ROWS)
+            grey[rows] = (values[rows] / scale).clip(0, 255).round()
+        return Image.fromarray(grey).convert("RGB")
     if "A" in picture.getbands() or "transparency" in picture.info:
         picture = picture.convert("RGBA")
         white = Image.new("RGBA", picture.size, "white")
@@ -155,7 +196,8 @@ def draw_predictions(images, predictions, path, captions=None, columns=4, shown=
             draw.text((x, y), f"{label}  {100 * probability:.1f} %", "black", font=font)
             draw.rectangle((x, y + 21, x + text, y + 31), outline="#cccccc")
             draw.rectangle((x, y + 21, x + round(text * probability), y + 31), fill="#2a6fbb" if k == 0 else "#9fbfdf")
-    sheet.save(path)
+    with atomic_write(path) as partial:
+        sheet.save(partial, format=Image.registered_extensions()[pathlib.Path(path).suffix.lower()])
 
 
 def check_ending(path):

@@ -1,11 +1,8 @@
 """`export`: a network in a format that other programs run."""
 
-import contextlib
 import dataclasses
 import importlib.util
-import os
 import pathlib
-import tempfile
 
 import keras
 import numpy as np
@@ -17,6 +14,7 @@ from keras_resv2.exporting.network import plain_network
 from keras_resv2.exporting.onnx_file import write_onnx
 from keras_resv2.exporting.runtimes import load_exported
 from keras_resv2.exporting.tensorflow_files import check_backend, write_labels, write_saved_model, write_tflite
+from keras_resv2.files import atomic_write
 from keras_resv2.folding import fold
 
 ENDINGS = {"onnx": ".onnx", "tflite": ".tflite"}
@@ -95,7 +93,8 @@ def export(
     _check_representative(representative, precision, interface)
     _check_class_names(class_names, reference)
     network = fold(reference) if folded else reference
-    with _appearing(path) as partial:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(path) as partial:
         if format == "saved_model":
             write_saved_model(network, interface, partial, class_names)
         elif format == "tflite":
@@ -105,7 +104,8 @@ def export(
         pictures = interface.random_pictures() if precision != "int8" else representative[:64]
         difference = _compare(reference, interface, partial, format, precision, pictures)
     if format == "tflite" and class_names:
-        write_labels(class_names, path.with_name(path.name.removesuffix(".tflite") + ".labels.txt"))
+        with atomic_write(path.with_name(path.name.removesuffix(".tflite") + ".labels.txt")) as partial:
+            write_labels(class_names, partial)
     sides = ", ".join("any" if side is None else str(side) for side in interface.shape[1:])
     taken = f"{interface.dtype} (batch, {sides})"
     return Exported(path, format, precision, _size(path), taken, tuple(interface.outputs), difference)
@@ -166,20 +166,6 @@ def _check_class_names(class_names, network):
     counts = {x.shape[-1] for x in named_outputs(network).values()}
     if counts != {len(class_names)}:
         raise ValueError(f"there are {len(class_names)} class_names, but {min(counts)} outputs of {network.name!r}.")
-
-
-@contextlib.contextmanager
-def _appearing(path):
-    """A place to write to beside `path`; what is there at the end takes the place of what `path` was."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
-        partial = pathlib.Path(folder, path.name)
-        yield partial
-        if path.is_dir():
-            if partial.is_file():
-                raise FileExistsError(f"{path} has become a folder meanwhile.")
-            os.replace(path, os.path.join(folder, "replaced"))  # goes with the temporary folder
-        os.replace(partial, path)
 
 
 def _compare(reference, interface, path, format, precision, pictures):

@@ -1,6 +1,7 @@
 """`push` and `pull`, by the Hub's own client: its login, its cache, its offline mode."""
 
 import contextlib
+import glob
 import pathlib
 import re
 
@@ -88,11 +89,12 @@ def pull(reference):
     folder = _snapshot(reference, repository, revision, [store.CARD])
     if not (folder / store.CARD).is_file():
         raise ValueError(f"{reference} holds no {store.CARD}: these are no weights of keras-resv2.")
-    card = read_card(folder / store.CARD)
-    if pathlib.PurePath(card.file).name != card.file:
-        raise ValueError(f"{reference}: its card names a weight file in another folder, {card.file!r}.")
+    try:
+        card = read_card(folder / store.CARD)
+    except ValueError as error:
+        raise ValueError(f"{reference}: {error}") from None
     commit = folder.name  # the card's own, should the branch move meanwhile
-    _snapshot(reference, repository, commit, [store.CARD, card.file])
+    _snapshot(reference, repository, commit, [store.CARD, glob.escape(card.file)])
     path = folder / card.file
     if not path.is_file():
         raise ValueError(f"{reference} holds no {card.file}, which its card names.")

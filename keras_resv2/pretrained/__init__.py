@@ -105,7 +105,10 @@ def from_pretrained(
     if classes is not None:
         check_count("classes", classes)
     card = find_card(name)
-    weights = read_weights(weight_path(card))
+    path = weight_path(card)
+    weights = read_weights(path)
+    if "head_dense/kernel" not in weights or weights["head_dense/kernel"].ndim != 2:
+        raise ValueError(f"weight file {path} does not fit {card.full_name}: it has no classifier.")
     if input_shape is None and input_tensor is None and include_top:
         input_shape = _in_data_format(card.image_shape)
     if include_top and classes not in (None, len(card.class_names)):

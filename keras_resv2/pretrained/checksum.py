@@ -2,6 +2,8 @@
 
 import hashlib
 
+from keras_resv2.files import open_regular
+
 ALGORITHMS = {32: "md5", 64: "sha256"}  # by hexadecimal digits
 
 
@@ -18,7 +20,7 @@ def agrees(path, checksum):
 def _digest(path, algorithm):
     # MD5 is what some publishers give; against damage it is as good.
     digest = hashlib.new(algorithm, usedforsecurity=False)
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()

@@ -3,18 +3,22 @@
 import contextlib
 import http.client
 import os
+import re
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 
 import filelock
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
+from keras_resv2.files import check_regular
 from keras_resv2.pretrained.checksum import agrees
 
 BLOCK = 1 << 18
 ATTEMPTS = 3
+DIGITS = re.compile("[0-9]{1,15}")
 TIMEOUT_SECONDS = 30
 
 
@@ -45,7 +49,7 @@ def locked(path):
         ) from None
 
 
-def fetch(url, path, size, checksum):
+def fetch(url, path, size, checksum, limit=None):
     """Downloads `url` to `path`. Does nothing if another process has done it meanwhile.
 
     Bytes go to ``<path>.part`` and are kept when the connection is cut, so the next attempt, in this
@@ -55,6 +59,7 @@ def fetch(url, path, size, checksum):
         url: http, https or file.
         path: `pathlib.Path` to write.
         size: bytes expected; None if only the server knows.
+        limit: most bytes that are taken where the size is not known; None for any number.
         checksum: SHA-256 or MD5 expected, in hex.
 
     Raises:
@@ -65,11 +70,11 @@ def fetch(url, path, size, checksum):
     part = path.with_name(path.name + ".part")
     with locked(path):
         if not path.exists():
-            _download(url, part, size, checksum)
+            _download(url, part, size, checksum, limit)
             os.replace(part, path)
 
 
-def _download(url, part, size, checksum):
+def _download(url, part, size, checksum, limit):
     """Fills `part` until it is the whole, verified file."""
     cuts = 0
     while True:
@@ -77,7 +82,7 @@ def _download(url, part, size, checksum):
         whole = have > 0 and agrees(part, checksum) if size is None else have >= size
         if not whole:
             try:
-                _receive(url, part, have, size)
+                _receive(url, part, have, size, limit)
             except Cut as cut:
                 cuts += 1
                 if cuts < ATTEMPTS:
@@ -94,7 +99,7 @@ def _download(url, part, size, checksum):
             raise ValueError(f"{url} is not the file expected: its check sum is another.")
 
 
-def _receive(url, part, have, size):
+def _receive(url, part, have, size, limit):
     """Appends what the server sends from byte `have` on, until there are `size` bytes, or all it has.
 
     Raises:
@@ -106,12 +111,15 @@ def _receive(url, part, have, size):
         with _open(url, have) as response:
             resumes = have > 0 and response.status == 206
             start = have if resumes else 0
-            length = response.headers.get("Content-Length")
-            there = None if length is None else start + int(length)
+            length = response.headers.get("Content-Length") or ""
+            there = start + int(length) if DIGITS.fullmatch(length) else None
             if there is not None and size not in (None, there):
                 raise ValueError(f"{url} is not the file expected: {there} bytes, {size} expected.")
             size = there if size is None else size
-            _write(response, part, start, size)
+            limit = size if size is not None and limit is None else limit
+            if size is not None and size > limit:
+                raise ValueError(f"{url} is not the file expected: {size} bytes, at most {limit} expected.")
+            _write(response, part, start, size, url, limit)
     except ValueError:
         part.unlink(missing_ok=True)
         raise
@@ -120,6 +128,11 @@ def _receive(url, part, have, size):
 
 
 def _open(url, have):
+    scheme, _, place, *_ = urllib.parse.urlsplit(url)
+    if scheme not in ("http", "https", "file"):
+        raise ValueError(f"{url} is not a file that can be downloaded: its address must start with https://.")
+    if scheme == "file":
+        check_regular(urllib.request.url2pathname(place))  # a pipe has no end
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     try:
         return urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS)
@@ -130,12 +143,12 @@ def _open(url, have):
             raise ValueError(f"{url} is not the file expected: it has no more than {have} bytes.") from None
         raise ConnectionError(f"{url}: HTTP {error.code} {error.reason}.") from None
     except http.client.InvalidURL as error:
-        raise ValueError(f"{url} is no valid URL: {error}.") from None
+        raise ValueError(f"{url} is not a valid URL: {error}.") from None
     except OSError as error:  # refused, unknown host, reset, timed out
         raise Cut(f"no connection ({getattr(error, 'reason', None) or error})") from None
 
 
-def _write(response, part, start, size):
+def _write(response, part, start, size, url, limit):
     with open(part, "r+b" if start else "wb") as file, _progress_bar() as bar:
         file.seek(start)
         task = bar.add_task(part.name.removesuffix(".part"), total=size, completed=start)
@@ -149,6 +162,8 @@ def _write(response, part, start, size):
             if not block:
                 raise Cut("the connection was cut")
             file.write(block if size is None else block[: size - file.tell()])
+            if limit is not None and file.tell() > limit:
+                raise ValueError(f"{url} is not the file expected: more than {limit} bytes.")
             bar.update(task, completed=file.tell())
 
 

@@ -1,5 +1,6 @@
 """From class probabilities to names."""
 
+import hashlib
 import json
 
 import numpy as np
@@ -7,10 +8,14 @@ import numpy as np
 from keras_resv2.choices import check_count
 from keras_resv2.data import DATASETS
 from keras_resv2.evaluation import check_finite
+from keras_resv2.files import open_regular
 from keras_resv2.pretrained import download
 from keras_resv2.pretrained.card import Card
 from keras_resv2.pretrained.checksum import agrees
 from keras_resv2.pretrained.store import find_card, home
+
+LARGEST = 16 << 20  # bytes of a file of class names; ImageNet's has 35,000
+OLDER = "imagenet_class_index.json"
 
 
 def class_names(card):
@@ -32,13 +37,24 @@ def class_names(card):
     if card.class_index is None:
         return card.class_names
     url, md5 = card.class_index["url"], card.class_index["md5"]
-    path = home() / url.rsplit("/", 1)[-1]
+    # By its sum: the files of two cards may have the same name. Versions before 0.2 went by the name.
+    path, older = home() / "class_index" / f"{md5}.json", home() / OLDER
+    if older.is_file() and agrees(older, md5):
+        path = older
     if not path.exists():
-        download.fetch(url, path, None, md5)
-    if not agrees(path, md5):
+        download.fetch(url, path, None, md5, limit=LARGEST)
+    with open_regular(path, LARGEST) as file:
+        text = file.read(LARGEST + 1)
+    if hashlib.md5(text, usedforsecurity=False).hexdigest() != md5:
         raise ValueError(f"{path} is damaged: delete it to download it again.")
-    index = json.loads(path.read_text(encoding="utf-8"))
-    return tuple(index[number][1] for number in card.class_names)
+    try:
+        index = json.loads(text)
+        names = [index[number][1] for number in card.class_names]
+    except (ValueError, KeyError, IndexError, TypeError, RecursionError):
+        names = [None]
+    if not all(isinstance(name, str) and name.isprintable() for name in names):
+        raise ValueError(f"{url} does not hold the names of {len(card.class_names):,} classes by number.")
+    return tuple(names)
 
 
 def _dataset(name):

@@ -5,8 +5,9 @@ import pathlib
 import re
 
 from keras_resv2.choices import nearest
+from keras_resv2.files import check_file_name
 from keras_resv2.pretrained import download
-from keras_resv2.pretrained.card import check_place, read_card, split_name
+from keras_resv2.pretrained.card import VERSION, check_place, read_card, split_name
 from keras_resv2.pretrained.checksum import sha256
 
 CARD = "card.json"
@@ -31,7 +32,7 @@ def card_paths():
     for folder in weight_folders():
         for path in folder.glob(f"*/*/{CARD}"):
             version = path.parent.name
-            if version.isdigit():
+            if VERSION.fullmatch(version):
                 found.setdefault(path.parent.parent.name, {}).setdefault(int(version), path)
     ordered = sorted(found, key=lambda name: [int(p) if p.isdigit() else p for p in re.split(r"(\d+)", name)])
     return {name: dict(sorted(found[name].items())) for name in ordered}
@@ -100,7 +101,8 @@ def weight_path(card):
         ValueError: the file is damaged.
         OSError: it cannot be downloaded or the cache cannot be written.
     """
-    beside = card.folder / card.file
+    name = check_file_name(card.file, "file")  # of a card that was made in Python too
+    beside = card.folder / name
     if beside.exists():
         check_sum(beside, card)
         return beside
@@ -108,7 +110,7 @@ def weight_path(card):
         from keras_resv2.convert.published import fetch  # the layer above: only others' files need it
 
         return weight_path(fetch(card))
-    cached = home() / "weights" / card.name / str(card.version) / card.file
+    cached = home() / "weights" / check_file_name(card.name, "name") / str(card.version) / name
     if not card.url and not cached.exists():
         raise FileNotFoundError(
             f"the weight file of {card.full_name}, {beside}, is missing and its card has no URL: "

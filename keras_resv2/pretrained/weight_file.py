@@ -2,6 +2,7 @@
 
     values   float32, (n,)   every parameter and moving statistic, one after another
     index    JSON text       [{"name": "stem_conv/kernel", "shape": [3, 3, 3, 16], "offset": 0}, ...]
+    sha256   attribute       of the index and the arrays; files written before 0.2 do not have it
 
 A file of half the size has its kernels in a second array (``"array": "half"`` in the index):
 
@@ -13,18 +14,23 @@ each variable, which tells in deep networks) and makes reading it one call.
 """
 
 import dataclasses
+import hashlib
+import io
 import json
 import math
-import os
 
 import h5py
 import numpy as np
 
 from keras_resv2.choices import some
+from keras_resv2.files import atomic_write
+from keras_resv2.pretrained.hdf5 import Refused, attribute, open_hdf5
 
 FORMATS = FORMAT, FORMAT_WITH_HALF = "keras-resv2 weights 1", "keras-resv2 weights 2"
 PARTS = "values", "half"
+CHECKSUM = "sha256"
 HEAD = "head_dense"
+MOST_AXES = 8
 
 
 def save_weights(model, path):
@@ -74,14 +80,29 @@ def write_weights(arrays, path, half=False):
         offsets[part] += array.size
     if half and max((np.abs(kernel).max() for kernel in parts["half"]), default=0) > np.finfo("float16").max:
         raise ValueError("a kernel has values beyond the range of float16.")
-    partial = f"{path}.part"
-    with h5py.File(partial, "w", libver="latest") as file:
+    text = json.dumps(index)
+    datasets = {"values": np.concatenate(parts["values"]).astype("float32")}
+    if half:
+        datasets["half"] = np.concatenate(parts["half"]).astype("float16")
+    # Made in memory: HDF5 does not recover from a disk that fills up while a file is open.
+    content = io.BytesIO()
+    with h5py.File(content, "w", libver="latest") as file:
         file.attrs["format"] = FORMAT_WITH_HALF if half else FORMAT
-        file["index"] = json.dumps(index)
-        file["values"] = np.concatenate(parts["values"]).astype("float32")
-        if half:
-            file["half"] = np.concatenate(parts["half"]).astype("float16")
-    os.replace(partial, path)
+        file.attrs[CHECKSUM] = _checksum(text, datasets)
+        file["index"] = text
+        for name, array in datasets.items():
+            file[name] = array
+    with atomic_write(path) as partial:
+        partial.write_bytes(content.getbuffer())
+
+
+def _checksum(text, datasets):
+    """SHA-256, in hex, of the index and the arrays, as they lie in a file."""
+    digest = hashlib.sha256(text.encode())
+    for name in PARTS:
+        if name in datasets:
+            digest.update(np.ascontiguousarray(datasets[name]).data)
+    return digest.hexdigest()
 
 
 def read_weights(path):
@@ -95,28 +116,94 @@ def read_weights(path):
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is not a weight file, or a damaged one.
+        ValueError: it is not a weight file, or a damaged one; or it has values that no network works with.
     """
-    if not os.path.isfile(path):
-        raise FileNotFoundError(f"weight file {path} does not exist.")
+    label = f"weight file {path}"
+    with open_hdf5(path, label) as file:
+        made = attribute(file, "format")
+        if not isinstance(made, str) or made not in FORMATS:
+            raise ValueError(
+                f"{path} is not a keras-resv2 weight file: its format {made!r} is none of {', '.join(FORMATS)}. "
+                "keras_resv2.save_weights writes such files; what Keras' save_weights wrote goes into "
+                "model.load_weights."
+            )
+        text, datasets = _read_datasets(file)
+        checksum = attribute(file, CHECKSUM)
+    if checksum is not None and checksum != _checksum(text, datasets):
+        raise ValueError(f"{label} is damaged: its content does not have the SHA-256 that it had when it was written.")
+    parts = {name: array.astype("float32") for name, array in datasets.items()}
     try:
-        with h5py.File(path, "r") as file:
-            made = file.attrs.get("format")
-            if made in FORMATS:
-                index = json.loads(file["index"][()])
-                parts = {name: file[name][()].astype("float32") for name in PARTS if name in file}
-                return {entry["name"]: _array(entry, parts) for entry in index}
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"weight file {path} is damaged or not HDF5: {error}") from None
-    raise ValueError(
-        f"{path} is not a keras-resv2 weight file: its format {made!r} is none of {', '.join(FORMATS)}. "
-        "keras_resv2.save_weights writes such files; what Keras' save_weights wrote goes into model.load_weights."
-    )
+        arrays = _split(json.loads(text), parts)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{label} is damaged: its index is wrong: {error}") from None
+    check_values(arrays, label)
+    return arrays
 
 
-def _array(entry, parts):
-    values = parts[entry.get("array", PARTS[0])][entry["offset"] :][: math.prod(entry["shape"])]
-    return values.reshape(entry["shape"])
+def _read_datasets(file):
+    """The text of the index, and the arrays by name, of a file that holds these and nothing else."""
+    if not {"index", PARTS[0]} <= set(file) <= {"index", *PARTS}:
+        raise Refused(f"is not as its format says: it holds {some(sorted(file), ', ') or 'nothing'}.")
+    index, arrays = file["index"], {name: file[name] for name in PARTS if name in file}
+    if not isinstance(index, h5py.Dataset) or h5py.check_string_dtype(index.dtype) is None:
+        raise Refused("is not as its format says: its index is not text.")
+    for name, dtype in zip(PARTS, ("float32", "float16"), strict=True):
+        if name in arrays and (not isinstance(arrays[name], h5py.Dataset) or arrays[name].ndim != 1):
+            raise Refused(f"is not as its format says: {name} is not a list of numbers.")
+        if name in arrays and arrays[name].dtype != dtype:
+            raise Refused(f"is not as its format says: {name} has the type {arrays[name].dtype}, not {dtype}.")
+    return index[()].decode(), {name: array[()] for name, array in arrays.items()}
+
+
+def _split(index, parts):
+    """The arrays that an index names, by name.
+
+    Raises:
+        ValueError: it is not a list of entries, or an entry does not lie within its array.
+    """
+    if not isinstance(index, list):
+        raise ValueError("it is not a list.")
+    arrays, sizes = {}, dict.fromkeys(parts, 0)
+    for entry in index:
+        name, shape, offset, part = _entry(entry)
+        size = math.prod(shape)
+        if part not in parts or offset + size > len(parts[part]):
+            raise ValueError(f"{name} lies outside the file's values.")
+        sizes[part] += size
+        if name in arrays or sizes[part] > len(parts[part]):
+            raise ValueError(f"{name} has values that another weight has too.")
+        arrays[name] = parts[part][offset : offset + size].reshape(shape)
+    return arrays
+
+
+def _entry(entry):
+    """Name, shape, offset and array of an entry of the index."""
+
+    def is_count(value):
+        return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+    if isinstance(entry, dict):
+        name, shape, offset = (entry.get(key) for key in ("name", "shape", "offset"))
+        part = entry.get("array", PARTS[0])
+        numbers = isinstance(shape, list) and len(shape) <= MOST_AXES and all(map(is_count, [*shape, offset]))
+        if numbers and isinstance(name, str) and name.isprintable() and part in PARTS:
+            return name, shape, offset, part
+    raise ValueError(f"{str(entry)[:80]} is not an entry with a name, a shape and an offset.")
+
+
+def check_values(arrays, label, spell=str):
+    """Raises ValueError for weights that no network works with.
+
+    Args:
+        arrays: dictionary from ``<layer>/<variable>`` to an array.
+        label: what to call their source in the message.
+        spell: from a name to the source's own name.
+    """
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise ValueError(f"{label}: {spell(name)} has values that are not finite: the training diverged.")
+        if name.endswith("/moving_variance") and (array < 0).any():
+            raise ValueError(f"{label}: {spell(name)} has negative variances: the file is damaged.")
 
 
 def load_weights(model, path):

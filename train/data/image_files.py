@@ -10,7 +10,7 @@ import math
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from keras_resv2.data.images import to_rgb
+from keras_resv2.data.images import open_image, to_rgb
 
 # Szegedy et al. 2015, section 6: share of the picture's area, and width / height, of the training crop.
 AREA, ASPECT, TRIES = (0.08, 1.0), (3 / 4, 4 / 3), 10
@@ -113,7 +113,7 @@ def centre_box(width, height, shorter_side, size):
 
 def _cut(encoded, size, choose_box):
     """The box of a picture that `choose_box(width, height)` names, scaled to `size` in one pass."""
-    with Image.open(io.BytesIO(encoded)) as picture:
+    with open_image(io.BytesIO(encoded)) as picture:
         width, height = picture.size
         left, top, right, bottom = choose_box(width, height)
         needed = (DRAFT_SPARE * size * width / (right - left), DRAFT_SPARE * size * height / (bottom - top))

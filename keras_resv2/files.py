@@ -1,0 +1,226 @@
+"""Files that are written whole or not at all, and files and names that strangers made."""
+
+import contextlib
+import errno
+import os
+import pathlib
+import re
+import secrets
+import shutil
+import stat
+import zipfile
+import zlib
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+# What HDF5, TensorFlow, PyTorch and others say instead of an errno.
+NO_ROOM_WORDS = ("no space left on device", "disk quota exceeded", "errno = 28", "os error 28", "os error 122")
+LONGEST_NAME = 255
+# Path separators, drive letters, wildcards and what Windows refuses, control characters.
+NOT_IN_NAMES = re.compile(r'[/\\:*?"<>|\x00-\x1f\x7f-\x9f\ud800-\udfff]')
+
+# What is read of a file takes at most this many times its size in memory, plus the spare for small files. Weights
+# that are stored as float16 or int8, or compressed, take two to four times the size of their file.
+EXPANSION, SPARE = 20, 16 << 20
+
+
+class DiskFullError(OSError):
+    """There is no room for a file; nothing of it was left."""
+
+
+@contextlib.contextmanager
+def atomic_write(path, sync=False):
+    """Context for writing a file or a folder whole or not at all.
+
+    Args:
+        path: of the file or folder; what is there is replaced when the block ends. Its folder must exist.
+        sync: whether a file is on the disk before it gets its name, so that it survives a power failure.
+
+    Yields:
+        `pathlib.Path` to write to, beside `path`. It is removed if the block raises.
+
+    Raises:
+        DiskFullError: the disk is full, however the library that writes says so.
+
+    Example:
+
+    >>> import tempfile
+    >>> path = pathlib.Path(tempfile.mkdtemp(), "answer.txt")
+    >>> with atomic_write(path) as partial:
+    ...     _ = partial.write_text("42")
+    >>> path.read_text(), [other.name for other in path.parent.iterdir()]
+    ('42', ['answer.txt'])
+    """
+    path = pathlib.Path(path)
+    partial = _partial_path(path)
+    try:
+        yield partial
+        if sync:
+            with open(partial, "rb+") as file:
+                os.fsync(file.fileno())
+        _replace(partial, path)
+    except BaseException as error:
+        _remove(partial)
+        if is_disk_full(error):
+            raise DiskFullError(
+                f"no room on the disk of {path.parent} for {path.name}: it was not written. Make room and try again."
+            ) from None
+        raise
+
+
+def is_disk_full(error):
+    """Whether an exception, or one that it comes from, says that the disk or the quota is full.
+
+    Example:
+
+    >>> is_disk_full(OSError(errno.ENOSPC, "")), is_disk_full(RuntimeError("x: No space left on device"))
+    (True, True)
+    """
+    seen = []
+    while error is not None and error not in seen:
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
+            return True
+        if isinstance(error, Exception) and any(words in str(error).lower() for words in NO_ROOM_WORDS):
+            return True
+        seen.append(error)
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _partial_path(path):
+    # A name of its own for each writer: two processes that write the same file do not write into each other's.
+    return path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
+
+
+def _replace(partial, path):
+    if path.is_dir() and not path.is_symlink():
+        if not partial.is_dir():
+            raise FileExistsError(f"{path} has become a folder meanwhile.")
+        replaced = _partial_path(path)
+        os.replace(path, replaced)
+        os.replace(partial, path)
+        _remove(replaced)
+    else:
+        os.replace(partial, path)
+
+
+def _remove(path):
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+def check_file_name(name, what):
+    """Returns `name` if it names a file in a folder, and cannot name one elsewhere.
+
+    Every name of a file that comes from a card, a Hub repository, an archive or an address goes through here
+    before a path is made of it.
+
+    Args:
+        name: what was read.
+        what: it is, for the message.
+
+    Raises:
+        ValueError: it is not text, is empty or too long, starts with a dot, or has a path separator, a drive, a
+            wildcard or a control character in it.
+
+    Example:
+
+    >>> check_file_name("weights.h5", "file")
+    'weights.h5'
+    >>> check_file_name("../weights.h5", "file")
+    Traceback (most recent call last):
+    ...
+    ValueError: file '../weights.h5' must be the name of a file, not a path.
+    """
+    shown = repr(name)[:100]
+    if not isinstance(name, str) or not name or name[0] == "." or NOT_IN_NAMES.search(name) or name[-1] in ". ":
+        raise ValueError(f"{what} {shown} must be the name of a file, not a path.")
+    if len(name.encode()) > LONGEST_NAME:
+        raise ValueError(f"{what} {shown}... is too long for the name of a file.")
+    return name
+
+
+def check_regular(path):
+    """Returns the size of a file in bytes.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is a folder, or a pipe, device or socket, which may have no end.
+    """
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path} does not exist.") from None
+    except ValueError as error:  # a null character
+        raise ValueError(f"{str(path)!r} is not a path: {error}.") from None
+    if stat.S_ISDIR(found.st_mode):
+        raise ValueError(f"{path} is a folder, not a file.")
+    if not stat.S_ISREG(found.st_mode):
+        raise ValueError(f"{path} is a pipe or a device, not a file.")
+    return found.st_size
+
+
+def open_regular(path, limit=None):
+    """Opens a file for reading bytes; never waits for a pipe.
+
+    Args:
+        path: of the file.
+        limit: most bytes that it may have; None for any number.
+
+    Returns:
+        A binary file object.
+
+    Raises:
+        FileNotFoundError, ValueError: as `check_regular`; or the file is larger than `limit`.
+    """
+    check_regular(path)
+    # The path may have become a pipe since: opening one does not wait, and what was opened is looked at again.
+    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0)))  # noqa: SIM115
+    found = os.fstat(file.fileno())
+    if not stat.S_ISREG(found.st_mode) or (limit is not None and found.st_size > limit):
+        file.close()
+        reason = f"has {found.st_size:,} bytes, at most {limit:,} are read" if limit else "is not a file"
+        raise ValueError(f"{path} {reason}.")
+    return file
+
+
+def read_limit(size):
+    """Most bytes that reading a file of `size` bytes may take.
+
+    Example:
+
+    >>> read_limit(10_000) < 17_000_000, read_limit(100 << 20) // (100 << 20)
+    (True, 20)
+    """
+    return EXPANSION * size + SPARE
+
+
+def check_zip(path):
+    """Raises ValueError unless a zip archive can be read, and expands to no more than its size allows.
+
+    What an archive declares is the most that is unpacked of it: zipfile and PyTorch stop there.
+    """
+    size = check_regular(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            declared = sum(entry.file_size for entry in archive.infolist())
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        raise ValueError(f"{path} is a damaged zip archive: {error}") from None
+    if declared > read_limit(size):
+        raise ValueError(f"{path} has {size:,} bytes and expands to {declared:,}: more than weights do.")
+
+
+def read_zip_member(path, name):
+    """The bytes of one file in a zip archive.
+
+    Raises:
+        ValueError: as `check_zip`; or there is no such file in it, or it is damaged.
+    """
+    check_zip(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.read(name)
+    except (zipfile.BadZipFile, zlib.error, KeyError, EOFError, OSError, RuntimeError, NotImplementedError) as error:
+        raise ValueError(f"{path} is damaged, or holds no {name}: {error}") from None
