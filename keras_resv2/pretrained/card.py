@@ -54,6 +54,7 @@ class Card:
         class_index: where the class names are fetched when first asked for: url, md5, classes.
         train_images: number of training images; None on older cards, which have all of the dataset.
         initial_weights: weights that the training started from; None for random ones.
+        details: what `keras_resv2.metrics.full_report` measured of this file; None where nothing was.
         folder: where the card was read; not part of the file.
     """
 
@@ -92,6 +93,7 @@ class Card:
     class_index: dict | None = None
     train_images: int | None = None
     initial_weights: str | None = None
+    details: dict | None = None
     folder: pathlib.Path | None = dataclasses.field(default=None, compare=False)
 
     @property

@@ -138,6 +138,8 @@ FIELDS = {
     "origin": dataclasses.replace(PLAIN, optional=True),
     "class_index": dataclasses.replace(PLAIN, optional=True),
     "train_images": COUNT,
+    "initial_weights": OPTIONAL_TEXT,
+    "details": dataclasses.replace(PLAIN, optional=True),
 }
 
 
