@@ -214,6 +214,7 @@ WRONG = {
         'model = "resnet20"\ndataset = "imagenette"',
         "does not go with a recipe that has crop=shift",
     ),
+    "dataset without data": ('model = "resnet20"\ndataset = "arrays"', "needs a data_dir"),
     "key": ('model = "resnet20"\nseed = 1', "key='seed'"),
     "kind of key": ('model = "resnet20"\npriority = "high"', "priority='high' must be a whole number"),
     "argument": ('model = "resnet20"\narguments = {shortcut = "gate"}', "shortcut"),

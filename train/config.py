@@ -69,6 +69,28 @@ class RunConfig:
         tensorboard = self.tensorboard and self.tensorboard / name
         return dataclasses.replace(self, seed=seed, out=self.out / name, tensorboard=tensorboard)
 
+    def chosen(self, recipe):
+        """The settings that do not depend on the data, as run.json has them.
+
+        Args:
+            recipe: the `Recipe` with its steps counted.
+
+        Returns:
+            Dictionary that JSON can hold.
+        """
+        settings = {
+            "model": self.model,
+            "arguments": self.arguments,
+            "dataset": self.dataset,
+            "recipe": self.recipe,
+            "recipe_values": json.loads(json.dumps(dataclasses.asdict(recipe))),
+            "seed": self.seed,
+            **{name: True for name in (*(["resize"] if self.resize else []), *self.forms)},
+        }
+        if self.initial_weights:
+            settings["initial_weights"] = self.initial_weights
+        return settings
+
     def settings(self, recipe, data, teacher=None):
         """Everything that determines the result, as run.json has it.
 
@@ -80,20 +102,9 @@ class RunConfig:
         Returns:
             Dictionary that JSON can hold.
         """
-        settings = {
-            "model": self.model,
-            "arguments": self.arguments,
-            "dataset": self.dataset,
-            "dataset_sha256": data.fingerprints,
-            "train_images": data.train_images,
-            "test_images": data.test_images,
-            "recipe": self.recipe,
-            "recipe_values": json.loads(json.dumps(dataclasses.asdict(recipe))),
-            "seed": self.seed,
-            **{name: True for name in (*(["resize"] if self.resize else []), *self.forms)},
-        }
-        if self.initial_weights:
-            settings["initial_weights"] = self.initial_weights
+        settings = self.chosen(recipe)
+        settings["dataset_sha256"] = data.fingerprints
+        settings["train_images"], settings["test_images"] = data.train_images, data.test_images
         settings["preprocessing"] = [list(values) for values in data.pixels]
         settings.update({name: list(getattr(data, name)) for name in data.from_data})
         if teacher:

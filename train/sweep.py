@@ -13,23 +13,23 @@ the sweep was stopped, 2 bad input.
 
 import argparse
 import contextlib
+import json
 import pathlib
 import shlex
 import signal
 import sys
-import types
 
 import filelock
 
-from keras_resv2 import datasets
-from train.data.image_files import PICTURE_DATASETS
+from keras_resv2.data import DATASETS
+from train.config import FORMS
 from train.job_queue.archives import MIB, Packer
 from train.job_queue.display import Display, duration
 from train.job_queue.jobs import JobError, read_jobs
 from train.job_queue.processes import PROGRAM, find_machine
 from train.job_queue.scheduler import Queue
 from train.job_queue.unpacking import read_archives, unpack
-from train.run_files import LOCK, RUN_FILE, differences, newest_checkpoints, read_record
+from train.run_files import LOCK, RUN_FILE, TRAIN_IMAGES, differences, newest_checkpoints, read_record
 
 BAD_INPUT = 2
 
@@ -136,23 +136,17 @@ def check_runs(jobs):
 
 
 def _differences(config, recorded):
-    """Settings in which a run differs from what run.json has; data and teachers are compared as the run starts."""
-    images = recorded.get("train_images", 0)
-    data = types.SimpleNamespace(
-        fingerprints=recorded.get("dataset_sha256"),
-        train_images=images,
-        test_images=recorded.get("test_images"),
-        keeps_class_names=False,
-    )
-    settings = config.settings(config.values.for_images(images or 1), data)
-    for name in ("class_names", "teacher", "train_images", "test_images"):
-        settings.pop(name, None)
-        if name in recorded:
-            settings[name] = recorded[name]
-    values = settings["recipe_values"]
-    if values.get("teacher"):  # run.json has its version, too
-        values["teacher"] = recorded.get("recipe_values", {}).get("teacher")
-    return differences(settings, recorded)
+    """Settings in which a run differs from what run.json has; what depends on data is compared as the run starts."""
+    recipe = config.values.for_images(recorded.get("train_images", TRAIN_IMAGES))
+    chosen = json.loads(json.dumps(config.chosen(recipe)))
+    resolved = {"initial_weights": chosen, "teacher": chosen["recipe_values"]}  # run.json has their versions, too
+    for name, where in resolved.items():
+        kept = recorded if where is chosen else recorded.get("recipe_values", {})
+        if where.get(name) and kept.get(name):
+            where[name] = kept[name]
+    flags = (*FORMS, "resize", "initial_weights")
+    kept = {name: value for name, value in recorded.items() if name not in flags}
+    return differences({**kept, **chosen}, recorded)
 
 
 def _print_queue(queue):
@@ -225,7 +219,7 @@ def _data_dirs(texts):
     places = {}
     for text in texts:
         name, found, place = text.partition("=")
-        known = found and name in (*datasets.DATASETS, *PICTURE_DATASETS)
+        known = found and name in DATASETS
         places[name if known else None] = place if known else text
     return places
 

@@ -18,10 +18,9 @@ import re
 
 import numpy as np
 
-from keras_resv2 import datasets
 from keras_resv2.choices import check_choice
+from keras_resv2.data import DATASETS
 from train.config import ARGUMENTS, FORMS, RunConfig
-from train.data.image_files import PICTURE_DATASETS
 from train.paper_tables.figures import network
 from train.recipes import RECIPES
 
@@ -154,6 +153,8 @@ def make_jobs(table, out, data_dirs):
         check_choice("argument", name, ARGUMENTS)
     network(table["model"], arguments)
     data_dir = data_dirs.get(dataset, data_dirs.get(None))
+    if data_dir is None and DATASETS[dataset].image_shape is None:
+        raise ValueError(f"dataset={dataset!r} needs a data_dir.")
     if data_dir is not None and not os.path.exists(data_dir):
         raise FileNotFoundError(f"data_dir {data_dir} does not exist.")
     config = RunConfig(
@@ -169,7 +170,7 @@ def make_jobs(table, out, data_dirs):
     name = table.get("name") or _default_name(table, recipe_name, dataset)
     if not PLAIN_NAME.fullmatch(name):
         raise ValueError(f"name={name!r} is not a plain relative directory.")
-    images = _count_images(data_dir)
+    images = _count_images(dataset, data_dir)
     return [
         Job(
             f"{name}-seed{seed}",
@@ -237,8 +238,8 @@ def _literal(value):
 
 
 def _check_dataset(name, recipe):
-    check_choice("dataset", name, (*datasets.DATASETS, *PICTURE_DATASETS))
-    if (name in PICTURE_DATASETS) != (recipe.crop == "scale"):
+    check_choice("dataset", name, DATASETS)
+    if DATASETS[name].streamed != (recipe.crop == "scale"):
         raise ValueError(f"dataset={name!r} does not go with a recipe that has crop={recipe.crop}.")
 
 
@@ -259,10 +260,10 @@ def _default_name(table, recipe, dataset):
     return re.sub(r"[^A-Za-z0-9._=+-]+", "-", name)
 
 
-def _count_images(data_dir):
-    """Training images of an .npz file; None for other data."""
+def _count_images(dataset, data_dir):
+    """Training images, as an .npz file has them, else as the registry says; None where that is unknown."""
     if data_dir is None or not str(data_dir).endswith(".npz"):
-        return None
+        return DATASETS[dataset].examples.get("train")
     try:
         with np.load(data_dir, allow_pickle=False) as file:
             return len(file["y_train"])
