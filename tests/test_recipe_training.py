@@ -134,7 +134,8 @@ def test_same_steps_on_every_backend(backend, trained):
 def an_input(class_names=CIFAR10, size=32):
     images = np.zeros((4, size, size, 3), "uint8")
     source = DeviceData(images, np.arange(4), RECIPES["paper"], 0)
-    return Input(source, lambda network: {}, class_names, (size, size, 3), 4, 4, {"train": "", "test": ""})
+    pixels = DATASETS["cifar10"].pixels
+    return Input(source, lambda network: {}, class_names, (size, size, 3), pixels, 4, 4, {"train": "", "test": ""})
 
 
 def test_teachers_by_name(tmp_path, monkeypatch):

@@ -22,6 +22,7 @@ from train.optimizer import SGD, averages, make_optimizer
 from train.recipes import RECIPES, completed
 from train.run_files import differences
 from train.steps import make_steps
+from train.stochastic_depth import SwitchedNetwork
 
 
 def recipe_of(**changes):
@@ -272,10 +273,15 @@ def test_float16_averages_too():
     assert sum("average" in v.path for v in optimizer.variables) == len(model.trainable_variables)
 
 
-@pytest.mark.parametrize("rolled", [False, True])
-def test_averaged_weights_and_their_statistics(images, rolled):
+@pytest.mark.parametrize("form", ["plain", "rolled", "switched"])
+def test_averaged_weights_and_their_statistics(images, form):
     """The stem's statistics are those of its convolution of all images; afterwards everything is as before."""
-    model = keras_resv2.ResNet(14, input_shape=(12, 16, 3), classifier_activation=None, rolled=rolled)
+    depth = 14 if form == "rolled" else 8  # a stage that has units to roll
+    model = keras_resv2.ResNet(depth, input_shape=(12, 16, 3), classifier_activation=None, rolled=form == "rolled")
+    if form == "switched":
+        model = SwitchedNetwork(model)
+        model.switches.assign([1, 0, 1])  # of the last step; the result uses all units
+    network = getattr(model, "network", model)
     recipe = recipe_of(average="swa", average_start=0.0, pad=2, mixup=0.5)
     plain = DeviceData(images, np.arange(30) % 10, recipe, 0)
     source = MixedBatches(plain, recipe, 0)
@@ -288,15 +294,15 @@ def test_averaged_weights_and_their_statistics(images, rolled):
     everything = [*model.variables, *optimizer.variables]
     before = [array(v).copy() for v in everything]
     with averaged_weights(model, optimizer, steps, source):
-        np.testing.assert_array_equal(array(model.get_layer("stem_conv").kernel), array(averages(optimizer)[0]))
-        stem = keras.Model(model.input, model.get_layer("stem_conv").output)
+        np.testing.assert_array_equal(array(network.get_layer("stem_conv").kernel), array(averages(optimizer)[0]))
+        stem = keras.Model(network.input, network.get_layer("stem_conv").output)
         maps = array(stem(images)).astype("float64")
-        layer = model.get_layer("stem_bn")
+        layer = network.get_layer("stem_bn")
         np.testing.assert_allclose(array(layer.moving_mean), maps.mean((0, 1, 2)), atol=1e-4)
         np.testing.assert_allclose(array(layer.moving_variance), maps.var((0, 1, 2)), rtol=1e-3)
         inside = steps.predict_on_batch(images)
         # One batch holds all images, so the network in training mode has the same statistics.
-        np.testing.assert_allclose(inside, array(model(images, training=True)), atol=2e-3)
+        np.testing.assert_allclose(inside, array(network(images, training=True)), atol=2e-3)
     for variable, value in zip(everything, before, strict=True):
         if "seed" not in variable.path:
             np.testing.assert_array_equal(array(variable), value)

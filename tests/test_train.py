@@ -230,6 +230,10 @@ REFUSED = {
     "recipe": (["--recipe=imagenet"], "--dataset folder or imagenette or imagenet2012, not cifar10"),
     "dataset": (["--dataset=folder"], "--dataset cifar10, not folder"),
     "without effect": (["--image_size=64"], "image_size=64 has no effect"),
+    "teacher": (["--set=teacher=resnet7-cifar10"], "resnet7-cifar10"),
+    "mixup": (["--set=mixup=0.2", "--batch_size=51"], "51 per device is an odd number"),
+    "cutout": (["--set=cutout=40"], "cutout=40 is more than the 32 pixels"),
+    "temperature": (["--set=temperature=2"], "temperature=2 has no effect where teacher=None"),
 }
 ONE_BY_ONE = """
 import json, sys

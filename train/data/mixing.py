@@ -50,10 +50,10 @@ class MixedBatches(SourceWrapper):
         """
         size, drawn = self._recipe.batch_size, []
         if self._recipe.cutout:
-            rng = np.random.default_rng((self._seed, 3, step))
+            rng = np.random.default_rng((self._seed, 4, step))
             drawn += [rng.integers(0, side, size) for side in self.image_size]
         if self._recipe.mixup:
-            share = np.random.default_rng((self._seed, 4, step)).beta(self._recipe.mixup, self._recipe.mixup)
+            share = np.random.default_rng((self._seed, 5, step)).beta(self._recipe.mixup, self._recipe.mixup)
             drawn.append(np.full(size, round(SHARES * max(share, 1 - share))))
         return tuple(numbers.astype("int32") for numbers in drawn)
 
