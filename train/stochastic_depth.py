@@ -85,7 +85,7 @@ class SwitchedNetwork(keras.Model):
     Example:
 
     >>> import keras_resv2
-    >>> SwitchedNetwork(keras_resv2.ResNet(20)).switches.shape
+    >>> tuple(SwitchedNetwork(keras_resv2.ResNet(20)).switches.shape)
     (9,)
     """
 
