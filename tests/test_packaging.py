@@ -40,6 +40,11 @@ def test_the_wheel_carries_every_published_file(wheel):
     assert published and {f"keras_resv2/{path}" for path in published} <= set(wheel.namelist())
 
 
+def test_the_wheel_carries_every_module(wheel):
+    modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "keras_resv2").rglob("*.py")}
+    assert "keras_resv2/data/registry.py" in modules <= set(wheel.namelist())
+
+
 def test_the_installed_package_finds_its_weights(wheel, tmp_path):
     """From the unpacked wheel, away from the source tree."""
     wheel.extractall(tmp_path)
