@@ -2,18 +2,21 @@
 
 import contextlib
 import errno
+import glob
 import os
 import pathlib
 import re
 import secrets
 import shutil
 import stat
+import time
 import zipfile
 import zlib
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 # What HDF5, TensorFlow, PyTorch and others say instead of an errno.
 NO_ROOM_WORDS = ("no space left on device", "disk quota exceeded", "errno = 28", "os error 28", "os error 122")
+LEFTOVER_SECONDS = 3600
 LONGEST_NAME = 255
 # Path separators, drive letters, wildcards and what Windows refuses, control characters.
 NOT_IN_NAMES = re.compile(r'[/\\:*?"<>|\x00-\x1f\x7f-\x9f\ud800-\udfff]')
@@ -51,6 +54,7 @@ def atomic_write(path, sync=False):
     ('42', ['answer.txt'])
     """
     path = pathlib.Path(path)
+    _remove_leftovers(path)
     partial = _partial_path(path)
     try:
         yield partial
@@ -89,6 +93,14 @@ def is_disk_full(error):
 def _partial_path(path):
     # A name of its own for each writer: two processes that write the same file do not write into each other's.
     return path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
+
+
+def _remove_leftovers(path):
+    """Takes away what writers of the same file left that were killed long ago."""
+    for left in path.parent.glob(f"{glob.escape(path.name)}.{'[0-9a-f]' * 8}.part"):
+        with contextlib.suppress(OSError):
+            if time.time() - left.lstat().st_mtime > LEFTOVER_SECONDS:
+                _remove(left)
 
 
 def _replace(partial, path):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import keras_resv2
+from keras_resv2 import files
 from keras_resv2.evaluation import measure_error
 from train import checkpoint, loop, roofline
 from train.data.device_data import DeviceData, pad_images
@@ -196,14 +197,21 @@ def test_resuming_restores_everything_that_the_next_step_depends_on(digits, tmp_
     assert abs(whole_row["train_loss"] - resumed_row["train_loss"]) < 1e-3
 
 
-def test_a_full_disk_says_so_and_keeps_the_last_checkpoint(digits, tmp_path):
+def test_a_full_disk_says_so_and_keeps_the_last_checkpoint(digits, tmp_path, monkeypatch):
     """The file that a checkpoint is written to leads to /dev/full, which takes nothing."""
+    partial_path = files._partial_path
+
+    def full(path):
+        partial = partial_path(path)
+        partial.symlink_to("/dev/full")
+        return partial
+
     model = keras_resv2.ResNet(8, classifier_activation=None)
     recipe = small_recipe(steps=30)
 
     def fill(progress, rate, row):
         if progress.step > 1:
-            (tmp_path / "checkpoint.part").symlink_to("/dev/full")
+            monkeypatch.setattr(files, "_partial_path", full)
 
     with pytest.raises(OSError, match=r"no room on the disk .* the one before is kept"):
         train_here(model, digits, recipe, tmp_path, checkpoint_seconds=0, callbacks=[fill])

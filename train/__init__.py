@@ -1,0 +1,17 @@
+"""Training, evaluation and publishing; each command is a module, `python -m train.<command>`."""
+
+import signal
+import sys
+
+INTERRUPTED = 128 + signal.SIGINT
+
+
+def _leave(number, frame):
+    """Ends the program without a traceback; what is being written is removed on the way."""
+    sys.exit(INTERRUPTED)
+
+
+# Python has this name for a program while it looks for the module of `python -m`: from here on, through the seconds in
+# which libraries load, Ctrl-C is no error. Commands that save first have handlers of their own later.
+if sys.argv[:1] == ["-m"]:
+    signal.signal(signal.SIGINT, _leave)

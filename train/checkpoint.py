@@ -1,17 +1,16 @@
 """Checkpoints of a run: everything that its next step depends on, written whole or not at all."""
 
 import contextlib
-import errno
 import io
 import json
 import math
-import os
 import pathlib
 import shutil
 
 import keras
 import numpy as np
 
+from keras_resv2.files import DiskFullError, atomic_write
 from train.run_files import newest_checkpoints
 
 KEEP = 2
@@ -33,21 +32,16 @@ def save(folder, step, variables, meta):
     folder = pathlib.Path(folder)
     arrays = {f"v{i}": keras.ops.convert_to_numpy(v) for i, v in enumerate(variables)}
     meta = json.dumps({ARRAYS: len(arrays), **meta})
-    partial = folder / "checkpoint.part"
+    for left in folder.glob("checkpoint*.part"):  # of a run that was killed: nobody else writes here
+        left.unlink(missing_ok=True)
     try:
-        with open(partial, "wb") as file:
+        with atomic_write(folder / f"checkpoint-{step:08d}.npz", sync=True) as partial, open(partial, "wb") as file:
             np.savez(file, meta=meta, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        partial.unlink(missing_ok=True)
-        raise OSError(
+    except DiskFullError:
+        raise DiskFullError(
             f"no room on the disk of {folder} for the checkpoint of step {step}; the one before is kept. "
             "Make room, and the same command resumes."
         ) from None
-    os.replace(partial, folder / f"checkpoint-{step:08d}.npz")
     for old in newest_checkpoints(folder)[KEEP:]:
         old.unlink()
 

@@ -11,13 +11,13 @@ import dataclasses
 import functools
 import itertools
 import math
-import os
 import pathlib
 import time
 
 import keras
 import numpy as np
 
+from keras_resv2.files import atomic_write
 from keras_resv2.pretrained.weight_file import save_weights
 from train import checkpoint
 from train.averaging import averaged_weights
@@ -279,9 +279,7 @@ def _diverged(what, step, rate, saved_step):
 def write_history(rows, path):
     """Writes rows as history.csv, whole or not at all."""
     columns = dict.fromkeys(name for row in sorted(rows, key=len, reverse=True) for name in row)
-    partial = path.with_suffix(".part")
-    with open(partial, "w", newline="") as file:
+    with atomic_write(path) as partial, open(partial, "w", newline="") as file:
         writer = csv.DictWriter(file, list(columns))
         writer.writeheader()
         writer.writerows(rows)
-    os.replace(partial, path)

@@ -16,6 +16,7 @@ from absl import app, flags
 
 import train.evaluate
 from keras_resv2.data import DATASETS, chance_error
+from keras_resv2.files import atomic_write
 from keras_resv2.pretrained.card import Card
 from keras_resv2.pretrained.checksum import sha256
 from keras_resv2.pretrained.store import CARD, check_sum
@@ -185,18 +186,16 @@ def _add_seed(errors, other, settings, data_dir, guessing):
 
 def _write(folder, run, weights, card):
     """Fills a folder beside the final one, then renames it: published whole or not at all."""
-    partial = folder.with_name(f"{folder.name}.part")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(folder) as partial:
+        partial.mkdir()
         shutil.copyfile(weights, partial / WEIGHTS)
         shutil.copyfile(run / HISTORY, partial / HISTORY)
         draw_curve(read_history(run / HISTORY), partial / "curve.png", f"{card.full_name}, {card.recipe}")
         check_sum(partial / WEIGHTS, card)
         (partial / CARD).write_text(card.to_json())
-        partial.rename(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        if folder.exists():
+            raise FileExistsError(f"{folder} was published meanwhile; a version never changes.")
 
 
 def main(argv):

@@ -3,7 +3,6 @@
 import csv
 import dataclasses
 import json
-import os
 import pathlib
 import zipfile
 
@@ -11,6 +10,7 @@ import numpy as np
 
 from keras_resv2.architectures import ARCHITECTURES
 from keras_resv2.data.registry import find_dataset
+from keras_resv2.files import atomic_write
 from keras_resv2.layouts import resolve_network
 from train.recipes import completed
 
@@ -161,6 +161,5 @@ def run_dataset(settings):
 
 def write_json(path, content):
     """Writes a JSON file whole or not at all."""
-    partial = path.with_suffix(".part")
-    partial.write_text(json.dumps(content, indent=2) + "\n")
-    os.replace(partial, path)
+    with atomic_write(path) as partial:
+        partial.write_text(json.dumps(content, indent=2) + "\n")

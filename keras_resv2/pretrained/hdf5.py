@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 
 from keras_resv2.files import check_regular, read_limit
-from keras_resv2.pretrained.hdf5_text import REFERENCE, attribute_content, lengths
+from keras_resv2.pretrained.hdf5_text import REFERENCE, attribute_content, read_texts
 
 MOST_OBJECTS = 100_000
 GZIP, SHUFFLE, FLETCHER32 = h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32
@@ -48,7 +48,7 @@ def open_hdf5(source, label=None):
         with _open(source) as file:
             if file.id.get_create_plist().get_sizes() != (8, 8):
                 raise Refused("is not written as h5py writes files.")
-            _check_objects(file, size, _reader(source, size))
+            _check_objects(file, size)
             yield file
     except (OSError, KeyError, RuntimeError, OverflowError, UnicodeError, zlib.error) as error:
         if isinstance(error, FileNotFoundError):
@@ -65,6 +65,9 @@ class Refused(Exception):
 def attribute(item, name):
     """An attribute of a group or dataset in a file that `open_hdf5` opened; None if it has none of that name.
 
+    Returns:
+        A number, text, array of numbers or of bytes, or list of texts.
+
     Raises:
         Refused: it is neither numbers nor text, or declares more than a file has room for.
     """
@@ -74,15 +77,34 @@ def attribute(item, name):
     kind = found.get_type()
     if kind.get_class() not in (*NUMBERS, h5py.h5t.STRING):
         raise Refused(f"holds an attribute {name!r} that is neither numbers nor text.")
-    size = item.file.id.get_filesize()
-    if math.prod(found.shape or ()) * kind.get_size() > size:
+    size, shape = item.file.id.get_filesize(), found.shape or ()
+    if math.prod(shape) * kind.get_size() > size:
         raise Refused(f"holds an attribute {name!r} that is larger than the file.")
-    if kind.get_class() == h5py.h5t.STRING and kind.is_variable_str():
-        content = attribute_content(_reader(_source(item.file), size), h5py.h5o.get_info(item.id).addr, name)
-        if content is None:
-            raise Refused(f"holds an attribute {name!r} that is not stored as h5py stores it.")
-        _check_text(content[: math.prod(found.shape) * REFERENCE], name, read_limit(size))
-    return item.attrs[name]
+    if kind.get_class() != h5py.h5t.STRING or not kind.is_variable_str():
+        return item.attrs[name]
+    read = _reader(_source(item.file), size)
+    content = attribute_content(read, h5py.h5o.get_info(item.id).addr, name)
+    if content is None:
+        raise Refused(f"holds an attribute {name!r} that is not stored as h5py stores it.")
+    texts = read_texts(read, content[: math.prod(shape) * REFERENCE], read_limit(size))
+    return texts if shape else "".join(texts)
+
+
+def text(dataset):
+    """The text in a dataset of a file that `open_hdf5` opened.
+
+    Raises:
+        Refused: it holds no text.
+    """
+    kind, size = dataset.id.get_type(), dataset.file.id.get_filesize()
+    if kind.get_class() != h5py.h5t.STRING:
+        raise Refused(f"is damaged: {dataset.name} is not text.")
+    if not kind.is_variable_str():
+        return dataset[()].decode()
+    read, offset = _reader(_source(dataset.file), size), dataset.id.get_offset()
+    if offset is None:
+        raise Refused(f"holds {dataset.name}, a text that is not stored as h5py stores it.")
+    return read_texts(read, read(offset, REFERENCE), read_limit(size))[0]
 
 
 def _open(source):
@@ -117,7 +139,7 @@ def _phrase(error):
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _check_objects(file, size, read):
+def _check_objects(file, size):
     """Walks over all objects, without following a link that is not a plain one."""
     limit = read_limit(size)
     groups, seen, total = [(file.id, "")], {_address(file.id)}, 0
@@ -137,7 +159,7 @@ def _check_objects(file, size, read):
             if isinstance(item, h5py.h5g.GroupID):
                 groups.append((item, path))
             elif isinstance(item, h5py.h5d.DatasetID):
-                total += _check_dataset(item, path, size, limit, read)
+                total += _check_dataset(item, path, size, limit)
                 if total > limit:
                     raise Refused(f"declares {total:,} bytes of arrays and has {size:,}: more than weights expand to.")
             else:
@@ -149,7 +171,7 @@ def _address(item):
     return found.fileno, found.addr
 
 
-def _check_dataset(dataset, path, size, limit, read):
+def _check_dataset(dataset, path, size, limit):
     """Bytes that reading a dataset takes."""
     kind, space, made = dataset.get_type(), dataset.get_space(), dataset.get_create_plist()
     text = kind.get_class() == h5py.h5t.STRING
@@ -169,19 +191,9 @@ def _check_dataset(dataset, path, size, limit, read):
     if made.get_layout() == h5py.h5d.CHUNKED:
         _check_chunks(dataset, path, math.prod(made.get_chunk()) * kind.get_size(), filters, size, limit)
     elif text and kind.is_variable_str():
-        if dataset.get_offset() is None:
-            raise Refused(f"holds {path}, a text that is not stored as h5py stores it.")
-        needed = _check_text(read(dataset.get_offset(), REFERENCE), path, limit)
+        needed = 0  # `text` reads it
     elif count and dataset.get_storage_size() != count * kind.get_size():
         raise Refused(f"declares {path} and has no values for it.")
-    return needed
-
-
-def _check_text(references, path, limit):
-    """Bytes that texts of variable length take."""
-    needed = sum(lengths(references))
-    if needed > limit:
-        raise Refused(f"declares {needed:,} bytes of text for {path}: more than the file has.")
     return needed
 
 

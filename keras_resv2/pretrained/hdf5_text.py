@@ -1,8 +1,9 @@
-"""How long texts of variable length in an HDF5 file are, before HDF5 reads them.
+"""Texts of variable length in HDF5 files, read without HDF5.
 
-A text is stored as a reference: its length (4 bytes), and where its bytes are (8 and 4). HDF5 makes room for the
-length that is declared, up to 4 GiB, before it looks whether the bytes are there. h5py does not show the reference
-of an attribute, so it is read from the object header as the HDF5 file format specification 3.0 has it (section IV).
+A text is stored as a reference: its length (4 bytes), and the address (8) and number (4) of an object in a global
+heap, where its bytes are. HDF5 makes room for the length that is declared, up to 4 GiB, before it looks whether the
+bytes are there, and does not return from some damaged heaps. So both are read here, as the HDF5 file format
+specification 3.0 has them: object headers (section IV.A) and global heaps (III.E).
 """
 
 REFERENCE = 16
@@ -10,15 +11,49 @@ CONTINUATION, ATTRIBUTE = 0x10, 0x0C
 MOST_BLOCKS = 100
 
 
-def lengths(references):
-    """The lengths that a sequence of references declares, in bytes.
+def read_texts(read, references, limit):
+    """The texts of a sequence of references.
 
-    Example:
+    Args:
+        read: function from an offset in the file and a number of bytes to bytes.
+        references: bytes, 16 for each text.
+        limit: most bytes of all texts.
 
-    >>> lengths(bytes([5, 0, 0, 0] + 12 * [0] + [255, 255, 0, 0] + 12 * [0]))
-    [5, 65535]
+    Returns:
+        List of text.
+
+    Raises:
+        OSError: a reference leads nowhere, or they declare more bytes than `limit`.
     """
-    return [_number(references[start : start + 4]) for start in range(0, len(references), REFERENCE)]
+    heaps, texts, total = {}, [], 0
+    for start in range(0, len(references), REFERENCE):
+        reference = references[start : start + REFERENCE]
+        length, address, number = _number(reference[:4]), _number(reference[4:12]), _number(reference[12:])
+        total += length
+        if total > limit:
+            raise OSError(f"it declares {total:,} bytes of text, more than it has")
+        if address not in heaps:
+            heaps[address] = _heap(read, address) if length else {}
+        content = heaps[address].get(number, b"") if length else b""
+        if len(content) < length:
+            raise OSError("a text is not where its reference says")
+        texts.append(content[:length].rstrip(b"\0").decode())
+    return texts
+
+
+def _heap(read, address):
+    """Objects of a global heap by their numbers."""
+    head = read(address, 16)
+    if head[:4] != b"GCOL":
+        return {}
+    block, position, objects = read(address, _number(head[8:16])), 16, {}
+    while position + 16 <= len(block):
+        number, size = _number(block[position : position + 2]), _number(block[position + 8 : position + 16])
+        if not number:  # the free space at the end
+            break
+        objects[number] = block[position + 16 : position + 16 + size]
+        position += 16 + -(-size // 8) * 8
+    return objects
 
 
 def attribute_content(read, address, name):

@@ -24,7 +24,7 @@ import numpy as np
 
 from keras_resv2.choices import some
 from keras_resv2.files import atomic_write
-from keras_resv2.pretrained.hdf5 import Refused, attribute, open_hdf5
+from keras_resv2.pretrained.hdf5 import Refused, attribute, open_hdf5, text
 
 FORMATS = FORMAT, FORMAT_WITH_HALF = "keras-resv2 weights 1", "keras-resv2 weights 2"
 PARTS = "values", "half"
@@ -80,7 +80,7 @@ def write_weights(arrays, path, half=False):
         offsets[part] += array.size
     if half and max((np.abs(kernel).max() for kernel in parts["half"]), default=0) > np.finfo("float16").max:
         raise ValueError("a kernel has values beyond the range of float16.")
-    text = json.dumps(index)
+    listing = json.dumps(index)
     datasets = {"values": np.concatenate(parts["values"]).astype("float32")}
     if half:
         datasets["half"] = np.concatenate(parts["half"]).astype("float16")
@@ -88,17 +88,17 @@ def write_weights(arrays, path, half=False):
     content = io.BytesIO()
     with h5py.File(content, "w", libver="latest") as file:
         file.attrs["format"] = FORMAT_WITH_HALF if half else FORMAT
-        file.attrs[CHECKSUM] = _checksum(text, datasets)
-        file["index"] = text
+        file.attrs[CHECKSUM] = _checksum(listing, datasets)
+        file["index"] = listing
         for name, array in datasets.items():
             file[name] = array
     with atomic_write(path) as partial:
         partial.write_bytes(content.getbuffer())
 
 
-def _checksum(text, datasets):
+def _checksum(index, datasets):
     """SHA-256, in hex, of the index and the arrays, as they lie in a file."""
-    digest = hashlib.sha256(text.encode())
+    digest = hashlib.sha256(index.encode())
     for name in PARTS:
         if name in datasets:
             digest.update(np.ascontiguousarray(datasets[name]).data)
@@ -127,13 +127,13 @@ def read_weights(path):
                 "keras_resv2.save_weights writes such files; what Keras' save_weights wrote goes into "
                 "model.load_weights."
             )
-        text, datasets = _read_datasets(file)
+        index, datasets = _read_datasets(file)
         checksum = attribute(file, CHECKSUM)
-    if checksum is not None and checksum != _checksum(text, datasets):
+    if checksum is not None and checksum != _checksum(index, datasets):
         raise ValueError(f"{label} is damaged: its content does not have the SHA-256 that it had when it was written.")
     parts = {name: array.astype("float32") for name, array in datasets.items()}
     try:
-        arrays = _split(json.loads(text), parts)
+        arrays = _split(json.loads(index), parts)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{label} is damaged: its index is wrong: {error}") from None
     check_values(arrays, label)
@@ -145,14 +145,14 @@ def _read_datasets(file):
     if not {"index", PARTS[0]} <= set(file) <= {"index", *PARTS}:
         raise Refused(f"is not as its format says: it holds {some(sorted(file), ', ') or 'nothing'}.")
     index, arrays = file["index"], {name: file[name] for name in PARTS if name in file}
-    if not isinstance(index, h5py.Dataset) or h5py.check_string_dtype(index.dtype) is None:
+    if not isinstance(index, h5py.Dataset):
         raise Refused("is not as its format says: its index is not text.")
     for name, dtype in zip(PARTS, ("float32", "float16"), strict=True):
         if name in arrays and (not isinstance(arrays[name], h5py.Dataset) or arrays[name].ndim != 1):
             raise Refused(f"is not as its format says: {name} is not a list of numbers.")
         if name in arrays and arrays[name].dtype != dtype:
             raise Refused(f"is not as its format says: {name} has the type {arrays[name].dtype}, not {dtype}.")
-    return index[()].decode(), {name: array[()] for name, array in arrays.items()}
+    return text(index), {name: array[()] for name, array in arrays.items()}
 
 
 def _split(index, parts):

@@ -35,10 +35,8 @@ from keras_resv2.pretrained.card import read_card  # noqa: E402
 from keras_resv2.pretrained.weight_file import read_weights  # noqa: E402
 
 ROOT = HERE.parents[1]
-CARDS = (
-    "weights/resnet20-cifar10/1/card.json",
-    "keras_resv2/pretrained/published/preact_resnet50-imagenet/1/card.json",
-)
+PUBLISHED = ROOT / "keras_resv2/pretrained/published"
+CARDS = (ROOT / "weights/resnet20-cifar10/1/card.json", PUBLISHED / "preact_resnet50-imagenet/1/card.json")
 REFUSALS = (ValueError, OSError, ImportError)
 ATTRIBUTES = ([b"conv"], ["a", "conv"], "conv", "keras-resv2 weights 1", 5, [1.5], h5py.Empty("f4"), [b"/"])
 ARRAYS = (np.zeros(3, "float32"), 5, "text", np.zeros((0, 3)), np.zeros(2, "complex64"), b"x")

@@ -1,5 +1,6 @@
 """Changes of files that are likely to get past their first checks. All draw from the `random.Random` they are given."""
 
+import copy
 import json
 
 NUMBERS = (0, 1, 7, 8, 16, 127, 128, 255, 256, 65535, 1 << 20, (1 << 31) - 1, (1 << 32) - 1, 1 << 40, (1 << 64) - 1)
@@ -69,13 +70,13 @@ def mutate_json(content, rng):
                 continue
             kind = rng.random()
             if kind < 0.6:
-                place[key] = rng.choice(VALUES)
+                place[key] = copy.deepcopy(rng.choice(VALUES))
             elif kind < 0.75:
                 del place[key]
             elif kind < 0.9:
                 place[key] = [place[key]] if rng.random() < 0.5 else {"x": place[key]}
             elif isinstance(place, dict):
-                place[rng.choice(keys)] = place[key]
+                place[rng.choice(keys)] = copy.deepcopy(place[key])
             break
     text = json.dumps(content).encode()
     return mutate_bytes(text, rng) if rng.random() < 0.2 else text

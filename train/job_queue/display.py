@@ -1,13 +1,14 @@
 """What a person sees of a queue: one table on a terminal, lines elsewhere; and status.csv."""
 
 import csv
-import os
 import shlex
 import sys
 
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
+
+from keras_resv2.files import atomic_write
 
 STATUS = "status.csv"
 LINE_SECONDS = 60  # between lines of a run that goes on
@@ -41,12 +42,10 @@ def status_row(entry):
 def write_status(entries, out):
     """Writes status.csv, whole or not at all."""
     rows = [status_row(entry) for entry in entries]
-    partial = out / f"{STATUS}.part"
-    with open(partial, "w", newline="", encoding="utf-8") as file:
+    with atomic_write(out / STATUS) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    os.replace(partial, out / STATUS)
 
 
 def duration(seconds):

@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 import json
-import os
 import pathlib
 import re
 import shutil
@@ -12,6 +11,7 @@ import zipfile
 
 import filelock
 
+from keras_resv2.files import atomic_write
 from train.job_queue.archives import LOG, MANIFEST, archive_name
 from train.job_queue.jobs import PLAIN_NAME
 from train.run_files import (
@@ -183,9 +183,8 @@ def _write_new(content, target):
 
 
 def _replace(path, data):
-    partial = path.with_name(f"{path.name}.part")
-    partial.write_bytes(data)
-    os.replace(partial, path)
+    with atomic_write(path) as partial:
+        partial.write_bytes(data)
 
 
 def _lock(target):
