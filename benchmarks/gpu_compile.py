@@ -30,6 +30,7 @@ import time
 TARGET = pathlib.Path(__file__).with_name("h100.txtpb")
 IMAGES = 50_000  # of CIFAR-10
 NO_LAUNCH = {"parameter", "get-tuple-element", "tuple", "bitcast", "constant", "after-all", "fusion-done"}
+CONTAINERS = {"kCommandBuffer", "kAsyncStart", "kAsyncDone", "kDynamicSliceFusion", "kSequential"}
 
 
 def count_kernels(program):
@@ -62,6 +63,35 @@ def count_kernels(program):
             call = re.search(r'custom_call_target="([^"]+)"', line)
             found[call.group(1) if call else kind.group(1).removesuffix("-start")] += 1
     return found
+
+
+def count_launches(sequence):
+    """What one step launches: the thunks of the largest loop body, in graphs or not.
+
+    Some operations launch two kernels, so these are a few more than `count_kernels` finds.
+
+    Args:
+        sequence: text of the program's thunks, as XLA dumps them.
+
+    Returns:
+        `collections.Counter` from kinds of thunks to how many there are.
+    """
+    largest, lines = collections.Counter(), sequence.splitlines()
+    for i, line in enumerate(lines):
+        start = re.match(r"( *)\d+: kWhile", line)
+        if not start:
+            continue
+        found, inside = collections.Counter(), False
+        for later in lines[i + 1 :]:
+            thunk = re.match(r"( *)\d+: (k\w+)", later)
+            if re.match(r" *(body|condition):", later):
+                inside = "body" in later
+            elif thunk and len(thunk.group(1)) <= len(start.group(1)):
+                break
+            elif thunk and inside and thunk.group(2) not in CONTAINERS:
+                found[thunk.group(2)] += 1
+        largest = max(largest, found, key=lambda counter: counter.total())
+    return largest
 
 
 def host_issues(sequence):
@@ -125,10 +155,12 @@ def main():
     if arguments.save:
         arguments.save.write_text(text)
     kernels = count_kernels(text)
-    of_seeds = f", {kernels.total() / arguments.seeds:.0f} a seed" if arguments.seeds else ""
-    print(f"{kernels.total():,} launches a step{of_seeds}: {_listed(kernels)}")
+    print(f"operations of a step: {kernels.total():,}: {_listed(kernels)}")
     for path in pathlib.Path(dump.name).glob("*thunk_sequence_after_thunk_passes.txt"):
-        issued, unit = host_issues(path.read_text())
+        sequence = path.read_text()
+        launches, (issued, unit) = count_launches(sequence), host_issues(sequence)
+        of_seeds = f" ({launches.total() / arguments.seeds:.0f} a seed)" if arguments.seeds else ""
+        print(f"launches of a step: {launches.total():,}{of_seeds}: {_listed(launches)}")
         print(f"issued by the host for a {unit}: {issued.total():,}: {_listed(issued)}")
     print(f"{compiled.memory_analysis().temp_size_in_bytes / 1e6:,.0f} MB of temporary memory")
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.gpu_compile import count_kernels, host_issues
+from benchmarks.gpu_compile import count_kernels, count_launches, host_issues
 
 PROGRAM = """HloModule jit__many
 
@@ -59,3 +59,8 @@ def test_what_launches_in_the_body_of_the_loop():
 def test_what_the_host_issues():
     assert host_issues(GRAPH_A_STEP) == ({"kCommandBuffer": 1, "kCustomKernel": 1}, "step")
     assert host_issues(GRAPH_OF_THE_LOOP) == ({"kCommandBuffer": 1, "kCopy": 1}, "loop")
+
+
+def test_launches_of_a_step_in_graphs_and_outside():
+    assert count_launches(GRAPH_A_STEP) == {"kConvolution": 1, "kCustomKernel": 1}
+    assert count_launches(GRAPH_OF_THE_LOOP) == {"kConvolution": 1, "kCustomKernel": 1}
