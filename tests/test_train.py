@@ -227,8 +227,8 @@ REFUSED = {
     "processes": (["--processes=here"], "TF_CONFIG"),
     "rematerialize": (["--rematerialize"], "rolled=True"),
     "units": (["--units_per_batch=10"], "must be from 1 to 9"),
-    "recipe": (["--recipe=imagenet"], "--dataset folder or imagenette or imagenet2012, not cifar10"),
-    "dataset": (["--dataset=folder"], "--dataset cifar10, not folder"),
+    "recipe": (["--recipe=imagenet"], "--dataset imagenette or imagenet2012 or folder, not cifar10"),
+    "dataset": (["--dataset=folder"], "--dataset cifar10 or cifar100 or arrays, not folder"),
     "without effect": (["--image_size=64"], "image_size=64 has no effect"),
 }
 ONE_BY_ONE = """
