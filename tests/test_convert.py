@@ -389,6 +389,19 @@ def test_the_command_makes_a_weight_folder(checkpoint, tmp_path, capsys):
     assert (out / "resnet20-cifar10" / "2" / "card.json").exists()
 
 
+def test_converted_weights_have_the_statistics_of_their_dataset(checkpoint, tmp_path, capsys):
+    """Of CIFAR-10 the network has them anyway; what the file does not say is named."""
+    (tmp_path / "names.txt").write_text("\n".join("abcdefghij"))
+    given = ["--dataset", "cifar100", "--classes", str(tmp_path / "names.txt"), "--out", str(tmp_path / "out")]
+    assert cli.main(["convert", str(checkpoint), *given]) == 0
+    assert "assumed, that pixels are normalised with the statistics of cifar100" in capsys.readouterr().out
+    card = keras_resv2.pretrained_card(str(tmp_path / "out/resnet20-cifar100/1"))
+    assert card.arguments["preprocessing"] == [[129.304, 124.07, 112.434], [68.17, 65.392, 70.418]]
+    assert cli.main(["convert", str(checkpoint), *given, "--preprocessing", "torch"]) == 0
+    card = keras_resv2.pretrained_card(str(tmp_path / "out/resnet20-cifar100/2"))
+    assert card.arguments["preprocessing"] == "torch" and "statistics of cifar100" not in str(card.origin["assumed"])
+
+
 def test_commands_take_the_folder(checkpoint, tmp_path, capsys, monkeypatch):
     out = tmp_path / "home" / "weights"
     cli.main(["convert", str(checkpoint), "--name", "mine", "--dataset", "cifar10", "--out", str(out), "--json"])
