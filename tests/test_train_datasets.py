@@ -19,7 +19,7 @@ from keras_resv2.pretrained.weight_file import read_weights
 from train import evaluate, publish
 from train.data.inputs import open_input
 from train.recipes import RECIPES
-from train.run_dir import completed_settings, differences, pixels_of_older_run
+from train.run_files import completed_settings, differences, pixels_of_older_run
 
 NAMES = ("zero", "one", "two", "three", "four", "five", "six")
 RECIPE = ("--recipe=fast", "--dtype=float32", "--batch_size=50", "--evaluate_every=1", "--checkpoint_seconds=0")
