@@ -19,7 +19,7 @@ class Stacks:
 
     >>> import numpy as np
     >>> stacks = Stacks([[0, 2], [1]])
-    >>> [array.shape for array in stacks.stack([np.ones(3), np.ones(5), np.ones(3)])]
+    >>> [tuple(array.shape) for array in stacks.stack([np.ones(3), np.ones(5), np.ones(3)])]
     [(2, 3), (5,)]
     """
 
