@@ -495,7 +495,7 @@ BAD = {
     "labels": ((IMAGES, LABELS + 1), {}, ValueError, "labels go from 1 to 2, the model has 2 classes"),
     "text": ((IMAGES, np.array(["cat"] * 8)), {}, ValueError, "class numbers"),
     "share": ((IMAGES, LABELS), {"validation": 1.5}, ValueError, "share between 0 and 1"),
-    "few": ((IMAGES[:3], np.array([0, 0, 1])), {}, ValueError, "class 1 has 1 pictures"),
+    "few": ((IMAGES[:3], np.array([0, 0, 1])), {}, ValueError, "class 1 has 1 images"),
     "columns": ((IMAGES, np.eye(3)[LABELS]), {}, ValueError, "but the model has 2 classes"),
     "nan": ((IMAGES * np.float32("nan"), LABELS), {}, ValueError, "no finite numbers"),
     "once": (iter([(IMAGES, LABELS)]), {"validation": None}, TypeError, "only once"),
