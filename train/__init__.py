@@ -1,7 +1,12 @@
 """Training, evaluation and publishing; each command is a module, `python -m train.<command>`."""
 
+import os
 import signal
 import sys
+
+# TensorFlow leaves oneDNN's kernels off on processors without AVX-512, where they train twice as fast (ResNet-20,
+# float32, 2 cores of AVX2: 350 against 167 images/s). Read when TensorFlow is first imported.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 INTERRUPTED = 128 + signal.SIGINT
 
