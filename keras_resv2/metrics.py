@@ -5,6 +5,8 @@ import io
 import numpy as np
 from PIL import Image
 
+from keras_resv2.evaluation import highest_class, measure_error, predictions, slices
+
 BINS = 15
 JPEG_QUALITY = 75
 
@@ -143,15 +145,10 @@ def full_report(model, images: np.ndarray, labels: np.ndarray, batch_size: int =
 
     >>> full_report(from_pretrained(NAME, classifier_activation=None), images, labels)  # doctest: +SKIP
     """
-    from keras_resv2.evaluation import measure_error, predictions, slices
-
     scores = np.concatenate([scores for scores, _ in predictions(model, slices(images, labels, batch_size))])
-    if not np.isfinite(scores).all():
-        raise ValueError("class scores are NaN or infinite: the weights are damaged or diverged.")
+    errors = class_errors(highest_class(scores), labels, scores.shape[1])
     return {
-        "class_errors": [
-            error and round(error, 2) for error in class_errors(scores.argmax(1), labels, scores.shape[1])
-        ],
+        "class_errors": [error if error is None else round(error, 2) for error in errors],
         "calibration_error": round(expected_calibration_error(softmax(scores), labels), 4),
         "negative_log_likelihood": round(negative_log_likelihood(scores, labels), 4),
         "jpeg_error": round(measure_error(model, compress_images(images), labels, batch_size), 2),

@@ -38,7 +38,7 @@ from train.environment import slow_precision
 from train.initial_weights import find_weights, set_initial_weights
 from train.recipes import RECIPES, Recipe
 from train.run_dir import file_lock, start_record
-from train.run_files import DIVERGED, RUN_FILE, pixels_of_older_run, write_json
+from train.run_files import DIVERGED, RUN_FILE, WEIGHTS, pixels_of_older_run, write_json
 from train.stochastic_depth import SwitchedNetwork, UnitSampler
 
 FLAGS = flags.FLAGS
@@ -178,8 +178,6 @@ def train(config, devices, stop=lambda: False):
     """
     with devices.scope(), contextlib.ExitStack() as stack:
         recipe, data, model, units, teacher = prepare(config, devices)
-        if devices.main and (warning := slow_precision(recipe.dtype)):
-            print(f"warning: {warning}", file=sys.stderr, flush=True)
         config.out.mkdir(parents=True, exist_ok=True)
         stack.enter_context(file_lock(config.out, devices))
         record = _start_record(config, recipe, data, teacher, devices)
@@ -203,7 +201,7 @@ def train(config, devices, stop=lambda: False):
         last = progress.history[-1]
         if devices.main:
             _end_record(config, record, progress)
-            print(f"test error {last['test_error']:.2f} %; {config.out / loop.WEIGHTS}")
+            print(f"test error {last['test_error']:.2f} %; {config.out / WEIGHTS}")
         return last["test_error"]
 
 
@@ -236,8 +234,6 @@ def dry_run(config, devices, seeds=None):
     """
     with devices.scope():
         recipe, data, model, units, _ = prepare(config, devices)
-        if devices.main and (warning := slow_precision(recipe.dtype)):
-            print(f"warning: {warning}", file=sys.stderr, flush=True)
         if devices.main:
             print(describe(config.model, config.arguments, config.dataset, data, recipe, model), flush=True)
         timed = time_steps(data.source, recipe, model, units, devices, seeds)
@@ -275,6 +271,8 @@ def prepare(config, devices):
     """
     recipe = config.values
     check_recipe(recipe, devices)
+    if devices.main and (warning := slow_precision(recipe.dtype)):
+        print(f"warning: {warning}", file=sys.stderr, flush=True)
     keras.utils.set_random_seed(config.seed)
     keras.config.set_dtype_policy(recipe.dtype)
     data = open_input(config.dataset, config.data_dir, recipe, config.seed, config.resize, config.cache, devices)
