@@ -180,7 +180,7 @@ def test_tensorflow_datasets(tmp_path):
 
 @pytest.mark.parametrize("labels, key, words", [
     ({"test": [0, 1]}, "image", "no images to train on: its splits are test"),
-    ({"train": [0, 1]}, "photo", "not a folder, and tensorflow-datasets cannot read .* it has photo, label"),
+    ({"train": [0, 1]}, "photo", "not a folder, and tensorflow-datasets cannot read .* it has label, photo"),
 ])  # fmt: skip
 def test_datasets_that_cannot_be_fine_tuned_on(labels, key, words, tmp_path):
     prepare_tfds(tmp_path, labels, key)

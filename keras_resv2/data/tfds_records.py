@@ -91,7 +91,9 @@ def open_builder(dataset, data_dir=None):
     found = dict(builder.info.features.items())
     image, label = (found.get(key) for key in ("image", "label"))
     if not isinstance(image, tfds.features.Image) or not isinstance(label, tfds.features.ClassLabel):
-        raise ValueError(f"{name} of tensorflow-datasets has no images with class labels: it has {', '.join(found)}.")
+        raise ValueError(
+            f"{name} of tensorflow-datasets has no images with class labels: it has {', '.join(sorted(found))}."
+        )
     return builder
 
 
