@@ -179,7 +179,7 @@ def _make_steps(arguments):
     from train.devices import ONE_DEVICE
     from train.optimizer import make_optimizer
     from train.recipes import RECIPES
-    from train.seeds import JaxSeedSteps
+    from train.seed_steps import JaxSeedSteps
     from train.steps import JaxSteps
 
     recipe = RECIPES[arguments.recipe]

@@ -19,7 +19,8 @@ from train.devices import Devices, check_recipe
 from train.distillation import DistilledBatches
 from train.losses import Loss, Targets
 from train.optimizer import SGD, averages, make_optimizer
-from train.recipes import RECIPES, completed
+from train.recipe import completed
+from train.recipes import RECIPES
 from train.run_files import differences
 from train.steps import make_steps
 from train.stochastic_depth import SwitchedNetwork

@@ -9,21 +9,23 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 
 class ProgressDisplay:
-    """Reports steps and epochs; an observer of `train.loop.train`.
+    """Reports steps and epochs; a callback of `train.loop.train`.
 
     On a terminal it is a bar with steps, images/s, loss, errors, learning rate and the time left, and a
     line per epoch above it; elsewhere the lines alone.
 
     Args:
-        recipe: `train.recipes.Recipe`, with its steps counted.
+        recipe: `train.recipe.Recipe`, with its steps counted.
+        label: that begins each line, of several runs in one program.
+        with_bar: whether there is a bar; a terminal takes one.
     """
 
-    def __init__(self, recipe):
-        self._recipe = recipe
+    def __init__(self, recipe, label="", with_bar=True):
+        self._recipe, self._label = recipe, f"{label}  " if label else ""
         self._started = self._first = None
         self._test_error = ""
         self._bar = None
-        if sys.stdout.isatty():
+        if with_bar and sys.stdout.isatty():
             columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
             self._bar = Progress(*columns, console=Console())
             self._task = self._bar.add_task("compiling", total=recipe.steps)
@@ -60,7 +62,7 @@ class ProgressDisplay:
         left = (self._recipe.steps - row["step"]) / speed / 60 if speed else 0
         error = f"test error {row['test_error']:5.2f} %" if "test_error" in row else " " * 18
         return (
-            f"epoch {row['epoch']:3d}  step {row['step']:6d}  rate {row['learning_rate']:.4f}  "
+            f"{self._label}epoch {row['epoch']:3d}  step {row['step']:6d}  rate {row['learning_rate']:.4f}  "
             f"loss {row['train_loss']:.4f}  train error {row['train_error']:6.2f} %  {error}  "
             f"{speed * self._recipe.batch_size:,.0f} images/s  {left:.0f} min left"
         )
@@ -68,7 +70,7 @@ class ProgressDisplay:
 
 @contextlib.contextmanager
 def tensorboard(folder):
-    """An observer that writes loss, errors and learning rate for TensorBoard.
+    """A callback that writes loss, errors and learning rate for TensorBoard.
 
     Args:
         folder: for the event files.
@@ -99,7 +101,7 @@ def draw_curve(history, path, title):
     """Draws training loss and test error against steps, as He et al. 2016 do (Fig. 3, 6).
 
     Args:
-        history: rows, as `train.loop.Progress` has them.
+        history: rows, as `train.run_state.Progress` has them.
         path: of the PNG.
         title: above the plot.
     """

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from keras_resv2.files import DiskFullError, atomic_write
-from train.run_files import newest_checkpoints
+from train.run_files import checkpoint_step, newest_checkpoints
 
 KEEP = 2
 ARRAYS = "arrays"  # how many the file holds: damage to its directory can hide some
@@ -55,12 +55,13 @@ def check_room(folder, variables):
         raise OSError(f"{folder} has {free / 1e6:.0f} MB free; checkpoints and weights take {needed / 1e6:.0f} MB.")
 
 
-def restore(folder, variables):
+def restore(folder, variables, step=None):
     """Sets `variables` from the newest checkpoint that can be read.
 
     Args:
         folder: of the run.
         variables: as given to `save`.
+        step: of the only checkpoint that counts; None for any.
 
     Returns:
         `meta`, as given to `save`; None where there is no checkpoint.
@@ -70,6 +71,8 @@ def restore(folder, variables):
         OSError, MemoryError: a checkpoint is there and cannot be read.
     """
     for path in newest_checkpoints(folder):
+        if step is not None and checkpoint_step(path) != step:
+            continue
         try:
             content = io.BytesIO(path.read_bytes())
         except FileNotFoundError:  # another process found it damaged, and was faster

@@ -7,7 +7,8 @@ import shlex
 
 from keras_resv2.architectures import ARCHITECTURES
 from keras_resv2.choices import check_choice
-from train.recipes import RECIPES, Recipe
+from train.recipe import Recipe
+from train.recipes import RECIPES
 
 ARGUMENTS = ("activation", "shortcut", "projection", "stride_on", "stem")  # of the network
 FORMS = ("rolled", "rematerialize")  # how the network is computed; its weights are the same

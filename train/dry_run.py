@@ -27,7 +27,7 @@ def describe(name, arguments, dataset, data, recipe, model):
         arguments: its arguments besides the defaults.
         dataset: name.
         data: `train.data.inputs.Input`.
-        recipe: `train.recipes.Recipe`, with its steps counted.
+        recipe: `train.recipe.Recipe`, with its steps counted.
         model: the network.
     """
     here, model = environment(), getattr(model, "network", model)
@@ -60,7 +60,7 @@ def time_steps(source, recipe, model, units=None, devices=ONE_DEVICE, seeds=None
 
     Args:
         source: of batches.
-        recipe: `train.recipes.Recipe`, with its steps counted.
+        recipe: `train.recipe.Recipe`, with its steps counted.
         model: the network; its weights are changed.
         units: as `train.loop.train` takes it; the steps that are timed are spread over the whole run.
         devices: `train.devices.Devices`.
@@ -98,7 +98,7 @@ def time_steps(source, recipe, model, units=None, devices=ONE_DEVICE, seeds=None
     if None not in model.input_shape[1:]:
         lines["roofline"] = _roofline(model, recipe, devices.count)
     seconds = (seeds or 1) * (first + recipe.steps * seconds)
-    of_seeds = f" for {seeds} seeds" if seeds else ""
+    of_seeds = f" for {seeds} seeds, one after another" if seeds else ""
     lines["training takes"] = f"{_time(seconds)}{of_seeds}, and the measurements of the test error"
     return "\n".join(f"{title:16}{text}" for title, text in lines.items())
 

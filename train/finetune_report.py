@@ -13,8 +13,8 @@ from keras_resv2.evaluation import highest_class, measure_error
 from keras_resv2.pretrained.card import UNKNOWN, Card
 from keras_resv2.pretrained.weight_file import count_trainable, model_arrays
 from train.environment import environment
-from train.loop import write_history
 from train.run_files import write_json
+from train.run_state import write_history
 
 CARD, SHEET, SHOWN = "card.json", "mistakes.png", 24
 BATCH = 256

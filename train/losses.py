@@ -55,7 +55,7 @@ class Loss:
 
     @classmethod
     def from_recipe(cls, recipe):
-        """The loss that a `train.recipes.Recipe` describes."""
+        """The loss that a `train.recipe.Recipe` describes."""
         teacher_weight = recipe.teacher_weight if recipe.teacher else 0.0
         return cls(recipe.label_smoothing, recipe.temperature, teacher_weight)
 

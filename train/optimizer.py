@@ -64,7 +64,7 @@ def make_optimizer(recipe, variables):
     """The optimizer of a recipe, built for `variables`.
 
     Args:
-        recipe: `train.recipes.Recipe`.
+        recipe: `train.recipe.Recipe`.
         variables: the trainable variables of the network.
 
     Returns:

@@ -50,7 +50,7 @@ def _acquire(lock, out):
         ) from None
 
 
-def start_record(out, settings, command, devices=ONE_DEVICE):
+def start_record(out, settings, command, devices=ONE_DEVICE, seeds=1):
     """Writes run.json, or checks that the one there is of the same run.
 
     Args:
@@ -58,6 +58,7 @@ def start_record(out, settings, command, devices=ONE_DEVICE):
         settings: all that decides the result, as JSON.
         command: that trains it, as `train.config.RunConfig.command` gives it.
         devices: `train.devices.Devices`.
+        seeds: how many are trained in one program; each has a record.
 
     Returns:
         The record, a dictionary: settings, command, environments (one for each place the run was
@@ -67,6 +68,8 @@ def start_record(out, settings, command, devices=ONE_DEVICE):
         ValueError: the folder holds a run with other settings, or checkpoints of nobody knows what run.
     """
     path, here = out / RUN_FILE, environment(devices)
+    if seeds > 1:
+        here["hardware"] += f", shared by {seeds} seeds in one program"
     if path.exists():
         record = read_record(out)
         changed = differences(settings, record["settings"])

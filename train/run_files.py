@@ -12,7 +12,7 @@ from keras_resv2.architectures import ARCHITECTURES
 from keras_resv2.data.registry import find_dataset
 from keras_resv2.files import atomic_write
 from keras_resv2.layouts import resolve_network
-from train.recipes import completed
+from train.recipe import completed
 
 RUN_FILE, LOCK, HISTORY, WEIGHTS = "run.json", ".lock", "history.csv", "weights.h5"
 CHECKPOINTS = "checkpoint-*.npz"
@@ -30,6 +30,17 @@ def newest_checkpoints(run):
     return sorted(pathlib.Path(run).glob(CHECKPOINTS), reverse=True)
 
 
+def checkpoint_step(path):
+    """Steps done when a checkpoint was written, by its name.
+
+    Example:
+
+    >>> checkpoint_step("runs/a/checkpoint-00000150.npz")
+    150
+    """
+    return int(pathlib.Path(path).stem.removeprefix("checkpoint-"))
+
+
 def read_checkpoint_meta(path):
     """What a checkpoint holds besides its arrays, which are not read.
 
@@ -37,7 +48,7 @@ def read_checkpoint_meta(path):
         path: of the file.
 
     Returns:
-        Dictionary, as `train.loop.Progress` has it: step, history, seconds and more; None where the file is
+        Dictionary, as `train.run_state.Progress` has it: step, history, seconds and more; None where the file is
         damaged or was just removed.
     """
     try:
@@ -49,7 +60,7 @@ def read_checkpoint_meta(path):
 
 
 def read_history(path):
-    """Rows of a history.csv, as `train.loop.Progress` has them."""
+    """Rows of a history.csv, as `train.run_state.Progress` has them."""
     with open(path, newline="", encoding="utf-8") as file:
         return [{name: float(text) for name, text in row.items() if text} for row in csv.DictReader(file)]
 

@@ -33,7 +33,7 @@ class UnitSampler:
     """Which units a training step uses.
 
     Args:
-        recipe: `train.recipes.Recipe` with `units_per_batch` or `survival`, and its steps counted.
+        recipe: `train.recipe.Recipe` with `units_per_batch` or `survival`, and its steps counted.
         units: how many units the network has.
         seed: of the run.
 

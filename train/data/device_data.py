@@ -24,7 +24,7 @@ class DeviceData:
     Args:
         images: uint8, ``(n, height, width, 3)``.
         labels: ``(n,)``.
-        recipe: `train.recipes.Recipe`.
+        recipe: `train.recipe.Recipe`.
         seed: of the order, the crops and the flips.
 
     Attributes:

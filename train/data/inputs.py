@@ -50,7 +50,7 @@ def open_input(dataset, data_dir, recipe, seed, resize=False, cache=False, devic
     Args:
         dataset: a key of `keras_resv2.data.DATASETS`.
         data_dir: where it is.
-        recipe: `train.recipes.Recipe`.
+        recipe: `train.recipe.Recipe`.
         seed: of the order and the augmentation.
         resize: whether small images of another size than the dataset's may be resized.
         cache: whether images from disk stay in memory, as they are in their files.

@@ -17,7 +17,7 @@ class MixedBatches(SourceWrapper):
 
     Args:
         source: `train.data.source.BatchSource`; for cutout one with `image_size` and `mean_color`.
-        recipe: `train.recipes.Recipe`.
+        recipe: `train.recipe.Recipe`.
         seed: of the run.
 
     Raises:

@@ -9,7 +9,8 @@ from keras_resv2.data import DATASETS, chance_error
 from keras_resv2.pretrained.card import read_card
 from keras_resv2.pretrained.store import CARD
 from train.paper_tables.figures import network
-from train.recipes import RECIPES, completed
+from train.recipe import completed
+from train.recipes import RECIPES
 from train.run_files import DIVERGED, RUN_FILE, completed_settings
 
 

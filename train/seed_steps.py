@@ -10,9 +10,10 @@ import functools
 import numpy as np
 
 from train.devices import ONE_DEVICE
+from train.losses import CROSS_ENTROPY
 from train.steps import JaxSteps, controls_of, stack_batches
 
-__all__ = ["JaxSeedSteps", "unroll_convolutions"]
+__all__ = ["JaxSeedSteps", "StepsOfSeed", "unroll_convolutions"]
 
 
 class JaxSeedSteps(JaxSteps):
@@ -24,10 +25,10 @@ class JaxSeedSteps(JaxSteps):
         models: a `keras.Model` for each seed, all of the same architecture, not rolled.
         optimizers: for each seed, built for its model's trainable variables.
         sources: of batches for each seed, over the same images: the first one's are kept on the device.
-        compiled_loop: as `train.steps.JaxSteps` takes it.
+        compiled_loop, loss: as `train.steps.JaxSteps` takes them.
 
     Raises:
-        ValueError: the models or the images differ.
+        ValueError: the models or the images differ, or the networks are rolled or leave units out.
 
     Example:
 
@@ -36,11 +37,11 @@ class JaxSeedSteps(JaxSteps):
     >>> losses, corrects = steps.run([0.1] * 10, batches)  # (seeds, steps) each  # doctest: +SKIP
     """
 
-    def __init__(self, models, optimizers, sources, compiled_loop=None):
+    def __init__(self, models, optimizers, sources, compiled_loop=None, loss=CROSS_ENTROPY):
         import jax
 
         _check_alike(models, sources)
-        super().__init__(models[0], optimizers[0], sources[0], ONE_DEVICE, compiled_loop)
+        super().__init__(models[0], optimizers[0], sources[0], ONE_DEVICE, compiled_loop, loss)
         self._all_variables = [
             (model.trainable_variables, model.non_trainable_variables, optimizer.variables)
             for model, optimizer in zip(models, optimizers, strict=True)
@@ -63,7 +64,7 @@ class JaxSeedSteps(JaxSteps):
         return self._run_stacked(controls_of(rates), [np.stack(arrays, 1) for arrays in zip(*seeds, strict=True)])
 
     def predict_on_batch(self, images, seed=0):
-        """Logits of the network of one seed, counted from 0."""
+        """Logits of one network, by its index."""
         self._begin()
         return np.asarray(self._predict(self._state, self._shard(images), seed))
 
@@ -91,6 +92,24 @@ class JaxSeedSteps(JaxSteps):
         return jax.vmap(one, in_axes=(0, 0, None, None, None, 0))(state, results, device_data, index, control, batch)
 
 
+class StepsOfSeed:
+    """One network of `JaxSeedSteps`, as a measurement of its error takes it.
+
+    Args:
+        steps: `JaxSeedSteps`.
+        index: of the network.
+    """
+
+    def __init__(self, steps, index):
+        self._steps, self._index = steps, index
+
+    def predict_on_batch(self, images):
+        return self._steps.predict_on_batch(images, self._index)
+
+    def sync(self):
+        self._steps.sync()
+
+
 def _of_seed(state, seed):
     return [[array[seed] for array in group] for group in state]
 
@@ -99,6 +118,8 @@ def _check_alike(models, sources):
     shapes = [[(v.shape, v.dtype) for v in model.variables] for model in models]
     if any(other != shapes[0] for other in shapes):
         raise ValueError("seeds trained together must be of the same network.")
+    if hasattr(models[0], "switches"):
+        raise ValueError("networks that leave units out are trained one seed after another: each seed has its own.")
     if any(hasattr(layer, "unit_weights") for layer in models[0].layers):
         raise ValueError("a rolled network is trained one seed after another: its convolutions are inside a loop.")
     for source in sources[1:]:

@@ -1,0 +1,79 @@
+"""What the training loop gets: recipe, data and network of a run, from its configuration."""
+
+import dataclasses
+import sys
+from typing import NamedTuple
+
+import keras
+
+from keras_resv2.architectures import build
+from train.data.inputs import Input, open_input
+from train.data.mixing import MixedBatches
+from train.devices import check_recipe, sync_batch_norm
+from train.distillation import DistilledBatches, open_teacher
+from train.environment import slow_precision
+from train.initial_weights import find_weights, set_initial_weights
+from train.recipe import Recipe
+from train.run_files import pixels_of_older_run
+from train.stochastic_depth import SwitchedNetwork, UnitSampler
+
+
+class Prepared(NamedTuple):
+    """What the training loop gets.
+
+    Attributes:
+        recipe: `train.recipe.Recipe`, with its steps counted.
+        data: `train.data.inputs.Input`; its source gives the batches of the recipe.
+        model: the network, or the view of it that is trained.
+        units: `train.stochastic_depth.UnitSampler`; None where every step trains all units.
+        teacher: name, version and SHA-256 of the teacher, for run.json; None without one.
+    """
+
+    recipe: Recipe
+    data: Input
+    model: keras.Model
+    units: UnitSampler | None
+    teacher: dict | None
+
+
+def prepare(config, devices):
+    """Recipe, data and network of a run, and what goes with them.
+
+    Args:
+        config: `RunConfig`.
+        devices: `train.devices.Devices`.
+
+    Returns:
+        `Prepared`.
+    """
+    recipe = config.values
+    check_recipe(recipe, devices)
+    if devices.main and (warning := slow_precision(recipe.dtype)):
+        print(f"warning: {warning}", file=sys.stderr, flush=True)
+    keras.utils.set_random_seed(config.seed)
+    keras.config.set_dtype_policy(recipe.dtype)
+    data = open_input(config.dataset, config.data_dir, recipe, config.seed, config.resize, config.cache, devices)
+    data = dataclasses.replace(data, pixels=pixels_of_older_run(config.out) or data.pixels)
+    model = build(
+        config.model,
+        **config.arguments,
+        **dict.fromkeys(config.forms, True),
+        preprocessing=data.pixels,
+        classes=len(data.class_names),
+        input_shape=data.image_shape,
+        classifier_activation=None,
+    )
+    if config.initial_weights:
+        set_initial_weights(model, *find_weights(config.initial_weights))
+    model, recipe = sync_batch_norm(model, devices), recipe.for_images(data.train_images)
+    units = teacher = None
+    if recipe.leaves_units_out:
+        model = SwitchedNetwork(model, scaled=recipe.survival is not None)
+        units = UnitSampler(recipe, len(model.unit_names), config.seed)
+    source = data.source
+    if recipe.mixup or recipe.cutout:
+        source = MixedBatches(source, recipe, config.seed)
+    if recipe.teacher:  # after the network, whose initial weights depend on what was drawn before
+        network, teacher = open_teacher(recipe.teacher, data)
+        source = DistilledBatches(source, network)
+    return Prepared(recipe, dataclasses.replace(data, source=source), model, units, teacher)

@@ -1,0 +1,301 @@
+"""What a recipe is: how a network is trained, as values that are checked together.
+
+Weight decay is L2 regularisation added to the gradient, ``wd * w``, as in the papers' code.
+"""
+
+import ast
+import contextlib
+import dataclasses
+import json
+import math
+
+from keras_resv2.choices import check_choice
+
+WORDS = {
+    "interpolate": (False, "linear", "cosine"),
+    "decay": ("all", "kernels"),
+    "crop": ("shift", "scale"),
+    "pad_mode": ("mean", "reflect"),
+    "flip": ("random", "alternating"),
+    "dtype": ("float32", "mixed_bfloat16", "mixed_float16"),
+    "average": (None, "swa", "ema"),
+}
+KINDS = {bool: bool, int: int, float: (int, float), tuple: tuple, str: str}
+OPTIONAL = {  # values that may be None, and what else they may be
+    "steps": int,
+    "epochs": int,
+    "image_size": int,
+    "units_per_batch": (int, tuple),
+    "survival": (int, float),
+    "teacher": str,
+}
+# Where a value is this, others have no effect.
+WITHOUT_EFFECT = (
+    ("average", None, ("average_start", "average_decay")),
+    ("average", "swa", ("average_decay",)),
+    ("teacher", None, ("temperature", "teacher_weight")),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """How a network is trained.
+
+    Attributes:
+        steps: updates of the weights; None where `epochs` says how long.
+        batch_size: images per step.
+        schedule: ((part of the run, learning rate), ...): corners of the learning rate.
+        interpolate: how the rate runs between corners: "linear", "cosine" (half a period from one to the
+            next: Loshchilov & Hutter 2017, arXiv 1608.03983, equation 5), or False: it jumps at each. True
+            is the older word for "linear".
+        epochs: passes over the training images, where `steps` is None.
+        warmup_steps: first steps that take `warmup_rate` instead.
+        warmup_rate: learning rate of those steps.
+        momentum, nesterov: of SGD.
+        weight_decay: L2, on the weights that `decay` names.
+        decay: "all" (every trainable weight, as the papers' code) or "kernels" (no BN, no biases).
+        crop: "shift" (pad, then a random crop of the same size) or "scale" (a random part of 8 to
+            100 % of the area, of aspect 3:4 to 4:3, resized).
+        pad: pixels of padding before the shift.
+        pad_mode: "mean" (zeros after normalisation, as the papers) or "reflect".
+        flip: "random", or "alternating": each image is flipped every other epoch.
+        image_size: height and width in training, where the dataset has pictures of many sizes.
+        views: (shorter side, centre crop) of each test error, for such datasets; the first is the
+            one that counts.
+        dtype: Keras dtype policy.
+        units_per_batch: how many random units each batch trains, by shortcuts past the others: a number, or
+            ((part of the run, number), ...) where it changes; None for all (`train.stochastic_depth`).
+        survival: probability that a batch trains the last unit, falling linearly from 1 at the input
+            (stochastic depth); None for all units.
+        average: which weights are measured and published: "swa", the mean of those after each step from
+            `average_start` on (Izmailov et al. 2018, arXiv 1803.05407, who take one an epoch); "ema", the
+            exponential moving average that begins there as that mean; None: the last ones. Moving
+            statistics are measured again for averaged weights.
+        average_start: part of the run.
+        average_decay: of "ema", per step.
+        mixup: alpha of the Beta distribution of the shares in which two images are mixed (Zhang et al. 2018,
+            arXiv 1710.09412); 0 for none.
+        cutout: side in pixels of a square of the mean colour in each image (DeVries & Taylor 2017,
+            arXiv 1708.04552); 0 for none.
+        label_smoothing: share of the uniform distribution in the labels (Szegedy et al. 2016,
+            arXiv 1512.00567, section 7).
+        teacher: pretrained name, weight folder or run directory of a network whose outputs are learnt too
+            (Hinton et al. 2015, arXiv 1503.02531); None for none.
+        temperature: that softens the outputs of both.
+        teacher_weight: of the teacher in the loss; the labels have the rest.
+    """
+
+    steps: int | None
+    batch_size: int
+    schedule: tuple[tuple[float, float], ...]
+    interpolate: bool | str = False
+    epochs: int | None = None
+    warmup_steps: int = 0
+    warmup_rate: float = 0.0
+    momentum: float = 0.9
+    nesterov: bool = False
+    weight_decay: float = 1e-4
+    decay: str = "all"
+    crop: str = "shift"
+    pad: int = 4
+    pad_mode: str = "mean"
+    flip: str = "random"
+    image_size: int | None = None
+    views: tuple[tuple[int, int], ...] = ()
+    dtype: str = "float32"
+    units_per_batch: int | tuple[tuple[float, int], ...] | None = None
+    survival: float | None = None
+    average: str | None = None
+    average_start: float = 0.75
+    average_decay: float = 0.999
+    mixup: float = 0.0
+    cutout: int = 0
+    label_smoothing: float = 0.0
+    teacher: str | None = None
+    temperature: float = 4.0
+    teacher_weight: float = 0.9
+
+    def __post_init__(self):
+        object.__setattr__(self, "interpolate", _interpolation(self.interpolate))
+        _check(_is_schedule(self.schedule), "schedule", self.schedule, "((0, rate), (part of the run, rate), ...)")
+        _check(max(rate for _, rate in self.schedule) > 0, "schedule", self.schedule, "one with a rate above 0")
+        _check(self.steps is None or self.steps > 0, "steps", self.steps, "a positive number")
+        _check(self.epochs is None or self.epochs > 0, "epochs", self.epochs, "a positive number")
+        _check(self.steps or self.epochs, "epochs", self.epochs, "a positive number where steps is None")
+        _check(self.batch_size > 0, "batch_size", self.batch_size, "a positive number")
+        counts = self.unit_counts()
+        _check(
+            _is_schedule(counts or ((0, 1),)) and all(_is_count(count) for _, count in counts),
+            "units_per_batch",
+            self.units_per_batch,
+            "a number from 1, or ((0, number), (part of the run, number), ...)",
+        )
+        _check(self.survival is None or 0 < self.survival <= 1, "survival", self.survival, "above 0 and at most 1")
+        _check(self.survival is None or not counts, "survival", self.survival, "None beside units_per_batch: give one")
+        _check(_are_views(self.views), "views", self.views, "((shorter side, crop within it), ...), each crop once")
+        if self.crop == "scale":
+            _check((self.image_size or 0) > 0, "image_size", self.image_size, "a positive number, needed by crop=scale")
+            _check(len(self.views) > 0, "views", self.views, "one view at least, needed by crop=scale")
+            self._check_without_effect("crop=scale", pad=0, pad_mode="mean", flip="random")
+            _check(self.cutout == 0, "cutout", self.cutout, "0, and crop=scale takes no other")
+        else:
+            self._check_without_effect("crop=shift", image_size=None, views=())
+        _check(0 <= self.average_start < 1, "average_start", self.average_start, "a part of the run, 0 to less than 1")
+        _check(0 < self.average_decay < 1, "average_decay", self.average_decay, "a number between 0 and 1")
+        _check(self.mixup == 0 or 0.01 <= self.mixup <= 100, "mixup", self.mixup, "0 or a number from 0.01 to 100")
+        _check(self.cutout >= 0, "cutout", self.cutout, "a number of pixels")
+        _check(0 <= self.label_smoothing < 1, "label_smoothing", self.label_smoothing, "a number from 0 to less than 1")
+        _check(self.teacher != "", "teacher", self.teacher, "a pretrained name, weight folder or run directory")
+        _check(0 < self.temperature < math.inf, "temperature", self.temperature, "a positive number")
+        _check(0 < self.teacher_weight <= 1, "teacher_weight", self.teacher_weight, "a number above 0, at most 1")
+        for name, value, others in WITHOUT_EFFECT:
+            if getattr(self, name) == value:
+                self._check_without_effect(f"{name}={value}", **{other: _default(other) for other in others})
+        if self.teacher and self.teacher_weight == 1:
+            self._check_without_effect("teacher_weight=1", label_smoothing=0)
+
+    def _check_without_effect(self, where, **needed):
+        """Raises ValueError where a value would change nothing beside another."""
+        for name, value in needed.items():
+            if getattr(self, name) != value:
+                raise ValueError(f"recipe value {name}={getattr(self, name)!r} has no effect where {where}.")
+
+    def with_values(self, texts, **changes):
+        """This recipe with values replaced.
+
+        Args:
+            texts: such as "flip=random" or "schedule=((0, 0.1), (0.5, 0.01))": an attribute and a Python
+                literal or a word.
+            **changes: the same as values, which count more.
+
+        Raises:
+            ValueError: there is no such attribute, the value is not of its kind, or it would have no effect.
+
+        Example:
+
+        >>> Recipe(steps=10, batch_size=8, schedule=((0, 0.1),)).with_values(["pad=2", "pad_mode=reflect"]).pad_mode
+        'reflect'
+        """
+        given = {}
+        for text in texts:
+            name, _, value = text.partition("=")
+            check_choice("recipe value", name, [field.name for field in dataclasses.fields(self)])
+            with contextlib.suppress(ValueError, SyntaxError):
+                value = ast.literal_eval(value)
+            if name == "interpolate":
+                value = _interpolation(value)
+            if name in WORDS:
+                check_choice(name, value, WORDS[name])
+            elif not _fits(name, value, getattr(self, name)):
+                raise ValueError(f"recipe value {text}: now it is {getattr(self, name)!r}.")
+            given[name] = value
+        given.update(changes)
+        if given.get("steps") and given.get("epochs"):
+            raise ValueError(f"steps={given['steps']} and epochs={given['epochs']} both say how long: give one.")
+        for one, other in (("steps", "epochs"), ("epochs", "steps")):  # the one that is given takes the other's place
+            if given.get(one):
+                given.setdefault(other, None)
+        for name, value, others in WITHOUT_EFFECT:  # what is switched off takes with it what belongs to it
+            if name in given and given[name] == value:
+                given = {**{other: _default(other) for other in others}, **given}
+        return dataclasses.replace(self, **given)
+
+    def unit_counts(self):
+        """`units_per_batch` as ((part of the run, number), ...); empty where every batch trains all units."""
+        if self.units_per_batch is None:
+            return ()
+        return ((0, self.units_per_batch),) if isinstance(self.units_per_batch, int) else self.units_per_batch
+
+    @property
+    def leaves_units_out(self):
+        """Whether batches train a random choice of units."""
+        return bool(self.unit_counts()) or self.survival is not None
+
+    def for_images(self, images):
+        """This recipe with its steps counted, for a training set of `images` images."""
+        if self.steps is not None:
+            return self
+        return dataclasses.replace(self, steps=math.ceil(self.epochs * images / self.batch_size))
+
+    def with_peak(self, rate):
+        """This recipe with all learning rates multiplied so that `rate`, above 0, is the highest."""
+        factor = rate / max(corner[1] for corner in self.schedule)
+        schedule = tuple((part, low * factor) for part, low in self.schedule)
+        return dataclasses.replace(self, schedule=schedule, warmup_rate=self.warmup_rate * factor)
+
+    def learning_rate(self, step):
+        """The rate of step `step`, counted from 0."""
+        if step < self.warmup_steps:
+            return self.warmup_rate
+        done = step / self.steps
+        before = [corner for corner in self.schedule if corner[0] <= done]
+        after = [corner for corner in self.schedule if corner[0] > done]
+        start, low = before[-1]
+        if not self.interpolate or not after:
+            return low
+        end, high = after[0]
+        part = (done - start) / (end - start)
+        if self.interpolate == "cosine":
+            part = (1 - math.cos(math.pi * part)) / 2
+        return low + (high - low) * part
+
+    @property
+    def first_averaged_step(self):
+        """The first step, counted from 0, after which `average` takes in the weights."""
+        return int(self.average_start * self.steps)
+
+
+def completed(values):
+    """Recipe values as run.json has them, of older runs too, which lack the fields that came later.
+
+    These have the defaults that stand for older runs.
+
+    Example:
+
+    >>> completed({"steps": 3})["units_per_batch"] is None
+    True
+    """
+    fields = {f.name: f.default for f in dataclasses.fields(Recipe) if f.default is not dataclasses.MISSING}
+    values = {**fields, **values}
+    return json.loads(json.dumps({**values, "interpolate": _interpolation(values["interpolate"])}))
+
+
+def _interpolation(value):
+    """The value of `Recipe.interpolate`, which was True or False before there were several kinds."""
+    return "linear" if value is True else value
+
+
+def _default(name):
+    return next(field.default for field in dataclasses.fields(Recipe) if field.name == name)
+
+
+def _fits(name, value, present):
+    """Whether a value is of the kind that a field takes."""
+    if name in OPTIONAL:
+        return value is None or (isinstance(value, OPTIONAL[name]) and not isinstance(value, bool))
+    return isinstance(value, KINDS[type(present)])
+
+
+def _is_count(value):
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _is_schedule(schedule):
+    try:
+        parts = [float(part) for part, rate in schedule if rate >= 0]
+    except (TypeError, ValueError):
+        return False
+    return parts[:1] == [0] and parts == sorted(parts) and len(parts) == len(schedule)
+
+
+def _are_views(views):
+    try:
+        crops = [crop for _, crop in views]
+        return all(0 < crop <= shorter for shorter, crop in views) and len(set(crops)) == len(crops)
+    except (TypeError, ValueError):
+        return False
+
+
+def _check(holds, name, value, wanted):
+    if not holds:
+        raise ValueError(f"recipe value {name}={value!r} is not {wanted}.")

@@ -1,0 +1,221 @@
+"""The state of a run: what it has done, what its next step depends on, and the files it is kept in."""
+
+import contextlib
+import csv
+import dataclasses
+import functools
+import itertools
+import pathlib
+import time
+
+import keras
+import numpy as np
+
+from keras_resv2.files import atomic_write
+from keras_resv2.pretrained.weight_file import save_weights
+from train import checkpoint
+from train.averaging import averaged_weights
+from train.optimizer import make_optimizer
+from train.run_files import HISTORY, WEIGHTS
+
+
+class Diverged(FloatingPointError):
+    """The loss, or a weight, is NaN or infinite.
+
+    Attributes:
+        step: the first at which it was seen.
+    """
+
+    def __init__(self, message, step):
+        super().__init__(message)
+        self.step = step
+
+
+@dataclasses.dataclass
+class Progress:
+    """What a run has done so far: goes into every checkpoint.
+
+    Attributes:
+        step: steps done.
+        history: rows, one an epoch: step, epoch, learning_rate, train_loss (of all that the recipe puts into
+            the loss), train_error (percent; of mixed images by the label of the larger part), test_error
+            (percent) where it was measured, seconds.
+        loss_sum, correct_sum, steps: of the current epoch so far.
+        seconds: the run has taken, without the time it lay still.
+    """
+
+    step: int = 0
+    history: list = dataclasses.field(default_factory=list)
+    loss_sum: float = 0.0
+    correct_sum: float = 0.0
+    steps: int = 0
+    seconds: float = 0.0
+
+    @classmethod
+    def from_checkpoint(cls, meta):
+        """The progress that a checkpoint holds; of version 0.2 and earlier with the names of that time."""
+        return cls(**{"correct_sum" if name == "right_sum" else name: value for name, value in meta.items()})
+
+    def add(self, losses, corrects):
+        """Counts steps, with the mean loss and the share of correct answers of each."""
+        for loss, correct in zip(losses, corrects, strict=True):  # one by one: sums do not depend on the grouping
+            self.loss_sum += float(loss)
+            self.correct_sum += float(correct)
+        self.step += len(losses)
+        self.steps += len(losses)
+
+    def end_epoch(self, epoch, rate):
+        """Adds the row of the epoch that ends: means over its batches. Starts the next."""
+        loss, error = self.loss_sum / self.steps, 100 * (1 - self.correct_sum / self.steps)
+        self.loss_sum, self.correct_sum, self.steps = 0.0, 0.0, 0
+        row = {"step": self.step, "epoch": epoch, "learning_rate": float(f"{rate:.6g}")}
+        self.history.append({**row, "train_loss": round(loss, 5), "train_error": round(error, 3)})
+
+    @property
+    def row(self):
+        """The row of the epoch that the last step ended; else None."""
+        return self.history[-1] if self.history and self.history[-1]["step"] == self.step else None
+
+
+class RunState:
+    """One network being trained, with its optimizer, its batches and its directory.
+
+    Args:
+        model, source, measure, out, callbacks: as `train.loop.train` takes them.
+        recipe: `train.recipe.Recipe`, with its steps counted.
+        devices: `train.devices.Devices`.
+        step: of the checkpoint to restore; None for the newest one.
+
+    Attributes:
+        model, source, out: as given.
+        optimizer: built for the model's trainable variables.
+        progress: `Progress`.
+        error: `Diverged`, once the run has diverged.
+
+    Raises:
+        ValueError: `out` holds a run of another network.
+        OSError: the disk is full.
+    """
+
+    def __init__(self, model, source, measure, recipe, out, devices, callbacks=(), step=None):
+        self.model, self.source, self.out = model, source, pathlib.Path(out)
+        self._measure, self._recipe, self._devices, self._callbacks = measure, recipe, devices, callbacks
+        self.optimizer = make_optimizer(recipe, model.trainable_variables)
+        self._variables = [*model.trainable_variables, *model.non_trainable_variables, *self.optimizer.variables]
+        self.error = self._steps = None
+        with devices.sync_errors(ValueError, OSError):
+            checkpoint.check_room(self.out, self._variables)
+            self.progress = Progress.from_checkpoint(checkpoint.restore(self.out, self._variables, step) or {})
+        self._result = contextlib.nullcontext  # in which the network is the one that is measured and published
+        self._batches = source.batches(self.progress.step)
+        self._ready = list(itertools.islice(self._batches, 1))
+        self._started = time.monotonic() - self.progress.seconds
+        self._saved, self._saved_step = time.monotonic(), self.progress.step
+
+    def attach(self, steps):
+        """Sets what computes the steps: an object as `train.steps.make_steps` returns it."""
+        self._steps = steps
+        if self._recipe.average:
+            self._result = functools.partial(averaged_weights, self.model, self.optimizer, steps, self.source)
+
+    @property
+    def ready(self):
+        """How many batches are drawn."""
+        return len(self._ready)
+
+    def take(self, count):
+        """The next `count` batches, which are drawn."""
+        taken, self._ready = self._ready[:count], self._ready[count:]
+        return taken
+
+    def draw(self, wanted):
+        """Draws batches until `wanted` are ready."""
+        self._ready.extend(itertools.islice(self._batches, max(0, wanted - len(self._ready))))
+
+    def add(self, losses, corrects, rates):
+        """Counts steps.
+
+        Raises:
+            Diverged: a loss is NaN or infinite.
+        """
+        bad = np.flatnonzero(~np.isfinite(losses))
+        if len(bad):
+            step = int(self.progress.step + bad[0] + 1)
+            raise self._diverged(f"the loss is {losses[bad[0]]}", step, rates[bad[0]])
+        self.progress.add(losses, corrects)
+
+    def update_seconds(self):
+        """Sets the time that the run has taken."""
+        self.progress.seconds = time.monotonic() - self._started
+
+    def lacks_test_error(self, evaluate_every):
+        """Whether the last step ended an epoch whose test error is due and was not measured yet."""
+        row = self.progress.row
+        if row is None or "test_error" in row:
+            return False
+        return row["epoch"] % evaluate_every == 0 or row["step"] == self._recipe.steps
+
+    def measure(self, evaluate_every):
+        """Puts the test errors into the row of the epoch that ended, if they are due."""
+        if not self.lacks_test_error(evaluate_every):
+            return
+        with self._result():
+            self.progress.row.update({name: round(error, 2) for name, error in self._measure(self._steps).items()})
+        self.update_seconds()
+
+    def report(self, rate):
+        """Tells callbacks of the last dispatch, and keeps history.csv."""
+        row = self.progress.row
+        if row is not None:
+            row["seconds"] = round(self.progress.seconds, 1)
+            self._write_history()
+        for callback in self._callbacks:
+            callback(self.progress, rate, row)
+
+    def is_due(self, checkpoint_seconds):
+        """Whether more time than that would be lost now."""
+        return self.progress.step > self._saved_step and time.monotonic() - self._saved > checkpoint_seconds
+
+    def save(self, rate):
+        """Writes a checkpoint.
+
+        Raises:
+            Diverged: a weight is NaN or infinite; such a checkpoint could never be resumed.
+        """
+        self._steps.sync()
+        for variable in self._variables:
+            if not np.isfinite(keras.ops.convert_to_numpy(variable)).all():
+                raise self._diverged(f"{variable.path} is not finite", self.progress.step, rate)
+        self._saved, self._saved_step = time.monotonic(), self.progress.step
+        self._write(checkpoint.save, self.out, self.progress.step, self._variables, dataclasses.asdict(self.progress))
+
+    def finish(self, rate):
+        """Writes the last checkpoint, history and weights."""
+        self.save(rate)
+        self._write_history()
+        with self._result():
+            self._write(save_weights, getattr(self.model, "network", self.model), self.out / WEIGHTS)
+
+    def _write_history(self):
+        self._write(write_history, self.progress.history, self.out / HISTORY)
+
+    def _write(self, write, *arguments):
+        """Lets the main process write a file; where it cannot, all processes stop."""
+        with self._devices.sync_errors(OSError):
+            if self._devices.main:
+                write(*arguments)
+
+    def _diverged(self, what, step, rate):
+        kept = f"The checkpoint of step {self._saved_step} is kept." if self._saved_step else ""
+        kept = kept or "There is no checkpoint yet."
+        self.error = Diverged(f"{what} at step {step}, learning rate {rate:g}. {kept}", step)
+        return self.error
+
+
+def write_history(rows, path):
+    """Writes rows as history.csv, whole or not at all."""
+    columns = dict.fromkeys(name for row in sorted(rows, key=len, reverse=True) for name in row)
+    with atomic_write(path) as partial, open(partial, "w", newline="") as file:
+        writer = csv.DictWriter(file, list(columns))
+        writer.writeheader()
+        writer.writerows(rows)
