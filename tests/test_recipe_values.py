@@ -231,7 +231,7 @@ def test_processes_share_the_draws_of_a_batch():
 
 def test_streamed_images_are_mixed_too(picture_folder):
     recipe = RECIPES["imagenet"].with_values(["batch_size=4", "image_size=24", "mixup=1.0"])
-    stream = TrainStream(open_source("folder", str(picture_folder), "train"), 4, 24, seed=0, runner="threads")
+    stream = TrainStream(open_source("folder", str(picture_folder), "train"), 4, 24, seed=0)
     source = MixedBatches(stream, recipe, seed=0)
     found, targets = images_of(source, 2)
     images, labels = next(stream.batches(2))

@@ -1,6 +1,5 @@
-"""Pictures from disk: crops against their definition, the same stream from every runner, tfds' own reading."""
+"""Pictures from disk: crops against their definition, a stream that is always the same, tfds' own reading."""
 
-import importlib.util
 import io
 import itertools
 import math
@@ -20,11 +19,6 @@ from keras_resv2.data.tfds_records import TFRecords
 from train.data import image_files, image_stream
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-INSTALLED = {"tf.data": "tensorflow", "grain": "grain", "threads": "numpy"}
-RUNNERS = [
-    pytest.param(name, marks=pytest.mark.skipif(not importlib.util.find_spec(needs), reason=f"{needs} is missing"))
-    for name, needs in INSTALLED.items()
-]
 
 
 def encoded(picture, kind="PNG", **options):
@@ -227,32 +221,28 @@ def some(stream, first, count):
 @pytest.fixture(scope="module")
 def one_by_one(source):
     """Nine batches of five, of pictures that one worker made singly."""
-    images, labels = zip(
-        *some(image_stream.TrainStream(source, 1, 24, seed=3, runner="threads", workers=1), 0, 45), strict=True
-    )
+    images, labels = zip(*some(image_stream.TrainStream(source, 1, 24, seed=3, workers=1), 0, 45), strict=True)
     return np.stack(images).reshape(9, 5, 24, 24, 3), np.stack(labels).reshape(9, 5)
 
 
 @pytest.mark.parametrize("workers", [None, 1, 7])
-@pytest.mark.parametrize("runner", RUNNERS)
-def test_runners_and_workers_change_nothing(runner, workers, source, one_by_one):
-    found = some(image_stream.TrainStream(source, 5, 24, seed=3, runner=runner, workers=workers), 0, 9)
+def test_the_number_of_workers_changes_nothing(workers, source, one_by_one):
+    found = some(image_stream.TrainStream(source, 5, 24, seed=3, workers=workers), 0, 9)
     assert {(x.dtype.name, y.dtype.name, x.shape) for x, y in found} == {("uint8", "int32", (5, 24, 24, 3))}
     np.testing.assert_array_equal([images for images, _ in found], one_by_one[0])
     np.testing.assert_array_equal([labels for _, labels in found], one_by_one[1])
 
 
-@pytest.mark.parametrize("runner", RUNNERS)
-def test_resuming_goes_on_where_the_stream_was(runner, source, one_by_one):
-    (images, labels), _ = some(image_stream.TrainStream(source, 5, 24, seed=3, runner=runner), 7, 2)
+def test_resuming_goes_on_where_the_stream_was(source, one_by_one):
+    (images, labels), _ = some(image_stream.TrainStream(source, 5, 24, seed=3), 7, 2)
     np.testing.assert_array_equal(images, one_by_one[0][7])
     np.testing.assert_array_equal(labels, one_by_one[1][7])
 
 
 def test_processes_share_a_batch(source):
     """Two halves of each batch are the batch."""
-    whole = some(image_stream.TrainStream(source, 6, 16, seed=3, runner="threads"), 2, 3)
-    parts = [image_stream.TrainStream(source, 6, 16, seed=3, part=(i, 2), runner="threads") for i in range(2)]
+    whole = some(image_stream.TrainStream(source, 6, 16, seed=3), 2, 3)
+    parts = [image_stream.TrainStream(source, 6, 16, seed=3, part=(i, 2)) for i in range(2)]
     halves = [some(part, 2, 3) for part in parts]
     for (images, labels), (first, first_labels), (second, second_labels) in zip(whole, *halves, strict=True):
         np.testing.assert_array_equal(np.concatenate([first, second]), images)
@@ -261,7 +251,7 @@ def test_processes_share_a_batch(source):
 
 def test_every_epoch_has_every_picture_once(source):
     """Batches do not divide the source; labels name the pictures."""
-    stream = image_stream.TrainStream(source, 5, 8, seed=0, runner="threads")
+    stream = image_stream.TrainStream(source, 5, 8, seed=0)
     assert stream.images_per_epoch == 13
     seen = np.concatenate([labels for _, labels in some(stream, 0, 8)])[:39].reshape(3, 13)
     assert all(sorted(epoch) == list(range(13)) for epoch in seen)
@@ -289,8 +279,7 @@ def test_what_the_engine_needs(source):
     assert stream.speed(steps=3) > 1
 
 
-@pytest.mark.parametrize("runner", RUNNERS)
-def test_measured_error(runner, tmp_path):
+def test_measured_error(tmp_path):
     """Eleven pictures named by their strongest colour, four of them wrongly; only their middles count."""
     named = [0, 1, 2, 0, 1, 2, 0, 1, 2, 0, 1]
     strongest = [0, 1, 2, 0, 2, 1, 0, 1, 0, 1, 1]
@@ -304,7 +293,7 @@ def test_measured_error(runner, tmp_path):
     inputs = keras.Input((14, 14, 3))
     model = keras.Model(inputs, keras.ops.flip(keras.layers.GlobalAveragePooling2D()(inputs), axis=-1))
     source = open_source("folder", tmp_path, "test")
-    assert image_stream.measure_error(model, source, 20, 14, batch_size=4, runner=runner) == pytest.approx(400 / 11)
+    assert image_stream.measure_error(model, source, 20, 14, batch_size=4) == pytest.approx(400 / 11)
     with pytest.raises(ValueError, match="does not fit"):
         image_stream.measure_error(model, source, 20, 24)
 
@@ -368,16 +357,10 @@ def test_tfds_directories_hold_what_tfds_reads(file_format, imagenette):
 
 
 def test_tfds_records_train(imagenette):
-    """All twelve once per epoch, and the same from every runner."""
+    """All twelve once per epoch."""
     source = open_source("imagenette", imagenette("tfrecord")[0], "train")
-    first = some(image_stream.TrainStream(source, 6, 16, seed=0, runner="threads"), 0, 3)
+    first = some(image_stream.TrainStream(source, 6, 16, seed=0), 0, 3)
     assert sorted(np.concatenate([labels for _, labels in first[:2]])) == sorted(i % 10 for i in range(12))
-    for runner in (name for name, needs in INSTALLED.items() if importlib.util.find_spec(needs)):
-        for (a, b), (c, d) in zip(
-            first, some(image_stream.TrainStream(source, 6, 16, 0, runner=runner), 0, 3), strict=True
-        ):
-            np.testing.assert_array_equal(a, c)
-            np.testing.assert_array_equal(b, d)
 
 
 def test_larger_pictures_and_newer_versions_come_first(imagenette):
@@ -451,18 +434,15 @@ def test_bad_arguments(folder, source):
         open_source("imagenet", folder, "train")
     with pytest.raises(ValueError, match="'train', 'test'"):
         open_source("folder", folder, "validation")
-    with pytest.raises(ValueError, match="'threads'"):
-        image_stream.TrainStream(source, 5, 24, seed=0, runner="processes")
 
 
 @pytest.mark.parametrize("content", [b"", b"no picture", encoded(shapes(99, 99, 0), "JPEG")[:900]])
-@pytest.mark.parametrize("runner", RUNNERS)
-def test_a_picture_that_cannot_be_read_is_named(content, runner, tmp_path):
+def test_a_picture_that_cannot_be_read_is_named(content, tmp_path):
     for i in range(6):
         (tmp_path / "train/a").mkdir(parents=True, exist_ok=True)
         shapes(40, 40, i).save(tmp_path / f"train/a/{i}.jpg")
     (tmp_path / "train/a/3.jpg").write_bytes(content)
-    stream = image_stream.TrainStream(open_source("folder", tmp_path, "train"), 2, 16, 0, runner=runner)
+    stream = image_stream.TrainStream(open_source("folder", tmp_path, "train"), 2, 16, 0)
     with pytest.raises(ValueError, match=r"3\.jpg is not a picture that can be read") as raised:
         some(stream, 0, 3)
     assert "\n" not in str(raised.value)
@@ -499,9 +479,8 @@ def test_records_of_tfrecord_files_against_tensorflow(tmp_path):
     assert [records[i] for i in range(len(records))] == [b"one", b"", b"x" * 1000, b"four"]
 
 
-@pytest.mark.parametrize("runner", RUNNERS)
 @pytest.mark.parametrize("fails", [False, True])
-def test_a_stream_that_is_left_loads_nothing_more(runner, fails):
+def test_a_stream_that_is_left_loads_nothing_more(fails):
     """Closed, or ended by a picture that cannot be read: no call is under way that Python's end would meet."""
     calls = []
 
@@ -512,7 +491,7 @@ def test_a_stream_that_is_left_loads_nothing_more(runner, fails):
             raise ValueError("picture 37")
         return np.zeros((8, 8, 3), "uint8"), np.int32(position % 5)
 
-    batches = image_stream.batches(load, range(10**9), 4, 8, runner, workers=3)
+    batches = image_stream.batches(load, range(10**9), 4, 8, workers=3)
     if fails:
         with pytest.raises(ValueError, match="picture 37"):
             list(batches)

@@ -452,7 +452,7 @@ HIDE_TENSORFLOW = """
 from importlib.machinery import PathFinder
 
 find = PathFinder.find_spec
-hidden = ("tensorflow", "tensorflow_datasets", "matplotlib", "grain", "tensorboard")
+hidden = ("tensorflow", "tensorflow_datasets", "matplotlib", "tensorboard")
 PathFinder.find_spec = lambda name, *rest: None if name.split(".")[0] in hidden else find(name, *rest)
 """
 

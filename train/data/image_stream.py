@@ -1,28 +1,23 @@
-"""Batches of pictures from disk: read, decoded and cropped by several workers while the network computes.
+"""Batches of images from disk: read, decoded and cropped by several workers while the network computes.
 
-What a batch holds follows from (seed, position in the stream) alone. A runner maps a function from
-position to (crop, label) over positions, in parallel and in order; which one, and how many workers it
-has, changes the speed only.
+What a batch holds follows from (seed, position in the stream) alone; the number of workers changes the speed only.
+They are threads: Pillow decodes without the interpreter lock. tf.data and Grain, each calling the same function, took
+3.8 and 3.5 ms of a core per image of 500x375 pixels, threads 3.4 (median of ten rounds, `benchmarks/RESULTS.md`).
 """
 
-import atexit
 import collections
 import concurrent.futures
 import functools
-import importlib.util
-import os
 import time
 
-import keras
 import numpy as np
 
-from keras_resv2.choices import check_choice
 from keras_resv2.evaluation import find_mistakes
 from train.data.image_files import centre_crop, random_crop, read_crop
 from train.data.shuffle import EpochShuffle
+from train.environment import usable_cores
 
 PREFETCHED = 4  # batches that are ready, or being made, ahead of the network
-AT_MOST_UNDER_WAY = 10_000  # batches, and errors in their place: far more than tf.data works on at once
 FOREVER = 2**62
 
 
@@ -30,7 +25,7 @@ class TrainStream:
     """Randomly cropped training batches, for ever.
 
     Epochs follow one another without a gap: a batch may hold the end of one and the start of the
-    next, and every picture is seen once per epoch.
+    next, and every image is seen once per epoch.
 
     Args:
         source: as `keras_resv2.data.sources.open_source` returns.
@@ -38,11 +33,10 @@ class TrainStream:
         size: side of the crops in pixels.
         seed: of the order, the crops and the flips.
         part: (index, number) of this process: each decodes its part of every batch.
-        runner: a key of `RUNNERS`; None for the one that suits the backend.
-        workers: threads that decode; None for one per processor, or what tf.data finds best.
+        workers: threads that decode; None for one per core.
 
     Attributes:
-        images_per_epoch: pictures in the source.
+        images_per_epoch: images in the source.
         device_data: what stays on the accelerator: nothing, batches come whole.
         max_steps_per_dispatch: batches to dispatch at once, at most.
         num_shards: how many processes make up a batch.
@@ -56,12 +50,12 @@ class TrainStream:
     device_data = ()
     max_steps_per_dispatch = 4
 
-    def __init__(self, source, batch_size, size, seed, part=(0, 1), runner=None, workers=None):
+    def __init__(self, source, batch_size, size, seed, part=(0, 1), workers=None):
         self.images_per_epoch = len(source)
         self.shard_index, self.num_shards = part
         self._here = batch_size // self.num_shards
         self._source, self._batch_size, self._size, self._seed = source, batch_size, size, seed
-        self._runner, self._workers = check_choice("runner", runner or default_runner(), RUNNERS), workers
+        self._workers = workers
         self._order = EpochShuffle(len(source), seed)
 
     def batches(self, first):
@@ -75,10 +69,10 @@ class TrainStream:
             this process's part of them.
 
         Raises:
-            ValueError: a picture cannot be read; raised at its batch.
+            ValueError: a image cannot be read; raised at its batch.
         """
         positions = range(first * self._here, FOREVER)
-        return batches(self._load, positions, self._here, self._size, self._runner, self._workers)
+        return batches(self._load, positions, self._here, self._size, self._workers)
 
     def augment(self, device_data, images, labels):
         """The images and labels of a step from a batch on the accelerator: the batch as it is."""
@@ -105,7 +99,7 @@ class TrainStream:
         return steps * self._here / seconds
 
     def _load(self, position):
-        """Crop and label of the picture at a position of this process's part of the stream."""
+        """Crop and label of the image at a position of this process's part of the stream."""
         step, within = divmod(position, self._here)
         position = step * self._batch_size + self.shard_index * self._here + within
         rng = np.random.default_rng((self._seed, 1, position))
@@ -113,22 +107,22 @@ class TrainStream:
         return read_crop(self._source, self._order.image(position), crop)
 
 
-def measure_error(model, source, shorter_side, size, batch_size=50, runner=None, workers=None):
-    """Top-1 error, one view per picture: the centre crop, nothing averaged.
+def measure_error(model, source, shorter_side, size, batch_size=50, workers=None):
+    """Top-1 error, one view per image: the centre crop, nothing averaged.
 
     Args:
         model: as `keras_resv2.evaluation.find_mistakes` takes it.
         source: as `keras_resv2.data.sources.open_source` returns.
-        shorter_side: of the scaled picture, in pixels.
+        shorter_side: of the scaled image, in pixels.
         size: side of the crop in pixels, at most `shorter_side`.
         batch_size: images per forward pass.
-        runner, workers: as for `TrainStream`.
+        workers: as for `TrainStream`.
 
     Returns:
-        Percent of the pictures whose highest score is not the label's.
+        Percent of the images whose highest score is not the label's.
 
     Raises:
-        ValueError: the crop is larger than the picture, or a picture cannot be read.
+        ValueError: the crop is larger than the image, or a image cannot be read.
 
     Example:
 
@@ -138,11 +132,11 @@ def measure_error(model, source, shorter_side, size, batch_size=50, runner=None,
         raise ValueError(f"a crop of {size} pixels does not fit into a shorter side of {shorter_side}.")
     crop = functools.partial(centre_crop, shorter_side=shorter_side, size=size)
     load = functools.partial(read_crop, source, crop=crop)
-    views = batches(load, range(len(source)), batch_size, size, runner, workers)
+    views = batches(load, range(len(source)), batch_size, size, workers)
     return 100.0 * float(find_mistakes(model, views).mean())
 
 
-def batches(load, positions, batch_size, size, runner=None, workers=None):
+def batches(load, positions, batch_size, size, workers=None):
     """Maps `load` over positions, in parallel and in order.
 
     Args:
@@ -150,99 +144,27 @@ def batches(load, positions, batch_size, size, runner=None, workers=None):
         positions: a `range`.
         batch_size: images per batch; the last one holds what is left.
         size: side of the crops in pixels.
-        runner: a key of `RUNNERS`; None for the one that suits the backend.
-        workers: threads; None for one per processor, or what tf.data finds best.
+        workers: threads; None for one per core.
 
     Yields:
         ``(images, labels)``: uint8 ``(batch_size, size, size, 3)`` and int32 ``(batch_size,)``.
+
+    Raises:
+        Exception: what `load` raised, at the batch of its position.
     """
-    run = RUNNERS[check_choice("runner", runner or default_runner(), RUNNERS)]
-    return run(load, positions, batch_size, size, workers)
 
-
-def default_runner():
-    """The runner of the backend in use: tf.data with TensorFlow, else Grain if it is installed, else threads."""
-    if keras.backend.backend() == "tensorflow":
-        return "tf.data"
-    return "grain" if importlib.util.find_spec("grain") else "threads"
-
-
-def _with_tf_data(load, positions, batch_size, size, workers):
-    import tensorflow as tf
-
-    with concurrent.futures.ThreadPoolExecutor(1) as outside:  # of a strategy's scope, which would make copies of it
-        closing = outside.submit(tf.Variable, False, trainable=False).result()
-    closed, failures = [], {}
-    blank = np.zeros((size, size, 3), "uint8"), np.int32(0)
-
-    def attempt(position):
-        if closed:
-            return blank
-        try:
-            return load(int(position))
-        except Exception as error:
-            failures[int(position)] = error
-            raise
-
-    def element(position):
-        # Stateful functions run one at a time where TensorFlow is made deterministic; this one has no state.
-        crop, label = tf.numpy_function(attempt, [position], (tf.uint8, tf.int32), stateful=False)
-        return tf.ensure_shape(crop, (size, size, 3)), tf.ensure_shape(label, ())
-
-    data = tf.data.Dataset.range(positions.start, positions.stop).take_while(lambda _: tf.logical_not(closing))
-    data = data.map(element, num_parallel_calls=workers or tf.data.AUTOTUNE, deterministic=True)
-    found = data.batch(batch_size).prefetch(PREFETCHED).as_numpy_iterator()
-
-    def end():
-        # An iterator that goes while calls of Python are under way waits for them, and they for the interpreter
-        # lock that its end holds: so the last calls come to their end first.
-        closed.append(True)
-        closing.assign(True)
-        for _ in range(AT_MOST_UNDER_WAY):
-            if _ended(found, tf.errors.OpError):
-                break
-
-    atexit.register(end)  # where a traceback keeps this generator to the end, as that of sys.exit
-    try:
-        yield from found
-    except tf.errors.OpError:
-        if not failures:
-            raise
-        # tf.data makes its own error of it; what came before is done, so the first failure is the one met.
-        raise failures[min(failures)] from None
-    finally:
-        end()
-        atexit.unregister(end)
-
-
-def _ended(iterator, passed_over):
-    try:
-        return next(iterator, None) is None
-    except passed_over:
-        return False
-
-
-def _with_grain(load, positions, batch_size, size, workers):
-    import grain
-
-    options = grain.ReadOptions(num_threads=workers or os.cpu_count(), prefetch_buffer_size=PREFETCHED * batch_size)
-    data = grain.MapDataset.range(positions.start, positions.stop).map(load)
-    yield from data.to_iter_dataset(options).batch(batch_size)
-
-
-def _with_threads(load, positions, batch_size, size, workers):
     def fill(images, labels, row, position):
         images[row], labels[row] = load(position)
 
     def start(chosen):
         images, labels = np.empty((len(chosen), size, size, 3), "uint8"), np.empty(len(chosen), "int32")
-        return images, labels, [pool.submit(fill, images, labels, *place) for place in enumerate(chosen)]
+        return images, labels, [pool.submit(fill, images, labels, *row) for row in enumerate(chosen)]
 
-    pool = concurrent.futures.ThreadPoolExecutor(workers or os.cpu_count())
+    pool = concurrent.futures.ThreadPoolExecutor(workers or len(usable_cores()))
     ahead = collections.deque()
     try:
-        for at in range(0, len(positions), batch_size):
-            ahead.append(start(positions[at : at + batch_size]))
+        for first in range(0, len(positions), batch_size):
+            ahead.append(start(positions[first : first + batch_size]))
             if len(ahead) > PREFETCHED:
                 yield _finished(ahead.popleft())
         while ahead:
@@ -256,6 +178,3 @@ def _finished(batch):
     for task in tasks:
         task.result()
     return images, labels
-
-
-RUNNERS = {"tf.data": _with_tf_data, "grain": _with_grain, "threads": _with_threads}
