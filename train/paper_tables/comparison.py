@@ -9,11 +9,10 @@ import itertools
 import math
 import pathlib
 import re
-import shlex
 import statistics
 
 from keras_resv2.data import DATASETS
-from train.config import FORMS
+from train.config import FORMS, RunConfig
 from train.paper_tables.figures import DATASET, FAILS_ABOVE, RECIPE, TABLES, network
 from train.paper_tables.results import as_json, recipe_values, without_dtype
 from train.recipes import RECIPES
@@ -94,20 +93,15 @@ def _figure(runs):
 
 
 def _command(cell, wanted, out):
-    """What trains a cell."""
-    dataset = {} if cell.dataset == DATASET else {"dataset": cell.dataset}
-    flags = {"model": cell.model, **dataset, "recipe": RECIPE, **cell.arguments}
-    if cell.batch_size != RECIPES[RECIPE].batch_size:
-        flags.update(batch_size=cell.batch_size, steps=cell.steps)
+    """What trains a cell, or resumes the run that has begun it, in its precision and form."""
     folder = _free_folder(cell, wanted, out)
-    held = _held(folder)
-    if held and held["recipe_values"]["dtype"] != wanted["dtype"]:
-        flags["dtype"] = held["recipe_values"]["dtype"]
-    forms = [f"--{form}" for form in FORMS if held and held.get(form)]
-    flags.update(seed=0, data_dir=f"{cell.dataset}.npz", out=folder)
-    return " ".join(
-        ["python -m train.train", *forms, *(f"--{flag} {shlex.quote(str(value))}" for flag, value in flags.items())]
+    held = _held(folder) or {"recipe_values": wanted}
+    recipe = dataclasses.replace(
+        RECIPES[RECIPE], steps=cell.steps, batch_size=cell.batch_size, dtype=held["recipe_values"]["dtype"]
     )
+    forms = tuple(form for form in FORMS if held.get(form))
+    config = RunConfig(cell.model, RECIPE, recipe, cell.dataset, cell.arguments, forms)
+    return dataclasses.replace(config, data_dir=f"{cell.dataset}.npz", out=folder).command(places=True)
 
 
 def _free_folder(cell, wanted, out):
