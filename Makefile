@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder --durations 15
 ON_JAX := tests/test_units.py tests/test_pretrained.py tests/test_engine.py tests/test_stacks.py
 
-.PHONY: demo test env zoo-table results archive clean
+.PHONY: demo test env docs docs-serve zoo-table results archive clean
 
 demo: $(VENV)/.demo
 	$(BIN)/keras-resv2 list
@@ -18,6 +18,14 @@ test: env
 	KERAS_BACKEND=jax $(PYTEST) $(ON_JAX) -m "not slow"
 
 env: $(VENV)/.test
+
+# The documentation: into site/, and on http://127.0.0.1:8000. MkDocs is kept below 2, which takes no plugins.
+MKDOCS = NO_MKDOCS_2_WARNING=1 DISABLE_MKDOCS_2_WARNING=true TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/mkdocs
+docs: $(VENV)/.test
+	$(MKDOCS) build
+
+docs-serve: $(VENV)/.test
+	$(MKDOCS) serve
 
 # The table of the README, from the cards.
 zoo-table: $(VENV)/.demo
@@ -47,4 +55,4 @@ $(VENV)/.test: $(VENV)/.venv setup.cfg
 	touch $@
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info predictions.png keras-resv2.tar.gz
+	rm -rf $(VENV) build dist *.egg-info predictions.png keras-resv2.tar.gz site

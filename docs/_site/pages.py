@@ -1,0 +1,219 @@
+"""Pages that are made from what the repository holds: the zoo from the cards, tables, READMEs, the command line."""
+
+import contextlib
+import io
+import pathlib
+import re
+import sys
+
+import mkdocs_gen_files
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))  # train/ and this folder are not installed
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+
+from units import draw  # noqa: E402
+
+from keras_resv2.architectures import ARCHITECTURES  # noqa: E402
+from keras_resv2.cli import COMMANDS, main  # noqa: E402
+from keras_resv2.pretrained import list_pretrained, pretrained_card  # noqa: E402
+from train.paper_tables.comparison import compare  # noqa: E402
+from train.paper_tables.figures import TABLES  # noqa: E402
+from train.paper_tables.report import as_markdown  # noqa: E402
+from train.paper_tables.results import collect  # noqa: E402
+
+API = {
+    "networks": ("Networks", [
+        "keras_resv2.resnet.ResNet", "keras_resv2.architectures.list_architectures",
+        "keras_resv2.architectures.build", "keras_resv2.resnet.features", "keras_resv2.shortcuts",
+        "keras_resv2.folding.fold", "keras_resv2.batch_norm.to_stock_layers",
+        "keras_resv2.complexity.count_multiply_adds", "keras_resv2.graphs.deep_graph",
+    ]),
+    "pretrained": ("Pretrained weights", [
+        "keras_resv2.pretrained.from_pretrained", "keras_resv2.pretrained.list_pretrained",
+        "keras_resv2.pretrained.pretrained_card", "keras_resv2.pretrained.card.Card",
+        "keras_resv2.pretrained.labels.decode_predictions", "keras_resv2.pretrained.weight_file.save_weights",
+        "keras_resv2.pretrained.weight_file.read_weights", "keras_resv2.evaluation.measure_error",
+    ]),
+    "data": ("Data", [
+        "keras_resv2.data.images.read_image", "keras_resv2.data.images.prepare_images",
+        "keras_resv2.data.folders.read_folder", "keras_resv2.data.registry.Dataset",
+        "keras_resv2.data.registry.find_dataset", "keras_resv2.data.arrays.open_dataset",
+        "keras_resv2.data.arrays.load_split", "keras_resv2.data.splits.split_images",
+    ]),
+    "transfer": ("Transfer learning", [
+        "keras_resv2.transfer.fine_tuning.fine_tune", "keras_resv2.transfer.fine_tuning.FineTuned",
+        "keras_resv2.transfer.freezing.freeze", "keras_resv2.transfer.freezing.unfreeze",
+    ]),
+    "analysis": ("Analysis", [
+        "keras_resv2.analysis.propagation.propagate", "keras_resv2.analysis.lesions.delete_each",
+        "keras_resv2.analysis.lesions.delete_random", "keras_resv2.analysis.lesions.reorder",
+        "keras_resv2.analysis.lesions.kendall_tau", "keras_resv2.analysis.paths.paths_by_length",
+        "keras_resv2.analysis.paths.path_gradients", "keras_resv2.analysis.paths.share_left",
+    ]),
+    "convert": ("Conversion", [
+        "keras_resv2.convert.detection.from_pytorch", "keras_resv2.convert.detection.from_keras_applications",
+        "keras_resv2.convert.detection.detect", "keras_resv2.convert.export.to_pytorch",
+        "keras_resv2.convert.export.save_pytorch",
+    ]),
+    "export": ("Export", ["keras_resv2.exporting.writing.export"]),
+    "hub": ("Hub", ["keras_resv2.hub.repository.pull", "keras_resv2.hub.repository.push"]),
+}  # fmt: skip
+
+
+def write(path, text):
+    """Writes a page of the site."""
+    with mkdocs_gen_files.open(path, "w") as file:
+        file.write(text)
+
+
+def from_repository(path, title=None):
+    """A Markdown file of the repository, with another title."""
+    text = (ROOT / path).read_text()
+    return re.sub(r"\A# .*", f"# {title}", text) if title else text
+
+
+def builders():
+    """The named networks as a table, below their reference."""
+    rows = "\n".join(
+        f"| `{row.builder}` | {row.depth} | `{row.activation}` | {row.source} |" for row in ARCHITECTURES.values()
+    )
+    return (
+        '\n## Builders\n\nEach takes the arguments of `ResNet` except `depth`, and `weights="cifar10"` where weights '
+        "are published.\n\n| builder | layers | activation | source |\n| --- | ---: | --- | --- |\n" + rows + "\n"
+    )
+
+
+def zoo(cards):
+    """The table of pretrained networks."""
+    lines = [
+        "---", "hide: [toc]", "---", "", "# Pretrained networks", "",
+        "Every figure is what the file scores: test error of the last step, in percent, float32, one view per image. "
+        "Click a column to sort.", "",
+        '<div class="sortable" markdown>', "",
+        "| name | dataset | error (%) | parameters | MB | recipe | steps | curve |",
+        "| --- | --- | ---: | ---: | ---: | --- | ---: | --- |",
+    ]  # fmt: skip
+    for card in cards:
+        page = f"zoo/{card.name}-{card.version}.md"
+        curve = f"[curve]({page}#curve)" if has_curve(card) else ""
+        lines.append(
+            f"| [`{card.full_name}`]({page}) | {card.dataset} | {card.test_error:.2f} | {card.parameters:,} | "
+            f"{card.size / 1e6:.1f} | `{card.recipe}` | {card.steps:,} | {curve} |"
+        )
+    return "\n".join([*lines, "", "</div>", ""])
+
+
+def curve_path(card):
+    return ROOT / "weights" / card.name / str(card.version) / "curve.png"
+
+
+def has_curve(card):
+    return curve_path(card).exists()
+
+
+def card_page(card):
+    """A page for one weight file."""
+    low_high = "" if card.paper_error is None else f" (paper: {card.paper_error:.2f} %, {card.paper})"
+    arguments = ", ".join(f"{name}={value!r}" for name, value in card.arguments.items())
+    facts = {
+        "test error": f"{card.test_error:.2f} %{low_high}",
+        "measured on": f"{card.test_images:,} test images of {card.dataset}, one view per image, float32",
+        "seeds": f"{len(card.seed_errors)}; median {card.median_error:.2f} %",
+        "architecture": f"`{card.architecture}`" + (f", {arguments}" if arguments else ""),
+        "parameters": f"{card.parameters:,}",
+        "input": " x ".join(map(str, card.image_shape)) + ", raw pixels from 0 to 255",
+        "classes": ", ".join(card.class_names) if len(card.class_names) <= 20 else f"{len(card.class_names)}",
+        "recipe": f"`{card.recipe}`, {card.steps:,} steps",
+        "command": f"`{card.command}`",
+        "trained on": f"{card.hardware}, {card.wall_seconds / 60:.0f} minutes, {card.backend}",
+        "commit": f"`{card.commit}`",
+        "file": f"{card.size / 1e6:.1f} MB, SHA-256 `{card.sha256}`",
+        "licence": card.license,
+    }
+    rows = "\n".join(f"| {name} | {value} |" for name, value in facts.items())
+    curve = (
+        f"\n## Curve\n\n![Training loss and test error of {card.full_name}](curves/{card.name}-{card.version}.png)\n"
+    )
+    return f"""# {card.full_name}
+
+```python
+model = keras_resv2.from_pretrained("{card.full_name}")
+```
+
+| | |
+| --- | --- |
+{rows}
+{details(card)}{curve if has_curve(card) else ""}
+## What it is not for
+
+It knows the {len(card.class_names)} classes of {card.dataset} and answers with one of them, whatever the image
+shows. Its error on other images, of other sizes or sources, is higher: measure it on yours.
+"""
+
+
+def details(card):
+    """What `evaluate --full` measured, where the card has it."""
+    found = getattr(card, "details", None)
+    if not found:
+        return ""
+    lines = ["", "## Errors", ""]
+    errors = found.get("class_errors") or found.get("errors_by_class")
+    for name, value in found.items():
+        if isinstance(value, int | float):
+            lines.append(f"- {name.replace('_', ' ')}: {value:.4g}")
+    if isinstance(errors, dict):
+        lines += ["", "| class | error (%) |", "| --- | ---: |"]
+        lines += [f"| {name} | {error:.2f} |" for name, error in errors.items()]
+    return "\n".join([*lines, ""])
+
+
+def papers():
+    """The papers' tables beside ours."""
+    runs = collect(ROOT / "weights")
+    parts = ["# The papers' tables", "", "Ours beside theirs; cells that no run reproduces come with the command."]
+    for name in TABLES:
+        text = as_markdown(compare(name, runs))
+        title, _, rest = text.partition("\n")
+        parts += ["", f"## {title.partition(': test error')[0]}", "", rest.strip()]
+    return "\n".join(parts) + "\n"
+
+
+def command_line():
+    """Help of every command, as it is printed."""
+    parts = ["# Command line", "", "`keras-resv2 COMMAND --help` prints the same."]
+    for words in [[], *([name] for name in COMMANDS)]:
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
+            main([*words, "--help"])
+        parts += ["", f"## keras-resv2 {' '.join(words)}".rstrip(), "", "```text", printed.getvalue().rstrip(), "```"]
+    return "\n".join(parts) + "\n"
+
+
+def cite():
+    """The README's citations."""
+    text = (ROOT / "README.md").read_text()
+    return "# Cite\n\n" + text.partition("## Cite\n")[2].partition("\n## ")[0].strip() + "\n"
+
+
+def api(title, names, more=""):
+    """A page of the reference."""
+    return "\n".join([f"# {title}", "", *(f"::: {name}\n" for name in names), more])
+
+
+cards = [card for card in map(pretrained_card, list_pretrained(versions=True)) if card.origin is None]
+write("zoo.md", zoo(cards))
+for card in cards:
+    write(f"zoo/{card.name}-{card.version}.md", card_page(card))
+    if has_curve(card):
+        with mkdocs_gen_files.open(f"zoo/curves/{card.name}-{card.version}.png", "wb") as file:
+            file.write(curve_path(card).read_bytes())
+write("papers.md", papers())
+write("training.md", from_repository("train/README.md", "Train and reproduce"))
+write("benchmarks.md", from_repository("benchmarks/RESULTS.md", "Benchmarks"))
+write("changelog.md", from_repository("CHANGELOG.md"))
+write("cite.md", cite())
+write("figures/units.svg", draw())
+write("api/command_line.md", command_line())
+for page, (title, names) in API.items():
+    write(f"api/{page}.md", api(title, names, builders() if page == "networks" else ""))
