@@ -50,6 +50,7 @@ API = {
         "keras_resv2.analysis.lesions.delete_random", "keras_resv2.analysis.lesions.reorder",
         "keras_resv2.analysis.lesions.kendall_tau", "keras_resv2.analysis.paths.paths_by_length",
         "keras_resv2.analysis.paths.path_gradients", "keras_resv2.analysis.paths.share_left",
+        "keras_resv2.analysis.grad_cam.grad_cam", "keras_resv2.analysis.grad_cam.GradCam",
     ]),
     "convert": ("Conversion", [
         "keras_resv2.convert.detection.from_pytorch", "keras_resv2.convert.detection.from_keras_applications",

@@ -1,4 +1,4 @@
-"""keras-resv2 analyze propagation|lesions|paths NAME ..."""
+"""keras-resv2 analyze propagation|lesions|paths|cam NAME ..."""
 
 import contextlib
 import csv
@@ -19,7 +19,7 @@ from keras_resv2.data import described, find_dataset, load_split, open_dataset
 from keras_resv2.pretrained import from_pretrained, list_pretrained, pretrained_card
 from keras_resv2.pretrained.store import is_folder
 
-PROPAGATION_IMAGES, PATH_IMAGES = 128, 32
+PROPAGATION_IMAGES, PATH_IMAGES, CAM_IMAGES = 128, 32, 12
 
 
 def run(arguments):
@@ -52,6 +52,7 @@ def run(arguments):
             if title in cases:
                 raise ValueError(f"{name} and another network are both called {title}: study them one by one.")
             cases[title] = _open(name, {**variant, **({"shortcut": shortcut} if shortcut else {})}, dataset)
+    arguments.class_names = dataset.class_names
     study, text = STUDIES[arguments.study]
     facts = study(cases, images[:limit], labels[:limit], folder, arguments)
     if arguments.json:
@@ -213,10 +214,31 @@ def _paths(cases, images, labels, folder, arguments):
 PATHS_TEXT = """{name}: {units} units; each more on a path leaves {decay:.1%} of its gradient
   95 % of the gradient's magnitude: lengths {shortest} to {longest}, {share_of_paths:.2%} of the paths"""
 
+
+def _cam(cases, images, labels, folder, arguments):
+    count, facts = arguments.images or CAM_IMAGES, {}
+    for name, case in cases.items():
+        study = analysis.grad_cam(case.model, images[:count])
+        rows = zip(range(count), labels[:count], study.classes, study.scores, strict=True)
+        _write(folder / f"{name}-cam.csv", ("image", "label", "class", "logit"), rows)
+        np.save(folder / f"{name}-cam.npy", study.maps)
+        plots.draw_grad_cam(study, images[:count], folder / f"{name}-cam.png", arguments.class_names)
+        facts[name] = {
+            "images": count,
+            "correct": int((study.classes == labels[:count]).sum()),
+            "layer": study.layer,
+            "size": list(study.maps.shape[1:]),
+        }
+    return facts
+
+
+CAM_TEXT = "{name}: {correct} of {images} images correct; maps of {size[0]}x{size[1]} at {layer}"
+
 STUDIES = {
     "propagation": (_propagation, PROPAGATION_TEXT),
     "lesions": (_lesions, LESIONS_TEXT),
     "paths": (_paths, PATHS_TEXT),
+    "cam": (_cam, CAM_TEXT),
 }
 
 

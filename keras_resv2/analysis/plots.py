@@ -125,6 +125,40 @@ def draw_paths(study, path):
     _save(figure, path)
 
 
+def draw_grad_cam(study, images, path, class_names=None):
+    """Each image beside its map, which is laid over it, in pairs of columns.
+
+    Args:
+        study: `keras_resv2.analysis.GradCam`.
+        images: ``(n, height, width, 3)``, pixels from 0 to 255, those of the study.
+        path: of the figure.
+        class_names: in the order of the classes; None for their numbers.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+    """
+    from matplotlib.figure import Figure
+
+    images, maps = np.asarray(images).astype("uint8"), study.resized(np.asarray(images).shape[1:3])
+    columns = min(4, len(images))
+    rows = -(-len(images) // columns)
+    figure = Figure(figsize=(3 * columns, 1.75 * rows + 0.6), layout="constrained", dpi=DPI)
+    grid = figure.subplots(rows, 2 * columns, squeeze=False)
+    for axes in grid.flat:
+        axes.axis("off")
+    for i, (image, heat) in enumerate(zip(images, maps, strict=True)):
+        row, column = divmod(i, columns)
+        plain, overlaid = grid[row][2 * column : 2 * column + 2]
+        number = int(study.classes[i])
+        plain.imshow(image)
+        plain.set_title(class_names[number] if class_names else f"class {number}", fontsize="small", loc="left")
+        overlaid.imshow(image.mean(-1), cmap="gray")
+        shown = overlaid.imshow(heat, cmap="viridis", alpha=0.6, vmin=0, vmax=1)
+    figure.suptitle(f"{study.network}: Grad-CAM at {study.layer}")
+    figure.colorbar(shown, ax=grid, shrink=0.8, label="share of the image's maximum")
+    _save(figure, path)
+
+
 def check_matplotlib():
     """Raises ImportError, with what to do, where matplotlib is not installed."""
     try:

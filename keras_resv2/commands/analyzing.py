@@ -8,6 +8,7 @@ STUDIES = {
     "propagation": "signals and gradients unit by unit",
     "lesions": "error without units, and with units in another order",
     "paths": "gradients of single paths by their length",
+    "cam": "positions of an image that speak for a class (Grad-CAM)",
 }
 
 

@@ -1,0 +1,182 @@
+"""Where a network looks: Grad-CAM (Selvaraju et al. 2017, arXiv 1610.02391)."""
+
+import dataclasses
+
+import keras
+import numpy as np
+from PIL import Image
+
+from keras_resv2.analysis.programs import Program
+from keras_resv2.graphs import as_functional, calls, copy_model, deep_graph
+
+POOLINGS = (keras.layers.GlobalAveragePooling2D, keras.layers.GlobalMaxPooling2D)
+SQUASHING = ("softmax", "sigmoid")
+
+
+@dataclasses.dataclass(frozen=True)
+class GradCam:
+    """What spoke for a class, image by image.
+
+    Attributes:
+        network: its name.
+        layer: whose feature maps were weighted: the last before the pooling.
+        classes: ``(n,)``, class numbers.
+        scores: ``(n,)``, logits of these classes.
+        maps: ``(n, h, w)``, not negative, of the size of the feature maps.
+    """
+
+    network: str
+    layer: str
+    classes: np.ndarray
+    scores: np.ndarray
+    maps: np.ndarray
+
+    def resized(self, size):
+        """The maps in another size, each scaled to a maximum of 1; one that is zero everywhere stays so.
+
+        Args:
+            size: ``(height, width)``, as that of the images.
+
+        Returns:
+            float32 ``(n, height, width)``.
+        """
+        highest = self.maps.max((1, 2), keepdims=True)
+        scaled = self.maps / np.where(highest > 0, highest, 1)
+        images = [Image.fromarray(one).resize(size[::-1], Image.Resampling.BILINEAR) for one in scaled]
+        return np.stack([np.asarray(image) for image in images])
+
+
+def grad_cam(model, images, classes=None, batch_size=32):
+    """The positions that speak for a class: Grad-CAM.
+
+    Feature maps A_k are weighted by ``alpha_k``, the mean over positions of the gradient of the class's logit
+    (equation 1), and what is negative in their sum is left out (equation 2). For networks whose pooling is an
+    average below a linear classifier, as all of this package, that is the class activation map of Zhou et al.
+    2016 (arXiv 1512.04150) up to a constant.
+
+    Args:
+        model: a functional `keras.Model` with pooling and classifier; of this package or not, flat or with models
+            inside, folded, of any precision.
+        images: ``(n, height, width, channels)`` as the model takes them: raw pixels for networks of this package.
+        classes: ``(n,)`` class numbers, or one for all images; None for the one with the highest score.
+        batch_size: images at a time.
+
+    Returns:
+        `GradCam`.
+
+    Raises:
+        ValueError: the model has no global pooling before one row of scores, images do not fit, or there is no such
+            class.
+
+    Example:
+
+    >>> import keras_resv2, numpy as np
+    >>> network = keras_resv2.from_pretrained("resnet20-cifar10")
+    >>> grad_cam(network, np.zeros((2, 32, 32, 3), "uint8"), classes=3).maps.shape
+    (2, 8, 8)
+    """
+    features, head, layer = _split(model)
+    images, classes = _check(model, np.asarray(images), classes)
+    program, values = Program(head, head.variables), [variable.value for variable in head.variables]
+    found = []
+    for first in range(0, len(images), batch_size):
+        part = slice(first, first + batch_size)
+        wanted = classes[part] if classes is not None else None
+        found.append(_cam(features.predict_on_batch(images[part]), program, values, wanted))
+    chosen, scores, maps = map(np.concatenate, zip(*found, strict=True))
+    return GradCam(model.name, layer, chosen, scores, maps)
+
+
+def _cam(activations, program, values, classes):
+    """Classes, logits and maps of a batch."""
+    activations = keras.ops.convert_to_tensor(activations)
+    logits = program(values, activations)
+    scores = keras.ops.convert_to_numpy(keras.ops.cast(logits, "float32"))
+    classes = scores.argmax(1) if classes is None else classes
+    gradient = program.pull_back(values, activations, keras.ops.one_hot(classes, scores.shape[1], dtype=logits.dtype))
+    gradient, activations = (keras.ops.convert_to_numpy(keras.ops.cast(x, "float32")) for x in (gradient, activations))
+    if keras.config.image_data_format() == "channels_first":
+        gradient, activations = (np.moveaxis(x, 1, -1) for x in (gradient, activations))
+    weights = gradient.mean((1, 2), keepdims=True)
+    return classes, scores[np.arange(len(classes)), classes], np.maximum((weights * activations).sum(-1), 0)
+
+
+def _split(model):
+    """The network up to the pooling, what follows up to the logits, and the name of the layer between.
+
+    Of a copy, on which layers are called again: the model itself stays as it is.
+    """
+    functional = as_functional(model)
+    if functional is None:
+        raise ValueError(f"{model!r} is no functional keras.Model, as the builders of keras_resv2 make them.")
+    if len(functional.inputs) != 1 or len(functional.outputs) != 1 or len(functional.outputs[0].shape) != 2:
+        raise ValueError(f"model {model.name!r} needs one input and one row of class scores.")
+    with deep_graph():
+        copy = copy_model(functional)
+        inputs = keras.Input(copy.inputs[0].shape[1:], dtype=copy.inputs[0].dtype)
+        pooled = []
+        logits = _call_flat(copy, [inputs], _last_layer(copy), pooled)[0]
+        if not pooled:
+            raise ValueError(
+                f"model {model.name!r} has no global pooling before its classifier: Grad-CAM needs feature maps."
+            )
+        maps = pooled[-1]
+        return keras.Model(inputs, maps), keras.Model(maps, logits), maps._keras_history.operation.name
+
+
+def _last_layer(model):
+    """The layer that gives the scores, inside models inside too."""
+    layer = model.outputs[0]._keras_history.operation
+    return _last_layer(as_functional(layer)) if as_functional(layer) is not None else layer
+
+
+def _call_flat(model, inputs, last, pooled):
+    """Calls the layers of a model, and of models inside it, on other inputs, the last one without softmax or sigmoid.
+
+    Collects in `pooled` what global poolings read.
+    """
+    tensors = {id(old): new for old, new in zip(model.inputs, inputs, strict=True)}
+    for node in calls(model):
+        layer = node.operation
+        if isinstance(layer, keras.layers.InputLayer):
+            continue
+        arguments, options = node.arguments.fill_in(tensors)
+        inner = as_functional(layer)
+        if inner is not None:
+            outputs = _call_flat(inner, keras.tree.flatten(arguments), last, pooled)
+        elif layer is last:
+            outputs = [_logits(layer, *arguments)]
+        else:
+            if isinstance(layer, POOLINGS):
+                pooled.append(arguments[0])
+            outputs = keras.tree.flatten(layer(*arguments, **options))
+        tensors.update({id(old): new for old, new in zip(node.outputs, outputs, strict=True)})
+    return [tensors[id(output)] for output in model.outputs]
+
+
+def _logits(layer, x):
+    """What the last layer gives of x before its softmax or sigmoid."""
+    name = getattr(getattr(layer, "activation", None), "__name__", "")
+    if isinstance(layer, keras.layers.Softmax) or (isinstance(layer, keras.layers.Activation) and name in SQUASHING):
+        return x
+    if name not in SQUASHING:
+        return layer(x)
+    linear = type(layer).from_config({**layer.get_config(), "activation": "linear"})
+    logits = linear(x)
+    linear.set_weights(layer.get_weights())
+    return logits
+
+
+def _check(model, images, classes):
+    shape, count = model.inputs[0].shape[1:], model.outputs[0].shape[-1]
+    fits = images.ndim == len(shape) + 1 and all(a in (None, b) for a, b in zip(shape, images.shape[1:], strict=True))
+    if not fits or not len(images):
+        raise ValueError(f"images {images.shape} do not fit model {model.name!r}, which takes (n, {shape}).")
+    if classes is None:
+        return images, None
+    classes = np.asarray(classes)
+    if classes.shape not in ((), (len(images),)):
+        raise ValueError(f"classes {classes.shape} must be one number, or one for each of the {len(images)} images.")
+    if not np.issubdtype(classes.dtype, np.integer) or classes.min() < 0 or classes.max() >= count:
+        raise ValueError(f"classes must be whole numbers from 0 to {count - 1}, those of model {model.name!r}.")
+    return images, np.broadcast_to(classes, len(images))
