@@ -14,7 +14,7 @@ BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re
 
 
 def test_the_first_example():
-    names = {"pictures": np.zeros((2, 32, 32, 3), "uint8")}
+    names = {"images": np.zeros((2, 32, 32, 3), "uint8")}
     exec(BLOCKS[0], names)
     assert names["body"].output_shape == (None, 64)
     assert list(names["backbone"].output) == ["stage1", "stage2", "stage3", "stage4"]
@@ -26,8 +26,8 @@ def test_a_picture_and_saved_models(tmp_path, monkeypatch):
     Image.fromarray(pixels).save("cat.jpg")
     names = {"keras_resv2": keras_resv2}
     exec(BLOCKS[1], names)
-    model, picture = names["model"], names["picture"][None]
-    expected = model.predict(picture, verbose=0)
+    model, image = names["model"], names["image"][None]
+    expected = model.predict(image, verbose=0)
     again = keras_resv2.PreActResNet20(weights="mine.h5")
     for other in (keras.models.load_model("mine.keras"), again):
-        np.testing.assert_allclose(other.predict(picture, verbose=0), expected, atol=1e-6)
+        np.testing.assert_allclose(other.predict(image, verbose=0), expected, atol=1e-6)

@@ -92,6 +92,14 @@ def test_the_reference_has_arguments_and_examples(site):
     assert "<blockquote" not in page, "an example was taken for a quotation"
 
 
+def test_the_figure_of_units_is_that_of_the_table():
+    spec = importlib.util.spec_from_file_location("units_figure", ROOT / "docs/_site/units.py")
+    units = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(units)
+    assert units.steps_of("full_preactivation") == ["bn", "relu", "conv", "bn", "relu", "conv", "add"]  # Fig. 4 (e)
+    assert units.draw() == (ROOT / "docs/figures/units.svg").read_text(), "run python docs/_site/units.py"
+
+
 def test_search_finds_functions_and_guides(site):
     documents = json.loads((site / "search/search_index.json").read_text())["docs"]
     found = {document["location"].partition("#")[0] for document in documents if "fine_tune" in document["text"]}

@@ -2,12 +2,13 @@
 
 import re
 
+PAGES_OF_DOCS = ("analysis", "command-line", "convert", "export", "networks", "security", "transfer")
 PAGES = {
     "train/README.md": "training.md",
     "benchmarks/RESULTS.md": "benchmarks.md",
     "CHANGELOG.md": "changelog.md",
     "README.md": "index.md",
-    **{f"docs/{name}.md": f"{name}.md" for name in ("analysis", "convert", "export", "security", "transfer")},
+    **{f"docs/{name}.md": f"{name}.md" for name in PAGES_OF_DOCS},
 }
 
 

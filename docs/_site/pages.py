@@ -9,10 +9,7 @@ import sys
 import mkdocs_gen_files
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))  # train/ and this folder are not installed
-sys.path.insert(0, str(pathlib.Path(__file__).parent))
-
-from units import draw  # noqa: E402
+sys.path.insert(0, str(ROOT))  # train/ is not installed
 
 from keras_resv2.architectures import ARCHITECTURES  # noqa: E402
 from keras_resv2.cli import COMMANDS, main  # noqa: E402
@@ -182,7 +179,7 @@ def papers():
 
 def command_line():
     """Help of every command, as it is printed."""
-    parts = ["# Command line", "", "`keras-resv2 COMMAND --help` prints the same."]
+    parts = ["# Commands", "", "What `keras-resv2 COMMAND --help` prints."]
     for words in [[], *([name] for name in COMMANDS)]:
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
@@ -214,7 +211,6 @@ write("training.md", from_repository("train/README.md", "Train and reproduce"))
 write("benchmarks.md", from_repository("benchmarks/RESULTS.md", "Benchmarks"))
 write("changelog.md", from_repository("CHANGELOG.md"))
 write("cite.md", cite())
-write("figures/units.svg", draw())
-write("api/command_line.md", command_line())
+write("api/commands.md", command_line())
 for page, (title, names) in API.items():
     write(f"api/{page}.md", api(title, names, builders() if page == "networks" else ""))

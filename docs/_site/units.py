@@ -1,4 +1,9 @@
-"""Fig. 4 of He et al. 2016 as SVG, drawn from the table that the networks are built from."""
+"""Fig. 4 of He et al. 2016 as SVG, drawn from the table that the networks are built from.
+
+python docs/_site/units.py  # writes docs/figures/units.svg
+"""
+
+import pathlib
 
 from keras_resv2.units import ACTIVATIONS
 
@@ -63,3 +68,7 @@ def _box(step, middle, top):
         return f'<circle class="add" cx="{middle}" cy="{top + high / 2}" r="12"/>{label.format("")}'
     box = f'<rect class="{step}" x="{middle - width / 2}" y="{top}" width="{width}" height="{high}" rx="4"/>'
     return box + label.format("" if step == "bn" else "on")
+
+
+if __name__ == "__main__":
+    (pathlib.Path(__file__).parents[1] / "figures/units.svg").write_text(draw())
