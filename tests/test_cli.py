@@ -13,7 +13,7 @@ from PIL import Image
 from published import publish
 
 import keras_resv2
-from keras_resv2 import cli, evaluation
+from keras_resv2 import cli, evaluation, metrics
 from keras_resv2.commands.evaluating import DISAGREES
 from keras_resv2.data.images import draw_predictions, read_image
 
@@ -124,9 +124,14 @@ def test_labels_in_a_column_are_labels():
         evaluation.measure_error(Perfect(), images, scores, batch_size=2)
 
 
-def test_evaluate_in_full(tiny_data, capsys):
-    """Against probabilities that the network gives, by arithmetic of its own."""
+def test_evaluate_in_full(tiny_data, capsys, monkeypatch):
+    """Against probabilities that the network gives, by arithmetic of its own; the images are run once."""
+    runs = []
+    monkeypatch.setattr(
+        metrics, "predictions", lambda model, batches: runs.append(model) or evaluation.predictions(model, batches)
+    )
     assert cli.main(["evaluate", NAME, "--data_dir", tiny_data, "--json", "--full"]) in (0, DISAGREES)
+    assert len(runs) == 1  # and the JPEG images, by `measure_error`
     result = json.loads(capsys.readouterr().out)
     with np.load(tiny_data) as arrays:
         images, labels = arrays["x_test"], arrays["y_test"].ravel()
@@ -155,10 +160,8 @@ def test_the_results_table_is_that_of_the_cards(capsys):
 )
 def test_evaluate_measures_other_forms(tiny_data, capsys, monkeypatch, flags, form):
     measured = []
-    original = evaluation.measure_error
-    monkeypatch.setattr(
-        evaluation, "measure_error", lambda model, *data: measured.append(model) or original(model, *data)
-    )
+    original = metrics.class_scores
+    monkeypatch.setattr(metrics, "class_scores", lambda model, *data: measured.append(model) or original(model, *data))
     cli.main(["evaluate", NAME, "--data_dir", tiny_data, "--json", *flags])
     result, names = json.loads(capsys.readouterr().out), [layer.name for layer in measured[0].layers]
     assert result["form"] == form

@@ -83,7 +83,7 @@ def publish(run, data_dir, weights_dir, version=None, variant=None, seed_runs=()
     name = "_".join(filter(None, (settings["model"], variant))) + f"-{label}"
     folder = _new_version(pathlib.Path(weights_dir) / name, version)
     weights = _weight_file(run, half)
-    measured = evaluate(run, data_dir, weights)
+    measured = evaluate(run, data_dir, weights, full=True)
     seed_errors = {settings["seed"]: measured["test_error"]}
     for other in seed_runs:
         _add_seed(seed_errors, other, settings, data_dir, chance_error(dataset.classes))
