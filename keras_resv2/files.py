@@ -157,6 +157,17 @@ def check_file_name(name, what):
     return name
 
 
+def check_parent(path):
+    """Raises FileNotFoundError unless the folder exists that a file will be written into.
+
+    Args:
+        path: of the file. Nothing is made: a folder that is missing is more often misspelt than new.
+    """
+    folder = pathlib.Path(os.path.abspath(path)).parent
+    if not folder.is_dir():
+        raise FileNotFoundError(f"cannot write {path}: the folder {folder} does not exist. Make it first.")
+
+
 def check_regular(path):
     """Returns the size of a file in bytes.
 

@@ -127,7 +127,7 @@ def copy_model(model, replace=None, call=None):
     """
     functional = as_functional(model)
     if functional is None:
-        raise ValueError(f"{model!r} is no functional keras.Model, as the builders of keras_resv2 make them.")
+        raise ValueError(f"{model!r} is not a functional keras.Model, as the builders of keras_resv2 make them.")
 
     def clone(layer):
         if as_functional(layer) is not None:

@@ -5,10 +5,11 @@ module is imported, which imports Keras and its backend; `import keras_resv2` im
 registered for each class, as soon as there is a Keras to register it with, and imports the class when it is needed.
 """
 
+import contextlib
 import importlib
-import importlib.abc
-import importlib.util
 import sys
+
+from keras_resv2.startup import around_import
 
 PACKAGE = "keras_resv2"
 CLASSES = {
@@ -22,9 +23,9 @@ REQUIRES = {"requires": f"import {PACKAGE}"}
 def register():
     """Registers the classes with Keras: now where it is loaded, else when it is."""
     if "keras" in sys.modules:
-        _register_classes(sys.modules["keras"])
-    elif not any(isinstance(finder, _WhenKerasIsImported) for finder in sys.meta_path):
-        sys.meta_path.insert(0, _WhenKerasIsImported())
+        _register_classes()
+    else:
+        around_import("keras", _registering)
 
 
 def saying_what_to_import(build_config):
@@ -35,8 +36,14 @@ def saying_what_to_import(build_config):
     return {**REQUIRES, **build_config} if build_config else build_config
 
 
-def _register_classes(keras):
-    registry = keras.saving.get_custom_objects()
+@contextlib.contextmanager
+def _registering():
+    yield
+    _register_classes()
+
+
+def _register_classes():
+    registry = sys.modules["keras"].saving.get_custom_objects()
     for name, module in CLASSES.items():
         registry.setdefault(f"{PACKAGE}>{name}", _stand_in(name, module))
 
@@ -48,22 +55,3 @@ def _stand_in(name, module):
         return getattr(importlib.import_module(module), name).from_config(config, **options)
 
     return type(name, (), {"from_config": classmethod(from_config), "__module__": module})
-
-
-class _WhenKerasIsImported(importlib.abc.MetaPathFinder):
-    """Finds Keras as Python does, and registers the classes after it is loaded; then it is gone."""
-
-    def find_spec(self, name, path=None, target=None):
-        if name != "keras":
-            return None
-        sys.meta_path[:] = [finder for finder in sys.meta_path if finder is not self]
-        spec = importlib.util.find_spec(name)
-        if spec is not None and hasattr(spec.loader, "exec_module"):
-            load = spec.loader.exec_module
-
-            def load_and_register(module):
-                load(module)
-                _register_classes(module)
-
-            spec.loader.exec_module = load_and_register
-        return spec

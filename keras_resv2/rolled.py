@@ -44,7 +44,7 @@ class RolledUnits(keras.layers.Layer):
         super().__init__(**arguments)
         if rematerialize and not hasattr(keras, "remat"):
             raise ValueError(
-                f"rematerialize=True needs keras.remat, which Keras {keras.__version__} has not: update it."
+                f"rematerialize=True needs keras.remat, which Keras {keras.__version__} does not have: update it."
             )
         self.count, self.rematerialize = count, rematerialize
         # Behind a function, so that Keras does not take the unit's own weights for this layer's.

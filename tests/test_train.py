@@ -366,7 +366,7 @@ def test_publishing_half_the_size(committed, digits_npz, tmp_path):
 
 
 def test_publishing_what_must_not_be(committed, digits_npz, tmp_path):
-    with pytest.raises(FileNotFoundError, match="no finished run"):
+    with pytest.raises(FileNotFoundError, match="not a finished run"):
         publish.publish(tmp_path, digits_npz, tmp_path / "weights")
     with np.load(digits_npz) as arrays:
         changed = dict(arrays)
@@ -450,7 +450,9 @@ def test_images_of_another_size(digits, tmp_path):
 
 @pytest.mark.parametrize("script", ["train", "evaluate", "publish"])
 def test_help(script):
+    """Nothing but the help, without what TensorFlow's libraries say while they are imported; and no error."""
     done = subprocess.run([sys.executable, "-m", f"train.{script}", "--help"], capture_output=True, text=True, cwd=ROOT)
+    assert (done.returncode, done.stderr) == (0, "")
     assert f"python -m train.{script}" in done.stdout
     assert "--data_dir: tensorflow-datasets directory" in done.stdout
 

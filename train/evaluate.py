@@ -14,6 +14,7 @@ from keras_resv2.architectures import build
 from keras_resv2.data.sources import open_source, source_fingerprint
 from keras_resv2.evaluation import highest_class
 from keras_resv2.metrics import class_scores, full_report
+from train.command import run
 from train.data.inputs import view_errors
 from train.run_files import WEIGHTS, completed_settings, load_record, run_dataset
 
@@ -90,4 +91,4 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    app.run(main)
+    run(main)
