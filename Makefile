@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# Has 20 labelled images of CIFAR-10. With what it requires: pip calls a package without it broken each time.
+PICTURES := foolbox==3.3.4
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder --durations 15
 ON_JAX := tests/test_units.py tests/test_pretrained.py tests/test_engine.py tests/test_stacks.py
 
@@ -45,13 +47,11 @@ $(VENV)/.venv:
 	touch $@
 
 $(VENV)/.demo: $(VENV)/.venv setup.cfg
-	$(BIN)/python -m pip install --quiet -e .
-	$(BIN)/python -m pip install --quiet --no-deps foolbox==3.3.4
+	$(BIN)/python -m pip install --quiet -e . $(PICTURES)
 	touch $@
 
 $(VENV)/.test: $(VENV)/.venv setup.cfg
-	$(BIN)/python -m pip install --quiet -e '.[dev]'
-	$(BIN)/python -m pip install --quiet --no-deps foolbox==3.3.4
+	$(BIN)/python -m pip install --quiet -e '.[dev]' $(PICTURES)
 	touch $@
 
 clean:

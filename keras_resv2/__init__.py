@@ -7,9 +7,9 @@
 """
 
 import importlib
-import sys
 
 from keras_resv2.architectures import ARCHITECTURES
+from keras_resv2.registration import register
 
 __version__ = "0.2.0.dev0"
 
@@ -46,14 +46,7 @@ _PACKAGES = ("analysis", "convert", "data", "hub", "transfer")
 __all__ = [*_MODULES, *_PACKAGES]
 
 
-def _register_layers():
-    """Where Keras is loaded, `keras.models.load_model` gets to know the layers and the optimizer of this package."""
-    if "keras" in sys.modules:
-        for module in ("resnet", "transfer.rates"):
-            importlib.import_module(f"keras_resv2.{module}")
-
-
-_register_layers()
+register()  # so that `keras.models.load_model` knows the classes of this package
 
 
 def __getattr__(name):
@@ -63,7 +56,6 @@ def __getattr__(name):
         value = getattr(importlib.import_module(_MODULES[name]), name)
     else:
         raise AttributeError(f"module 'keras_resv2' has no attribute {name!r}")
-    _register_layers()
     globals()[name] = value
     return value
 

@@ -11,6 +11,7 @@ import functools
 import keras
 
 from keras_resv2.graphs import copy_model
+from keras_resv2.registration import saying_what_to_import
 
 
 @keras.saving.register_keras_serializable(package="keras_resv2")
@@ -43,6 +44,9 @@ class BatchNormalization(keras.layers.BatchNormalization):
             for moving, batch in zip((self.moving_mean, self.moving_variance), statistics, strict=True):
                 moving.assign(moving * self.momentum + batch * (1.0 - self.momentum))
         return keras.ops.cast(outputs, self.compute_dtype)
+
+    def get_build_config(self):
+        return saying_what_to_import(super().get_build_config())
 
     def _kernel(self, inputs, mask, training):
         """Function from (layer, inputs, training) to outputs and batch statistics, where one fits."""

@@ -1,6 +1,7 @@
 """The command line: keras-resv2 list | predict | evaluate | summary | embed | convert | export | analyze | push | pull.
 
-Exit codes: 0 done; 1 `evaluate` measured another error than the card says; 2 bad input.
+Exit codes: 0 done; 1 `evaluate` measured another error than the card says; 2 bad input. Of several images `predict` and
+`embed` answer those that can be read, name the others, and end with 2.
 """
 
 import argparse
@@ -9,17 +10,19 @@ import sys
 from keras_resv2 import __version__
 from keras_resv2.choices import one_line
 from keras_resv2.commands import analyzing, evaluating, listing, picturing
+from keras_resv2.commands.terminal import BAD_INPUT
 from keras_resv2.convert import command as converting
 from keras_resv2.exporting import command as exporting
 from keras_resv2.hub import command as hub
+from keras_resv2.startup import prepare_streams
 
-BAD_INPUT, INTERRUPTED = 2, 130
+INTERRUPTED = 130
 
 # name: what it does, its arguments, its function
 COMMANDS = {
     "list": ("List the pretrained networks.", listing.add_list_arguments, listing.run_list),
     "predict": (
-        "Say what is in pictures, of any size and format.",
+        "Classify image files, of any size and format.",
         picturing.add_predict_arguments,
         picturing.run_predict,
     ),
@@ -34,7 +37,7 @@ COMMANDS = {
         listing.run_summary,
     ),
     "embed": (
-        "Write the features of pictures, for search and small classifiers.",
+        "Write the features of images, for search and small classifiers.",
         picturing.add_embed_arguments,
         picturing.run_embed,
     ),
@@ -56,6 +59,7 @@ COMMANDS = {
 
 def main(argv=None):
     """Runs one command; returns its exit code."""
+    prepare_streams()
     arguments = _parser().parse_args(argv)
     try:
         return arguments.command(arguments)

@@ -1,8 +1,16 @@
 """Features of pictures: what the body of a network makes of them, before its classifier."""
 
+import functools
+import os
+import weakref
+
 import numpy as np
 
 from keras_resv2.files import atomic_write
+
+# A network without its classifier is another one, which the backend compiles: in seconds, and TensorFlow does not give
+# back all memory that this takes. So it is made once for each model, and for the name that was embedded last.
+_BODIES = weakref.WeakKeyDictionary()
 
 
 def embed(name, images, batch_size=256):
@@ -26,12 +34,36 @@ def embed(name, images, batch_size=256):
     (2, 64)
     """
     from keras_resv2.evaluation import predictions, slices
-    from keras_resv2.pretrained import from_pretrained
-    from keras_resv2.transfer import body_of
 
-    body = from_pretrained(name, include_top=False, pooling="avg") if isinstance(name, str) else body_of(name)
+    body = _pretrained_body(name) if isinstance(name, (str, os.PathLike)) else _body(name)
     batches = slices(images, range(len(images)), batch_size)
     return np.concatenate([features for features, _ in predictions(body, batches)]).astype("float32")
+
+
+def _pretrained_body(name):
+    import keras
+
+    from keras_resv2.pretrained import pretrained_card
+
+    card = pretrained_card(name)
+    settings = keras.config.dtype_policy().name, keras.config.floatx(), keras.config.image_data_format()
+    return _open_body(str(name), str(card.folder), card.full_name, card.sha256, settings)
+
+
+@functools.lru_cache(maxsize=1)
+def _open_body(name, folder, full_name, sha256, settings):
+    """The body of these weights, opened under these settings of Keras."""
+    from keras_resv2.pretrained import from_pretrained
+
+    return from_pretrained(name, include_top=False, pooling="avg")
+
+
+def _body(model):
+    from keras_resv2.transfer import body_of
+
+    if model not in _BODIES:
+        _BODIES[model] = body_of(model)
+    return _BODIES[model]
 
 
 def nearest_neighbours(features, queries, count=5):

@@ -31,15 +31,17 @@ class DiskFullError(OSError):
 
 
 @contextlib.contextmanager
-def atomic_write(path, sync=False):
+def atomic_write(path, sync=False, keep=()):
     """Context for writing a file or a folder whole or not at all.
 
     Args:
         path: of the file or folder; what is there is replaced when the block ends. Its folder must exist.
         sync: whether a file is on the disk before it gets its name, so that it survives a power failure.
+        keep: exceptions after which what was written stays, as ``<path>.part``: the next call finds it there and
+            goes on. One process at a time may write such a file; the caller holds a lock.
 
     Yields:
-        `pathlib.Path` to write to, beside `path`. It is removed if the block raises.
+        `pathlib.Path` to write to, beside `path`. It is removed if the block raises anything but `keep`.
 
     Raises:
         DiskFullError: the disk is full, however the library that writes says so.
@@ -55,7 +57,7 @@ def atomic_write(path, sync=False):
     """
     path = pathlib.Path(path)
     _remove_leftovers(path)
-    partial = _partial_path(path)
+    partial = path.with_name(f"{path.name}.part") if keep else _partial_path(path)
     try:
         yield partial
         if sync:
@@ -63,7 +65,8 @@ def atomic_write(path, sync=False):
                 os.fsync(file.fileno())
         _replace(partial, path)
     except BaseException as error:
-        _remove(partial)
+        if not isinstance(error, keep):
+            _remove(partial)
         if is_disk_full(error):
             raise DiskFullError(
                 f"no room on the disk of {path.parent} for {path.name}: it was not written. Make room and try again."
@@ -152,6 +155,17 @@ def check_file_name(name, what):
     if len(name.encode()) > LONGEST_NAME:
         raise ValueError(f"{what} {shown}... is too long for the name of a file.")
     return name
+
+
+def check_parent(path):
+    """Raises FileNotFoundError unless the folder exists that a file will be written into.
+
+    Args:
+        path: of the file. Nothing is made: a folder that is missing is more often misspelt than new.
+    """
+    folder = pathlib.Path(os.path.abspath(path)).parent
+    if not folder.is_dir():
+        raise FileNotFoundError(f"cannot write {path}: the folder {folder} does not exist. Make it first.")
 
 
 def check_regular(path):

@@ -68,7 +68,7 @@ def fold(model):
     """
     model = as_functional(model)
     if model is None:
-        raise ValueError("model is no functional keras.Model, as the builders of keras_resv2 make them.")
+        raise ValueError("model is not a functional keras.Model, as the builders of keras_resv2 make them.")
     graph = _Graph(model)
     with deep_graph():
         return _rebuild(model, graph, _plan(graph))

@@ -3,6 +3,7 @@
 import contextlib
 import gc
 import sys
+import threading
 
 import keras
 
@@ -27,16 +28,36 @@ def deep_graph():
     >>> with deep_graph():
     ...     model = keras.models.load_model("resnet1202.keras")  # doctest: +SKIP
     """
-    limit, collects = sys.getrecursionlimit(), gc.isenabled()
-    sys.setrecursionlimit(max(limit, RECURSION_LIMIT))
-    gc.disable()
-    try:
-        with _one_variable_name():
-            yield
-    finally:
-        sys.setrecursionlimit(limit)
-        if collects:
-            gc.enable()
+    with _INTERPRETER, _one_variable_name():
+        yield
+
+
+class _Interpreter:
+    """The interpreter's settings while graphs are built. They are of the process: threads that build at the same
+    time share them, and the last one out restores what the first one found."""
+
+    def __init__(self):
+        self._lock, self._inside, self._found = threading.Lock(), 0, None
+
+    def __enter__(self):
+        with self._lock:
+            if not self._inside:
+                self._found = sys.getrecursionlimit(), gc.isenabled()
+                sys.setrecursionlimit(max(self._found[0], RECURSION_LIMIT))
+                gc.disable()
+            self._inside += 1
+
+    def __exit__(self, *_):
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                limit, collects = self._found
+                sys.setrecursionlimit(limit)
+                if collects:
+                    gc.enable()
+
+
+_INTERPRETER = _Interpreter()
 
 
 def _one_variable_name():
@@ -106,7 +127,7 @@ def copy_model(model, replace=None, call=None):
     """
     functional = as_functional(model)
     if functional is None:
-        raise ValueError(f"{model!r} is no functional keras.Model, as the builders of keras_resv2 make them.")
+        raise ValueError(f"{model!r} is not a functional keras.Model, as the builders of keras_resv2 make them.")
 
     def clone(layer):
         if as_functional(layer) is not None:

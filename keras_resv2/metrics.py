@@ -125,7 +125,29 @@ def interval(wrong: int, images: int) -> tuple[float, float]:
     return 100 * float(middle - half), 100 * float(middle + half)
 
 
-def full_report(model, images: np.ndarray, labels: np.ndarray, batch_size: int = 500) -> dict:
+def class_scores(model, images: np.ndarray, batch_size: int = 500) -> np.ndarray:
+    """What a classifier gives for images, in batches.
+
+    Args:
+        model: `keras.Model` from pixels to class scores, or another object with `predict_on_batch`.
+        images: ``(n, height, width, 3)``, pixels from 0 to 255.
+        batch_size: images per forward pass.
+
+    Returns:
+        ``(n, classes)``.
+
+    Example:
+
+    >>> class_scores(from_pretrained("resnet20-cifar10"), images).shape  # doctest: +SKIP
+    (10000, 10)
+    """
+    batches = slices(images, range(len(images)), batch_size)
+    return np.concatenate([scores for scores, _ in predictions(model, batches)])
+
+
+def full_report(
+    model, images: np.ndarray, labels: np.ndarray, batch_size: int = 500, logits: np.ndarray | None = None
+) -> dict:
     """All figures of a classifier of logits on test images.
 
     Args:
@@ -133,6 +155,7 @@ def full_report(model, images: np.ndarray, labels: np.ndarray, batch_size: int =
         images: uint8 ``(n, height, width, 3)``.
         labels: ``(n,)`` class numbers.
         batch_size: images per forward pass.
+        logits: ``(n, classes)``, what the model gives for the images, where that is known already; else it is run.
 
     Returns:
         Dictionary: class_errors (percent), calibration_error (0 to 1, 15 bins), negative_log_likelihood (nats),
@@ -145,7 +168,7 @@ def full_report(model, images: np.ndarray, labels: np.ndarray, batch_size: int =
 
     >>> full_report(from_pretrained(NAME, classifier_activation=None), images, labels)  # doctest: +SKIP
     """
-    scores = np.concatenate([scores for scores, _ in predictions(model, slices(images, labels, batch_size))])
+    scores = class_scores(model, images, batch_size) if logits is None else logits
     errors = class_errors(highest_class(scores), labels, scores.shape[1])
     return {
         "class_errors": [error if error is None else round(error, 2) for error in errors],

@@ -249,7 +249,7 @@ def _input(input_tensor, input_shape, include_top, include_preprocessing, layout
     channels = shape[-1] if data_format == "channels_last" else shape[0]
     if channels != 3 and (include_preprocessing or channels is None):
         raise ValueError(
-            f"input_shape={shape} must have three channels ({data_format}): repeat a grey picture three times, "
+            f"input_shape={shape} must have three channels ({data_format}): repeat a grey image three times, "
             "or build with include_preprocessing=False."
         )
     sides = shape[:2] if data_format == "channels_last" else shape[1:]

@@ -13,6 +13,7 @@ import numpy as np
 
 from keras_resv2.graphs import deep_graph
 from keras_resv2.layers import quick
+from keras_resv2.registration import saying_what_to_import
 from keras_resv2.units import residual_unit
 
 
@@ -43,7 +44,7 @@ class RolledUnits(keras.layers.Layer):
         super().__init__(**arguments)
         if rematerialize and not hasattr(keras, "remat"):
             raise ValueError(
-                f"rematerialize=True needs keras.remat, which Keras {keras.__version__} has not: update it."
+                f"rematerialize=True needs keras.remat, which Keras {keras.__version__} does not have: update it."
             )
         self.count, self.rematerialize = count, rematerialize
         # Behind a function, so that Keras does not take the unit's own weights for this layer's.
@@ -53,6 +54,9 @@ class RolledUnits(keras.layers.Layer):
     def unit(self):
         """The unit, whose own weights are not used."""
         return self._unit()
+
+    def get_build_config(self):
+        return saying_what_to_import(super().get_build_config())
 
     def build(self, input_shape):
         layers = {id(v): layer for layer in self.unit.layers for v in layer.weights}

@@ -10,6 +10,7 @@ import http.server
 import json
 import re
 import threading
+import time
 import urllib.parse
 
 TOKEN = "hf_test"
@@ -22,11 +23,13 @@ class HubServer(http.server.ThreadingHTTPServer):
         repositories: from ``user/name`` to a list of commits: (id, {path: bytes}).
         private: from ``user/name`` to whether it was asked to be visible to its owner alone.
         requests: "METHOD path" of each request so far.
+        delay: seconds that it takes to answer a request for a file.
     """
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
         self.repositories, self.private, self.large_files, self.requests = {}, {}, {}, []
+        self.delay = 0.0
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
     @property
@@ -61,10 +64,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
             repository, kind, revision = match.groups()
             if (found := self._find(repository, revision or "main")) is not None:
                 commit, files = found
-                info = {"id": repository, "sha": commit, "siblings": [{"rfilename": name} for name in files]}
+                siblings = [{"rfilename": name, "size": len(content)} for name, content in files.items()]
+                info = {"id": repository, "sha": commit, "siblings": siblings}
                 self._json([_tree_entry(*file) for file in files.items()] if kind == "tree" else info)
         elif match := re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
             repository, revision, name = match.groups()
+            time.sleep(self.server.delay)
             if (found := self._find(repository, revision)) is not None:
                 commit, files = found
                 if name not in files:

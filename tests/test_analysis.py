@@ -531,7 +531,7 @@ def around(inner):
     (not_a_network, r"has no residual units. Its layers must be named stage1_unit1_..., .*stage1_unit1_add"),
     (lambda: around(ResNet(8)), r"Or give the model inside it: model.get_layer\('resnet8'\)."),
     (lambda: ResNet(20, rolled=True), "is rolled: build it without rolled=True"),
-    (lambda: keras.Sequential([keras.layers.Dense(1)]), "is no functional keras.Model"),
+    (lambda: keras.Sequential([keras.layers.Dense(1)]), "is not a functional keras.Model"),
     (lambda: ResNet(8, include_top=False, input_shape=(32, 32, 3)), "needs a network with its classifier"),
     (lambda: keras_resv2.features(ResNet(8)), "has 3 outputs: analysis needs class scores alone"),
 ])  # fmt: skip
@@ -569,3 +569,14 @@ def test_a_plain_network_has_no_shortcuts_to_follow(pixels, labels):
     for study in (analysis.propagate, analysis.path_gradients):
         with pytest.raises(ValueError, match="plain network"):
             study(plain, pixels, labels)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="TensorFlow warns of functions traced again")
+def test_programs_are_not_taken_for_one_that_is_traced_again(caplog):
+    """A network of eight different units has as many gradients, each traced once."""
+    model = keras_resv2.ResNet(26, activation="full_preactivation", projection="B")
+    images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype="uint8")
+    with caplog.at_level("WARNING", logger="tensorflow"):
+        for _ in range(2):
+            analysis.propagate(model, images, np.array([0, 1]))
+    assert "retracing" not in caplog.text

@@ -1,5 +1,6 @@
 """The package's batch normalisation is Keras' layer, to rounding, on every backend, and converts back to it."""
 
+import importlib
 import json
 import os
 import subprocess
@@ -11,6 +12,7 @@ import pytest
 from comparing import assert_same, randomised
 
 import keras_resv2
+from keras_resv2 import registration
 
 BACKENDS = ("tensorflow", "torch", "jax")  # where the layer has a kernel of its own
 KINDS = (keras.layers.BatchNormalization, keras_resv2.BatchNormalization)
@@ -125,6 +127,28 @@ def test_stock_layers_give_the_same_outputs_and_open_without_the_package(residua
     files = [tmp_path / name for name in ("stock.keras", "pixels.npy", "out")]
     subprocess.run([sys.executable, "-c", code, *map(str, files)], check=True, capture_output=True)
     assert_same(np.fromfile(files[2], "float32").reshape(8, 10), expected, within=1e-5)
+
+
+def test_without_the_package_keras_says_what_to_import(residual, tmp_path, monkeypatch):
+    """As if nothing of the package had been imported: its classes are not registered."""
+    residual.save(tmp_path / "model.keras")
+    registry = keras.saving.get_custom_objects()
+    before = dict(registry)
+    for name in [name for name in before if name.startswith("keras_resv2>")]:
+        monkeypatch.delitem(registry, name)
+    with pytest.raises(TypeError, match=r"Could not locate class 'BatchNormalization'.*import keras_resv2"):
+        keras.saving.load_model(tmp_path / "model.keras")
+    registration.register()  # what the import does
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    assert type(again.get_layer("stage1_unit1_bn1")) is keras_resv2.BatchNormalization
+
+
+def test_a_class_for_every_stand_in():
+    for name, module in registration.CLASSES.items():
+        found = getattr(importlib.import_module(module), name)
+        assert keras.saving.get_registered_name(found) == f"keras_resv2>{name}"
+    registered = [name for name in keras.saving.get_custom_objects() if name.startswith("keras_resv2>")]
+    assert set(registered) == {f"keras_resv2>{name}" for name in registration.CLASSES}
 
 
 def test_a_saved_model_opens_with_the_package_imported(residual, pixels, tmp_path):

@@ -1,9 +1,13 @@
 """The command line, on the weights of this checkout: what it prints, and one line for what is wrong."""
 
+import contextlib
 import csv
+import importlib
+import io
 import json
 import os
 import pathlib
+import struct
 import subprocess
 import sys
 
@@ -13,7 +17,7 @@ from PIL import Image
 from published import publish
 
 import keras_resv2
-from keras_resv2 import cli, evaluation
+from keras_resv2 import cli, evaluation, metrics, startup
 from keras_resv2.commands.evaluating import DISAGREES
 from keras_resv2.data.images import draw_predictions, read_image
 
@@ -124,9 +128,14 @@ def test_labels_in_a_column_are_labels():
         evaluation.measure_error(Perfect(), images, scores, batch_size=2)
 
 
-def test_evaluate_in_full(tiny_data, capsys):
-    """Against probabilities that the network gives, by arithmetic of its own."""
+def test_evaluate_in_full(tiny_data, capsys, monkeypatch):
+    """Against probabilities that the network gives, by arithmetic of its own; the images are run once."""
+    runs = []
+    monkeypatch.setattr(
+        metrics, "predictions", lambda model, batches: runs.append(model) or evaluation.predictions(model, batches)
+    )
     assert cli.main(["evaluate", NAME, "--data_dir", tiny_data, "--json", "--full"]) in (0, DISAGREES)
+    assert len(runs) == 1  # and the JPEG images, by `measure_error`
     result = json.loads(capsys.readouterr().out)
     with np.load(tiny_data) as arrays:
         images, labels = arrays["x_test"], arrays["y_test"].ravel()
@@ -155,10 +164,8 @@ def test_the_results_table_is_that_of_the_cards(capsys):
 )
 def test_evaluate_measures_other_forms(tiny_data, capsys, monkeypatch, flags, form):
     measured = []
-    original = evaluation.measure_error
-    monkeypatch.setattr(
-        evaluation, "measure_error", lambda model, *data: measured.append(model) or original(model, *data)
-    )
+    original = metrics.class_scores
+    monkeypatch.setattr(metrics, "class_scores", lambda model, *data: measured.append(model) or original(model, *data))
     cli.main(["evaluate", NAME, "--data_dir", tiny_data, "--json", *flags])
     result, names = json.loads(capsys.readouterr().out), [layer.name for layer in measured[0].layers]
     assert result["form"] == form
@@ -170,20 +177,80 @@ def test_evaluate_measures_other_forms(tiny_data, capsys, monkeypatch, flags, fo
     "make, words",
     [
         (lambda p: None, "does not exist"),
-        (lambda p: p.write_text("no picture"), "not a picture"),
-        (lambda p: p.write_bytes(b""), "not a picture"),
+        (lambda p: p.write_text("no picture"), "not an image"),
+        (lambda p: p.write_bytes(b""), "not an image"),
         (lambda p: p.mkdir(), "is a folder"),
-        (lambda p: _cut_png(p), "not a picture"),
+        (lambda p: _cut_png(p), "not an image"),
     ],
 )
 def test_pictures_that_are_none(tmp_path, capsys, picture, make, words):
-    """One line, exit code 2, and nothing predicted or drawn for the good picture before it."""
+    """One line that names it, and exit code 2."""
     path, saved = tmp_path / "bad.png", tmp_path / "out.png"
     make(path)
-    assert cli.main(["predict", NAME, picture, str(path), "--save", str(saved)]) == cli.BAD_INPUT
+    assert cli.main(["predict", NAME, str(path), "--save", str(saved)]) == cli.BAD_INPUT
     output = capsys.readouterr()
     assert output.out == "" and output.err.count("\n") == 1 and words in output.err and str(path) in output.err
     assert not saved.exists()
+
+
+def test_one_broken_file_does_not_keep_the_others_from_an_answer(tmp_path, capsys, picture):
+    path, saved = tmp_path / "bad.png", tmp_path / "out.png"
+    _cut_png(path)
+    assert cli.main(["predict", NAME, str(path), picture, "--save", str(saved)]) == cli.BAD_INPUT
+    output = capsys.readouterr()
+    assert output.out.startswith(f"{picture}\n ") and len(output.out.splitlines()) == 6
+    assert output.err.count("\n") == 1 and f"{path} is not an image" in output.err and saved.exists()
+    assert cli.main(["predict", NAME, str(path), picture, "--json"]) == cli.BAD_INPUT
+    broken, good = json.loads(capsys.readouterr().out)
+    assert broken == {"image": str(path), "error": broken["error"]} and "is not an image" in broken["error"]
+    assert len(good["predictions"]) == 5
+
+
+@pytest.mark.parametrize("encoding", ["cp437", "ascii"])
+def test_a_console_of_another_code_page(tmp_path, picture, monkeypatch, encoding):
+    """Names that it cannot print are escaped, and the results are there."""
+    path = pathlib.Path(picture).rename(tmp_path / "\u732b.png")
+    console = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(console, encoding=encoding, write_through=True))
+    assert cli.main(["predict", NAME, str(path)]) == 0
+    lines = console.getvalue().decode(encoding).splitlines()
+    assert lines[0].endswith("\\u732b.png") and len(lines) == 6
+
+
+def test_lines_appear_as_they_are_written(monkeypatch):
+    """In a pipe, which Python fills by blocks."""
+    readable, writable = os.pipe()
+    with open(writable, "w") as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        startup.prepare_streams()
+        print("step 1")
+        os.set_blocking(readable, False)
+        assert os.read(readable, 100).split() == [b"step", b"1"]
+        monkeypatch.undo()
+    os.close(readable)
+
+
+def test_what_runs_around_an_import(tmp_path, monkeypatch):
+    """Once, when the import comes; the module is as it would be."""
+    (tmp_path / "imported_later.py").write_text("seen = list(__import__('sys').events)")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "events", [], raising=False)
+
+    @contextlib.contextmanager
+    def around():
+        sys.events.append("before")
+        yield
+        sys.events.append("after")
+
+    finders = list(sys.meta_path)
+    startup.around_import("imported_later", around)
+    assert sys.events == [] and len(sys.meta_path) == len(finders) + 1
+    module = importlib.import_module("imported_later")
+    assert module.seen == ["before"] and sys.events == ["before", "after"] and sys.meta_path == finders
+    importlib.reload(module)
+    startup.around_import("imported_later", around)  # it is there already
+    assert sys.events == ["before", "after"] and sys.meta_path == finders
+    del sys.modules["imported_later"]
 
 
 def _cut_png(path):
@@ -200,6 +267,8 @@ def _cut_png(path):
         (["summary", "resnet21-cifar10"], "resnet20-cifar10"),
         (["summary", "preactresnet50"], "nearest: preact_resnet50"),
         (["predict", NAME, __file__, "--save", "out.psd"], "saved as one of .png"),
+        (["predict", NAME, __file__, "--save", "nowhere/out.png"], "nowhere does not exist. Make it first"),
+        (["export", NAME, "--format", "onnx", "--out", "nowhere/x.onnx"], "nowhere does not exist. Make it first"),
         (["evaluate", NAME, "--data_dir", "nowhere"], "nowhere does not exist"),
         (["evaluate", NAME, "--data_dir", "."], "holds no cifar10"),
         (["evaluate", NAME, "--data_dir", __file__], "is not an .npz file"),
@@ -234,7 +303,7 @@ def test_data_of_another_shape(tmp_path, capsys):
 
 
 def run_command(*arguments):
-    environment = {key: value for key, value in os.environ.items() if key != "TF_CPP_MIN_LOG_LEVEL"}
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}  # as `make demo` sets it
     command = [sys.executable, "-m", "keras_resv2", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, env=environment)
 
@@ -242,7 +311,7 @@ def run_command(*arguments):
 def test_the_command_writes_one_line_for_what_is_wrong(tmp_path):
     done = run_command("predict", NAME, tmp_path / "none.png")
     assert done.returncode == 2 and done.stdout == ""
-    assert done.stderr == f"keras-resv2: error: picture {tmp_path / 'none.png'} does not exist.\n"
+    assert done.stderr == f"keras-resv2: error: image {tmp_path / 'none.png'} does not exist.\n"
 
 
 def test_the_command_writes_nothing_but_the_answer(picture):
@@ -278,6 +347,37 @@ def test_reading_pictures_of_all_kinds(tmp_path):
     wide.save(tmp_path / "wide.png")
     middle = read_image(tmp_path / "wide.png", (32, 32))
     assert (middle[4:-4, 4:-4] == (255, 0, 0)).all()
+
+
+def _exif(orientation, tag, kind, value):
+    """EXIF with an orientation and another tag of one value: TIFF 6.0, section 2."""
+    entries = struct.pack("<HHIHH", 0x0112, 3, 1, orientation, 0) + struct.pack("<HHI4s", tag, kind, 1, value)
+    return b"Exif\0\0II*\0" + struct.pack("<IH", 8, 2) + entries + bytes(4)
+
+
+@pytest.mark.parametrize("orientation", range(9))
+def test_photographs_are_turned_whatever_their_other_tags(tmp_path, orientation):
+    """An image height of -1, which Pillow reads and cannot write; 0 is no orientation."""
+    image = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype="uint8")
+    exif = _exif(orientation, 0x0101, 9, struct.pack("<i", -1))
+    Image.fromarray(image).save(tmp_path / "photograph.png", exif=exif)
+    by_hand = {  # CIPA DC-008: where row 0 and column 0 of the stored image are seen
+        2: image[:, ::-1],  # top, right
+        3: image[::-1, ::-1],  # bottom, right
+        4: image[::-1],  # bottom, left
+        5: image.transpose(1, 0, 2),  # left, top
+        6: np.rot90(image, -1),  # right, top
+        7: image.transpose(1, 0, 2)[::-1, ::-1],  # right, bottom
+        8: np.rot90(image),  # left, bottom
+    }
+    found = read_image(tmp_path / "photograph.png", (16, 16))
+    np.testing.assert_array_equal(found, by_hand.get(orientation, image))
+
+
+def test_exif_that_cannot_be_read_is_passed_over(tmp_path):
+    image = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype="uint8")
+    Image.fromarray(image).save(tmp_path / "photograph.png", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
+    np.testing.assert_array_equal(read_image(tmp_path / "photograph.png", (16, 16)), image)
 
 
 def test_drawing_needs_a_known_ending(tmp_path):

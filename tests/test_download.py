@@ -6,11 +6,13 @@ import multiprocessing
 import os
 import threading
 import time
+import types
 
 import pytest
 from published import publish
 
 import keras_resv2
+from keras_resv2 import files
 from keras_resv2.pretrained import download, store
 
 
@@ -239,6 +241,31 @@ def test_a_whole_part_of_unknown_size_is_taken(server, tmp_path):
     (tmp_path / "file.part").write_bytes(server.content)
     download.fetch(server.url, tmp_path / "file", None, hashlib.md5(server.content).hexdigest())
     assert server.requests == [] and (tmp_path / "file").exists()
+
+
+def test_a_full_disk_says_so_and_leaves_nothing(server, tmp_path):
+    if not os.path.exists("/dev/full"):
+        pytest.skip("this system has no /dev/full")
+    server.content = b"x" * 5000
+    (tmp_path / "file.part").symlink_to("/dev/full")
+    with pytest.raises(files.DiskFullError, match=r"no room on the disk of .* Make room and try again"):
+        download.fetch(server.url, tmp_path / "file", 5000, hashlib.sha256(server.content).hexdigest())
+    assert os.listdir(tmp_path) == ["file.lock"]
+
+
+def test_ctrl_c_keeps_what_came(server, tmp_path, monkeypatch):
+    server.content, server.cut_after, server.cuts = bytes(range(256)) * 40, 1000, 1
+    monkeypatch.setattr(download, "time", types.SimpleNamespace(sleep=_interrupt))
+    with pytest.raises(KeyboardInterrupt):
+        download.fetch(server.url, tmp_path / "file", 10240, hashlib.sha256(server.content).hexdigest())
+    assert (tmp_path / "file.part").read_bytes() == server.content[:1000]
+    monkeypatch.undo()
+    download.fetch(server.url, tmp_path / "file", 10240, hashlib.sha256(server.content).hexdigest())
+    assert server.requests == [None, "bytes=1000-"] and (tmp_path / "file").read_bytes() == server.content
+
+
+def _interrupt(seconds):
+    raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize("left", [b"", b"y" * 100, b"y" * 9000])

@@ -1,6 +1,7 @@
 """Embeddings: what they are of, and the file and example made of them."""
 
 import json
+import pathlib
 import subprocess
 import sys
 
@@ -57,4 +58,20 @@ def test_embed_command_and_the_example_on_its_file(pixels, tmp_path, capsys):
 
 def test_embed_refuses_a_place_that_cannot_be(tmp_path, capsys):
     assert cli.main(["embed", NAME, "a.png", "--out", str(tmp_path / "no" / "f.npz")]) == 2
-    assert "must be an .npz file in a folder that exists" in capsys.readouterr().err
+    assert f"{tmp_path / 'no'} does not exist. Make it first" in capsys.readouterr().err
+    assert cli.main(["embed", NAME, "a.png", "--out", str(tmp_path / "f.npy")]) == 2
+    assert "must be an .npz file" in capsys.readouterr().err
+
+
+def test_one_broken_file_is_left_out_and_named(pixels, tmp_path, capsys):
+    good, broken, out = (str(tmp_path / name) for name in ("good.png", "broken.png", "f.npz"))
+    Image.fromarray(pixels[0]).save(good)
+    pathlib.Path(broken).write_bytes(b"")
+    assert cli.main(["embed", NAME, broken, good, "--out", out]) == 2
+    said = capsys.readouterr()
+    assert said.err.count("\n") == 1 and broken in said.err and said.out.startswith("1 x 64 features")
+    with np.load(out) as found:
+        assert found["paths"].tolist() == [good]
+        np.testing.assert_allclose(found["features"], embed(NAME, pixels[:1]), atol=1e-5)
+    assert cli.main(["embed", NAME, broken, "--out", str(tmp_path / "none.npz")]) == 2
+    assert not (tmp_path / "none.npz").exists()

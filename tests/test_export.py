@@ -313,7 +313,7 @@ def test_bad_arguments_are_refused_before_anything_is_written(tmp_path, monkeypa
         ("representative is for precision='int8', not 'float32'", model, "onnx", {"representative": pictures()}),
         ("there are 3 class_names, but 10 outputs", model, "onnx", {"class_names": list("abc")}),
         ("class_names must be a list of names", model, "onnx", {"class_names": "0123456789"}),
-        ("is no functional keras.Model", Squared(), "onnx", {}),
+        ("is not a functional keras.Model", Squared(), "onnx", {}),
         ("has 2 inputs; exported networks have one", two, "onnx", {}),
         (r"there is no ONNX form for layer 'squared' \(Squared\)", own, "onnx", {}),
     ]

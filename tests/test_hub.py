@@ -6,8 +6,10 @@ import pathlib
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import pytest
+from conftest import STRESS
 from hub_server import TOKEN, HubServer
 from published import publish
 
@@ -77,9 +79,37 @@ def test_the_readme_says_what_the_card_says(server):
     data = hub_client.ModelCard(text).data
     assert (data.license, data.library_name, data.pipeline_tag) == ("apache-2.0", "keras", "image-classification")
     (result,) = data.eval_results
-    assert (result.dataset_type, result.metric_type) == ("cifar10", "accuracy")
+    assert (result.dataset_type, result.metric_type) == ("uoft-cs/cifar10", "accuracy")
     assert result.metric_value == pytest.approx(100 - card.test_error)
     assert f"{card.test_error:.2f} %" in text and "hf://me/weights" in text and card.command in text
+    assert data.datasets == ["uoft-cs/cifar10"] and data.base_model is None
+    assert "1 runs" not in text
+
+
+def test_the_readme_of_fine_tuned_weights(server, tmp_path):
+    """A dataset that the Hub does not have is not linked; the base is, where it is on the Hub."""
+    origin = {"file": "resnet20-cifar10@2", "sha256": "0" * 64, "layout": "fine-tuned", "assumed": []}
+    names = tuple(f"class {number}" for number in range(10))
+    publish(tmp_path, name="resnet20-cifar10", class_names=names, origin=origin, test_images=None)
+    assert cli.main(["push", str(tmp_path / NAME / "1"), "me/tuned", "--base_model", "me/base"]) == 0
+    text = server.files("me/tuned")[1]["README.md"].decode()
+    data = hub_client.ModelCard(text).data
+    assert data.base_model == "me/base" and data.datasets is None
+    assert "fine-tuned from | `resnet20-cifar10@2` ([me/base]" in text
+    with pytest.raises(ValueError, match=r"base_model 'resnet20' must be of the form user/name"):
+        hub.push("me/tuned", NAME, base_model="resnet20")
+
+
+def test_keras_alone_opens_what_is_pushed(server, pixels):
+    """The configuration names no class of this package; logits, not saturated probabilities, are compared."""
+    hub.push("me/weights", NAME)
+    files = server.files("me/weights")[1]
+    assert b"keras_resv2" not in files["config.json"]
+    model = keras.saving.load_model("hf://me/weights")
+    assert model.predict(pixels, verbose=0).sum() == pytest.approx(len(pixels), rel=1e-5)
+    model.layers[-1].activation = keras.activations.linear
+    expected = keras_resv2.from_pretrained(NAME, classifier_activation=None)(pixels)
+    np.testing.assert_allclose(model(pixels), expected, rtol=1e-3, atol=1e-3)
 
 
 def test_a_folder_that_is_not_published_and_a_revision(server, tmp_path):
@@ -118,12 +148,11 @@ def test_offline_the_cache_serves_and_nothing_else(server, tmp_path):
 
     done = pull_elsewhere("hf://me/others", offline)
     assert done.returncode == cli.BAD_INPUT
-    assert done.stderr.strip().splitlines()[-1] == (
-        "keras-resv2: error: hf://me/others is not in the cache, and HF_HUB_OFFLINE keeps from fetching it."
-    )
+    said = "hf://me/others: the Hub cannot be reached, HF_HUB_OFFLINE is set, and the cache has no copy."
+    assert done.stderr.strip().splitlines()[-1] == f"keras-resv2: error: {said}"
     done = pull_elsewhere("hf://me/others", online)
     assert done.returncode == cli.BAD_INPUT
-    assert "hf://me/others is not in the cache, and the Hub cannot be reached." in done.stderr
+    assert "hf://me/others: the Hub cannot be reached" in done.stderr and "the cache has no copy" in done.stderr
 
 
 def test_no_such_repository_revision_or_card(server):
@@ -149,6 +178,26 @@ def test_a_damaged_file_is_not_used(server):
         keras_resv2.from_pretrained("hf://me/weights")
 
 
+@pytest.mark.parametrize("name, size", [("card.json", 5 << 20), ("weights.h5", 5 << 20), ("weights.h5", 10)])
+def test_sizes_are_checked_before_anything_is_downloaded(server, name, size):
+    hub.push("me/weights", NAME)
+    server.commit("me/weights", {name: bytes(size)})
+    before = len(server.requests)
+    with pytest.raises(ValueError, match=rf"hf://me/weights: {name} has {size:,} bytes, [\w ,]+ expected"):
+        hub.pull("hf://me/weights")
+    assert not [request for request in server.requests[before:] if "/resolve/" in request and name in request]
+
+
+def test_a_repository_that_names_paths(server, tmp_path):
+    """What a commit lists besides the card and its weight file is not fetched, wherever it says that it belongs."""
+    hub.push("me/weights", NAME)
+    strange = dict.fromkeys(("../../evil.py", "/tmp/evil.py", "a/card.json", "weights.h5.exe"), b"evil")
+    server.commit("me/weights", strange)
+    card = hub.pull("hf://me/weights")
+    assert sorted(path.name for path in card.folder.iterdir()) == ["card.json", "weights.h5"]
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.read_bytes() == b"evil"]
+
+
 @pytest.mark.parametrize("file", ["../weights.h5", "/etc/passwd"])
 def test_a_card_cannot_name_a_file_elsewhere(server, file):
     hub.push("me/weights", NAME)
@@ -170,6 +219,22 @@ def test_a_repository_that_changes_between_two_requests(server, monkeypatch):
     monkeypatch.setattr(repository, "read_card", read_card)
     card = hub.pull("hf://me/weights")
     assert (card.folder / card.file).read_bytes() == (PLACE / "weights.h5").read_bytes()
+
+
+def test_processes_that_pull_at_once_download_once(server, tmp_path):
+    """From a slow Hub. The client locks its cache; every process gets the verified file."""
+    hub.push("me/weights", NAME)
+    server.delay, environment = 0.5, client_environment(server, tmp_path)
+    command = [sys.executable, "-m", "keras_resv2.cli", "pull", "hf://me/weights", "--json"]
+    started = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+        for _ in range(8 if STRESS > 1 else 3)
+    ]
+    said = [process.communicate(timeout=120) for process in started]
+    assert [process.returncode for process in started] == [0] * len(started), said
+    (folder,) = {json.loads(printed)["folder"] for printed, _ in said}
+    assert pathlib.Path(folder, "weights.h5").read_bytes() == (PLACE / "weights.h5").read_bytes()
+    assert sum(request.startswith("GET") and request.endswith("/weights.h5") for request in server.requests) == 1
 
 
 def test_push_says_what_is_wrong_before_it_uploads(server, tmp_path, monkeypatch):

@@ -59,7 +59,7 @@ def test_pictures_that_cannot_be_read_stop_the_run_in_one_line(picture_folder, t
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(path.read_bytes() if path.name != "3.jpg" else b"no picture")
     done = train(damaged, tmp_path / "run", "--steps=9", ok=False)
-    assert "3.jpg is not a picture that can be read" in done.stderr and "Traceback" not in done.stderr
+    assert "3.jpg is not an image that can be read" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_publishing_is_for_the_datasets_of_the_package(picture_folder, tmp_path):

@@ -463,7 +463,7 @@ def test_plot(folders, capsys):
         ("[]", "damaged run.json"),
         ('{"settings": {"dataset": "cifar10"}}', "it has no 'model'"),
         ('{"settings": {"dataset": "cifar10", "model": "resnet9", "arguments": {}}}', "resnet9"),
-        (None, "no percentage"),
+        (None, "not a percentage"),
     ],
 )
 def test_a_damaged_run_is_one_line(folders, capsys, content, words):

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 
+import keras
 import numpy as np
 import pytest
 
@@ -315,6 +316,12 @@ def test_publishing(committed, digits_npz, tmp_path):
     model = keras_resv2.ResNet20(weights=str(folder / "weights.h5"))
     wrong = np.sum(model.predict(images, verbose=0).argmax(1) != labels)
     assert card.test_error == round(100 * wrong / len(labels), 2)
+    details = json.loads(content["card.json"])["details"]
+    logits = keras_resv2.ResNet20(weights=str(folder / "weights.h5"), classifier_activation=None)(images)
+    likelihood = keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
+    assert details["negative_log_likelihood"] == pytest.approx(np.mean(likelihood), rel=1e-3)
+    weighted = np.dot(details["class_errors"], np.bincount(labels, minlength=10) / len(labels))
+    assert weighted == pytest.approx(card.test_error, abs=0.02)
     with pytest.raises(FileExistsError, match="never changes"):
         publish.publish(committed, digits_npz, tmp_path / "weights", version=1)
     assert publish.publish(committed, digits_npz, tmp_path / "weights").version == 2
@@ -359,7 +366,7 @@ def test_publishing_half_the_size(committed, digits_npz, tmp_path):
 
 
 def test_publishing_what_must_not_be(committed, digits_npz, tmp_path):
-    with pytest.raises(FileNotFoundError, match="no finished run"):
+    with pytest.raises(FileNotFoundError, match="not a finished run"):
         publish.publish(tmp_path, digits_npz, tmp_path / "weights")
     with np.load(digits_npz) as arrays:
         changed = dict(arrays)
@@ -443,7 +450,9 @@ def test_images_of_another_size(digits, tmp_path):
 
 @pytest.mark.parametrize("script", ["train", "evaluate", "publish"])
 def test_help(script):
+    """Nothing but the help, without what TensorFlow's libraries say while they are imported; and no error."""
     done = subprocess.run([sys.executable, "-m", f"train.{script}", "--help"], capture_output=True, text=True, cwd=ROOT)
+    assert (done.returncode, done.stderr) == (0, "")
     assert f"python -m train.{script}" in done.stdout
     assert "--data_dir: tensorflow-datasets directory" in done.stdout
 

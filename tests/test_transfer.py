@@ -454,7 +454,7 @@ def test_a_checkpoint_that_keras_writes_meanwhile_opens(pixels, tmp_path, quick_
     keeps = keras.callbacks.ModelCheckpoint(tmp_path / "kept.keras")
     keras_resv2.fine_tune(model, (pixels, np.arange(8)), None, epochs=1, verbose=0, callbacks=[keeps])
     code = (
-        "import sys, keras, keras_resv2; optimizer = keras.models.load_model(sys.argv[1]).optimizer;"
+        "import sys, keras_resv2, keras; optimizer = keras.models.load_model(sys.argv[1]).optimizer;"
         "print(sorted({round(factor, 4) for factor in optimizer.get_config()['factors'].values()}))"
     )
     done = subprocess.run([sys.executable, "-c", code, tmp_path / "kept.keras"], capture_output=True, text=True)
@@ -616,7 +616,7 @@ def test_read_folder(picture_folder, tmp_path):
     assert found.paths == ("cat/grey.png", "dog/clear.png")
     assert found.images[0].mean() == 9 and found.images[1].mean() == 255
     assert len(found.damaged) == 1 and "broken.jpg" in found.damaged[0]
-    with pytest.raises(ValueError, match=r"broken\.jpg is not a picture"):
+    with pytest.raises(ValueError, match=r"broken\.jpg is not an image"):
         keras_resv2.read_folder(tmp_path, (8, 8), damaged="raise")
     with pytest.raises(ValueError, match="has dog, none of the classes cat, cow"):
         keras_resv2.read_folder(tmp_path, (8, 8), class_names=("cat", "cow"))

@@ -192,7 +192,7 @@ def _workers():
     try:
         cluster = json.loads(os.environ.get("TF_CONFIG", "{}")).get("cluster", {})
     except (ValueError, AttributeError):
-        raise ValueError("TF_CONFIG is no JSON object of cluster and task.") from None
+        raise ValueError("TF_CONFIG is not a JSON object of cluster and task.") from None
     if set(cluster) - {"worker"}:
         raise ValueError(f"TF_CONFIG has tasks {', '.join(sorted(cluster))}: all machines are to be workers.")
     return len(cluster.get("worker", []))

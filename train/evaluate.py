@@ -12,7 +12,9 @@ from absl import app, flags
 from keras_resv2 import data
 from keras_resv2.architectures import build
 from keras_resv2.data.sources import open_source, source_fingerprint
-from keras_resv2.evaluation import find_mistakes, slices
+from keras_resv2.evaluation import highest_class
+from keras_resv2.metrics import class_scores, full_report
+from train.command import run
 from train.data.inputs import view_errors
 from train.run_files import WEIGHTS, completed_settings, load_record, run_dataset
 
@@ -23,17 +25,18 @@ flags.DEFINE_string("run", None, "Folder of a finished run.", required=True)
 flags.DEFINE_string("data_dir", None, "tensorflow-datasets directory, .npz file, or folder of images.")
 
 
-def evaluate(run, data_dir, weights=None):
+def evaluate(run, data_dir, weights=None, full=False):
     """Test error of the weights of a run, by the package's own builder.
 
     Args:
         run: folder that `train.train` filled.
         data_dir: as `keras_resv2.data.load_split` takes it; of images from disk, their directory.
         weights: another weight file than the run's own.
+        full: whether `keras_resv2.metrics.full_report` is measured too, of a small dataset.
 
     Returns:
         Dictionary: test_error (percent), test_images; of a small dataset test_errors_first_2000 (count)
-        too, of images from disk the errors of the recipe's other views.
+        too, and with `full` details, the report; of images from disk the errors of the recipe's other views.
 
     Raises:
         FileNotFoundError: the run is not finished.
@@ -52,12 +55,16 @@ def evaluate(run, data_dir, weights=None):
         return _evaluate_streamed(run, settings, data_dir, network)
     images, labels = data.load_split(dataset, "test", data_dir, settings.get("resize", False))
     _check_images(run, settings, data_dir, data.fingerprint(images, labels))
-    model = build(settings["model"], **network, input_shape=dataset.image_shape)
-    mistakes = find_mistakes(model, slices(images, labels, BATCH))
+    # The likelihood needs logits, which have the same order as probabilities.
+    model = build(settings["model"], **network, input_shape=dataset.image_shape, classifier_activation=None)
+    logits = class_scores(model, images, BATCH)
+    mistakes = highest_class(logits) != labels
+    details = {"details": full_report(model, images, labels, BATCH, logits=logits)} if full else {}
     return {
         "test_error": round(100 * float(mistakes.mean()), 2),
         "test_errors_first_2000": int(mistakes[:2000].sum()),
         "test_images": len(labels),
+        **details,
     }
 
 
@@ -84,4 +91,4 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    app.run(main)
+    run(main)

@@ -19,6 +19,7 @@ from absl import app, flags
 
 from keras_resv2.pretrained import from_pretrained, pretrained_card
 from keras_resv2.transfer import fine_tune, freeze
+from train.command import run
 from train.finetune_data import open_labelled
 from train.finetune_report import write_report, write_weight_folder
 
@@ -107,4 +108,4 @@ VERBS = {"train": "train on", "validation": "choose by", "test": "measure with"}
 SETTINGS = ("epochs", "learning_rate", "rate_decay", "batch_norm", "batch_size", "patience", "seed")
 
 if __name__ == "__main__":
-    app.run(main)
+    run(main)

@@ -22,6 +22,7 @@ from keras_resv2.pretrained.checksum import sha256
 from keras_resv2.pretrained.store import CARD, check_sum
 from keras_resv2.pretrained.weight_file import count_trainable, read_weights, write_weights
 from train.callbacks import draw_curve
+from train.command import run as run_command
 from train.evaluate import evaluate
 from train.paper_tables.figures import paper_error
 from train.run_files import (
@@ -83,7 +84,7 @@ def publish(run, data_dir, weights_dir, version=None, variant=None, seed_runs=()
     name = "_".join(filter(None, (settings["model"], variant))) + f"-{label}"
     folder = _new_version(pathlib.Path(weights_dir) / name, version)
     weights = _weight_file(run, half)
-    measured = evaluate(run, data_dir, weights)
+    measured = evaluate(run, data_dir, weights, full=True)
     seed_errors = {settings["seed"]: measured["test_error"]}
     for other in seed_runs:
         _add_seed(seed_errors, other, settings, data_dir, chance_error(dataset.classes))
@@ -178,9 +179,9 @@ def _add_seed(errors, other, settings, data_dir, guessing):
     seed, differs = record["settings"]["seed"], differences(settings, record["settings"])
     if differs != ["seed"]:
         differs = ", ".join(differs) or "nothing, not even the seed"
-        raise ValueError(f"{other} is no run of another seed: it differs in {differs}.")
+        raise ValueError(f"{other} is not a run of the same settings with another seed: it differs in {differs}.")
     if seed in errors:
-        raise ValueError(f"{other} is no run of another seed: its seed {seed} is there already.")
+        raise ValueError(f"{other} is not a run of another seed: its seed {seed} is there already.")
     errors[seed] = guessing if DIVERGED in record else evaluate(other, data_dir)["test_error"]
 
 
@@ -218,4 +219,4 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    app.run(main)
+    run_command(main)

@@ -126,7 +126,7 @@ def read_record(run):
     """
     path = pathlib.Path(run) / RUN_FILE
     if not path.exists():
-        raise FileNotFoundError(f"{run} has no {RUN_FILE}: it is no finished run of train.train.")
+        raise FileNotFoundError(f"{run} has no {RUN_FILE}: it is not a finished run of train.train.")
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         if isinstance(record["settings"], dict):
@@ -147,9 +147,9 @@ def load_record(run):
     found = read_record(run)
     for name in (WEIGHTS, HISTORY):
         if not (run / name).exists():
-            raise FileNotFoundError(f"{run} has no {name}: it is no finished run of train.train.")
+            raise FileNotFoundError(f"{run} has no {name}: it is not a finished run of train.train.")
     if WALL_SECONDS not in found:
-        raise FileNotFoundError(f"{run} is no finished run: the command that began it finishes it.")
+        raise FileNotFoundError(f"{run} is not a finished run: the command that began it finishes it.")
     return found
 
 

@@ -21,6 +21,7 @@ from absl import app, flags
 
 from keras_resv2.data import DATASETS
 from train import loop
+from train.command import run
 from train.config import ARGUMENTS, FORMS, RECIPE_FLAGS, RunConfig
 from train.devices import ElsewhereError, make_deterministic, use_devices
 from train.distillation import pinned
@@ -148,4 +149,4 @@ def dry_run(config, devices, seeds=None):
 
 
 if __name__ == "__main__":
-    app.run(main)
+    run(main)

@@ -144,7 +144,7 @@ def dissect(model):
     ['stage1_unit1', 'stage2_unit1', 'stage3_unit1']
     """
     if not isinstance(model, keras.Model) or not hasattr(model, "operations"):
-        raise ValueError(f"{model!r} is no functional keras.Model: analysis reads units off the names of its layers.")
+        raise ValueError(f"{model!r} is not a functional keras.Model: units are read off the names of its layers.")
     if any(isinstance(layer, RolledUnits) for layer in model.layers):
         raise ValueError(f"model {model.name!r} is rolled: build it without rolled=True, from the same weights.")
     if any(is_cast(node) for node in calls(model)):

@@ -108,14 +108,18 @@ def _tensorflow_forward(function):
 def _tensorflow_backward(function):
     import tensorflow as tf
 
-    @tf.function
-    def backward(values, x, cotangent):
-        with tf.GradientTape() as tape:
-            tape.watch(x)
-            output = function(values, x)
-        return tape.gradient(output, x, output_gradients=cotangent, unconnected_gradients="zero")
+    # A `partial` is an object of its own: of one Python function for all programs TensorFlow warns that it is traced
+    # again and again.
+    return tf.function(functools.partial(_tensorflow_gradient, function))
 
-    return backward
+
+def _tensorflow_gradient(function, values, x, cotangent):
+    import tensorflow as tf
+
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        output = function(values, x)
+    return tape.gradient(output, x, output_gradients=cotangent, unconnected_gradients="zero")
 
 
 def _torch_forward(function):

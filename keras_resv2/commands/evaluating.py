@@ -31,11 +31,12 @@ def run(arguments):
     if arguments.quick:
         images, labels = images[:QUICK_IMAGES], labels[:QUICK_IMAGES]
         expected = card.test_errors_first_2000 if comparable else None
-    from keras_resv2.evaluation import error_agrees, measure_error
-    from keras_resv2.metrics import full_report
+    from keras_resv2.evaluation import error_agrees, highest_class
+    from keras_resv2.metrics import class_scores, full_report
 
     model = _inference_model(arguments)
-    measured = measure_error(model, images, labels)
+    scores = class_scores(model, images)
+    measured = 100.0 * float((highest_class(scores) != labels).mean())
     wrong = measured * len(labels) / 100
     agrees = None if expected is None else error_agrees(wrong, expected, len(labels), same_data)
     result = {
@@ -49,7 +50,7 @@ def run(arguments):
         "same_images_as_card": same_data,
     }
     if arguments.full:
-        result |= full_report(model, images, labels)
+        result |= full_report(model, images, labels, logits=scores)
     if arguments.json:
         print_json(result)
     else:

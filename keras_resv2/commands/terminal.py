@@ -1,6 +1,5 @@
 """What the commands print, and the quiet start of Keras."""
 
-import contextlib
 import json
 import os
 import sys
@@ -8,23 +7,9 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
+from keras_resv2.startup import without_native_messages
 
-@contextlib.contextmanager
-def without_native_messages():
-    """Keeps what the libraries' C++ code writes from the terminal, unless somebody set TF_CPP_MIN_LOG_LEVEL."""
-    if "TF_CPP_MIN_LOG_LEVEL" in os.environ:  # somebody wants to see it
-        yield
-        return
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-    sys.stderr.flush()
-    saved, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(null, 2)
-        yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
-        os.close(null)
+BAD_INPUT = 2  # exit code
 
 
 def start_backend():

@@ -17,7 +17,7 @@ from PIL import Image
 
 from keras_resv2.choices import check_choice
 from keras_resv2.data.folders import find_splits, read_folder
-from keras_resv2.data.images import decode_image
+from keras_resv2.data.images import channels_last_hint, decode_image
 from keras_resv2.data.registry import Dataset, find_dataset
 from keras_resv2.data.splits import TEST, TRAIN
 from keras_resv2.data.tfds_records import TfdsRecords, open_builder
@@ -92,8 +92,8 @@ def load_split(dataset, split, data_dir=None, resize=False):
         raise ValueError(f"{row.name} has images of many sizes, which are read from disk and do not become one array.")
     if data_dir is not None and not os.path.exists(data_dir):
         raise FileNotFoundError(
-            f"data_dir {data_dir} does not exist. Without a data_dir tensorflow-datasets downloads {row.name}; "
-            "an .npz file needs x_train, y_train, x_test, y_test."
+            f"data_dir {data_dir} does not exist: name an .npz file with x_train, y_train, x_test, y_test, or a "
+            "tensorflow-datasets directory."
         )
     if row.image_shape is None:
         row = open_dataset(row.name, data_dir)
@@ -235,10 +235,9 @@ def _as_images(images, where):
     if images.ndim == 3:
         images = np.repeat(images[..., None], 3, axis=3)
     if images.ndim != 4 or images.shape[3] != 3:
-        first = images.ndim == 4 and images.shape[1] in (1, 3)
         raise ValueError(
             f"{where}: images are {images.shape}: they must be (n, height, width, 3), or of grey images (n, height, "
-            f"width){': x.transpose(0, 2, 3, 1) puts the channels last' if first else ''}."
+            f"width){channels_last_hint(images.shape)}."
         )
     return images
 

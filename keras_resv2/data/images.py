@@ -14,6 +14,16 @@ from keras_resv2.files import atomic_write, open_regular
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "AVIF", "JPEG2000", "PPM", "ICO", "TGA", "PCX")
 FORMATS += ("SGI", "QOI", "PSD", "DDS", "XBM", "XPM", "SUN")
 ROWS = 256
+ORIENTATION = 0x0112  # tag of EXIF (CIPA DC-008, table 4), and what makes an image of each value upright
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 SAVED_AS = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 
 
@@ -42,15 +52,15 @@ def read_image(path, size):
     """
     path = pathlib.Path(path)
     if not path.exists():
-        raise FileNotFoundError(f"picture {path} does not exist.")
+        raise FileNotFoundError(f"image {path} does not exist.")
     if path.is_dir():
-        raise ValueError(f"{path} is a folder: name the pictures in it.")
+        raise ValueError(f"{path} is a folder: name the images in it.")
     try:
         with open_regular(path, most_bytes()) as content, open_image(content) as file:
-            picture = to_rgb(ImageOps.exif_transpose(file))
-    except Exception as error:  # Pillow's decoders raise many types; all mean a picture that cannot be read
+            picture = to_rgb(upright(file))
+    except Exception as error:  # Pillow's decoders raise many types; all mean an image that cannot be read
         reason = "unknown format" if isinstance(error, UnidentifiedImageError) else first_line(error).rstrip(".")
-        raise ValueError(f"{path} is not a picture that can be read: {reason}.") from None
+        raise ValueError(f"{path} is not an image that can be read: {reason}.") from None
     return np.asarray(fitted(picture, size))
 
 
@@ -103,6 +113,20 @@ def open_image(file):
 def most_bytes():
     """Size of the largest file: 16-bit pixels of four channels, not compressed."""
     return None if Image.MAX_IMAGE_PIXELS is None else 8 * Image.MAX_IMAGE_PIXELS
+
+
+def upright(image):
+    """A Pillow image as its EXIF orientation says that it is seen.
+
+    `PIL.ImageOps.exif_transpose` writes the other tags anew, and fails on photographs with a tag that Pillow reads
+    and cannot write. Here pixels are turned and tags are left alone. EXIF data that cannot be read says nothing.
+    """
+    try:
+        orientation = image.getexif().get(ORIENTATION)
+    except Exception:  # as many types as for pixels
+        return image
+    turn = TURNS.get(orientation)
+    return image if turn is None else image.transpose(turn)
 
 
 def fitted(picture, size):
@@ -160,8 +184,23 @@ def prepare_images(images, size):
     if images.ndim == 4 and images.shape[3] == 1:
         images = images[..., 0]
     if images.ndim != 3 and not (images.ndim == 4 and images.shape[3] == 3):
-        raise ValueError(f"images are {images.shape}: they must be (n, h, w), (n, h, w, 1) or (n, h, w, 3).")
+        raise ValueError(
+            f"images are {images.shape}: they must be (n, h, w), (n, h, w, 1) or (n, h, w, 3)"
+            f"{channels_last_hint(images.shape)}."
+        )
     return np.stack([np.asarray(fitted(to_rgb(Image.fromarray(image)), size)) for image in images])
+
+
+def channels_last_hint(shape):
+    """What to add to a message about images of a shape that has its channels first; else nothing.
+
+    Example:
+
+    >>> channels_last_hint((8, 3, 32, 32)), channels_last_hint((8, 32, 32, 4))
+    (': x.transpose(0, 2, 3, 1) puts the channels last', '')
+    """
+    first = len(shape) == 4 and shape[1] in (1, 3) and shape[3] not in (1, 3)
+    return ": x.transpose(0, 2, 3, 1) puts the channels last" if first else ""
 
 
 def draw_predictions(images, predictions, path, captions=None, columns=4, shown=3):
@@ -203,4 +242,4 @@ def draw_predictions(images, predictions, path, captions=None, columns=4, shown=
 def check_ending(path):
     """Raises ValueError unless a picture can be saved under this name."""
     if pathlib.Path(path).suffix.lower() not in SAVED_AS:
-        raise ValueError(f"{path}: a picture is saved as one of {', '.join(SAVED_AS)}.")
+        raise ValueError(f"{path}: an image is saved as one of {', '.join(SAVED_AS)}.")

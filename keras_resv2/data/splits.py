@@ -118,7 +118,8 @@ def split_images(labels, shares, seed=0, class_names=None):
     """
     labels, shares = np.asarray(labels), np.asarray(shares, "float64")
     if (shares <= 0).any() or abs(shares.sum() - 1) > 1e-6:
-        raise ValueError(f"shares={tuple(shares)} must be positive and sum to 1.")
+        shown = ", ".join(f"{share:g}" for share in shares)
+        raise ValueError(f"shares {shown} must be positive and sum to 1: parts that are split off must leave some.")
     rng, parts = np.random.default_rng(seed), [[] for _ in shares]
     for label in np.unique(labels):
         members = rng.permutation(np.flatnonzero(labels == label))

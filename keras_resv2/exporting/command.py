@@ -2,10 +2,11 @@
 
 import sys
 
-from keras_resv2.commands.terminal import print_json, without_native_messages
+from keras_resv2.commands.terminal import print_json
 from keras_resv2.data import described, load_split
 from keras_resv2.exporting import FORMATS, PRECISIONS
 from keras_resv2.pretrained import class_names, from_pretrained, pretrained_card
+from keras_resv2.startup import without_native_messages
 
 REPRESENTATIVE_IMAGES = 500
 

@@ -32,7 +32,7 @@ def plain_network(model):
     """
     functional = as_functional(model)
     if functional is None:
-        raise ValueError(f"{model!r} is no functional keras.Model, as the builders of keras_resv2 make them.")
+        raise ValueError(f"{model!r} is not a functional keras.Model, as the builders of keras_resv2 make them.")
     if not isinstance(functional.input, keras.KerasTensor):
         raise ValueError(f"model {functional.name!r} has {len(functional.inputs)} inputs; exported networks have one.")
     with deep_graph():

@@ -14,7 +14,7 @@ from keras_resv2.exporting.network import plain_network
 from keras_resv2.exporting.onnx_file import write_onnx
 from keras_resv2.exporting.runtimes import load_exported
 from keras_resv2.exporting.tensorflow_files import check_backend, write_labels, write_saved_model, write_tflite
-from keras_resv2.files import atomic_write
+from keras_resv2.files import atomic_write, check_parent
 from keras_resv2.folding import fold
 
 ENDINGS = {"onnx": ".onnx", "tflite": ".tflite"}
@@ -76,6 +76,7 @@ def export(
         ValueError: an argument is none of the choices or does not fit the others, the network has a layer that
             the format has no form for, or what was written computes something else: nothing is left at `path`.
         FileExistsError: there is something at `path`.
+        FileNotFoundError: the folder that it would be in does not exist.
         ImportError: the format needs a package, or a backend, that is not there.
 
     Example:
@@ -93,7 +94,6 @@ def export(
     _check_representative(representative, precision, interface)
     _check_class_names(class_names, reference)
     network = fold(reference) if folded else reference
-    path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as partial:
         if format == "saved_model":
             write_saved_model(network, interface, partial, class_names)
@@ -122,6 +122,7 @@ def check_export(path, format, precision="float32", overwrite=False):
     if format != "onnx":
         check_backend(format)
     path = pathlib.Path(path)
+    check_parent(path)
     if path.suffix in ENDINGS.values() and path.suffix != ENDINGS.get(format):
         raise ValueError(f"{path} ends as another format than format={format!r} does: name it otherwise.")
     if path.is_dir() and any(path.iterdir()):

@@ -2,7 +2,7 @@
 
 import json
 
-from keras_resv2.commands.terminal import print_json
+from keras_resv2.commands.terminal import print_json, start_backend
 from keras_resv2.hub.repository import pull, push
 
 
@@ -11,11 +11,13 @@ def add_push_arguments(parser):
     parser.add_argument("source", metavar="NAME_OR_FOLDER", help="pretrained network, or folder with its card.json")
     parser.add_argument("repository", metavar="REPOSITORY", help="user/name on the Hugging Face Hub")
     parser.add_argument("--private", action="store_true", help="visible to its owner alone, where it is new")
+    parser.add_argument("--base_model", metavar="USER/NAME", help="on the Hub, that the weights were fine-tuned from")
 
 
 def run_push(arguments):
     """Uploads weights and prints what to load them by; returns the exit code."""
-    reference = push(arguments.repository, arguments.source, arguments.private)
+    start_backend()
+    reference = push(arguments.repository, arguments.source, arguments.private, arguments.base_model)
     if arguments.json:
         print_json({"reference": reference})
     else:

@@ -1,27 +1,56 @@
 """The README of a repository on the Hub: what it shows above the files, from the card."""
 
+from keras_resv2.data import DATASETS
 
-def readme(card, repository):
+# Where the Hub has the datasets of the package.
+HUB_DATASETS = {
+    "cifar10": "uoft-cs/cifar10",
+    "cifar100": "uoft-cs/cifar100",
+    "imagenet": "ILSVRC/imagenet-1k",
+    "imagenet2012": "ILSVRC/imagenet-1k",
+}
+FEW_CLASSES = 20
+
+
+def readme(card, repository, base_model=None):
     """Text of README.md: the facts that the Hub reads (YAML), then those for people (Markdown).
 
     Args:
         card: `keras_resv2.pretrained.Card`.
         repository: ``user/name``.
+        base_model: ``user/name`` on the Hub of the network that this one was fine-tuned from; or None.
     """
     from huggingface_hub import ModelCardData
 
     measured = [] if card.test_error is None else [_result(card)]
+    dataset = hub_dataset(card)
     data = ModelCardData(
         license=card.license.lower(),
         library_name="keras",
         pipeline_tag="image-classification",
         tags=["keras-resv2", "resnet", card.architecture],
-        datasets=[card.dataset],
-        metrics=["accuracy"],
+        datasets=[dataset] if dataset else None,
+        base_model=base_model,
+        metrics=["accuracy"] if measured else None,
         model_name=card.full_name,
         eval_results=measured,
     )
-    return f"---\n{data.to_yaml()}\n---\n\n{_text(card, repository)}"
+    return f"---\n{data.to_yaml()}\n---\n\n{_text(card, repository, base_model)}"
+
+
+def hub_dataset(card):
+    """Name on the Hub of the dataset of a card; None where the Hub does not have it, or where it is another.
+
+    Example:
+
+    >>> from keras_resv2 import pretrained_card
+    >>> hub_dataset(pretrained_card("resnet20-cifar10"))
+    'uoft-cs/cifar10'
+    """
+    names = DATASETS[card.dataset].class_names if card.dataset in DATASETS else ()
+    another = names and tuple(names) != tuple(card.class_names)  # a folder of images may have any name
+    imagenet = card.dataset.startswith("imagenet") and len(card.class_names) != 1000
+    return None if another or imagenet else HUB_DATASETS.get(card.dataset)
 
 
 def _result(card):
@@ -29,7 +58,7 @@ def _result(card):
 
     return EvalResult(
         task_type="image-classification",
-        dataset_type=card.dataset,
+        dataset_type=hub_dataset(card) or card.dataset,
         dataset_name=card.dataset,
         dataset_split="test",
         metric_type="accuracy",
@@ -38,15 +67,15 @@ def _result(card):
     )
 
 
-def _text(card, repository):
+def _text(card, repository, base_model):
     height, width, channels = card.image_shape
     arguments = ", ".join(f"{key}={value!r}" for key, value in card.arguments.items())
     facts = {
-        **(_measured(card) if card.origin is None else _converted(card)),
+        **(_measured(card) if card.origin is None else _origin(card, base_model)),
         "network": f"`{card.architecture}`" + (f" with {arguments}" if arguments else ""),
         "parameters": f"{card.parameters:,}",
-        "pictures": f"{height} x {width} x {channels}, raw pixels from 0 to 255",
-        "classes": ", ".join(card.class_names) if len(card.class_names) <= 20 else f"{len(card.class_names)}",
+        "images": f"{height} x {width} x {channels}, pixels from 0 to 255, not normalised",
+        "classes": ", ".join(card.class_names) if len(card.class_names) <= FEW_CLASSES else f"{len(card.class_names)}",
     }
     rows = "\n".join(f"| {key} | {value} |" for key, value in facts.items())
     return f"""# {card.name}
@@ -57,29 +86,46 @@ A residual network in Keras 3. Version {card.version}.
 | --- | --- |
 {rows}
 
+With keras-resv2, which verifies the SHA-256 of `{card.file}` (in a checkout of it: `pip install '.[hub]'`):
+
 ```python
-import keras_resv2  # beside huggingface_hub
+import keras_resv2
 
 model = keras_resv2.from_pretrained("hf://{repository}")
-probabilities = model.predict(pixels)  # (batch, {height}, {width}, {channels}), 0 to 255
+probabilities = model.predict(images)  # (batch, {height}, {width}, {channels}), 0 to 255
 ```
 
-`card.json` says all that is known of the file; loading verifies its SHA-256.
+With Keras alone (`pip install tensorflow huggingface_hub`), from the same weights in layers of Keras:
+
+```python
+import keras
+
+model = keras.saving.load_model("hf://{repository}")
+```
+
+`card.json` holds all that is known of the weights.
 """
 
 
 def _measured(card):
     paper = "none" if card.paper_error is None else f"{card.paper_error:.2f} % ({card.paper})"
+    runs = len(card.seed_errors)
+    several = {"median error": f"{card.median_error:.2f} %, of {runs} runs with different seeds"} if runs > 1 else {}
     return {
         "test error": f"{card.test_error:.2f} % of {card.test_images:,} images, one view per image",
-        "the paper's": paper,
-        "median over seeds": f"{card.median_error:.2f} % of {len(card.seed_errors)} runs",
-        "trained by": f"`{card.command}`, {card.steps:,} steps, {card.wall_seconds / 60:.0f} min on {card.hardware}",
+        "paper's test error": paper,
+        **several,
+        "training command": f"`{card.command}`",
+        "training": f"{card.steps:,} steps, {card.wall_seconds / 60:.0f} minutes on {card.hardware}",
     }
 
 
-def _converted(card):
-    return {
-        "test error": "not measured" if card.test_error is None else f"{card.test_error:.2f} %",
-        "made from": ", ".join(f"{key}: {value}" for key, value in card.origin.items() if value),
-    }
+def _origin(card, base_model):
+    images = f" of {card.test_images:,} images, one view per image" if card.test_images else ""
+    error = "not measured" if card.test_error is None else f"{card.test_error:.2f} %{images}"
+    if card.origin.get("layout") == "fine-tuned":
+        link = f" ([{base_model}](https://huggingface.co/{base_model}))" if base_model else ""
+        return {"test error": error, "fine-tuned from": f"`{card.origin.get('file')}`{link}"}
+    known = {"file": "converted from", "layout": "layout of the file", "url": "address of the file"}
+    origin = {words: f"`{card.origin[key]}`" for key, words in known.items() if card.origin.get(key)}
+    return {"test error": error, **origin}

@@ -2,7 +2,6 @@
 
 import contextlib
 import http.client
-import os
 import re
 import time
 import urllib.error
@@ -13,7 +12,7 @@ import filelock
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from keras_resv2.files import check_regular
+from keras_resv2.files import DiskFullError, atomic_write, check_regular
 from keras_resv2.pretrained.checksum import agrees
 
 BLOCK = 1 << 18
@@ -41,7 +40,7 @@ def locked(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with filelock.FileLock(f"{path}.lock"):
             yield
-    except (ConnectionError, ValueError, NotWritable):
+    except (ConnectionError, ValueError, NotWritable, DiskFullError):
         raise
     except OSError as error:
         raise NotWritable(
@@ -64,14 +63,15 @@ def fetch(url, path, size, checksum, limit=None):
 
     Raises:
         PermissionError: the place cannot be written.
+        DiskFullError: there is no room for the file.
         ConnectionError: the server says no, cannot be reached, or cut the connection every time.
         ValueError: what the server has is not the file expected; nothing of it is kept.
     """
-    part = path.with_name(path.name + ".part")
     with locked(path):
-        if not path.exists():
+        if path.exists():
+            return
+        with atomic_write(path, keep=(ConnectionError, KeyboardInterrupt)) as part:
             _download(url, part, size, checksum, limit)
-            os.replace(part, path)
 
 
 def _download(url, part, size, checksum, limit):

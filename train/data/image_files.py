@@ -38,7 +38,7 @@ def read_crop(source, i, crop):
         return crop(encoded), label
     except Exception as error:  # Pillow's decoders raise many types; all mean a picture that cannot be read
         reason = "unknown format" if isinstance(error, UnidentifiedImageError) else error
-        raise ValueError(f"{source.place(i)} is not a picture that can be read: {reason}.") from None
+        raise ValueError(f"{source.place(i)} is not an image that can be read: {reason}.") from None
 
 
 def random_crop(encoded, size, rng):

@@ -9,10 +9,10 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-import os
 import pathlib
 import zipfile
 
+from keras_resv2.files import atomic_write
 from train.run_files import HISTORY, RUN_FILE, WEIGHTS, newest_checkpoints
 
 MIB = 2**20
@@ -132,16 +132,9 @@ class Packer:
         path = self._folder / archive_name(index)
         if not pieces or (self._written.get(index) == state and path.exists()):
             return
-        partial = path.with_name(f"{path.name}.part")
-        try:
-            with zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive:
-                manifest = [_add(archive, self._out, piece) for piece in pieces]
-                archive.writestr(MANIFEST, json.dumps({"version": 1, "members": manifest}))
-            os.replace(partial, path)
-        except OSError:
-            with contextlib.suppress(OSError):
-                partial.unlink(missing_ok=True)
-            raise
+        with atomic_write(path) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive:
+            manifest = [_add(archive, self._out, piece) for piece in pieces]
+            archive.writestr(MANIFEST, json.dumps({"version": 1, "members": manifest}))
         self._written[index] = state
 
 

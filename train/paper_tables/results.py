@@ -40,7 +40,7 @@ class Run:
 
     def __post_init__(self):
         if not 0 <= self.error <= 100:
-            raise ValueError(f"the test error {self.error} is no percentage")
+            raise ValueError(f"the test error {self.error} is not a percentage")
         if not isinstance(self.values.get("steps"), int):
             raise ValueError("its recipe has no steps")
 

@@ -1,0 +1,72 @@
+"""How programs start: what runs around the import of a library, and what is written meanwhile and later."""
+
+import contextlib
+import importlib.abc
+import importlib.util
+import os
+import sys
+
+LEVEL, QUIET = "TF_CPP_MIN_LOG_LEVEL", "3"
+
+
+def around_import(name, context):
+    """Runs the import of a module, whenever it comes, inside a context manager. Nothing happens where it was imported.
+
+    Args:
+        name: of the module, as "tensorflow".
+        context: function that returns a context manager.
+    """
+    if name not in sys.modules:
+        sys.meta_path.insert(0, _Around(name, context))
+
+
+class _Around(importlib.abc.MetaPathFinder):
+    """Finds one module, as Python does without this finder, and is gone."""
+
+    def __init__(self, name, context):
+        self._name, self._context = name, context
+
+    def find_spec(self, name, path=None, target=None):
+        if name != self._name:
+            return None
+        sys.meta_path[:] = [finder for finder in sys.meta_path if finder is not self]
+        spec = importlib.util.find_spec(name)
+        if spec is not None and hasattr(spec.loader, "exec_module"):
+            load = spec.loader.exec_module
+
+            def load_inside(module):
+                with self._context():
+                    load(module)
+
+            spec.loader.exec_module = load_inside
+        return spec
+
+
+@contextlib.contextmanager
+def without_native_messages():
+    """Keeps what the libraries' C++ code writes from the terminal, unless TF_CPP_MIN_LOG_LEVEL asks for it.
+
+    That variable alone is not enough: TensorFlow writes its first lines before it looks at it.
+    """
+    if os.environ.setdefault(LEVEL, QUIET) != QUIET or sys.stderr is None:
+        yield
+        return
+    sys.stderr.flush()
+    saved, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(null, 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(null)
+
+
+def prepare_streams():
+    """Lines of the program appear as they are written, redirected too, on consoles of any code page.
+
+    Characters that the code page does not have are written as escapes (``\\u4e2d``): results are not lost for a name.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # not where a notebook or a test has put another object
+            stream.reconfigure(errors="backslashreplace", line_buffering=True)
