@@ -56,7 +56,10 @@ def run_list(arguments):
         columns = ("name", "version", "parameters", "test error", "paper's", "recipe", "file")
         table = new_table(columns, right=columns[1:5] + columns[6:])
         for card in cards:
-            row = (card.name, str(card.version), f"{card.parameters:,}", percent(card.test_error))
+            error = percent(card.test_error)
+            if card.test_error is None and "reported_error" in card.origin:
+                error = f"{percent(card.origin['reported_error'])} (theirs)"
+            row = (card.name, str(card.version), f"{card.parameters:,}", error)
             made = card.recipe or card.origin.get("layout", "-")
             table.add_row(*row, percent(card.paper_error), made, megabytes(card.size))
         print_table(table)

@@ -103,11 +103,12 @@ def pull(reference):
         reference: ``hf://user/name``, or with ``@`` and a branch, tag or commit.
 
     Returns:
-        `keras_resv2.pretrained.Card`; its `folder` holds the files, whose SHA-256 is the card's.
+        `keras_resv2.pretrained.Card`; its `folder` holds the files, whose SHA-256 is the card's. Of a repository of
+        timm's (``hf://timm/resnet18.a1_in1k``) that is a folder of the cache, with the converted weights.
 
     Raises:
-        ValueError: the reference is none, there is no such repository or revision, it holds no card, or the
-            weight file is damaged.
+        ValueError: the reference is none, there is no such repository or revision, it holds neither a card nor a
+            network of timm's that this package builds, or the weight file is damaged.
         ConnectionError: the Hub cannot be reached, or must not (HF_HUB_OFFLINE=1), and the cache has no copy.
         ImportError: huggingface_hub is not installed.
 
@@ -122,7 +123,7 @@ def pull(reference):
     repository, revision = found.groups()
     folder = _snapshot(reference, repository, revision, {store.CARD: (0, LARGEST)})
     if not (folder / store.CARD).is_file():
-        raise ValueError(f"{reference} holds no {store.CARD}: it is not a repository of keras-resv2 weights.")
+        return _pull_timm(reference, repository, folder.name)
     try:
         card = read_card(folder / store.CARD)
     except ValueError as error:
@@ -141,6 +142,37 @@ def pull(reference):
             "again; if that does not help, what the Hub has is damaged."
         ) from None
     return card
+
+
+def _pull_timm(reference, repository, commit):
+    """The card of a repository that has none of ours: one of timm's."""
+    from keras_resv2.hub import timm
+
+    commit, snapshot = open_snapshot(reference, repository, commit, {timm.CONFIG: (0, timm.MOST_CONFIG_BYTES)})
+    if not timm.is_repository(snapshot({timm.CONFIG: (0, timm.MOST_CONFIG_BYTES)})):
+        raise ValueError(
+            f"{reference} holds no {store.CARD} and no {timm.CONFIG}: it is not a repository of keras-resv2 or timm."
+        )
+    return timm.convert(reference, repository, commit, snapshot)
+
+
+def open_snapshot(reference, repository, revision, wanted):
+    """A commit of a repository, and a function that fetches files of it.
+
+    Args:
+        reference: what the user wrote, for messages.
+        repository, revision: ``user/name``; a branch, tag or commit, None for the main branch.
+        wanted: files to begin with, as the function takes them.
+
+    Returns:
+        ``(commit, snapshot)``: its id; and a function from a dictionary of file names and their least and most bytes
+        to the folder in the cache that has them, where the repository has them.
+
+    Raises:
+        ValueError, PermissionError, ConnectionError: as `pull`.
+    """
+    commit = _snapshot(reference, repository, revision, wanted).name
+    return commit, lambda files: _snapshot(reference, repository, commit, files)
 
 
 def _card_of(source):

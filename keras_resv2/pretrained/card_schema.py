@@ -18,6 +18,7 @@ from keras_resv2.layouts import resolve_network
 WEIGHTS_ENDING = ".h5"
 ORIGIN_ENDINGS = (".h5", ".hdf5", ".keras", ".pt", ".pth", ".bin", ".ckpt", ".tar", ".safetensors")
 ADDRESS = re.compile(r"(https?|file)://[^\s\x00-\x1f\x7f]+", re.IGNORECASE)
+REPOSITORY = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")  # on the Hub
 HEX = {"sha256": re.compile("[0-9a-f]{64}"), "md5": re.compile("[0-9a-f]{32}")}
 MOST_CLASSES, LONGEST_TEXT, LONGEST_NAME, DEEPEST = 100_000, 10_000, 1_000, 8
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -169,7 +170,7 @@ def check_fields(content):
     needed = [] if known else [key for key in MEASURED if content[key] is None]
     if not known and not {"train", "test"} <= set(content["dataset_sha256"]):
         needed.append("dataset_sha256")
-    if (content["sha256"] is None or content["size"] is None) and not known.get("url"):
+    if (content["sha256"] is None or content["size"] is None) and not (known.get("url") or known.get("hub")):
         needed += [key for key in ("size", "sha256") if content[key] is None and key not in needed]
     if needed:
         raise ValueError(f"{', '.join(needed)} must be known.")
@@ -200,6 +201,8 @@ def _check_origin(origin, file):
         if not _is_text(origin[key]):
             raise ValueError(f"origin: {key} is {_shown(origin[key])} and must be text of one line.")
     _check_sums(origin, "origin")
+    if origin.get("hub") is not None and not (isinstance(origin["hub"], str) and REPOSITORY.fullmatch(origin["hub"])):
+        raise ValueError(f"origin: hub is {_shown(origin['hub'])} and must be of the form user/name.")
     if origin.get("url") is None:
         return
     if not _address(origin["url"]):

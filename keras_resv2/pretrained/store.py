@@ -107,7 +107,10 @@ def weight_path(card):
         check_sum(beside, card)
         return beside
     if card.sha256 is None:
-        from keras_resv2.convert.published import fetch  # the layer above: only others' files need it
+        if "hub" in card.origin:  # the layers above: only others' files need them
+            from keras_resv2.hub.timm import fetch
+        else:
+            from keras_resv2.convert.published import fetch
 
         return weight_path(fetch(card))
     cached = home() / "weights" / check_file_name(card.name, "name") / str(card.version) / name

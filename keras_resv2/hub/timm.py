@@ -1,0 +1,208 @@
+"""timm's repositories on the Hub, ``hf://timm/resnet18.a1_in1k``: converted once into the cache.
+
+They hold ``config.json`` (architecture, classes, pixel statistics, crop) and ``model.safetensors``, as timm's
+`save_for_hf` writes them. Neither timm nor PyTorch is needed. What timm's networks look like under our names says
+`keras_resv2.convert.torchvision` (`resnet18` to `resnet152`) and `keras_resv2.convert.timm` (`resnetv2_18` to
+`resnetv2_152`).
+"""
+
+import dataclasses
+import json
+
+import numpy as np
+
+from keras_resv2.choices import nearest
+from keras_resv2.files import check_file_name
+from keras_resv2.layouts import PREPROCESSING
+from keras_resv2.pretrained import download, store
+from keras_resv2.pretrained.card import read_card
+
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+MOST_CONFIG_BYTES, MOST_WEIGHT_BYTES = 2**24, 2**30
+ARCHITECTURES = {
+    **{f"resnet{depth}": f"resnet{depth}" for depth in (18, 34, 50, 101, 152, 200)},
+    **{f"resnetv2_{depth}": f"preact_resnet{depth}" for depth in (18, 34, 50, 101, 152)},
+}
+# Of `model_args`: what changes no network, and values that are those of ours.
+TRAINING = ("num_classes", "drop_rate", "drop_path_rate", "drop_block_rate")
+USUAL = {"in_chans": 3, "global_pool": "avg", "output_stride": 32}
+# Of `pretrained_cfg`, what a card keeps: how its authors measure, and where the weights come from.
+KEPT = ("tag", "crop_pct", "crop_mode", "interpolation", "test_input_size", "test_crop_pct", "origin_url", "paper_ids")
+
+
+@dataclasses.dataclass(frozen=True)
+class Repository:
+    """What a config.json says.
+
+    Attributes:
+        architecture: ours.
+        preprocessing: as `keras_resv2.ResNet` takes it.
+        image_shape: that the weights were trained on.
+        dataset: "imagenet", or the tag of the weights.
+        class_names: None where the file has none; ImageNet's are known.
+        license: as the file has it.
+        origin: what a card keeps of the rest.
+    """
+
+    architecture: str
+    preprocessing: str | tuple
+    image_shape: tuple
+    dataset: str
+    class_names: tuple | None
+    license: str
+    origin: dict
+
+
+def read_config(path, reference):
+    """Reads a config.json of timm.
+
+    Args:
+        path: of the file.
+        reference: what the user wrote, for messages.
+
+    Returns:
+        `Repository`.
+
+    Raises:
+        ValueError: it is no config of timm, or of a network that this package does not build; the message says why.
+    """
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        name, trained = config["architecture"], config["pretrained_cfg"]
+        classes = config["num_classes"]
+        if not all((isinstance(name, str), isinstance(trained, dict), isinstance(classes, int))):
+            raise TypeError
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise ValueError(
+            f"{reference} holds neither a card of keras-resv2 nor a {CONFIG} of timm: it is not a repository of "
+            "weights that this package reads."
+        ) from None
+    if name not in ARCHITECTURES:
+        raise ValueError(
+            f"{reference} is timm's {name!r}, which this package does not build; nearest: "
+            f"{nearest(name, ARCHITECTURES)}."
+        )
+    others = config.get("model_args") or {}
+    changed = [key for key in others if key not in TRAINING and others[key] != USUAL.get(key)]
+    if changed:
+        raise ValueError(
+            f"{reference} is a {name} with {', '.join(f'{key}={others[key]!r}' for key in changed)}, which this "
+            "package does not build."
+        )
+    tag = str(trained.get("tag") or "")
+    known = classes == 1000 and tag.endswith("in1k") and not config.get("label_names")
+    return Repository(
+        architecture=ARCHITECTURES[name],
+        preprocessing=_preprocessing(trained, reference),
+        image_shape=_image_shape(trained, reference),
+        dataset="imagenet" if known else tag or "unknown",
+        class_names=None if known else _class_names(config, classes, reference),
+        license=str(trained.get("license") or "unknown"),
+        origin={key: trained[key] for key in KEPT if trained.get(key) is not None},
+    )
+
+
+def _preprocessing(trained, reference):
+    """By name where it has one."""
+    found = tuple(_three(trained, key, reference, scale=255) for key in ("mean", "std"))
+    names = (name for name in ("torch", "tf") if np.allclose(PREPROCESSING[name], found, atol=1e-3))
+    return next(names, found)
+
+
+def _three(trained, key, reference, scale=1):
+    value = trained.get(key)
+    if not isinstance(value, list) or len(value) != 3 or not all(isinstance(v, int | float) for v in value):
+        raise ValueError(f"{reference}: {key} of {CONFIG} must be three numbers, and is {str(value)[:60]}.")
+    return tuple(round(float(v) * scale, 6) for v in value)
+
+
+def _image_shape(trained, reference):
+    channels, height, width = map(int, _three(trained, "input_size", reference))
+    if channels != 3:
+        raise ValueError(f"{reference} takes images of {channels} channels; this package converts networks of three.")
+    return height, width, channels
+
+
+def _class_names(config, classes, reference):
+    """Descriptions of the classes, else their names; None where there are neither."""
+    names, described = config.get("label_names"), config.get("label_descriptions") or {}
+    if names is None:
+        return None
+    if isinstance(names, dict):
+        names = [names.get(str(number), f"class {number}") for number in range(classes)]
+    if len(names) != classes or not isinstance(described, dict):
+        raise ValueError(f"{reference}: {CONFIG} names {len(names)} classes of {classes}.")
+    return tuple(str(described.get(name, name)) for name in names)
+
+
+def is_repository(folder):
+    """Whether a folder holds a config.json, which may be timm's."""
+    return (folder / CONFIG).is_file()
+
+
+def convert(reference, repository, commit, snapshot):
+    """The card of a repository of timm's, whose weights are converted into the cache unless that is done.
+
+    Args:
+        reference: what the user wrote, for messages.
+        repository, commit: ``user/name``, and which commit of it.
+        snapshot: function from a dictionary of files and their least and most bytes to the folder that has them.
+
+    Returns:
+        `keras_resv2.pretrained.Card`.
+
+    Raises:
+        ValueError: it is not a network that this package builds, or a file is damaged.
+        ConnectionError, OSError: the Hub cannot be reached, or the cache not be written.
+    """
+    root = store.home() / "hub" / check_file_name(repository.replace("/", "--"), "repository")
+    root = root / check_file_name(commit, "commit")
+    name = check_file_name(repository.rpartition("/")[2], "repository")
+    said = read_config(snapshot({CONFIG: (2, MOST_CONFIG_BYTES)}) / CONFIG, reference)
+    return _converted(root, name, 1, reference, repository, commit, said, snapshot)
+
+
+def fetch(card):
+    """Converts what a card's origin names as ``hub`` into the cache, under the card's own name.
+
+    Args:
+        card: `keras_resv2.pretrained.Card` of this package, whose weights others publish.
+
+    Returns:
+        `keras_resv2.pretrained.Card` of the converted weights.
+
+    Raises:
+        ValueError, ConnectionError, OSError: as `convert`.
+    """
+    from keras_resv2.hub.repository import PREFIX, open_snapshot
+
+    repository = card.origin["hub"]
+    reference = f"{PREFIX}{repository}"
+    commit, snapshot = open_snapshot(reference, repository, None, {CONFIG: (2, MOST_CONFIG_BYTES)})
+    folder = snapshot({CONFIG: (2, MOST_CONFIG_BYTES)})
+    if not is_repository(folder):
+        raise ValueError(f"{reference} holds no {CONFIG}.")
+    said = read_config(folder / CONFIG, reference)
+    if said.architecture != card.architecture:
+        raise ValueError(f"{reference} is a {said.architecture} now, and {card.full_name} is a {card.architecture}.")
+    if said.preprocessing != card.arguments.get("preprocessing"):
+        raise ValueError(f"{reference} has other pixel statistics now than {card.full_name}: open it by its own name.")
+    said = dataclasses.replace(said, origin={**said.origin, **card.origin}, license=card.license)
+    return _converted(store.home() / "weights", card.name, card.version, reference, repository, commit, said, snapshot)
+
+
+def _converted(root, name, version, reference, repository, commit, said, snapshot):
+    from keras_resv2.convert.detection import detect
+    from keras_resv2.convert.folder import make_card, write_folder
+
+    path = root / name / str(version) / store.CARD
+    with download.locked(path):
+        if not path.exists():
+            weights = snapshot({WEIGHTS: (1, MOST_WEIGHT_BYTES)}) / WEIGHTS
+            if not weights.is_file():
+                raise ValueError(f"{reference} holds no {WEIGHTS}: weights in other files are converted by hand.")
+            found = detect(weights, said.architecture, preprocessing=said.preprocessing)
+            card = make_card(found, name, version, said.dataset, said.class_names, said.license)
+            origin = {**said.origin, "hub": repository, "commit": commit, **card.origin, "file": WEIGHTS}
+            write_folder(found.weights, dataclasses.replace(card, origin=origin, image_shape=said.image_shape), root)
+    return read_card(path)
