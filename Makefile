@@ -7,7 +7,7 @@ PICTURES := foolbox==3.3.4
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder --durations 15
 ON_JAX := tests/test_units.py tests/test_pretrained.py tests/test_engine.py tests/test_stacks.py
 
-.PHONY: demo test env docs docs-serve zoo-table results archive clean
+.PHONY: demo test env docs docs-serve stubs zoo-table results archive clean
 
 demo: $(VENV)/.demo
 	$(BIN)/keras-resv2 list
@@ -28,6 +28,10 @@ docs: $(VENV)/.test
 
 docs-serve: $(VENV)/.test
 	$(MKDOCS) serve
+
+# Public names for editors and type checkers, from the table of names.
+stubs: $(VENV)/.demo
+	$(BIN)/python -m keras_resv2.stubs
 
 # The table of the README, from the cards.
 zoo-table: $(VENV)/.demo

@@ -1,10 +1,16 @@
 """The named networks: one table, and the builders made from it. The table needs no Keras."""
 
+from __future__ import annotations
+
 import dataclasses
 import fnmatch
 import os
+from typing import TYPE_CHECKING, Any
 
 from keras_resv2.choices import check_choice
+
+if TYPE_CHECKING:
+    import keras
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +44,7 @@ ARCHITECTURES = {
 }
 
 
-def list_architectures(pattern="*"):
+def list_architectures(pattern: str = "*") -> list[str]:
     """Names of the networks that this package builds.
 
     Args:
@@ -55,7 +61,7 @@ def list_architectures(pattern="*"):
     return fnmatch.filter(ARCHITECTURES, pattern)
 
 
-def build(architecture, **arguments):
+def build(architecture: str, **arguments: Any) -> keras.Model:
     """The network of that name.
 
     Args:
@@ -88,8 +94,8 @@ _DOC = """{builder}: {depth} layers ({source}).
         classes: of the classifier; by default the dataset's.
         classifier_activation: of the classifier; None for logits.
         name: of the model.
-        **variant: the other arguments of `keras_resv2.ResNet`: activation, shortcut, projection,
-            stride_on, stem, preprocessing, include_preprocessing, dtype and more.
+        activation, shortcut, branch, projection, stride_on, stem, preprocessing, stride_in, conv_bias,
+        activated_shortcuts, include_preprocessing, rolled, rematerialize, dtype: as `keras_resv2.ResNet` takes them.
 
     Returns:
         `keras.Model` from raw pixels ``(batch, height, width, 3)``, 0 to 255, to class
@@ -123,8 +129,23 @@ def _make_builder(key, architecture):
         classes=None,
         classifier_activation="softmax",
         name=None,
-        **variant,
+        *,
+        activation=architecture.activation,
+        shortcut="identity",
+        branch=None,
+        projection=None,
+        stride_on=None,
+        stem=None,
+        preprocessing=None,
+        stride_in="first",
+        conv_bias=False,
+        activated_shortcuts="first_and_projections",
+        include_preprocessing=True,
+        rolled=False,
+        rematerialize=False,
+        dtype=None,
     ):
+        variant = {key: value for key, value in locals().items() if key in optional and value != optional[key]}
         from keras_resv2.resnet import ResNet  # brings Keras
 
         if isinstance(weights, str) and not _is_path(weights):
@@ -144,6 +165,7 @@ def _make_builder(key, architecture):
             name=name,
         )
 
+    optional = builder.__kwdefaults__
     builder.__name__ = builder.__qualname__ = architecture.builder
     builder.__doc__ = _DOC.format(**dataclasses.asdict(architecture))
     return builder

@@ -111,7 +111,7 @@ def _torch(layer, inputs, training):
     return outputs if layer.axis % 4 == 1 else outputs.permute(0, 2, 3, 1), statistics
 
 
-def to_stock_layers(model):
+def to_stock_layers(model: keras.Model) -> keras.Model:
     """A copy of a model in which every layer is one of Keras.
 
     Its `.keras` file opens without this package.

@@ -8,7 +8,7 @@ from keras_resv2.graphs import as_functional
 from keras_resv2.rolled import RolledUnits
 
 
-def count_multiply_adds(model):
+def count_multiply_adds(model: keras.Model) -> int:
     """Multiply-adds of one forward pass of one picture: convolutions and dense layers, each counted once.
 
     The papers' tables call these FLOPs (He et al. 2015, Table 1).

@@ -33,7 +33,7 @@ DROPOUTS = (
 )
 
 
-def fold(model):
+def fold(model: keras.Model) -> keras.Model:
     """A copy of a network for inference: fewer operations, the same outputs.
 
     - Batch normalisation whose input is a convolution (or dense layer) that nothing else reads goes

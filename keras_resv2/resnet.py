@@ -22,7 +22,9 @@ Explicit padding before a strided convolution or a pooling is the layer's name w
 network units 2 to 9 of a stage are one layer, `stageS_unit2_to_9`.
 """
 
+import os
 import re
+from collections.abc import Callable, Sequence
 
 import keras
 
@@ -31,35 +33,36 @@ from keras_resv2.graphs import deep_graph
 from keras_resv2.layers import Layers
 from keras_resv2.layouts import STEMS, resolve_network
 from keras_resv2.rolled import rolled_units
+from keras_resv2.shortcuts import Shortcut
 from keras_resv2.units import residual_unit
 
 
 def ResNet(
-    depth,
+    depth: int,
     *,
-    activation="original",
-    shortcut="identity",
-    branch=None,
-    projection=None,
-    stride_on=None,
-    stem=None,
-    preprocessing=None,
-    stride_in="first",
-    conv_bias=False,
-    activated_shortcuts="first_and_projections",
-    include_top=True,
-    weights=None,
-    input_tensor=None,
-    input_shape=None,
-    pooling=None,
-    classes=None,
-    classifier_activation="softmax",
-    include_preprocessing=True,
-    rolled=False,
-    rematerialize=False,
-    dtype=None,
-    name=None,
-):
+    activation: str = "original",
+    shortcut: str | Shortcut = "identity",
+    branch: str | None = None,
+    projection: str | None = None,
+    stride_on: str | None = None,
+    stem: str | None = None,
+    preprocessing: str | tuple | None = None,
+    stride_in: str = "first",
+    conv_bias: bool = False,
+    activated_shortcuts: str = "first_and_projections",
+    include_top: bool = True,
+    weights: str | os.PathLike | dict | None = None,
+    input_tensor: keras.KerasTensor | None = None,
+    input_shape: tuple[int | None, ...] | None = None,
+    pooling: str | None = None,
+    classes: int | None = None,
+    classifier_activation: str | Callable | None = "softmax",
+    include_preprocessing: bool = True,
+    rolled: bool = False,
+    rematerialize: bool = False,
+    dtype: str | keras.DTypePolicy | None = None,
+    name: str | None = None,
+) -> keras.Model:
     """A residual network of any depth, activation order and shortcut of He et al. 2016.
 
     Args:
@@ -192,7 +195,7 @@ def body(x, layout, spec, layers, rolled=False, rematerialize=False):
     return layers.activate(x, spec.activation.before_branch, "head")
 
 
-def features(model, names=None):
+def features(model: keras.Model, names: Sequence[str] | None = None) -> keras.Model:
     """The same network with the output of each stage, for detection and segmentation heads.
 
     Weights are shared with `model`, not copied.

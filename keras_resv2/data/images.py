@@ -1,6 +1,7 @@
 """Pictures from files, as networks take them, and pictures of what networks say of them."""
 
 import io
+import os
 import pathlib
 
 import numpy as np
@@ -27,7 +28,7 @@ TURNS = {
 SAVED_AS = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 
 
-def read_image(path, size):
+def read_image(path: str | os.PathLike, size: tuple[int, int]) -> np.ndarray:
     """A picture of any size and common format, as an array.
 
     Turned upright by its EXIF orientation, put on white where transparent, scaled so that its short

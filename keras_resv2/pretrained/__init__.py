@@ -1,6 +1,11 @@
 """Pretrained weights: cards, files, and the models made from them."""
 
+from __future__ import annotations
+
 import fnmatch
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from keras_resv2.architectures import ARCHITECTURES
 from keras_resv2.choices import check_count
@@ -8,13 +13,16 @@ from keras_resv2.pretrained.card import Card
 from keras_resv2.pretrained.labels import class_names, decode_predictions
 from keras_resv2.pretrained.store import card_paths, find_card, weight_path
 
+if TYPE_CHECKING:
+    import keras
+
 __all__ = ["Card", "class_names", "decode_predictions", "from_pretrained", "list_pretrained", "pretrained_card"]
 
 # Arguments of the builders that change nothing that weights depend on.
 FREE_ARGUMENTS = ("dtype", "include_preprocessing", "rolled", "rematerialize")
 
 
-def list_pretrained(pattern="*", versions=False):
+def list_pretrained(pattern: str = "*", versions: bool = False) -> list[str]:
     """Names that `from_pretrained` takes.
 
     Args:
@@ -33,7 +41,7 @@ def list_pretrained(pattern="*", versions=False):
     return [f"{name}@{v}" for name, found in names.items() for v in found] if versions else list(names)
 
 
-def pretrained_card(name):
+def pretrained_card(name: str | os.PathLike) -> Card:
     """The card of a weight file: its measured error, how it was made, its classes.
 
     Args:
@@ -54,18 +62,18 @@ def pretrained_card(name):
 
 
 def from_pretrained(
-    name,
-    classes=None,
-    include_top=True,
-    input_tensor=None,
-    input_shape=None,
-    pooling=None,
-    classifier_activation="softmax",
-    include_preprocessing=True,
-    rolled=False,
-    rematerialize=False,
-    dtype=None,
-):
+    name: str | os.PathLike,
+    classes: int | None = None,
+    include_top: bool = True,
+    input_tensor: keras.KerasTensor | None = None,
+    input_shape: tuple[int | None, ...] | None = None,
+    pooling: str | None = None,
+    classifier_activation: str | Callable | None = "softmax",
+    include_preprocessing: bool = True,
+    rolled: bool = False,
+    rematerialize: bool = False,
+    dtype: str | keras.DTypePolicy | None = None,
+) -> keras.Model:
     """A network with its trained weights.
 
     Args:

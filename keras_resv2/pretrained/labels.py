@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 
 import numpy as np
 
@@ -63,7 +64,9 @@ def _dataset(name):
     return row if row and row.class_names else None
 
 
-def decode_predictions(predictions, name, top=5):
+def decode_predictions(
+    predictions: np.ndarray, name: str | os.PathLike | Card, top: int = 5
+) -> list[list[tuple[str, float]]]:
     """The most probable classes of each picture, by name.
 
     Args:

@@ -13,11 +13,15 @@ backend. One array keeps the file as large as its parameters (Keras' own files a
 each variable, which tells in deep networks) and makes reading it one call.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import hashlib
 import io
 import json
 import math
+import os
+from typing import TYPE_CHECKING
 
 import h5py
 import numpy as np
@@ -26,6 +30,9 @@ from keras_resv2.choices import some
 from keras_resv2.files import atomic_write
 from keras_resv2.pretrained.hdf5 import Refused, attribute, open_hdf5, text
 
+if TYPE_CHECKING:
+    import keras
+
 FORMATS = FORMAT, FORMAT_WITH_HALF = "keras-resv2 weights 1", "keras-resv2 weights 2"
 PARTS = "values", "half"
 CHECKSUM = "sha256"
@@ -33,7 +40,7 @@ HEAD = "head_dense"
 MOST_AXES = 8
 
 
-def save_weights(model, path):
+def save_weights(model: keras.Model, path: str | os.PathLike) -> None:
     """Writes all weights of `model`, as float32, to an HDF5 file.
 
     The file appears whole or not at all.

@@ -1,0 +1,67 @@
+"""What editors and type checkers see: stubs that are up to date, and a type checker that knows the README's lines."""
+
+import inspect
+import json
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+import keras_resv2
+from keras_resv2 import stubs
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+TYPOS = """
+keras_resv2.PreActResNet164(activaton="original")
+keras_resv2.from_pretraned("resnet20-cifar10")
+keras_resv2.ResNet("110")
+"""
+
+
+def test_the_stubs_are_up_to_date():
+    assert stubs.stub() == stubs.PATH.read_text(encoding="utf-8"), "run make stubs"
+    assert (stubs.FOLDER / "py.typed").exists()
+
+
+def test_every_public_name_is_in_the_stubs():
+    text = stubs.PATH.read_text(encoding="utf-8")
+    assert not [name for name in keras_resv2.__all__ if not re.search(rf"( as |^def ){name}\b", text, re.MULTILINE)]
+
+
+def test_builders_take_what_resnet_takes():
+    """The same arguments with the same defaults, but for the depth and the order of activations."""
+    wanted = {name: given.default for name, given in inspect.signature(keras_resv2.ResNet).parameters.items()}
+    del wanted["depth"], wanted["activation"]
+    for builder, activation in ((keras_resv2.ResNet20, "original"), (keras_resv2.PreActResNet50, "full_preactivation")):
+        found = {name: given.default for name, given in inspect.signature(builder).parameters.items()}
+        assert found.pop("activation") == activation and found == wanted
+        with pytest.raises(TypeError, match=rf"{builder.__name__}\(\) got an unexpected keyword argument 'activaton'"):
+            builder(activaton="original")
+
+
+def test_a_type_checker_knows_the_readme_and_names_typos(tmp_path):
+    pyright = shutil.which("pyright", path=f"{pathlib.Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    if not pyright:
+        pytest.skip("pyright is missing: pip install pyright")
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    given = "import numpy as np\nimages = np.zeros((2, 32, 32, 3))\nlabels = np.zeros(2, int)\n"
+    (tmp_path / "readme.py").write_text(given + "\n".join(blocks[:3]))
+    (tmp_path / "typos.py").write_text("import keras_resv2\n" + TYPOS)
+    done = subprocess.run(
+        [pyright, "--outputjson", "--pythonpath", sys.executable, "readme.py", "typos.py"],
+        capture_output=True, text=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=600,
+    )  # fmt: skip
+    if not done.stdout.startswith("{"):
+        pytest.skip(f"pyright does not start: {done.stderr.strip().splitlines()[-1:]}")
+    found = [one for one in json.loads(done.stdout)["generalDiagnostics"] if one["severity"] == "error"]
+    said = {"readme.py": [], "typos.py": []}
+    for one in found:
+        said[pathlib.Path(one["file"]).name].append(one["message"])
+    assert said["readme.py"] == []
+    assert len(said["typos.py"]) == 3
+    for message, word in zip(said["typos.py"], ("activaton", "from_pretraned", "int"), strict=True):
+        assert word in message
