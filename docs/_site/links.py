@@ -2,7 +2,7 @@
 
 import re
 
-PAGES_OF_DOCS = ("analysis", "command-line", "convert", "export", "networks", "security", "transfer")
+PAGES_OF_DOCS = ("analysis", "command-line", "convert", "export", "imagenet", "networks", "security", "transfer")
 PAGES = {
     "train/README.md": "training.md",
     "benchmarks/RESULTS.md": "benchmarks.md",
