@@ -11,7 +11,7 @@ ON_JAX := tests/test_units.py tests/test_pretrained.py tests/test_engine.py test
 
 demo: $(VENV)/.demo
 	$(BIN)/keras-resv2 list
-	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python examples/demo.py --save predictions.png
+	$(BIN)/python examples/demo.py --save predictions.png
 
 test: env
 	$(BIN)/ruff check .
@@ -39,7 +39,7 @@ zoo-table: $(VENV)/.demo
 
 # All published weights as a table for programs, from the cards.
 results: $(VENV)/.demo
-	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/keras-resv2 list --csv > weights/results.csv.part
+	$(BIN)/keras-resv2 list --csv > weights/results.csv.part
 	mv weights/results.csv.part weights/results.csv
 
 # A copy of the last commit that knows which one it is: for machines without git.

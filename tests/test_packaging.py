@@ -54,7 +54,8 @@ def tracked():
 def test_the_source_distribution_holds_what_its_tests_need(source):
     distributed = {path.relative_to(source).as_posix() for path in source.rglob("*") if path.is_file()}
     expected = {name for name in tracked() if not name.startswith(NOT_DISTRIBUTED)}
-    assert len(expected) > 200 and not expected - distributed
+    assert len(expected) > 200
+    assert not expected - distributed, "MANIFEST.in"
     added = {name for name in distributed - expected if not name.startswith("keras_resv2.egg-info/")}
     assert added <= {"PKG-INFO", "setup.cfg"}
 
