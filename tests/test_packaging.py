@@ -7,6 +7,7 @@ import sys
 import zipfile
 
 import pytest
+from packaging.requirements import Requirement
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
@@ -83,8 +84,14 @@ def test_metadata(wheel):
     name = next(n for n in wheel.namelist() if n.endswith("METADATA"))
     metadata = wheel.read(name).decode()
     assert "Name: keras-resv2\n" in metadata and "Requires-Python: >=3.10" in metadata
-    required = [line.split(": ")[1] for line in metadata.splitlines() if line.startswith("Requires-Dist")]
-    assert {"tensorflow", "h5py", "numpy"} <= set(required) and any(r.startswith("keras>=3") for r in required)
+    lines = [line.split(": ")[1] for line in metadata.splitlines() if line.startswith("Requires-Dist")]
+    required = {requirement.name.replace("-", "_"): requirement for requirement in map(Requirement, lines)}
+    assert {"tensorflow", "keras", "h5py", "numpy"} <= set(required)
+    pins = [Requirement(line) for line in (ROOT / "tests/oldest.txt").read_text().splitlines() if line[0] != "#"]
+    for pin in pins:  # the bound is what `make test-oldest` installs, to the second number
+        (version,) = (each.version for each in pin.specifier)
+        (bound,) = (each.version for each in required[pin.name].specifier)
+        assert version in required[pin.name].specifier and version.startswith(bound), pin.name
     assert {"train", "convert", "export", "dev"} <= {
         line.split(": ")[1] for line in metadata.splitlines() if line.startswith("Provides-Extra")
     }
