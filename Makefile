@@ -7,17 +7,28 @@ PICTURES := foolbox==3.3.4
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder --durations 15
 ON_JAX := tests/test_units.py tests/test_pretrained.py tests/test_engine.py tests/test_stacks.py
 
-.PHONY: demo test env docs docs-serve stubs zoo-table results archive clean
+.PHONY: demo test test-oldest env docs docs-serve stubs zoo-table results archive clean
 
 demo: $(VENV)/.demo
 	$(BIN)/keras-resv2 list
-	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python examples/demo.py --save predictions.png
+	$(BIN)/python examples/demo.py --save predictions.png
 
 test: env
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(PYTEST)
 	KERAS_BACKEND=jax $(PYTEST) $(ON_JAX) -m "not slow"
+
+# The oldest versions of the libraries, in an environment of their own.
+OLDEST := tests/test_networks.py tests/test_pretrained.py tests/test_batch_norm.py tests/test_rolled.py \
+	tests/test_folding.py tests/test_cli.py tests/test_embedding.py tests/test_hub.py tests/test_figures.py
+test-oldest: .venv-oldest/.installed
+	.venv-oldest/bin/python -m pytest $(OLDEST) -m "not slow"
+
+.venv-oldest/.installed: tests/oldest.txt setup.cfg
+	$(PYTHON) -m venv .venv-oldest
+	.venv-oldest/bin/python -m pip install --quiet -e '.[train,hub]' pytest scikit-learn -c tests/oldest.txt
+	touch $@
 
 env: $(VENV)/.test
 
@@ -39,7 +50,7 @@ zoo-table: $(VENV)/.demo
 
 # All published weights as a table for programs, from the cards.
 results: $(VENV)/.demo
-	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/keras-resv2 list --csv > weights/results.csv.part
+	$(BIN)/keras-resv2 list --csv > weights/results.csv.part
 	mv weights/results.csv.part weights/results.csv
 
 # A copy of the last commit that knows which one it is: for machines without git.

@@ -172,16 +172,16 @@ def draw(rows, path):
 
     found = medians(rows)
     datasets = list(dict.fromkeys(dataset for dataset, _ in found))
-    figure = Figure(figsize=(4 * len(datasets), 3.6), layout="constrained")
+    figure = Figure(figsize=(4 * len(datasets), 3.9), layout="constrained")
     for axes, dataset in zip(np.atleast_1d(figure.subplots(1, len(datasets))), datasets, strict=True):
         for number, way in enumerate(WAYS):
             cells = [(count, ways[way]) for (name, count), ways in found.items() if name == dataset and way in ways]
             axes.plot([c for c, _ in cells], [statistics.median(e) for _, e in cells], f"C{number}-", label=way)
             axes.plot([c for c, e in cells for _ in e], [x for _, e in cells for x in e], f"C{number}.", ms=4)
-        axes.set(xscale="log", title=dataset, xlabel="labelled pictures", ylim=(0, None))
+        axes.set(xscale="log", title=dataset, xlabel="labelled images", ylim=(0, None))
         axes.grid(alpha=0.3)
     figure.axes[0].set_ylabel("test error (%)")
-    figure.axes[0].legend()
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(WAYS))
     figure.savefig(path, dpi=120)
 
 

@@ -13,6 +13,7 @@ import sys
 import numpy as np
 
 import keras_resv2
+from keras_resv2.commands.terminal import start_backend
 from keras_resv2.data.images import draw_predictions, read_image
 
 NETWORKS = ("resnet20-cifar10", "preact_resnet20-cifar10")
@@ -33,6 +34,7 @@ def main():
     parser.add_argument("--save", default="predictions.png", help="picture of the predictions")
     arguments = parser.parse_args()
     paths, labels = labelled_pictures()
+    start_backend()  # without TensorFlow's first lines
     pixels = np.stack([read_image(path, (32, 32)) for path in paths])
     for name in NETWORKS:
         card = keras_resv2.pretrained_card(name)

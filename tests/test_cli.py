@@ -268,7 +268,6 @@ def _cut_png(path):
         (["summary", "preactresnet50"], "nearest: preact_resnet50"),
         (["predict", NAME, __file__, "--save", "out.psd"], "saved as one of .png"),
         (["predict", NAME, __file__, "--save", "nowhere/out.png"], "nowhere does not exist. Make it first"),
-        (["export", NAME, "--format", "onnx", "--out", "nowhere/x.onnx"], "nowhere does not exist. Make it first"),
         (["evaluate", NAME, "--data_dir", "nowhere"], "nowhere does not exist"),
         (["evaluate", NAME, "--data_dir", "."], "holds no cifar10"),
         (["evaluate", NAME, "--data_dir", __file__], "is not an .npz file"),

@@ -83,10 +83,10 @@ def test_embedding_compiles_a_network_once(pixels, monkeypatch):
 
 @needs_linux
 def test_openings_take_no_memory():
-    """The network has 1.1 MiB of weights: a network that stays alive would be seen."""
-    networks = []
-    found = growth(lambda: networks.append(weakref.ref(keras_resv2.from_pretrained(NAME))), 10 * STRESS, first=3)
-    assert found < 8
+    """A network that stays alive takes 1.1 MiB for its weights alone, and its layers more. Noise is some 9 MiB."""
+    networks, times = [], 10 * STRESS
+    found = growth(lambda: networks.append(weakref.ref(keras_resv2.from_pretrained(NAME))), times, first=3)
+    assert found < 10 + 0.5 * times
     assert not [network for network in networks if network() is not None]
 
 

@@ -7,32 +7,58 @@ import sys
 import zipfile
 
 import pytest
+from packaging.requirements import Requirement
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 
+# Of the repository alone.
+NOT_DISTRIBUTED = (".ci/", ".git")
+BUILD = "import sys; from setuptools import build_meta; build_meta.build_sdist(sys.argv[1])"
+
+
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
+def source(tmp_path_factory):
+    """The source distribution of the files that git has, unpacked."""
     pytest.importorskip("setuptools", reason="setuptools is not installed")
+    folder = tmp_path_factory.mktemp("source")
+    for name in tracked():
+        (folder / "checkout" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, folder / "checkout" / name)
+    command = [sys.executable, "-c", BUILD, folder]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=folder / "checkout")
+    assert done.returncode == 0, done.stderr[-2000:]
+    shutil.unpack_archive(next(folder.glob("keras_resv2-*.tar.gz")), folder / "unpacked", filter="data")
+    return next((folder / "unpacked").iterdir())
+
+
+@pytest.fixture(scope="module")
+def wheel(source, tmp_path_factory):
+    """The wheel, built from the source distribution as pip does."""
     folder = tmp_path_factory.mktemp("wheel")
-    for name in ("keras_resv2", "weights"):
-        shutil.copytree(ROOT / name, folder / "source" / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, folder / "source" / name)
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "wheel",
-        "--no-deps",
-        "--no-build-isolation",
-        "-w",
-        folder,
-        folder / "source",
-    ]
+    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-w", folder, source]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     return zipfile.ZipFile(next(folder.glob("keras_resv2-*.whl")))
+
+
+def tracked():
+    """Paths of the files of the repository; of a copy without git, of all that is there."""
+    if (ROOT / ".git").exists():
+        listed = subprocess.run(["git", "ls-files"], capture_output=True, text=True, cwd=ROOT, check=True).stdout
+        return [name for name in listed.splitlines() if (ROOT / name).is_file()]
+    left_out = ("__pycache__", ".egg-info", ".venv", ".pytest_cache", ".ruff_cache", "PKG-INFO")
+    names = [path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*") if path.is_file()]
+    return [name for name in names if not any(word in name for word in left_out)]
+
+
+def test_the_source_distribution_holds_what_its_tests_need(source):
+    distributed = {path.relative_to(source).as_posix() for path in source.rglob("*") if path.is_file()}
+    expected = {name for name in tracked() if not name.startswith(NOT_DISTRIBUTED)}
+    assert len(expected) > 200
+    assert not expected - distributed, "MANIFEST.in"
+    added = {name for name in distributed - expected if not name.startswith("keras_resv2.egg-info/")}
+    assert added <= {"PKG-INFO", "setup.cfg"}
 
 
 def test_the_wheel_carries_every_published_file(wheel):
@@ -58,8 +84,14 @@ def test_metadata(wheel):
     name = next(n for n in wheel.namelist() if n.endswith("METADATA"))
     metadata = wheel.read(name).decode()
     assert "Name: keras-resv2\n" in metadata and "Requires-Python: >=3.10" in metadata
-    required = [line.split(": ")[1] for line in metadata.splitlines() if line.startswith("Requires-Dist")]
-    assert {"tensorflow", "h5py", "numpy"} <= set(required) and any(r.startswith("keras>=3") for r in required)
+    lines = [line.split(": ")[1] for line in metadata.splitlines() if line.startswith("Requires-Dist")]
+    required = {requirement.name.replace("-", "_"): requirement for requirement in map(Requirement, lines)}
+    assert {"tensorflow", "keras", "h5py", "numpy"} <= set(required)
+    pins = [Requirement(line) for line in (ROOT / "tests/oldest.txt").read_text().splitlines() if line[0] != "#"]
+    for pin in pins:  # the bound is what `make test-oldest` installs, to the second number
+        (version,) = (each.version for each in pin.specifier)
+        (bound,) = (each.version for each in required[pin.name].specifier)
+        assert version in required[pin.name].specifier and version.startswith(bound), pin.name
     assert {"train", "convert", "export", "dev"} <= {
         line.split(": ")[1] for line in metadata.splitlines() if line.startswith("Provides-Extra")
     }

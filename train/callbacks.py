@@ -107,13 +107,13 @@ def draw_curve(history, path, title):
     """
     from matplotlib.figure import Figure
 
-    axes = (figure := Figure(figsize=(6, 4), layout="constrained")).subplots()
+    axes = (figure := Figure(figsize=(6, 4.3), layout="constrained")).subplots()
     errors = axes.twinx()
     measured = [row for row in history if "test_error" in row]
     loss = axes.plot([row["step"] for row in history], [row["train_loss"] for row in history], "C0--")
     error = errors.plot([row["step"] for row in measured], [row["test_error"] for row in measured], "C1-o", ms=3)
     axes.set(xlabel="steps", ylabel="training loss", title=title, yscale="log")
     errors.set(ylabel="test error (%)", ylim=(0, None))
-    axes.legend([*loss, *error], ["training loss", "test error"])
+    figure.legend([*loss, *error], ["training loss", "test error"], loc="outside lower center", ncols=2)
     axes.grid(alpha=0.3)
     figure.savefig(path, dpi=120)

@@ -146,7 +146,7 @@ def draw_history(history, path, title):
     from matplotlib.figure import Figure
 
     epochs = [row["epoch"] if row["phase"] == "body" else 0 for row in history]
-    losses, errors = (figure := Figure(figsize=(9, 4), layout="constrained")).subplots(1, 2)
+    losses, errors = (figure := Figure(figsize=(9, 4.4), layout="constrained")).subplots(1, 2)
     for axes, what in ((losses, "loss"), (errors, "error")):
         for part, style in (("train", "C0--o"), ("validation", "C1-o")):
             if f"{part}_{what}" in history[-1]:
@@ -157,7 +157,7 @@ def draw_history(history, path, title):
     for epoch, row in zip(epochs, history, strict=True):
         if row["best"] and "validation_error" in row:
             errors.plot(epoch, row["validation_error"], "k*", ms=10, label="kept")
-    errors.legend()
+    figure.legend(*errors.get_legend_handles_labels(), loc="outside lower center", ncols=3)
     figure.suptitle(title)
     figure.savefig(path, dpi=120)
 
@@ -180,7 +180,7 @@ def draw_confusion(confusion, class_names, path):
         ticks = range(len(class_names))
         axes.set_xticks(ticks, class_names, rotation=90)
         axes.set_yticks(ticks, class_names)
-    axes.set(xlabel="taken for", ylabel="true class")
+    axes.set(title="test images", xlabel="predicted class", ylabel="true class")
     if len(class_names) <= COUNTED:
         for row, column in np.argwhere(confusion):
             colour = "white" if shares[row, column] > 0.5 else "black"

@@ -154,12 +154,12 @@ def _lesions(cases, images, labels, folder, arguments):
         studies.append(found := study("random", analysis.delete_random, **draws))
         rows = zip(found.deleted, found.errors, map(" ".join, found.units), strict=True)
         _write(folder / f"{name}-random_deletions.csv", ("deleted", "error_percent", "units"), rows)
-        plots.draw_random_deletions(found, folder / f"{name}-random_deletions.png")
+        plots.draw_random_deletions(found, folder / f"{name}-random_deletions.png", name)
         if _can_reorder(case.model):
             studies.append(found := study("order", analysis.reorder, **draws))
             rows = zip(found.swaps, found.taus, found.errors, strict=True)
             _write(folder / f"{name}-reorderings.csv", ("swaps", "kendall_tau", "error_percent"), rows)
-            plots.draw_reorderings(found, folder / f"{name}-reorderings.png")
+            plots.draw_reorderings(found, folder / f"{name}-reorderings.png", name)
         facts[name] = {
             "images": each[name].images,
             "intact_error": each[name].intact_error,
@@ -199,7 +199,7 @@ def _paths(cases, images, labels, folder, arguments):
         numbers = analysis.paths_by_length(study.units)
         rows = [(k, numbers[k], mean, total) for k, mean, total in zip(lengths, means, totals, strict=True)]
         _write(folder / f"{name}-paths.csv", ("length", "paths", "mean_gradient_norm", "paths_times_mean"), rows)
-        plots.draw_paths(study, folder / f"{name}-paths.png")
+        plots.draw_paths(study, folder / f"{name}-paths.png", name)
         shortest, longest, share = study.effective_range()
         facts[name] = {
             "units": study.units,

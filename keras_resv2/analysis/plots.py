@@ -4,7 +4,11 @@ import pathlib
 
 import numpy as np
 
-SIZE, DPI = (7, 4.2), 120
+from keras_resv2.files import atomic_write
+
+SIZE, DPI = (7, 4.4), 120
+GRID = 0.3
+CHARACTERS, MARKER = 12, 6  # of a legend in small letters: in an inch; as wide as a marker
 
 
 def draw_propagation(studies, path):
@@ -12,7 +16,7 @@ def draw_propagation(studies, path):
 
     Args:
         studies: dictionary from a title to a `Propagation`.
-        path: of the picture; its ending chooses the format.
+        path: of the image; its ending chooses the format.
 
     Raises:
         ImportError: matplotlib is not installed.
@@ -21,29 +25,33 @@ def draw_propagation(studies, path):
 
     >>> draw_propagation({"new": propagate(network, images, labels)}, "propagation.png")  # doctest: +SKIP
     """
-    figure, (left, middle, right) = _figure(3, (14, 4.2))
+    figure, (left, middle, right) = _figure(3, (14, 4.6))
     for color, (title, study) in zip(_colors(), studies.items(), strict=False):
         units = np.arange(1, len(study.units) + 1)
         left.plot(units, study.variance, color=color, label=title)
-        middle.plot(units, study.gradient_norm, color=color, label=title)
-        right.plot(units, study.straight_norm, color=color, label=f"{title}: measured")
-        right.plot(units, study.predicted_norm, color=color, linestyle=":", label=f"{title}: eq. 8")
-    for axes, what in zip(
-        (left, middle, right),
-        ("variance of the unit's input", "gradient at the unit's input", "gradient through shortcuts alone"),
-        strict=True,
-    ):
-        axes.set(xlabel="unit", ylabel=what, yscale="log")
-        axes.legend(fontsize="x-small")
+        middle.plot(units, study.gradient_norm, color=color)
+        right.plot(units, study.straight_norm, color=color)
+        right.plot(units, study.predicted_norm, color=color, linestyle=":")
+    left.set(title="signal", ylabel="variance of the unit's input")
+    middle.set(title="gradient", ylabel="norm of the gradient at the unit's input")
+    right.plot([], [], color="0.4", linestyle=":", label="eq. 8, of the gradient through the shortcuts")
+    right.set(title="gradient through the shortcuts alone", ylabel="norm at the unit's input")
+    for axes in (left, middle, right):
+        axes.set(xlabel="unit", yscale="log")
+        axes.grid(alpha=GRID)
+    _legend(figure, left, right)
     _save(figure, path)
 
 
 def draw_deletions(studies, path):
     """Error without each unit (Veit et al. 2016, Fig. 3). Units that change the size are marked.
 
+    Units without which nothing is left to compute (those that change the size in a network without shortcuts) have
+    no error: the line has a gap.
+
     Args:
         studies: dictionary from a title to a `Deletions`.
-        path: of the picture.
+        path: of the image.
 
     Raises:
         ImportError: matplotlib is not installed.
@@ -54,17 +62,19 @@ def draw_deletions(studies, path):
         axes.plot(units, study.errors, color=color, marker=".", label=title)
         axes.plot(units[study.changes_size], study.errors[study.changes_size], "D", color=color, markersize=5)
         axes.axhline(study.intact_error, color=color, linestyle=":", linewidth=1)
-    axes.set(xlabel="deleted unit (diamonds change the size)", ylabel="test error, %", ylim=(0, 100))
-    axes.legend(title="dotted: the whole network", fontsize="small")
+    axes.set(title="one unit deleted (dotted: none; diamonds: the unit changes the size)", xlabel="deleted unit")
+    _error_axis(axes)
+    _legend(figure, axes)
     _save(figure, path)
 
 
-def draw_random_deletions(study, path):
+def draw_random_deletions(study, path, title=None):
     """Error without k random units, median and quartiles (Veit et al. 2016, Fig. 5 a).
 
     Args:
         study: `RandomDeletions`.
-        path: of the picture.
+        path: of the image.
+        title: what the network is called; None for the model's own name.
 
     Raises:
         ImportError: matplotlib is not installed.
@@ -74,54 +84,66 @@ def draw_random_deletions(study, path):
     axes.fill_between(counts, low, high, alpha=0.3, label="quartiles")
     axes.plot(counts, median, label="median")
     axes.axhline(study.intact_error, linestyle=":", label="whole network")
-    axes.set(xlabel=f"units deleted from {study.network}", ylabel="test error, %", ylim=(0, 100))
-    axes.legend()
+    axes.set(title=f"random units deleted: {title or study.network}", xlabel="units deleted")
+    _error_axis(axes)
+    _legend(figure, axes)
     _save(figure, path)
 
 
-def draw_reorderings(study, path):
+def draw_reorderings(study, path, title=None):
     """Error against Kendall's tau of the order of the units (Veit et al. 2016, Fig. 5 b).
 
     Args:
         study: `Reorderings`.
-        path: of the picture.
+        path: of the image.
+        title: what the network is called; None for the model's own name.
 
     Raises:
         ImportError: matplotlib is not installed.
     """
     figure, (axes,) = _figure(1, SIZE)
-    axes.scatter(study.taus, study.errors, s=10)
+    axes.scatter(study.taus, study.errors, s=10, label="units swapped")
     axes.axhline(study.intact_error, linestyle=":", label="whole network")
-    axes.set(xlabel=f"Kendall's tau of the order of {study.network}'s units", ylabel="test error, %", ylim=(0, 100))
+    axes.set(title=f"units swapped: {title or study.network}", xlabel="Kendall's tau of the order of the units")
+    _error_axis(axes)
     axes.invert_xaxis()
-    axes.legend()
+    _legend(figure, axes)
     _save(figure, path)
 
 
-def draw_paths(study, path):
+def draw_paths(study, path, title=None):
     """Numbers of paths, their gradients, and the product, by length (Veit et al. 2016, Fig. 6).
 
     Args:
         study: `PathGradients`.
-        path: of the picture.
+        path: of the image.
+        title: what the network is called; None for no name above the panels.
 
     Raises:
         ImportError: matplotlib is not installed.
     """
     from keras_resv2.analysis.paths import paths_by_length
 
-    figure, (left, middle, right) = _figure(3, (14, 4.2))
+    figure, (left, middle, right) = _figure(3, (14, 4.6))
     left.bar(range(study.units + 1), [float(n) for n in paths_by_length(study.units)])
-    left.set(xlabel="length", ylabel="paths")
+    left.set(title="paths of each length", ylabel="number of paths")
     lengths, means, totals = study.by_length()
     middle.scatter(study.lengths, study.norms, s=6, alpha=0.4)
-    middle.plot(lengths, means, color="black", label=f"mean; each unit leaves {100 * study.decay():.1f} %")
-    middle.set(xlabel="length", ylabel="gradient of a path", yscale="log")
-    middle.legend(fontsize="small")
+    middle.plot(lengths, means, color="black")
+    middle.set(ylabel="norm of a path's gradient", yscale="log")
+    middle.set_title(f"gradients of sampled paths\n(line: mean; each unit leaves {100 * study.decay():.1f} %)")
     shortest, longest, share = study.effective_range()
     right.bar(lengths, totals / totals.max(), color=["C1" if shortest <= k <= longest else "C0" for k in lengths])
-    right.set(xlabel="length", ylabel="gradient of all its paths, largest is 1")
-    right.set_title(f"lengths {shortest} to {longest}: {100 * share:.2g} % of the paths", fontsize="small")
+    right.set(ylabel="number times mean gradient, largest is 1")
+    right.set_title(
+        f"gradient of all paths of each length\n(orange: 95 % of it, from {100 * share:.2g} % of the paths)"
+    )
+    for axes in (left, middle, right):
+        axes.set(xlabel="length of the path, in units")
+        axes.grid(alpha=GRID)
+        axes.set_axisbelow(True)
+    if title:
+        figure.suptitle(title)
     _save(figure, path)
 
 
@@ -159,6 +181,21 @@ def draw_grad_cam(study, images, path, class_names=None):
     _save(figure, path)
 
 
+def _error_axis(axes):
+    axes.set(ylabel="test error (%)", ylim=(0, 100))
+    axes.grid(alpha=GRID)
+
+
+def _legend(figure, *panels):
+    """The legend below the panels, where no curve is."""
+    handles = [handle for axes in panels for handle in axes.get_legend_handles_labels()[0]]
+    labels = [handle.get_label() for handle in handles]
+    columns = int(CHARACTERS * figure.get_figwidth() / max(len(label) + MARKER for label in labels))
+    figure.legend(
+        handles, labels, loc="outside lower center", ncols=max(1, min(columns, len(labels))), fontsize="small"
+    )
+
+
 def check_matplotlib():
     """Raises ImportError, with what to do, where matplotlib is not installed."""
     try:
@@ -183,4 +220,5 @@ def _colors():
 
 def _save(figure, path):
     pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+    with atomic_write(path) as partial:
+        figure.savefig(partial, format=pathlib.Path(path).suffix.lstrip(".").lower() or "png")

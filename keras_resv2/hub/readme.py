@@ -95,7 +95,7 @@ model = keras_resv2.from_pretrained("hf://{repository}")
 probabilities = model.predict(images)  # (batch, {height}, {width}, {channels}), 0 to 255
 ```
 
-With Keras alone (`pip install tensorflow huggingface_hub`), from the same weights in layers of Keras:
+With Keras 3.6 or newer alone (`pip install tensorflow huggingface_hub`), from the same weights in layers of Keras:
 
 ```python
 import keras

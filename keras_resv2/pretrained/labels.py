@@ -91,7 +91,7 @@ def decode_predictions(
     predictions = np.asarray(predictions)
     if predictions.ndim != 2 or predictions.shape[1] != len(known.class_names):
         raise ValueError(
-            f"predictions of {known.name} have the shape (pictures, {len(known.class_names)}), not {predictions.shape}."
+            f"predictions of {known.name} have the shape (images, {len(known.class_names)}), not {predictions.shape}."
         )
     check_count("top", top)
     check_finite(predictions)

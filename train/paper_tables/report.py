@@ -1,10 +1,11 @@
-"""A table of the papers beside our errors, as text, Markdown, JSON and a picture."""
+"""A table of the papers beside our errors, as text, Markdown, JSON and a figure."""
 
 import json
 
 from train.paper_tables.figures import FAILS_ABOVE, RECIPE
 
 COLUMNS = ("cell", "paper", "reproduced", "other recipe", "errors by seed", "runs", "recipe", "steps")
+MARGIN = 4  # of the figure, for errors that are not drawn to scale; in percent of error
 RIGHT = ("paper", "reproduced", "other recipe", "runs", "steps")
 
 
@@ -106,7 +107,8 @@ def draw(report, path):
 
     Args:
         report: as `train.paper_tables.comparison.compare` gives it.
-        path: of the picture. Errors above 20 % stand in its shaded margin.
+        path: of the image. Errors above 20 %, which the papers call failed, stand in its shaded margin: of the
+            papers, which give no number for them, as a word.
     """
     from matplotlib.figure import Figure
 
@@ -115,23 +117,30 @@ def draw(report, path):
         series["reproduced"] += [(y, cell["reproduction"])] if cell["reproduction"] else []
         for figure in cell["other_recipes"]:
             series.setdefault(figure["way"], []).append((y, figure))
-    axes = (picture := Figure(figsize=(9, 1.2 + 0.3 * len(cells)), layout="constrained")).subplots()
-    axes.barh(range(len(cells)), [_within(cell["paper"]) for cell in cells], color="0.85", label="paper")
+    axes = (image := Figure(figsize=(9, 1.2 + 0.3 * len(cells)), layout="constrained")).subplots()
+    known = [(y, cell["paper"]) for y, cell in enumerate(cells) if cell["paper"] is not None]
+    axes.barh([y for y, _ in known], [error for _, error in known], color="0.85", label="paper")
+    for y in set(range(len(cells))) - {y for y, _ in known}:
+        axes.text(FAILS_ABOVE + 0.2, y, "paper: fails", va="center", fontsize="small", color="0.4")
     for number, (label, figures) in enumerate(series.items()):
         dots = [(_within(run["error"]), y) for y, figure in figures for run in figure["runs"]]
         medians = [(_within(figure["median"]), y) for y, figure in figures]
         style = {"color": f"C{number}", "linestyle": ""}
         axes.plot([x for x, _ in dots], [y for _, y in dots], marker="x" if number else "o", label=label, **style)
         axes.plot([x for x, _ in medians], [y for _, y in medians], marker="|", markersize=14, **style)
-    axes.axvspan(FAILS_ABOVE, FAILS_ABOVE + 2, color="C3", alpha=0.1, label="fails")
-    axes.set(xlabel="test error (%)", title=f"{report['title']}, CIFAR-10", xlim=(0, FAILS_ABOVE + 2))
+    datasets = sorted({cell["dataset"] for cell in cells})  # the title names those that are not the usual one
+    title = ", ".join([report["title"], *(name for name in datasets if name not in report["title"])])
+    axes.axvspan(FAILS_ABOVE, FAILS_ABOVE + MARGIN, color="C3", alpha=0.1, label=f"more than {FAILS_ABOVE:.0f} %")
+    axes.set(xlabel="test error (%)", title=title, xlim=(0, FAILS_ABOVE + MARGIN))
+    axes.set_xticks(range(0, int(FAILS_ABOVE) + 1, 5))
     axes.set_yticks(range(len(cells)), [cell["name"] for cell in cells])
-    axes.invert_yaxis()
-    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    axes.set_ylim(len(cells) - 0.5, -0.5)
+    image.legend(loc="outside right upper")
     axes.grid(axis="x", alpha=0.3)
-    picture.savefig(path, dpi=120)
+    axes.set_axisbelow(True)
+    image.savefig(path, dpi=120)
 
 
 def _within(error):
-    """An error where the picture has room for it: all that fails in its margin."""
-    return FAILS_ABOVE + 1 if error is None or error > FAILS_ABOVE else error
+    """An error where the figure has room for it: all that fails in its margin."""
+    return FAILS_ABOVE + MARGIN - 0.5 if error is None or error > FAILS_ABOVE else error

@@ -1,0 +1,106 @@
+"""Figures: no legend covers a curve, every panel has a title, what has no number is not drawn as one."""
+
+import types
+
+import numpy as np
+import pytest
+
+from keras_resv2.analysis import plots
+from keras_resv2.analysis.lesions import Deletions, RandomDeletions, Reorderings
+from keras_resv2.analysis.paths import PathGradients
+
+figures = pytest.importorskip("matplotlib.figure", reason="matplotlib is not installed")
+
+UNITS = 15
+KINDS = ("identity", "constant_scaling", "exclusive_gating(bias=-6)", "shortcut_only_gating(bias=-6)", "none")
+NAMES = [f"resnet110-{kind}" for kind in KINDS]
+rng = np.random.default_rng(0)
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The figures that are saved, laid out."""
+    saved = []
+    original = figures.Figure.savefig
+
+    def savefig(figure, *arguments, **options):
+        original(figure, *arguments, **options)
+        saved.append(figure)
+
+    monkeypatch.setattr(figures.Figure, "savefig", savefig)
+    return saved
+
+
+def walk():
+    return np.exp(rng.normal(0, 1, UNITS).cumsum())
+
+
+def propagation(path):
+    norms = ("variance", "gradient_norm", "straight_norm", "predicted_norm")
+    study = lambda: types.SimpleNamespace(units=range(UNITS), **{name: walk() for name in norms})  # noqa: E731
+    plots.draw_propagation({name: study() for name in NAMES}, path)
+
+
+def deletions(path):
+    errors = np.where(np.arange(UNITS) % 5 == 4, np.nan, rng.uniform(5, 95, UNITS))  # nothing is left to compute
+    study = Deletions("resnet20", 100, 15.0, [f"unit{i}" for i in range(UNITS)], errors, np.isnan(errors), 1, 1)
+    plots.draw_deletions(dict.fromkeys(NAMES, study), path)
+
+
+def random_deletions(path):
+    deleted = np.repeat(np.arange(1, UNITS + 1), 5)
+    plots.draw_random_deletions(RandomDeletions("resnet20", 9, 8.0, deleted, deleted * 6.0, [], 1, 1), path, "plain")
+
+
+def reorderings(path):
+    swaps, errors = np.arange(50), rng.uniform(5, 95, 50)
+    plots.draw_reorderings(Reorderings("resnet20", 9, 8.0, swaps, 1 - swaps / 99, errors, [], 1, 1), path, "plain")
+
+
+def paths(path):
+    lengths = np.repeat(np.arange(UNITS + 1), 4)
+    plots.draw_paths(PathGradients("resnet32", UNITS, lengths, np.exp(-0.4 * lengths), 1.0), path, "resnet32-cifar10")
+
+
+def curve(path):
+    from train.callbacks import draw_curve
+
+    rows = [{"step": step, "train_loss": 1 / step, "test_error": 90 / step} for step in range(1, 40)]
+    draw_curve(rows, path, "resnet20-cifar10@1")
+
+
+@pytest.mark.parametrize("draw", [propagation, deletions, random_deletions, reorderings, paths, curve])
+def test_legends_cover_nothing_and_panels_have_titles(drawn, tmp_path, draw):
+    draw(tmp_path / "figure.png")
+    assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
+    (figure,) = drawn
+    assert any(axes.get_title() for axes in figure.axes) and not any(axes.get_legend() for axes in figure.axes)
+    panels = [axes for axes in figure.axes if not (draw is curve and axes is figure.axes[1])]  # a second scale
+    assert all(axes.get_title() and axes.get_xlabel() and axes.get_ylabel() for axes in panels)
+    for legend in figure.legends:
+        box = legend.get_window_extent()
+        assert not any(box.overlaps(axes.get_window_extent()) for axes in figure.axes)
+        assert box.x0 >= 0 and box.x1 <= figure.bbox.width and box.y0 >= 0
+    for axes in panels:  # nothing of a title is cut off
+        assert axes.title.get_window_extent().x1 <= figure.bbox.width
+
+
+def test_the_plain_network_is_not_called_by_the_name_of_the_residual_one(drawn, tmp_path):
+    random_deletions(tmp_path / "a.png")
+    reorderings(tmp_path / "b.png")
+    assert [figure.axes[0].get_title().split(": ")[1] for figure in drawn] == ["plain", "plain"]
+
+
+def test_what_fails_in_the_paper_is_a_word_and_not_a_bar(drawn, tmp_path):
+    from train.paper_tables import report
+
+    runs = {"runs": [{"error": 90.0}], "median": 90.0}
+    cells = [
+        {"name": name, "paper": paper, "dataset": "cifar10", "reproduction": runs, "other_recipes": []}
+        for name, paper in (("identity", 6.61), ("dropout", None))
+    ]
+    report.draw({"title": "Table 1", "cells": cells}, tmp_path / "table.png")
+    (axes,) = drawn[0].axes
+    (bar,) = axes.containers[0].patches
+    assert bar.get_width() == 6.61 and [text.get_text() for text in axes.texts] == ["paper: fails"]
+    assert axes.texts[0].get_position()[1] == 1 and max(axes.get_xticks()) == 20
