@@ -199,6 +199,8 @@ def _detected(source, network, architecture, structure):
     check_choice("zero_channels", zero_channels, ZERO_CHANNELS)
     if isinstance(epsilon, bool) or not isinstance(epsilon, numbers.Real) or not 0 < epsilon < 1:
         raise ValueError(f"epsilon={epsilon!r} must be a number above 0, such as 1e-5.")
+    if not isinstance(structure.get("conv_bias", False), bool):
+        raise ValueError(f"conv_bias={structure['conv_bias']!r} must be True or False.")
     fit = best_fit(network, structure, source.label, architecture)
     weights = network.layout.weights(network.tensors, fit.shapes)
     check_values(weights, source.label, lambda name: network.spelled.get(network.layout.key(name), name))

@@ -14,7 +14,6 @@ NUMPY_TYPES = ("Bool", "Float16", "Float32", "Float64", "Int8", "Int16", "Int32"
 HARMLESS = (
     "argparse.Namespace",
     "types.SimpleNamespace",
-    "collections.defaultdict",
     "numpy.dtype",
     "numpy.core.multiarray.scalar",
     "numpy._core.multiarray.scalar",
@@ -62,8 +61,9 @@ def read_pytorch(path):
     if is_zip:
         check_zip(path)
     try:
-        with _harmless(torch), warnings.catch_warnings(action="ignore"):
-            return torch.load(path, map_location="cpu", weights_only=True)
+        # As an open file: of a path, PyTorch goes by the ending.
+        with _harmless(torch), warnings.catch_warnings(action="ignore"), open_regular(path) as file:
+            return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # it raises what its unpickler meets: RuntimeError, EOFError, KeyError, ...
         said = str(error).lower()
         if "torchscript" in said:

@@ -5,6 +5,7 @@ import itertools
 import keras
 import numpy as np
 
+from keras_resv2.convert.pytorch import PyTorchLayout
 from keras_resv2.convert.recognition import Network
 from keras_resv2.layouts import STEMS
 from keras_resv2.units import ACTIVATED_SHORTCUTS
@@ -74,7 +75,9 @@ def agreeing(source, network, structure, said, make):
 
 
 def _changes(network, structure, said):
-    """Other arguments by which networks have the same tensors, one at a time and by pairs."""
+    """Other arguments by which PyTorch networks have the same tensors, one at a time and by pairs."""
+    if not isinstance(network.layout, PyTorchLayout):
+        return
     size = STEMS[structure["stem"]].kernel_size
     options = {"stem": [name for name, stem in STEMS.items() if stem.kernel_size == size and not stem.pool_zeros]}
     if structure["projection"].startswith("A"):
