@@ -10,7 +10,7 @@ from keras_resv2.files import read_zip_member
 from keras_resv2.pretrained.hdf5 import Refused, attribute, open_hdf5
 
 VARIABLES = {1: ("kernel",), 2: ("kernel", "bias"), 4: ("gamma", "beta", "moving_mean", "moving_variance")}
-MODEL_WEIGHTS = "model.weights.h5"  # inside a .keras file
+MODEL_WEIGHTS, CONFIG = "model.weights.h5", "config.json"  # inside a .keras file
 DEEPEST = 8  # models inside models
 
 
@@ -44,7 +44,9 @@ def read_config(path):
         ValueError: it is damaged.
     """
     if zipfile.is_zipfile(path):
-        text = read_zip_member(path, "config.json")
+        with zipfile.ZipFile(path) as archive:
+            there = CONFIG in archive.namelist()
+        text = read_zip_member(path, CONFIG) if there else None
     else:
         with open_hdf5(path, str(path)) as file:
             text = attribute(file, "model_config") if "model_config" in file.attrs else None
