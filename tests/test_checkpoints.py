@@ -310,3 +310,31 @@ def test_a_keras_model_of_other_outputs_is_refused(application):
     changed.set_weights(application.get_weights())
     with pytest.raises(ValueError, match="gives other outputs than resnet50"):
         convert.detect(changed)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="SavedModels need Keras on TensorFlow")
+@pytest.mark.parametrize("form", ["saved_model", "ckpt", "ckpt.index"])
+def test_saved_models_and_checkpoints_of_tensorflow(application, form, tmp_path):
+    import tensorflow as tf
+
+    if form == "saved_model":
+        application.export(tmp_path / form, verbose=False)
+    else:
+        tf.train.Checkpoint(model=application).write(str(tmp_path / "ckpt"))
+    found, expected = convert.detect(tmp_path / form), convert.detect(model_dictionary(application))
+    assert (found.architecture, found.classes) == ("resnet50", 3)
+    assert_equal(found.weights, expected.weights)
+
+
+def model_dictionary(model):
+    return {f"{layer.name}/{w.name}": keras.ops.convert_to_numpy(w) for layer in model.layers for w in layer.weights}
+
+
+def test_damaged_checkpoints_of_tensorflow(tmp_path):
+    (tmp_path / "ckpt.index").write_bytes(b"no index" * 20)
+    (tmp_path / "saved").mkdir()
+    (tmp_path / "saved/saved_model.pb").write_bytes(b"")
+    for name in ("ckpt", "saved"):
+        with pytest.raises((ValueError, FileNotFoundError)) as error:
+            convert.detect(tmp_path / name)
+        assert "\n" not in str(error.value) and str(tmp_path / name) in str(error.value)

@@ -16,6 +16,7 @@ from keras_resv2.choices import first_line
 from keras_resv2.convert.keras_files import MODEL_WEIGHTS, read_config, read_keras
 from keras_resv2.convert.pytorch_files import Ignored, read_pytorch
 from keras_resv2.convert.reparametrized import plain_tensors
+from keras_resv2.convert.tensorflow_files import find_checkpoint, read_checkpoint
 from keras_resv2.files import check_regular, open_regular, read_limit
 
 PYTORCH_FILES = (".pt", ".pth", ".bin", ".ckpt", ".tar", ".th", ".pkl", ".pyth")
@@ -70,9 +71,13 @@ def read_source(source):
     """
     limit, whole, config = math.inf, None, None
     if isinstance(source, (str, os.PathLike)):
-        path = pathlib.Path(source)
-        content, config = _read_file(path)
-        label, limit = str(path), read_limit(path.stat().st_size)
+        path, label = pathlib.Path(source), str(source)
+        checkpoint = find_checkpoint(path)
+        if checkpoint is not None:
+            content = read_checkpoint(checkpoint, label)
+        else:
+            content, config = _read_file(path)
+            limit = read_limit(path.stat().st_size)
     elif isinstance(source, keras.Model):
         content, label, whole = dict(_keras_variables(source)), f"model {source.name!r}", source
     elif hasattr(source, "state_dict"):
@@ -100,8 +105,8 @@ def read_tensors(source):
 
     Args:
         source: path of a PyTorch file, a .safetensors file, a Keras weight file (.h5, .weights.h5) or model
-            (.keras), whatever its ending; a dictionary of arrays or tensors, as a `state_dict()`, or one that holds
-            it; a PyTorch module; or a `keras.Model`.
+            (.keras), whatever its ending; of a SavedModel's folder or a TensorFlow checkpoint; a dictionary of
+            arrays or tensors, as a `state_dict()`, or one that holds it; a PyTorch module; or a `keras.Model`.
 
     Returns:
         ``(tensors, label)``: dictionary from names to float32 arrays, and what to call the source in a message.
