@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import fnmatch
 import os
+import re
 from typing import TYPE_CHECKING, Any
 
 from keras_resv2.choices import check_choice
@@ -34,6 +35,7 @@ V1 = "He et al. 2015, arXiv 1512.03385"
 V2 = "He et al. 2016, arXiv 1603.05027"
 CIFAR_DEPTHS = (20, 32, 44, 56, 110, 164, 1001)
 IMAGENET_DEPTHS = (18, 34, 50, 101, 152, 200)
+LAYERS_PER_N = (6, 9)  # of CIFAR networks: 6n+2 of basic units, 9n+2 of bottlenecks
 
 ARCHITECTURES = {
     **{f"resnet{d}": Architecture(f"ResNet{d}", d, "original", V1) for d in (*CIFAR_DEPTHS, 1202, *IMAGENET_DEPTHS)},
@@ -61,11 +63,38 @@ def list_architectures(pattern: str = "*") -> list[str]:
     return fnmatch.filter(ARCHITECTURES, pattern)
 
 
+def find_architecture(name: str) -> Architecture:
+    """The row of an architecture, of any depth that there is: "resnet14", "preact_resnet38".
+
+    Args:
+        name: one of `list_architectures()`, or "resnet" or "preact_resnet" with another depth of 6n+2 or 9n+2.
+
+    Returns:
+        `Architecture`; those that have no builder are built by `build`.
+
+    Raises:
+        ValueError: there is none of that name; the message has the nearest.
+
+    Example:
+
+    >>> find_architecture("resnet14").depth
+    14
+    """
+    if name in ARCHITECTURES:
+        return ARCHITECTURES[name]
+    match = re.fullmatch(r"(preact_)?resnet([1-9]\d{0,3})", str(name))
+    depth = int(match[2]) if match else 0
+    if depth > 2 and any((depth - 2) % layers == 0 for layers in LAYERS_PER_N):
+        activation, source = ("full_preactivation", V2) if match[1] else ("original", V1)
+        return Architecture("ResNet", depth, activation, source)
+    return ARCHITECTURES[check_choice("architecture", name, ARCHITECTURES)]
+
+
 def build(architecture: str, **arguments: Any) -> keras.Model:
     """The network of that name.
 
     Args:
-        architecture: one of `list_architectures()`.
+        architecture: one of `list_architectures()`, or of another depth, as `find_architecture` takes it.
         **arguments: of the builder, as `ResNet` takes them.
 
     Returns:
@@ -79,7 +108,9 @@ def build(architecture: str, **arguments: Any) -> keras.Model:
     >>> build("resnet20", classes=5).output_shape
     (None, 5)
     """
-    return BUILDERS[check_choice("architecture", architecture, ARCHITECTURES)](**arguments)
+    if architecture not in BUILDERS:
+        return _make_builder(architecture, find_architecture(architecture))(**arguments)
+    return BUILDERS[architecture](**arguments)
 
 
 _DOC = """{builder}: {depth} layers ({source}).

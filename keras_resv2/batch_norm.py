@@ -42,7 +42,9 @@ class BatchNormalization(keras.layers.BatchNormalization):
         outputs, statistics = kernel(self, inputs, training)
         if statistics is not None:
             for moving, batch in zip((self.moving_mean, self.moving_variance), statistics, strict=True):
-                moving.assign(moving * self.momentum + batch * (1.0 - self.momentum))
+                # In float32 also where the variables are not, as in the policies "float16" and "bfloat16".
+                value = keras.ops.cast(moving, "float32") * self.momentum + batch * (1.0 - self.momentum)
+                moving.assign(keras.ops.cast(value, moving.dtype))
         return keras.ops.cast(outputs, self.compute_dtype)
 
     def get_build_config(self):

@@ -16,6 +16,7 @@ import dataclasses
 import keras
 import numpy as np
 
+from keras_resv2.adapters import is_plain
 from keras_resv2.batch_norm import BatchNormalization
 from keras_resv2.graphs import as_functional, calls, deep_graph
 from keras_resv2.layers import misplaces_bias
@@ -23,14 +24,15 @@ from keras_resv2.layers import misplaces_bias
 # Exact types: a subclass may compute anything.
 BATCH_NORMS = (keras.layers.BatchNormalization, BatchNormalization)
 LINEAR_MAPS = (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D, keras.layers.Dense)
-DROPOUTS = (
-    keras.layers.Dropout,
-    keras.layers.SpatialDropout1D,
-    keras.layers.SpatialDropout2D,
-    keras.layers.SpatialDropout3D,
-    keras.layers.GaussianDropout,
-    keras.layers.GaussianNoise,
-)
+# Random in training alone: in inference their output is their input.
+RANDOM_LAYERS = ("Dropout", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D", "AlphaDropout")
+RANDOM_LAYERS += ("GaussianDropout", "GaussianNoise", "ActivityRegularization")
+RANDOM_LAYERS += ("RandomFlip", "RandomRotation", "RandomZoom", "RandomTranslation", "RandomContrast", "RandomShear")
+RANDOM_LAYERS += ("RandomBrightness", "RandomHue", "RandomSaturation", "RandomColorJitter", "RandomColorDegeneration")
+RANDOM_LAYERS += ("RandomGrayscale", "RandomSharpness", "RandomPosterization", "RandomErasing", "RandomPerspective")
+RANDOM_LAYERS += ("RandomGaussianBlur", "RandomElasticTransform", "RandomInvert", "AugMix", "RandAugment")
+RANDOM_LAYERS += ("MixUp", "CutMix")
+TRAINING_ONLY = tuple(getattr(keras.layers, name) for name in RANDOM_LAYERS if hasattr(keras.layers, name))
 
 
 def fold(model: keras.Model) -> keras.Model:
@@ -43,7 +45,7 @@ def fold(model: keras.Model) -> keras.Model:
       subtracted before, in float32: zeros around the picture stand for pixels of mean value, so that a
       bias instead would be wrong along the border, and raw pixels would round worse in half precision.
       In float16, whose smallest numbers have fewer digits, preprocessing stays as it is.
-    - Dropout is left out.
+    - Dropout, noise and augmentation are left out.
     - The loops of a rolled network stay as they are: build it unrolled to fold it.
 
     Layers that stay keep their names. Constants are worked out in float64.
@@ -137,7 +139,7 @@ def _plan(graph):
     plan = _Plan()
     for node in graph.nodes:
         layer, reader = node.operation, graph.only_reader(node)
-        if type(layer) in DROPOUTS and node.outputs[0].dtype == node.input_tensors[0].dtype:
+        if type(layer) in TRAINING_ONLY and node.outputs[0].dtype == node.input_tensors[0].dtype:
             plan.left_out.add(layer)
         elif type(layer) in LINEAR_MAPS and reader and _normalizes(reader.operation, node):
             plan.batch_norms[layer] = reader.operation
@@ -159,7 +161,7 @@ def _normalizes(layer, node):
         and layer.axis % rank == channel_axis
         and layer.compute_dtype == linear.compute_dtype
         and linear.activation in (None, keras.activations.linear)
-        and _is_plain(linear)
+        and is_plain(linear)
         and not misplaces_bias(linear, node.outputs[0].shape)
     )
 
@@ -171,14 +173,9 @@ def _plan_scale(rescaling, conv, plan):
     scale, offset = (np.asarray(x, "float64") for x in (rescaling.scale, rescaling.offset))
     fits = all(x.shape in ((), by_channel) for x in (scale, offset)) and np.all(scale != 0) and np.any(scale != 1)
     # A kernel for values of 0 to 255 is so small that float16 has fewer digits for it.
-    if fits and conv.groups == 1 and _is_plain(conv) and conv.compute_dtype != "float16":
+    if fits and conv.groups == 1 and is_plain(conv) and conv.compute_dtype != "float16":
         plan.scales[conv] = np.broadcast_to(scale.ravel(), channels)
         plan.offsets[rescaling] = (offset / scale).tolist()
-
-
-def _is_plain(layer):
-    """Whether a layer's kernel is the weight of that name: not quantised, nothing added to it."""
-    return getattr(layer, "quantization_mode", None) is None and not getattr(layer, "lora_enabled", False)
 
 
 def _copy(layer, plan):

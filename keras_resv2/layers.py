@@ -92,6 +92,11 @@ class Layers:
         own = dict(padding=padding, data_format=self.data_format, dtype=self.dtype, name=name)
         return keras.layers.MaxPooling2D(size, strides=strides, **own)(x)
 
+    def average_pool(self, x, size, name):
+        """Means of squares of pixels that do not overlap; those at the border are cut off where the size is odd."""
+        own = dict(padding="same", data_format=self.data_format, dtype=self.dtype, name=name)
+        return keras.layers.AveragePooling2D(size, strides=size, **own)(x)
+
     def subsample(self, x, strides, name):
         """Every `strides`-th pixel, from the first."""
         return self.max_pool(x, 1, strides, name)

@@ -60,7 +60,13 @@ class Stem:
 
 STEMS = {
     "cifar": Stem(3, 1, False, "cifar10"),
+    "cifar_pooled": Stem(3, 1, True, "cifar10"),
+    "cifar_strided": Stem(3, 2, False, "cifar10"),
+    "cifar_strided_pooled": Stem(3, 2, True, "cifar10"),
     "imagenet": Stem(7, 2, True, "imagenet2012"),
+    "imagenet_unpooled": Stem(7, 2, False, "imagenet2012"),
+    "imagenet_unstrided": Stem(7, 1, False, "imagenet2012"),
+    "imagenet_unstrided_pooled": Stem(7, 1, True, "imagenet2012"),
     # ResNet50V2 of keras.applications; of ResNet-v1 the same as "imagenet".
     "imagenet_zero_padded": Stem(7, 2, True, "imagenet2012", pool_zeros=True),
 }

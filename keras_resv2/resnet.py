@@ -11,7 +11,7 @@ K: convolution of the branch from 1; only those that the network has):
 | activation before the branch | `stageS_unitU_preact_bn`, `_preact_relu` |
 | branch | `stageS_unitU_convK`, `_bnK`, `_reluK` (what follows convolution K) |
 | 1x1 convolution of the shortcut | `stageS_unitU_shortcut_conv`, `_shortcut_bn` |
-| option A, and strides in a last unit | `stageS_unitU_shortcut_subsample`, `_shortcut_pad` |
+| option A, and strides in a last unit | `stageS_unitU_shortcut_subsample` or `_average`, `_shortcut_pad` |
 | scaling, dropout | `stageS_unitU_shortcut_scale`, `_branch_scale`, `_shortcut_dropout` |
 | gates | `stageS_unitU_gate_conv`, `_gate_carry`, `_shortcut_gated`, `_branch_gated` |
 | addition, and what follows it | `stageS_unitU_add`, `_postact_bn`, `_postact_relu` |
@@ -78,11 +78,14 @@ def ResNet(
         branch: "basic" or "bottleneck"; None for the paper's choice at this depth.
         projection: shortcut where the size changes: "A" (no parameters), "B" (1x1 convolution) or
             "C" (1x1 convolution in every unit). None: "A" for basic CIFAR networks, "C" with the
-            shortcut "conv1x1", else "B".
+            shortcut "conv1x1", else "B". "A_average" is "A" with averages of 2x2 pixels in place of every
+            second pixel, as some code has it.
         stride_on: convolution of a bottleneck that takes the stride: "3x3" (torchvision, timm) or
             "1x1" (the papers). None: "3x3" for ImageNet stages, "1x1" for CIFAR stages.
         stem: "cifar" (3x3 convolution) or "imagenet" (7x7 convolution with stride 2, max-pooling);
-            "imagenet_zero_padded" if the pooling sees zeros around the picture.
+            "imagenet_zero_padded" if the pooling sees zeros around the picture. Of other code: "cifar_pooled",
+            "cifar_strided", "cifar_strided_pooled" (3x3 convolution with max-pooling, with stride 2, with both),
+            "imagenet_unpooled", "imagenet_unstrided", "imagenet_unstrided_pooled" (7x7).
         preprocessing: what pixels are normalised with: the statistics of a dataset of the registry
             ("cifar10", "cifar100"), "torch" (ImageNet's mean and standard deviation), "caffe"
             (ImageNet's mean alone) or "tf" (from -1 to 1), the last three as keras.applications names
@@ -262,7 +265,7 @@ def _input(input_tensor, input_shape, include_top, include_preprocessing, layout
         raise ValueError(
             f"input_shape={shape} is too small: the {layout.stem} stem and {len(layout.units)} stages divide height "
             f"and width by {smallest}, so each must be at least {smallest}"
-            + (", or build with stem='cifar'." if stem.pool else ".")
+            + (", or build with stem='cifar'." if layout.stem != "cifar" else ".")
         )
     return keras.Input(shape, name="pixels") if input_tensor is None else input_tensor
 

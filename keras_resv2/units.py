@@ -66,6 +66,7 @@ BRANCHES = {
 # What the shortcut does where a unit changes size (He et al. 2015, section 3.3).
 PROJECTIONS = {
     "A": "subsample, and fill the new channels with zeros: no parameters",
+    "A_average": "the same with averages of 2x2 pixels in place of every second pixel: other code's",
     "B": "1x1 convolution where the size changes, identity elsewhere",
     "C": "1x1 convolution in every unit",
 }
@@ -167,7 +168,9 @@ def _project(x, filters, strides, projects, spec, layers, name):
         x = layers.conv(x, filters, 1, strides, f"{name}_conv", bias=spec.conv_bias and not normalised)
         # Normalised where the branch's last convolution is, so that the two terms are alike.
         return layers.batch_norm(x, f"{name}_bn") if normalised else x
-    if strides > 1:
+    if strides > 1 and spec.projection == "A_average":
+        x = layers.average_pool(x, strides, f"{name}_average")
+    elif strides > 1:
         x = layers.subsample(x, strides, f"{name}_subsample")
     if x.shape[layers.channel_axis] != filters:
         x = layers.pad_channels(x, filters, f"{name}_pad")

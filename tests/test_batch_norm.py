@@ -168,3 +168,30 @@ def test_a_saved_model_opens_with_the_package_imported(residual, pixels, tmp_pat
 def test_only_functional_models_convert():
     with pytest.raises(ValueError, match="functional"):
         keras_resv2.to_stock_layers(keras.layers.Dense(3))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_training_where_the_variables_are_half_precision_too(dtype):
+    """Not the mixed policies: moving statistics have the policy's type."""
+    layer = keras_resv2.BatchNormalization(momentum=0.9, epsilon=1e-5, dtype=dtype)
+    x = np.random.default_rng(0).normal(2, 3, (8, 6, 6, 4)).astype("float32")
+    model = keras.Sequential([keras.Input((6, 6, 4)), layer])
+    model.compile(keras.optimizers.SGD(0.0), "mse")
+    model.fit(x, np.zeros_like(x), batch_size=8, verbose=0)
+    mean, variance = x.mean((0, 1, 2)), x.var((0, 1, 2))
+    for moving, start, batch in ((layer.moving_mean, 0, mean), (layer.moving_variance, 1, variance)):
+        assert moving.dtype == dtype
+        found = np.asarray(keras.ops.convert_to_numpy(keras.ops.cast(moving, "float32")))
+        np.testing.assert_allclose(found, 0.9 * start + 0.1 * batch, rtol=2e-2)
+
+
+def test_a_network_trains_in_float16():
+    """With its statistics, gradients and weights in half precision: every weight moves, and none is NaN."""
+    model = keras_resv2.ResNet(8, input_shape=(8, 8, 3), dtype="float16")
+    before = [keras.ops.convert_to_numpy(weight) for weight in model.trainable_weights]
+    model.compile(keras.optimizers.SGD(0.1), "sparse_categorical_crossentropy")
+    rng = np.random.default_rng(0)
+    model.fit(rng.integers(0, 256, (8, 8, 8, 3)).astype("float32"), rng.integers(0, 10, 8), epochs=2, verbose=0)
+    after = [keras.ops.convert_to_numpy(weight) for weight in model.trainable_weights]
+    assert all(np.isfinite(new).all() for new in after)
+    assert np.mean([np.any(new != old) for new, old in zip(after, before, strict=True)]) > 0.9

@@ -246,7 +246,7 @@ def test_code_in_a_file_is_not_run(torch, tmp_path):
     ("other.keras", r"holds no model\.weights\.h5"),
     ("text.safetensors", "damaged"),
     ("text.h5", "damaged or not HDF5"),
-    ("text.txt", "none of the endings"),
+    ("text.txt", "none of the files that are read"),
 ])  # fmt: skip
 def test_files_that_are_none(torch, tmp_path, name, words):
     pytest.importorskip("safetensors", reason="safetensors is not installed")

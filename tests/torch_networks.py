@@ -6,31 +6,39 @@ from torch.nn import functional as F
 
 
 class Pad(nn.Module):
-    """Option A: every second pixel, and zero channels on both sides."""
+    """Option A: every second pixel, or averages; zero channels on both sides, or all after."""
+
+    def __init__(self, after=False, average=False):
+        super().__init__()
+        self.after, self.average = after, average
 
     def forward(self, x):
         missing = x.shape[1]
-        return F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, missing // 2, missing - missing // 2))
+        x = F.avg_pool2d(x, 2) if self.average else x[:, :, ::2, ::2]
+        if self.after:
+            return torch.cat([x, torch.zeros_like(x)], 1)
+        return F.pad(x, (0, 0, 0, 0, missing // 2, missing - missing // 2))
 
 
 class Original(nn.Module):
     """Basic unit; option A without, B with parameters, which are called `shortcut` or `downsample`."""
 
-    def __init__(self, inputs, width, stride, option, word):
+    def __init__(self, inputs, width, stride, option, word, function=F.relu, **pad):
         super().__init__()
+        self.function = function
         self.conv1, self.bn1 = nn.Conv2d(inputs, width, 3, stride, 1, bias=False), nn.BatchNorm2d(width)
         self.conv2, self.bn2 = nn.Conv2d(width, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width)
         shortcut = nn.Sequential()
         if stride > 1 and option == "A":
-            shortcut = Pad()
+            shortcut = Pad(**pad)
         elif stride > 1:
             shortcut = nn.Sequential(nn.Conv2d(inputs, width, 1, stride, bias=False), nn.BatchNorm2d(width))
         self.word = word
         setattr(self, word, shortcut)
 
     def forward(self, x):
-        y = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
-        return F.relu(y + getattr(self, self.word)(x))
+        y = self.bn2(self.conv2(self.function(self.bn1(self.conv1(x)))))
+        return self.function(y + getattr(self, self.word)(x))
 
 
 class PreActivation(nn.Module):

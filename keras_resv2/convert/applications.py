@@ -15,7 +15,8 @@ Where theirs differ, their weights are changed so that outputs do not:
 
 - A bias before batch normalisation goes into the moving mean: ``x + b - mean = x - (mean - b)``. Biases that
   no batch normalisation follows (V2) stay, so that the stages' outputs are the same too.
-- Their epsilon is 1.001e-5, ours 1e-5: the difference is added to the moving variance.
+- Their epsilon is 1.001e-5, ours 1e-5: the difference is added to the moving variance
+  (`keras_resv2.convert.equivalence`).
 - ResNet50's pixels are blue, green, red: the first kernel is turned round, and reads red, green, blue.
 
 V2 takes its strides in the last unit of a stage, and its max-pooling sees zeros around the picture.
@@ -24,10 +25,8 @@ V2 takes its strides in the last unit of a stage, and its max-pooling sees zeros
 import dataclasses
 from collections.abc import Callable
 
-import numpy as np
-
 FIXED = {"head_bn": "post_bn", "head_dense": "predictions"}
-EPSILON_DIFFERENCE = 1.001e-5 - 1e-5
+EPSILON = 1.001e-5
 
 
 def layer(name):
@@ -54,7 +53,8 @@ class ApplicationsLayout:
     structure: dict
     stem_kernel: int | None = None
     layer: Callable = layer
-    unsaid: dict = dataclasses.field(default_factory=dict)
+    by_spelling: Callable | None = None
+    pixels: str = ""
 
     def spell(self, name):
         return name.replace("probs/", "predictions/")
@@ -63,11 +63,15 @@ class ApplicationsLayout:
         """Of a convolution's tensor."""
         return kernel.shape[0]
 
+    def outputs(self, kernel):
+        """Of the classifier's tensor."""
+        return kernel.shape[-1]
+
     def key(self, name):
         layer, variable = name.split("/")
         return f"{self.layer(layer)}/{variable}"
 
-    def expected(self, shapes):
+    def expected(self, shapes, tensors):
         biases = {self._bias(name): shape for name, shape in shapes.items() if self._takes_bias(name)}
         return {self.key(name): shape for name, shape in shapes.items()} | biases
 
@@ -83,18 +87,16 @@ class ApplicationsLayout:
         for name in arrays:
             if self._takes_bias(name):
                 arrays[name] = arrays[name] - tensors[self._bias(name)]
-            elif name.endswith("/moving_variance"):
-                arrays[name] = arrays[name] + EPSILON_DIFFERENCE
             elif name == "stem_conv/kernel" and self.activation == "original":
                 arrays[name] = arrays[name][:, :, ::-1]
-        return {name: np.ascontiguousarray(array, "float32") for name, array in arrays.items()}
+        return arrays
 
 
 V1 = ApplicationsLayout(
     name="keras.applications ResNet",
     activation="original",
     marks=("conv1_conv/kernel", "conv1_bn/gamma", "conv2_block1_1_conv/kernel"),
-    structure={"stride_on": "1x1", "preprocessing": "caffe"},
+    structure={"stride_on": "1x1", "preprocessing": "caffe", "epsilon": EPSILON},
 )
 V2 = ApplicationsLayout(
     name="keras.applications ResNetV2",
@@ -105,5 +107,6 @@ V2 = ApplicationsLayout(
         "preprocessing": "tf",
         "stride_in": "last",
         "conv_bias": True,
+        "epsilon": EPSILON,
     },
 )

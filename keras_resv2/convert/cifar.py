@@ -12,7 +12,8 @@
 | `head_dense` | `linear` | `linear` |
 
 Files that say `downsample` for `shortcut`, or `fc` or `classifier` for `linear`, are read too. A file says
-nothing of strides, of which activation a shortcut starts from, or of the pixels: `unsaid` has what is assumed.
+nothing of strides, of how option A makes its channels, of which activation a shortcut starts from, or of the pixels:
+`keras_resv2.convert.assumptions`.
 """
 
 from keras_resv2.convert.pytorch import PyTorchLayout
@@ -25,8 +26,28 @@ SPELLINGS = (
     (r"\.downsample\.", ".shortcut."),
     (r"^(bn_final|final_bn|bn_last|last_bn|norm)\.", "bn."),
 )
-PIXELS = "that pixels are normalised as this package's CIFAR-10 networks have it (else: preprocessing=(mean, std))"
-STRIDE = "that bottlenecks take the stride on the 3x3 convolution (else: stride_on='1x1')"
+
+
+def activated_shortcuts(names):
+    """Which shortcuts start from the unit's first activation, as code that spells its modules so has it.
+
+    Code that follows kuangliu's says `shortcut` and `linear`: its 1x1 shortcuts do. Code that follows torchvision's
+    and bearpaw's says `downsample` and `fc`: none does.
+
+    Args:
+        names: of the tensors.
+
+    Returns:
+        Arguments of `ResNet`.
+
+    Example:
+
+    >>> activated_shortcuts(["layer2.0.downsample.0.weight", "linear.weight"])
+    {'activated_shortcuts': 'none'}
+    """
+    words = {word for name in names for word in name.split(".")}
+    after = "downsample" in words or ("shortcut" not in words and "fc" in words)
+    return {"activated_shortcuts": "none" if after else "projections"}
 
 
 ORIGINAL = PyTorchLayout(
@@ -37,7 +58,6 @@ ORIGINAL = PyTorchLayout(
     marks=("conv1.weight", "bn1.running_mean", "layer1.0.conv1.weight"),
     spellings=SPELLINGS,
     structure={"stride_on": "3x3"},
-    unsaid={"preprocessing": PIXELS, "stride_on": STRIDE},
 )
 PREACTIVATED = PyTorchLayout(
     name="cifar_preactivation",
@@ -46,13 +66,8 @@ PREACTIVATED = PyTorchLayout(
     unit=PREACTIVATION,
     marks=("conv1.weight", "bn.running_mean", "layer1.0.conv1.weight"),
     spellings=SPELLINGS,
-    structure={"stride_on": "3x3", "activated_shortcuts": "projections"},
-    unsaid={
-        "preprocessing": PIXELS,
-        "stride_on": STRIDE,
-        "activated_shortcuts": "that 1x1 shortcuts, and no others, start from the unit's first activation "
-        "(else: activated_shortcuts='none' or 'first_and_projections')",
-    },
+    structure={"stride_on": "3x3"},
+    by_spelling=activated_shortcuts,
 )
 # Pre-activation code without the BN after the last addition, as kuangliu's PreActResNet18.
 MARKS_WITHOUT_LAST_BN = ("conv1.weight", "layer1.0.bn1.running_mean", "layer1.0.conv1.weight")

@@ -7,11 +7,13 @@ import pathlib
 from keras_resv2.commands.terminal import print_json, start_backend
 from keras_resv2.data import DATASETS
 
+SAID = ("stride_on", "activated_shortcuts", "stem", "projection", "zero_channels", "epsilon")
+
 
 def add_arguments(parser):
     """Adds the command's arguments to an `argparse.ArgumentParser`."""
-    parser.add_argument("file", metavar="FILE", help="weights: .pt, .pth, .safetensors, .h5 or .weights.h5")
-    parser.add_argument("--architecture", metavar="NAME", help="as resnet50; by default the one that fits")
+    parser.add_argument("file", metavar="FILE", help="weights of PyTorch or Keras, or .safetensors, of any ending")
+    parser.add_argument("--architecture", metavar="NAME", help="as resnet50 or resnet14; by default the one that fits")
     parser.add_argument(
         "--out", required=True, metavar="DIR", help="where NAME/VERSION/ with the weights and card goes"
     )
@@ -24,8 +26,14 @@ def add_arguments(parser):
     parser.add_argument(
         "--preprocessing", help="cifar10, cifar100, torch, caffe, tf, or 'R,G,B/R,G,B': mean/std from 0 to 255"
     )
-    parser.add_argument("--stride_on", choices=("1x1", "3x3"), help="convolution of bottlenecks that takes the stride")
-    parser.add_argument("--activated_shortcuts", help="first_and_projections, projections or none: see docs/convert.md")
+    parser.add_argument("--prefix", help="what the names of the network's tensors begin with, where there are several")
+    said = parser.add_argument_group("what a file does not say (docs/convert.md)")
+    said.add_argument("--stride_on", choices=("1x1", "3x3"), help="convolution of bottlenecks that takes the stride")
+    said.add_argument("--activated_shortcuts", help="first_and_projections, projections or none")
+    said.add_argument("--stem", help="as cifar_pooled, imagenet_unpooled")
+    said.add_argument("--projection", help="A_average: averages in place of every second pixel in option A")
+    said.add_argument("--zero_channels", help="of option A: both_sides or after")
+    said.add_argument("--epsilon", type=float, help="of batch normalisation")
 
 
 def run(arguments):
@@ -39,8 +47,7 @@ def run(arguments):
     """
     structure = {
         "preprocessing": _preprocessing(arguments.preprocessing) or _pixels_of(arguments.dataset),
-        "stride_on": arguments.stride_on,
-        "activated_shortcuts": arguments.activated_shortcuts,
+        **{name: getattr(arguments, name) for name in SAID},
     }
     structure = {key: value for key, value in structure.items() if value is not None}
     names = _class_names(arguments.classes)
@@ -49,7 +56,7 @@ def run(arguments):
     from keras_resv2.convert.detection import detect
     from keras_resv2.convert.folder import make_card, write_folder
 
-    found = detect(arguments.file, arguments.architecture, **structure)
+    found = detect(arguments.file, arguments.architecture, prefix=arguments.prefix, **structure)
     if "preprocessing" in structure and not arguments.preprocessing:
         phrase = f"that pixels are normalised with the statistics of {arguments.dataset} (else: --preprocessing)"
         found = dataclasses.replace(found, assumed=(*found.assumed, phrase))

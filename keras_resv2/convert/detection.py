@@ -1,20 +1,25 @@
 """What a file holds: its layout, its architecture, and its weights under our names."""
 
 import dataclasses
-import inspect
+import numbers
 
-from keras_resv2.architectures import ARCHITECTURES, build
-from keras_resv2.choices import check_choice
+import keras
+import numpy as np
+
+from keras_resv2.architectures import build, find_architecture
+from keras_resv2.choices import check_choice, some
 from keras_resv2.convert import applications, cifar, timm, torchvision
-from keras_resv2.convert.differences import Differences
-from keras_resv2.convert.expected import expected_weights
-from keras_resv2.convert.sources import STRUCTURE, read_structure, read_tensors
-from keras_resv2.layouts import STEMS, resolve_network
+from keras_resv2.convert.assumptions import CLASSIFIER, assumptions
+from keras_resv2.convert.equivalence import EPSILON, ZERO_CHANNELS, with_epsilon, with_zeros_on_both_sides
+from keras_resv2.convert.fitting import best_fit, classes_of, seen_arguments
+from keras_resv2.convert.keras_files import layer_config
+from keras_resv2.convert.recognition import find_network
+from keras_resv2.convert.sources import CONVENTIONS, STRUCTURE, read_source
+from keras_resv2.convert.verification import agreeing, part_of, said_by
 from keras_resv2.pretrained.weight_file import check_values
 
 PYTORCH = (timm.LAYOUT, torchvision.LAYOUT, cifar.ORIGINAL, cifar.PREACTIVATED)
 KERAS = (applications.V1, applications.V2)
-DEFAULTS = {name: parameter.default for name, parameter in inspect.signature(resolve_network).parameters.items()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +34,7 @@ class Detected:
         classes: of the classifier; None without one.
         assumed: what the source does not say and was assumed, as phrases.
         weights: dictionary from ``<layer>/<variable>`` to a float32 array.
+        classifier_activation: that the network ends in, if `build` is told nothing else.
     """
 
     source: str
@@ -38,6 +44,7 @@ class Detected:
     classes: int | None
     assumed: tuple[str, ...]
     weights: dict = dataclasses.field(repr=False)
+    classifier_activation: str | None = "softmax"
 
     def build(self, **options):
         """The network with these weights.
@@ -62,26 +69,33 @@ class Detected:
                 f"{name} is what was found of the weights, {self.arguments[name]!r}: "
                 f"for another, detect(source, {name}=...).build()."
             )
-        options = {"include_top": self.classes is not None, **options}
+        own = {"include_top": self.classes is not None, "classifier_activation": self.classifier_activation}
+        options = {**own, **options}
         return build(self.architecture, **self.arguments, weights=self.weights, classes=self.classes, **options)
 
 
-def detect(source, architecture=None, **structure):
+def detect(source, architecture=None, *, prefix=None, **structure):
     """Reads weights of another library and finds the network that they are of.
 
+    A PyTorch module or Keras model that is given whole is run, and its outputs are compared with ours.
+
     Args:
-        source: path of a file (.pt, .pth, .safetensors, .h5, .weights.h5), a `state_dict()` or another
-            dictionary of arrays, a PyTorch module or a model of keras.applications.
-        architecture: one of `keras_resv2.list_architectures()`; None for the one that fits.
-        **structure: arguments of `keras_resv2.ResNet` that the source does not say, as ``stride_on`` or
-            ``preprocessing``, in place of what is assumed of its layout.
+        source: path of a file, a `state_dict()` or another dictionary of arrays, a PyTorch module or a model of
+            keras.applications; as `keras_resv2.convert.sources.read_tensors` takes it.
+        architecture: one of `keras_resv2.list_architectures()`, or another depth, as "resnet14"; None for the one
+            that fits.
+        prefix: what the names of the network's tensors begin with, where a checkpoint holds several networks.
+        **structure: what the source does not say, in place of what is assumed of its layout: arguments of
+            `keras_resv2.ResNet`, as ``stride_on``, ``stem`` or ``preprocessing``; ``epsilon`` of batch
+            normalisation; ``zero_channels`` of option A, "both_sides" or "after".
 
     Returns:
         `Detected`.
 
     Raises:
         ValueError: the source is damaged, of no known layout, or fits no such network: the message says
-            which tensors are missing, left over or of another shape, and the nearest architecture.
+            which tensors are missing, left over or of another shape, and the nearest architecture. Or a whole
+            network gives other outputs.
         FileNotFoundError, ImportError: the file, or the package that reads it, is missing.
 
     Example:
@@ -89,7 +103,7 @@ def detect(source, architecture=None, **structure):
     >>> detect("resnet18.pth").architecture  # doctest: +SKIP
     'resnet18'
     """
-    return _detect(source, architecture, structure, (*PYTORCH, *KERAS))
+    return _detect(source, architecture, prefix, structure, (*PYTORCH, *KERAS))
 
 
 def from_pytorch(source, architecture=None, **arguments):
@@ -100,7 +114,7 @@ def from_pytorch(source, architecture=None, **arguments):
             or a module. Files are read without running what they hold.
         architecture: one of `keras_resv2.list_architectures()`; None for the one that fits.
         **arguments: of the builder. Structural ones (``stride_on``, ``activated_shortcuts``,
-            ``preprocessing``, ...) take the place of what is assumed of the layout.
+            ``preprocessing``, ...), `prefix`, `epsilon` and `zero_channels` are those of `detect`.
 
     Returns:
         `keras.Model` from raw pixels ``(batch, height, width, 3)``, 0 to 255, to probabilities; with
@@ -141,129 +155,91 @@ def from_keras_applications(source, architecture=None, **arguments):
 
 
 def _convert(source, architecture, arguments, layouts):
-    structure = {key: value for key, value in arguments.items() if key in STRUCTURE}
-    options = {key: value for key, value in arguments.items() if key not in STRUCTURE}
-    return _detect(source, architecture, structure, layouts).build(**options)
+    own = (*STRUCTURE, *CONVENTIONS)
+    structure = {key: value for key, value in arguments.items() if key in own}
+    options = {key: value for key, value in arguments.items() if key not in (*own, "prefix")}
+    return _detect(source, architecture, arguments.get("prefix"), structure, layouts).build(**options)
 
 
-def _detect(source, architecture, structure, layouts):
+def _detect(source, architecture, prefix, structure, layouts):
     for name in structure:
-        check_choice("argument", name, STRUCTURE)
+        check_choice("argument", name, (*STRUCTURE, *CONVENTIONS))
     if architecture is not None:
-        check_choice("architecture", architecture, ARCHITECTURES)
-    tensors, label = read_tensors(source)
-    layout, spelled = _recognise(tensors, label, layouts)
-    tensors = {name: tensors[original] for name, original in spelled.items()}
-    said = {**read_structure(source), **structure}
-    structure = {**_seen(tensors, layout), **layout.structure, **said}
-    fits = {
-        name: _Fit.of(name, layout, tensors, structure)
-        for name, row in ARCHITECTURES.items()
-        if row.activation == layout.activation
-    }
-    nearest = min(fits, key=lambda name: fits[name].differences.count)
-    chosen = fits.get(architecture or nearest)
-    if chosen is None or chosen.differences.count:
-        why = chosen.differences.phrase(spelled) if chosen else "its networks have another order of BN and ReLU"
-        what = architecture or "any architecture"
-        raise ValueError(f"{label} (layout {layout.name}) does not fit {what}: {why}. {_offer(nearest, fits[nearest])}")
-    weights = layout.weights(tensors, chosen.shapes)
-    check_values(weights, label, lambda name: spelled[layout.key(name)])
+        find_architecture(architecture)
+    source = read_source(source)
+    network = find_network(source, layouts, prefix)
+    layout = network.layout
+    ours = source.said.get(network.prefix, {})
+    said = {**said_by(source, network), **ours, **structure}
+    usual = layout.by_spelling(network.spelled.values()) if layout.by_spelling else {}
+    conventions = {"epsilon": EPSILON, "zero_channels": ZERO_CHANNELS[0]}
+    structure = {**seen_arguments(network), **conventions, **layout.structure, **usual, **said}
+
+    def make(structure):
+        return _detected(source, network, architecture, structure)
+
+    doubt = None
+    if source.whole is None:
+        found = make(structure)
+    else:
+        found, structure, doubt = agreeing(source, network, structure, said, make)
+    assumed = _about_the_source(network)
+    if layout in PYTORCH:
+        compared = source.whole is not None and doubt is None
+        assumed += assumptions(layout, structure, said, found.weights, ours=bool(ours), compared=compared)
+    elif found.classes is not None and source.whole is None and source.config is None:
+        assumed += (CLASSIFIER,)
+    return dataclasses.replace(found, assumed=(*assumed, *filter(None, [doubt])))
+
+
+def _detected(source, network, architecture, structure):
+    """The weights for one choice of arguments."""
+    structure = dict(structure)
+    epsilon, zero_channels = structure.pop("epsilon"), structure.pop("zero_channels")
+    check_choice("zero_channels", zero_channels, ZERO_CHANNELS)
+    if isinstance(epsilon, bool) or not isinstance(epsilon, numbers.Real) or not 0 < epsilon < 1:
+        raise ValueError(f"epsilon={epsilon!r} must be a number above 0, such as 1e-5.")
+    if not isinstance(structure.get("conv_bias", False), bool):
+        raise ValueError(f"conv_bias={structure['conv_bias']!r} must be True or False.")
+    fit = best_fit(network, structure, source.label, architecture)
+    weights = network.layout.weights(network.tensors, fit.shapes)
+    check_values(weights, source.label, lambda name: network.spelled.get(network.layout.key(name), name))
+    weights = with_epsilon(weights, epsilon)
+    if zero_channels == "after" and structure["projection"].startswith("A"):
+        weights = with_zeros_on_both_sides(weights)
+    weights = {name: np.ascontiguousarray(array, "float32") for name, array in weights.items()}
     return Detected(
-        label,
-        layout.name,
-        architecture or nearest,
-        chosen.arguments,
-        _classes(tensors, layout),
-        tuple(layout.unsaid[key] for key in layout.unsaid if key not in said and chosen.depends_on(key)),
+        source.label,
+        network.layout.name,
+        fit.architecture,
+        fit.arguments,
+        classes_of(network),
+        (),
         weights,
+        _classifier_activation(source, network),
     )
 
 
-def _recognise(tensors, label, layouts):
-    """The layout, and the source's own names by those of the layout."""
-    for layout in layouts:
-        spelled = {layout.spell(name): name for name in tensors}
-        stem = _stem_kernel({key: tensors[name] for key, name in spelled.items()}, layout)
-        if all(mark in spelled for mark in layout.marks) and layout.stem_kernel in (None, stem):
-            return layout, spelled
-    if layouts is not KERAS and all(mark in tensors for mark in cifar.MARKS_WITHOUT_LAST_BN):
-        raise ValueError(
-            f"{label} is a pre-activation network without the batch normalisation after its last addition, as "
-            "kuangliu's PreActResNet18: not the network of He et al. 2016, and none that this package builds."
-        )
-    known = ", ".join(layout.name for layout in layouts)
-    first = ", ".join(list(tensors)[:4])
-    raise ValueError(f"{label} has none of the layouts that are read ({known}). Its first tensors are {first}.")
+def _classifier_activation(source, network):
+    """What a Keras model ends in; softmax where it ends in scores, as PyTorch's networks do."""
+    name = network.prefix + "predictions"
+    if isinstance(source.whole, keras.Model):
+        dense = [layer for layer in part_of(source.whole, network.prefix).layers if layer.name == "predictions"]
+        activation = getattr(dense[0].activation, "__name__", None) if dense else None
+    else:
+        arguments = layer_config(source.config, name.split("/")[-1]) or {}
+        activation = arguments.get("activation")
+    return activation if isinstance(activation, str) and activation != "linear" else "softmax"
 
 
-def _stem_kernel(tensors, layout):
-    """Size of the first convolution; None without one."""
-    kernel = tensors.get(layout.key("stem_conv/kernel"))
-    return None if kernel is None or kernel.ndim != 4 else layout.kernel_size(kernel)
-
-
-def _classes(tensors, layout):
-    bias = tensors.get(layout.key("head_dense/bias"))
-    return len(bias) if bias is not None and bias.ndim == 1 and len(bias) else None
-
-
-def _seen(tensors, layout):
-    """Arguments of `ResNet` that can be read off the tensors."""
-
-    def has(name):
-        return layout.key(name) in tensors
-
-    projected = "C" if has("stage1_unit2_shortcut_conv/kernel") else "B"
-    return {
-        "stem": "cifar" if _stem_kernel(tensors, layout) == STEMS["cifar"].kernel_size else "imagenet",
-        "projection": projected if has("stage2_unit1_shortcut_conv/kernel") else "A",
-    }
-
-
-@dataclasses.dataclass(frozen=True)
-class _Fit:
-    """How tensors compare with one architecture's.
-
-    Attributes:
-        arguments: of its builder besides its defaults.
-        shapes: of our weights, by name.
-        differences: of the tensors expected and those there are.
-    """
-
-    arguments: dict
-    shapes: dict
-    differences: Differences
-
-    @classmethod
-    def of(cls, architecture, layout, tensors, structure):
-        row = ARCHITECTURES[architecture]
-        own = {"depth": row.depth, "activation": row.activation}
-        shapes = expected_weights(_classes(tensors, layout), **own, **structure)
-        differences = Differences.between(layout.expected(shapes), tensors)
-        return cls(_needed(own, structure, shapes), shapes, differences)
-
-    def depends_on(self, argument):
-        """Whether another value of an argument would give another network."""
-        return argument != "stride_on" or "stage1_unit1_conv3/kernel" in self.shapes
-
-
-def _needed(own, structure, shapes):
-    """Arguments without those that change nothing."""
-    network = resolve_network(**own, **structure)
-    needed = dict(structure)
-    if network[0].branch == "basic":
-        needed.pop("stride_on", None)
-    if structure.get("activated_shortcuts") == "projections" and "stage1_unit1_shortcut_conv/kernel" in shapes:
-        del needed["activated_shortcuts"]  # the first unit's shortcut is a projection
-    return {
-        name: value
-        for name, value in needed.items()
-        if resolve_network(**own, **{**needed, name: DEFAULTS[name]}) != resolve_network(**own, **needed)
-    }
-
-
-def _offer(architecture, fit):
-    if not fit.differences.count:
-        return f"It fits {architecture}."
-    return f"Nearest: {architecture}, from which {fit.differences.count} of {len(fit.shapes)} tensors differ."
+def _about_the_source(network):
+    """What of a checkpoint was taken and what was left, as phrases."""
+    phrases = []
+    if network.others:
+        names = some([repr(name) for name in network.others])
+        phrases.append(f"that the network under {network.prefix!r} is meant, not {names} (else: prefix=...)")
+    if network.outside:
+        count = len(network.outside)
+        tensors = f"{count} tensor{'s' * (count > 1)} outside of {network.prefix!r} ({some(list(network.outside))})"
+        phrases.append(f"that {tensors} {'are' if count > 1 else 'is'} no part of the network")
+    return tuple(phrases)

@@ -43,7 +43,7 @@ class _Recorder(Layers):
     def _same(self, x, *arguments, **options):
         return x
 
-    relu = zero_padding = max_pool = subsample = rescaling = multiply = dropout = add = _same
+    relu = zero_padding = max_pool = subsample = average_pool = rescaling = multiply = dropout = add = _same
 
 
 def expected_weights(classes=None, **structure):

@@ -1,11 +1,13 @@
 """Our weights as PyTorch state dicts."""
 
+import collections
 import io
 import json
 import pathlib
 
 from keras_resv2.choices import check_choice
 from keras_resv2.convert import cifar, timm, torchvision
+from keras_resv2.convert.equivalence import EPSILON, ZERO_CHANNELS
 from keras_resv2.convert.sources import STRUCTURE, STRUCTURE_KEY
 from keras_resv2.convert.structure import pixels_of, structure_of
 from keras_resv2.files import atomic_write
@@ -28,7 +30,9 @@ def to_pytorch(model, layout="torchvision"):
 
     Returns:
         Dictionary from names to float32 arrays: ``{k: torch.from_numpy(v) for k, v in ...items()}`` is
-        what `load_state_dict` takes. PyTorch's network starts behind preprocessing and ends with logits.
+        what `load_state_dict` takes. PyTorch's network starts behind preprocessing and ends with logits. What the
+        tensors do not say is in the dictionary's `_metadata`, where state dicts have versions: `from_pytorch`
+        gives the same network back.
 
     Raises:
         ValueError: the network is none that the library has, as one with strides on other convolutions.
@@ -56,7 +60,9 @@ def to_pytorch(model, layout="torchvision"):
                 f"networks of layout {layout!r} have {name}={' or '.join(map(repr, values))}; model {model.name!r} "
                 f"has {name}={structure[name]!r}, so its weights would give other outputs there."
             )
-    return chosen.tensors(model_arrays(model))
+    state = collections.OrderedDict(chosen.tensors(model_arrays(model)))
+    state._metadata = collections.OrderedDict({"": {"version": 1}, STRUCTURE_KEY: json.dumps(_said(model))})
+    return state
 
 
 def save_pytorch(model, path, layout="torchvision"):
@@ -64,8 +70,8 @@ def save_pytorch(model, path, layout="torchvision"):
 
     Args:
         model, layout: as `to_pytorch`.
-        path: ending in .safetensors, which needs no PyTorch and says in its metadata what the tensors do not
-            (`from_pytorch` gives the very same network back), or .pt or .pth. A file there is replaced.
+        path: ending in .safetensors, which needs no PyTorch, or .pt or .pth. A file there is replaced. The metadata
+            of all say what the tensors do not: `from_pytorch` gives the same network back.
 
     Raises:
         ValueError: as `to_pytorch`, or the ending is none of these.
@@ -79,7 +85,7 @@ def save_pytorch(model, path, layout="torchvision"):
     write = _safetensors() if ending == ".safetensors" else _torch()
     tensors = to_pytorch(model, layout)
     with atomic_write(path) as partial:
-        partial.write_bytes(write(tensors, model))
+        partial.write_bytes(write(tensors))
 
 
 def _safetensors():
@@ -87,13 +93,14 @@ def _safetensors():
         from safetensors.numpy import save
     except ImportError:
         raise ImportError("writing .safetensors takes safetensors: pip install safetensors.") from None
-    return lambda tensors, model: save(tensors, {STRUCTURE_KEY: json.dumps(_said(model))})
+    return lambda tensors: save(dict(tensors), {STRUCTURE_KEY: tensors._metadata[STRUCTURE_KEY]})
 
 
 def _said(model):
-    """Arguments of `ResNet` that a state dict does not say."""
+    """Arguments of `detect` that a state dict does not say."""
     said = {**structure_of(model), "preprocessing": pixels_of(model)}
-    return {name: said[name] for name in STRUCTURE if said[name] is not None}
+    said = {name: said[name] for name in STRUCTURE if said[name] is not None}
+    return {**said, "epsilon": EPSILON, "zero_channels": ZERO_CHANNELS[0]}
 
 
 def _torch():
@@ -102,9 +109,11 @@ def _torch():
     except ImportError:
         raise ImportError("writing .pt takes PyTorch: pip install torch; .safetensors takes none.") from None
 
-    def write(tensors, model):
+    def write(tensors):
         content = io.BytesIO()  # PyTorch does not say when the disk is full
-        torch.save({key: torch.from_numpy(array) for key, array in tensors.items()}, content)
+        state = collections.OrderedDict((key, torch.from_numpy(array)) for key, array in tensors.items())
+        state._metadata = tensors._metadata
+        torch.save(state, content)
         return content.getbuffer()
 
     return write

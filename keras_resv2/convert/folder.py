@@ -3,7 +3,7 @@
 import dataclasses
 import pathlib
 
-from keras_resv2.architectures import ARCHITECTURES
+from keras_resv2.architectures import find_architecture
 from keras_resv2.data import DATASETS
 from keras_resv2.data.registry import ALIASES
 from keras_resv2.files import atomic_write
@@ -29,7 +29,7 @@ def make_card(found, name, version, dataset, class_names=None, license="unknown"
         `Card`, of which `write_folder` fills in the file's size and sum.
 
     Raises:
-        ValueError: the weights have no classifier, or another number of classes.
+        ValueError: the weights have no classifier, one that does not end in softmax, or another number of classes.
 
     Example:
 
@@ -39,6 +39,11 @@ def make_card(found, name, version, dataset, class_names=None, license="unknown"
         raise ValueError(
             f"{found.source} has no classifier, which a weight folder needs: use it in Python, by "
             "keras_resv2.convert.from_pytorch or from_keras_applications."
+        )
+    if found.classifier_activation != "softmax":
+        raise ValueError(
+            f"{found.source} ends in {found.classifier_activation}, and the networks of weight folders end in softmax: "
+            "use it in Python, by keras_resv2.convert.from_keras_applications."
         )
     known = DATASETS.get(ALIASES.get(dataset, dataset)) if class_names is None else None
     index = known.class_index if known else None
@@ -50,7 +55,7 @@ def make_card(found, name, version, dataset, class_names=None, license="unknown"
     class_names = tuple(class_names)
     if len(class_names) != found.classes:
         raise ValueError(f"{found.source} has {found.classes} classes, {len(class_names)} names are given.")
-    stem = found.arguments.get("stem") or resolve_layout(ARCHITECTURES[found.architecture].depth).stem
+    stem = found.arguments.get("stem") or resolve_layout(find_architecture(found.architecture).depth).stem
     path = pathlib.Path(found.source)
     return Card(
         **UNKNOWN,

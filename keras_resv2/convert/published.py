@@ -3,7 +3,7 @@
 import dataclasses
 import math
 
-from keras_resv2.architectures import ARCHITECTURES
+from keras_resv2.architectures import find_architecture
 from keras_resv2.convert.detection import detect
 from keras_resv2.convert.expected import expected_weights
 from keras_resv2.convert.folder import make_card, write_folder
@@ -49,6 +49,6 @@ def fetch(card):
 
 def _bytes_of(card):
     """Size of a network's weights as float32."""
-    row = ARCHITECTURES[card.architecture]
+    row = find_architecture(card.architecture)
     network = {"depth": row.depth, "activation": row.activation, **card.arguments}
     return 4 * sum(math.prod(shape) for shape in expected_weights(len(card.class_names), **network).values())

@@ -2,8 +2,10 @@
 
 import dataclasses
 import re
+from collections.abc import Callable
 
-# BN's epsilon is 1e-5 in PyTorch as here.
+import numpy as np
+
 VARIABLES = {
     "kernel": "weight",
     "bias": "bias",
@@ -29,7 +31,8 @@ class PyTorchLayout:
         spellings: pairs of a pattern and what it is replaced by: other names that files have for the same.
         structure: arguments of `ResNet` that its networks have, where a file does not say.
         allowed: arguments of `ResNet` and the values that a network may have to be written in this layout.
-        unsaid: what a file does not say and is assumed, as phrases, by argument.
+        by_spelling: function from the file's own names to more of these arguments; None for no more.
+        pixels: what pixels are normalised with, in words; empty for the statistics of the stem's dataset.
         dense_as_conv: whether the classifier is a 1x1 convolution.
     """
 
@@ -43,7 +46,8 @@ class PyTorchLayout:
     spellings: tuple = ()
     structure: dict = dataclasses.field(default_factory=dict)
     allowed: dict = dataclasses.field(default_factory=dict)
-    unsaid: dict = dataclasses.field(default_factory=dict)
+    by_spelling: Callable | None = None
+    pixels: str = ""
     dense_as_conv: bool = False
 
     def spell(self, name):
@@ -55,6 +59,10 @@ class PyTorchLayout:
     def kernel_size(self, kernel):
         """Of a convolution's tensor."""
         return kernel.shape[-1]
+
+    def outputs(self, kernel):
+        """Of the classifier's tensor."""
+        return kernel.shape[0]
 
     def layer(self, name):
         """The module of a layer of ours: "layer1.0.conv1" for "stage1_unit1_conv1"."""
@@ -70,9 +78,27 @@ class PyTorchLayout:
         layer, variable = name.split("/")
         return f"{self.layer(layer)}.{VARIABLES[variable]}"
 
-    def expected(self, shapes):
-        """Names and shapes of the tensors, from those of our weights."""
-        return {self.key(name): self._shape(name, shape) for name, shape in shapes.items()}
+    def expected(self, shapes, tensors):
+        """Names and shapes of the tensors, from those of our weights.
+
+        Biases may be there or not: those that our network has and the file lacks are zeros, and those of
+        convolutions before a batch normalisation go into its moving mean.
+
+        Args:
+            shapes: of our weights, by name.
+            tensors: of the file, by names of this layout.
+        """
+        ours = {name: self.key(name) for name in shapes}
+        absent = {key for name, key in ours.items() if name.endswith("/bias") and key not in tensors}
+        wanted = {key: self._shape(name, shapes[name]) for name, key in ours.items() if key not in absent}
+        return wanted | {key: shapes[mean] for key, mean in self._before_batch_norm(shapes).items() if key in tensors}
+
+    def _before_batch_norm(self, shapes):
+        """Tensors of biases by which a batch normalisation's input is higher, and its moving mean."""
+        convolutions = [name for name in shapes if re.search(r"_conv\d?/kernel$", name)]
+        means = {name: f"{_batch_norm_of(name)}/moving_mean" for name in convolutions}
+        biases = {name.replace("/kernel", "/bias"): mean for name, mean in means.items() if mean in shapes}
+        return {self.key(bias): mean for bias, mean in biases.items() if bias not in shapes}
 
     def _shape(self, name, shape):
         if len(shape) == 4:
@@ -83,12 +109,23 @@ class PyTorchLayout:
 
     def weights(self, tensors, shapes):
         """Our weights from tensors of this layout."""
-        return {name: _to_ours(tensors[self.key(name)], shape) for name, shape in shapes.items()}
+        zeros = {self.key(name): np.zeros(shape, "float32") for name, shape in shapes.items() if name.endswith("/bias")}
+        tensors = {**zeros, **tensors}
+        weights = {name: _to_ours(tensors[self.key(name)], shape) for name, shape in shapes.items()}
+        for key, mean in self._before_batch_norm(shapes).items():
+            if key in tensors:
+                weights[mean] = weights[mean] - tensors[key]  # x + b - mean = x - (mean - b)
+        return weights
 
     def tensors(self, weights):
         """Tensors of this layout from our weights."""
         shapes = {name: self._shape(name, array.shape) for name, array in weights.items()}
         return {self.key(name): _to_theirs(array, shapes[name]) for name, array in weights.items()}
+
+
+def _batch_norm_of(name):
+    """The batch normalisation that may follow the convolution of a kernel."""
+    return re.sub(r"conv(\d?)/kernel$", r"bn\1", name)
 
 
 def _to_ours(array, shape):

@@ -1,220 +1,225 @@
 """Tensors by name, from files and objects of other libraries. Nothing that a file says is run."""
 
+import dataclasses
 import json
 import math
 import os
 import pathlib
+import re
 import zipfile
 from collections.abc import Mapping
 
-import h5py
 import keras
 import numpy as np
 
 from keras_resv2.choices import first_line
-from keras_resv2.files import check_regular, check_zip, open_regular, read_limit, read_zip_member
-from keras_resv2.pretrained.hdf5 import Refused, attribute, open_hdf5
+from keras_resv2.convert.keras_files import MODEL_WEIGHTS, read_config, read_keras
+from keras_resv2.convert.pytorch_files import Ignored, read_pytorch
+from keras_resv2.convert.reparametrized import plain_tensors
+from keras_resv2.convert.tensorflow_files import find_checkpoint, read_checkpoint
+from keras_resv2.files import check_regular, open_regular, read_limit
 
-PYTORCH_FILES = (".pt", ".pth", ".bin", ".ckpt", ".tar")
+PYTORCH_FILES = (".pt", ".pth", ".bin", ".ckpt", ".tar", ".th", ".pkl", ".pyth")
 KERAS_FILES = (".h5", ".hdf5", ".keras")
 SAFETENSORS = ".safetensors"
+PICKLE, ZIP, HDF5 = b"\x80", b"PK\x03\x04", b"\x89HDF\r\n\x1a\n"
 
-# Arguments of `ResNet` that a state dict does not say; and where a .safetensors file of this package does.
+# Arguments of `ResNet` that a state dict does not say, and conventions of other code that ours are made from;
+# and where a file of this package says them: in the metadata of .safetensors, and of a state dict.
 STRUCTURE = ("projection", "stride_on", "stem", "preprocessing", "stride_in", "conv_bias", "activated_shortcuts")
+CONVENTIONS = ("epsilon", "zero_channels")
 STRUCTURE_KEY = "keras_resv2"
 
-# Keys under which checkpoints hold the state dict, and words that wrappers put before each name.
-WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network", "weights", "params", "state_dict_ema", "ema")
-PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.", "backbone.", "resnet.")
-OTHER_OBJECTS = ("unsupported global", "unsupported class", "not an allowed global", "is blocked")  # PyTorch's words
-DEEPEST = 8  # dictionaries around a state dict
 COUNTERS = ("num_batches_tracked", "n_averaged")  # of training; networks do not depend on them
-KERAS_VARIABLES = {1: ("kernel",), 2: ("kernel", "bias"), 4: ("gamma", "beta", "moving_mean", "moving_variance")}
+# What torch.compile, FSDP and activation checkpointing put into names, anywhere.
+INNER_WRAPPERS = re.compile(r"(?<![^.])(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
+DEEPEST = 8  # dictionaries around a state dict
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """What was read.
+
+    Attributes:
+        label: what to call it in a message.
+        tensors: dictionary from names to float32 arrays; names begin with those of the dictionaries that they lie in.
+        dictionaries: what the names of the tensors in each dictionary begin with; "" for the outermost.
+        said: what a dictionary says of its network: arguments of `detect`, by what its names begin with.
+        whole: the PyTorch module or `keras.Model` that was given; None for files and dictionaries.
+        config: of a saved Keras model; None without one.
+    """
+
+    label: str
+    tensors: dict
+    dictionaries: tuple[str, ...]
+    said: dict
+    whole: object = None
+    config: dict | None = None
+
+
+def read_source(source):
+    """The tensors of a file or an object, and what else it says of its network.
+
+    Args:
+        source: as `read_tensors` takes it.
+
+    Returns:
+        `Source`.
+
+    Raises:
+        FileNotFoundError, ValueError, ImportError: as `read_tensors`.
+    """
+    limit, whole, config = math.inf, None, None
+    if isinstance(source, (str, os.PathLike)):
+        path, label = pathlib.Path(source), str(source)
+        checkpoint = find_checkpoint(path)
+        if checkpoint is not None:
+            content = read_checkpoint(checkpoint, label)
+        else:
+            content, config = _read_file(path)
+            limit = read_limit(path.stat().st_size)
+    elif isinstance(source, keras.Model):
+        content, label, whole = dict(_keras_variables(source)), f"model {source.name!r}", source
+    elif hasattr(source, "state_dict"):
+        content, label, whole = source.state_dict(), "the module", source
+    else:
+        content, label = source, "the dictionary"
+    if not isinstance(content, Mapping):
+        raise ValueError(f"{label} holds a {_kind(content)}: weights are a path, a dictionary or a model.")
+    tensors, said, seen = {}, {}, {}
+    _collect(content, "", (), tensors, said, seen)
+    needed = sum(_check_tensor(name, value, label) for name, value in tensors.items())
+    if needed > limit:
+        raise ValueError(f"{label} declares {needed:,} bytes of tensors: more than weights in a file of its size.")
+    if not tensors:
+        raise ValueError(
+            f"{label} holds no tensors; its entries are {', '.join(map(str, list(content)[:5])) or 'none'}."
+        )
+    tensors = plain_tensors({name: _to_numpy(name, value, label) for name, value in tensors.items()})
+    said = {prefix: _arguments(text, label) for prefix, text in said.items()}
+    return Source(label, tensors, tuple(seen.values()), said, whole, config)
 
 
 def read_tensors(source):
     """The tensors of a file or an object.
 
     Args:
-        source: path of a PyTorch file (.pt, .pth, ...), a .safetensors file or a Keras weight file (.h5,
-            .weights.h5) or model (.keras); a dictionary of arrays or tensors, as a `state_dict()`, or one that holds it
-            under "state_dict", "model" or the like; a PyTorch module; or a `keras.Model`.
+        source: path of a PyTorch file, a .safetensors file, a Keras weight file (.h5, .weights.h5) or model
+            (.keras), whatever its ending; of a SavedModel's folder or a TensorFlow checkpoint; a dictionary of
+            arrays or tensors, as a `state_dict()`, or one that holds it; a PyTorch module; or a `keras.Model`.
 
     Returns:
-        ``(tensors, label)``: dictionary from names to float32 arrays, and what to call the source in a
-        message. Names are those of the library, without the words that wrappers put before them.
+        ``(tensors, label)``: dictionary from names to float32 arrays, and what to call the source in a message.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: it is damaged, holds other objects than tensors, or has none.
         ImportError: reading it takes a package that is not installed.
     """
-    limit = math.inf
-    if isinstance(source, (str, os.PathLike)):
-        path = pathlib.Path(source)
-        content, label = _read_file(path), str(path)
-        limit = read_limit(path.stat().st_size)
-    elif isinstance(source, keras.Model):
-        content = {f"{layer.name}/{weight.name}": weight for layer in source.layers for weight in layer.weights}
-        label = f"model {source.name!r}"
-    else:
-        content, label = source.state_dict() if hasattr(source, "state_dict") else source, "the dictionary"
-    if not isinstance(content, Mapping):
-        raise ValueError(f"{label} holds a {type(content).__name__}: weights are a path, a dictionary or a model.")
-    tensors = {name: value for name, value in _unwrap(content).items() if _is_tensor(name, value)}
-    needed = sum(_check_tensor(name, value, label) for name, value in tensors.items())
-    if needed > limit:
-        raise ValueError(f"{label} declares {needed:,} bytes of tensors: more than weights in a file of its size.")
-    tensors = {name: _to_numpy(name, value, label) for name, value in tensors.items()}
-    if not tensors:
-        raise ValueError(
-            f"{label} holds no tensors; its entries are {', '.join(map(str, list(content)[:5])) or 'none'}."
-        )
-    return _without_prefixes(tensors), label
+    found = read_source(source)
+    return found.tensors, found.label
+
+
+def read_structure(source):
+    """Arguments of `detect` that a file of this package, or a dictionary of it, says of its network; else none."""
+    return {name: value for said in read_source(source).said.values() for name, value in said.items()}
 
 
 def _read_file(path):
+    """``(content, configuration of a Keras model)``, by what the file holds: its ending may be any."""
     check_regular(path)
+    with open_regular(path) as file:
+        start = file.read(16)
+    is_keras = path.suffix in KERAS_FILES or _holds(path, MODEL_WEIGHTS)
+    if start.startswith(HDF5) or (start.startswith(ZIP) and is_keras):
+        return read_keras(path), read_config(path)
+    if start.startswith((ZIP, PICKLE)):
+        return read_pytorch(path), None
+    if start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= path.stat().st_size:
+        return _read_safetensors(path), None
+    # Nothing that is known: the ending says whose message fits.
     if path.suffix == SAFETENSORS:
-        return _read_safetensors(path)
+        return _read_safetensors(path), None
     if path.suffix in KERAS_FILES:
-        return _read_keras(path)
-    if path.suffix in PYTORCH_FILES:
-        return _read_pytorch(path)
-    endings = ", ".join((*PYTORCH_FILES, SAFETENSORS, *KERAS_FILES))
-    raise ValueError(f"{path} has none of the endings that are read: {endings}.")
+        return read_keras(path), None
+    if path.suffix.lower() in PYTORCH_FILES:
+        return read_pytorch(path), None
+    raise ValueError(f"{path} is none of the files that are read: PyTorch's, .safetensors, or Keras' .h5 or .keras.")
 
 
-def _read_pytorch(path):
+def _holds(path, name):
     try:
-        import torch
-    except ImportError:
-        raise ImportError(f"reading {path} takes PyTorch: pip install torch.") from None
-    if _starts_as_zip(path):
-        check_zip(path)
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # it raises what its unpickler meets: RuntimeError, EOFError, KeyError, ...
-        said = str(error).lower()
-        if "torchscript" in said:
-            raise ValueError(
-                f"{path} is a TorchScript archive, which holds code: torch.save(torch.jit.load(p).state_dict(), new) "
-                "writes its tensors alone."
-            ) from None
-        if any(words in said for words in OTHER_OBJECTS):
-            raise ValueError(
-                f"{path} holds Python objects besides tensors, and reading those may run code. Where it comes from, "
-                "write the tensors alone: torch.save(model.state_dict(), path)."
-            ) from None
-        # PyTorch's text on loading weights alone goes on for long.
-        reason = type(error).__name__ if "Weights only load failed" in str(error) else first_line(error)
-        raise ValueError(f"{path} is damaged or no PyTorch file: {reason}") from None
+        with zipfile.ZipFile(path) as archive:
+            return name in archive.namelist()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        return False
 
 
 def _read_safetensors(path):
     try:
-        from safetensors import SafetensorError
+        from safetensors import SafetensorError, safe_open
         from safetensors.numpy import load_file
     except ImportError:
         raise ImportError(f"reading {path} takes safetensors: pip install safetensors.") from None
     try:
-        return load_file(path)
+        content = _WithMetadata(load_file(path))
+        with safe_open(path, "numpy") as file:
+            text = (file.metadata() or {}).get(STRUCTURE_KEY)
     except (SafetensorError, ValueError, TypeError, KeyError, OSError, MemoryError) as error:
         raise ValueError(f"{path} is damaged, or has a type of numbers that NumPy does not have: {error}") from None
+    if text is not None:
+        content._metadata = {STRUCTURE_KEY: text}
+    return content
 
 
-def read_structure(source):
-    """Arguments of `ResNet` that a .safetensors file of this package says of its network; none of other sources."""
-    if not isinstance(source, (str, os.PathLike)) or pathlib.Path(source).suffix != SAFETENSORS:
-        return {}
-    from safetensors import safe_open
+class _WithMetadata(dict):
+    """A dictionary of tensors with a `_metadata`, as PyTorch's state dicts have it."""
 
-    with safe_open(source, "numpy") as file:
-        text = (file.metadata() or {}).get(STRUCTURE_KEY, "{}")
+
+def _keras_variables(model, prefix=""):
+    """Pairs of a name and a variable; layers of a model inside the model have its name before theirs."""
+    for layer in model.layers:
+        inner = getattr(layer, "layer", layer)  # of a wrapper, as TimeDistributed
+        if isinstance(inner, keras.Model):
+            yield from _keras_variables(inner, f"{prefix}{layer.name}/")
+        else:
+            yield from ((f"{prefix}{layer.name}/{weight.name}", weight) for weight in layer.weights)
+
+
+def _collect(content, prefix, around, tensors, said, seen):
+    """Adds the tensors of a dictionary and of those inside it, each once."""
+    if id(content) in around:
+        raise ValueError("a dictionary of tensors holds itself.")
+    if id(content) in seen:
+        return
+    seen[id(content)] = INNER_WRAPPERS.sub("", prefix)
+    metadata = getattr(content, "_metadata", None)
+    if isinstance(metadata, Mapping) and STRUCTURE_KEY in metadata:
+        said[seen[id(content)]] = metadata[STRUCTURE_KEY]
+    for name, value in content.items():
+        if not isinstance(name, str):
+            continue
+        if isinstance(value, Mapping):
+            _collect(value, f"{prefix}{name}.", (*around, id(content)), tensors, said, seen)
+        elif hasattr(value, "shape") and not name.endswith(COUNTERS):
+            if len(around) > DEEPEST:
+                raise ValueError(f"a dictionary of tensors lies more than {DEEPEST} dictionaries deep.")
+            tensors[INNER_WRAPPERS.sub("", f"{prefix}{name}")] = value
+
+
+def _arguments(text, label):
+    """What the metadata of a file of this package says of its network."""
     try:
         said = json.loads(text)
-        return {name: said[name] for name in STRUCTURE if name in said}
+        return {name: said[name] for name in (*STRUCTURE, *CONVENTIONS) if name in said}
     except (ValueError, TypeError, RecursionError):
         raise ValueError(
-            f"{source} says in its metadata that its network is {text[:80]!r}, which cannot be read."
+            f"{label} says in its metadata that its network is {str(text)[:80]!r}, which cannot be read."
         ) from None
 
 
-def _starts_as_zip(path):
-    with open_regular(path) as file:
-        return file.read(4) == b"PK\x03\x04"
-
-
-def _read_keras(path):
-    """Arrays by ``<layer>/<variable>``, from Keras 2's files and those of Keras 3."""
-    source = read_zip_member(path, "model.weights.h5") if zipfile.is_zipfile(path) else path
-    with open_hdf5(source, str(path)) as file:
-        if "format" in file.attrs:
-            raise ValueError(f"{path} is a weight file of this package: give it to weights= of a builder.")
-        group = _child(file, "model_weights", h5py.Group) if "model_weights" in file else file  # a model of Keras 2
-        if "layer_names" in group.attrs or "layer_names0" in group.attrs:
-            return _legacy_layers(group)
-        if "layers" in file:
-            return _keras3_layers(_child(file, "layers", h5py.Group), path)
-    raise ValueError(f"{path} is not a weight file of Keras: it has neither layer_names nor layers.")
-
-
-def _child(group, name, kind):
-    """A group or dataset inside a group, by its path there."""
-    item = group.get(name)
-    if not isinstance(item, kind):
-        wanted = "a group" if kind is h5py.Group else "an array"
-        raise Refused(f"is damaged: {group.name.rstrip('/')}/{name} is not {wanted}.")
-    return item
-
-
-def _legacy_layers(group):
-    """Names of variables are paths that end in the variable's, with ":0" from TensorFlow."""
-    layers = {layer: _child(group, layer, h5py.Group) for layer in _names(group, "layer_names")}
-    return {
-        f"{layer}/{name.split('/')[-1].partition(':')[0]}": _child(inner, name, h5py.Dataset)[()]
-        for layer, inner in layers.items()
-        for name in _names(inner, "weight_names")
-    }
-
-
-def _names(group, prefix):
-    """A list of names, which long lists have in parts."""
-    parts = [prefix] if prefix in group.attrs else []
-    while f"{prefix}{len(parts)}" in group.attrs:
-        parts.append(f"{prefix}{len(parts)}")
-    values = [value for part in parts for value in np.ravel(attribute(group, part))]
-    return [value.decode() if isinstance(value, bytes) else str(value) for value in values]
-
-
-def _keras3_layers(layers, path):
-    """Layers are numbered by class, and say their own name; variables are numbered."""
-    arrays = {}
-    for key in layers:
-        group = _child(layers, key, h5py.Group)
-        variables = _child(group, "vars", h5py.Group) if "vars" in group else {}
-        names = KERAS_VARIABLES.get(len(variables), ())
-        if names and "name" not in variables.attrs:
-            raise ValueError(
-                f"{path} does not name its layers, as files of early Keras 3 do not: load it into the "
-                "model of keras.applications, and give that."
-            )
-        layer = attribute(variables, "name") if names else None
-        arrays.update({f"{layer}/{name}": _child(variables, str(i), h5py.Dataset)[()] for i, name in enumerate(names)})
-    return arrays
-
-
-def _unwrap(content):
-    for _ in range(DEEPEST):
-        inner = next((content[key] for key in WRAPPERS if isinstance(content.get(key), Mapping)), None)
-        if inner is None:
-            return content
-        content = inner
-    raise ValueError(f"a dictionary of tensors lies more than {DEEPEST} dictionaries deep, or holds itself.")
-
-
-def _is_tensor(name, value):
-    return isinstance(name, str) and hasattr(value, "shape") and not name.endswith(COUNTERS)
+def _kind(content):
+    return "Python object that is no tensor" if isinstance(content, Ignored) else type(content).__name__
 
 
 def _check_tensor(name, value, label):
@@ -251,11 +256,3 @@ def _to_numpy(name, value, label):
         return np.asarray(value, "float32")
     except (TypeError, ValueError) as error:
         raise ValueError(f"{label}: {name} is not an array of numbers: {first_line(error)}") from None
-
-
-def _without_prefixes(tensors):
-    while True:
-        prefix = next((p for p in PREFIXES if all(name.startswith(p) for name in tensors)), None)
-        if prefix is None:
-            return tensors
-        tensors = {name.removeprefix(prefix): array for name, array in tensors.items()}

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 
+from keras_resv2.layouts import STEMS
 from keras_resv2.units import ACTIVATIONS
 
 
@@ -90,17 +91,18 @@ def _shortcut(layers):
 
 def _projection(layers):
     if "stage2_unit1_shortcut_conv" not in layers:
-        return "A"
+        averages = any(name.endswith("_shortcut_average") for name in layers)
+        return "A_average" if averages else "A"
     rolled = [layer.unit_weights() for layer in layers.values() if hasattr(layer, "unit_weights")]
     names = {*layers, *(name.split("/")[0] for names in rolled for name in names)}
     return "C" if any(name.endswith("unit2_shortcut_conv") for name in names) else "B"
 
 
 def _stem(layers, activation):
-    if "stem_pool" not in layers:
-        return "cifar"
+    conv = layers["stem_conv"]
     zeros = activation != "original" and "stem_pool_pad" in layers and "stem_relu" not in layers
-    return "imagenet_zero_padded" if zeros else "imagenet"
+    found = (conv.kernel_size[0], conv.strides[0], "stem_pool" in layers, zeros)
+    return next(name for name, s in STEMS.items() if (s.kernel_size, s.strides, s.pool, s.pool_zeros) == found)
 
 
 def _activated_shortcuts(layers):

@@ -25,7 +25,7 @@ LAYOUT = PyTorchLayout(
     unit=UNIT,
     block="stages.{stage_index}.blocks.{unit_index}",
     marks=("stages.0.blocks.0.norm1.weight",),
-    structure={"activated_shortcuts": "projections"},
+    structure={"activated_shortcuts": "projections", "stride_on": "3x3"},
     allowed={
         "projection": ("B",),
         "stride_on": ("3x3",),
@@ -33,9 +33,7 @@ LAYOUT = PyTorchLayout(
         "stem": ("imagenet",),
         "activated_shortcuts": ("projections",),
     },
-    unsaid={
-        "preprocessing": "that pixels are normalised with ImageNet's mean and standard deviation, as timm's default "
-        "is (its resnetv2_50.a1h_in1k and some others: preprocessing='tf')"
-    },
+    pixels="ImageNet's mean and standard deviation, as timm's default is (its resnetv2_50.a1h_in1k and some others: "
+    "preprocessing='tf')",
     dense_as_conv=True,
 )

@@ -21,5 +21,7 @@ LAYOUT = PyTorchLayout(
     unit=SHORTCUT,
     marks=("conv1.weight", "bn1.running_mean", "layer1.0.conv1.weight", "layer4.0.conv1.weight"),
     stem_kernel=7,
+    structure={"stride_on": "3x3"},
+    pixels="ImageNet's mean and standard deviation",
     allowed={"projection": ("B",), "stride_on": ("3x3",), "stride_in": ("first",), "stem": ("imagenet",)},
 )

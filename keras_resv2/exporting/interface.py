@@ -5,10 +5,13 @@ import dataclasses
 import keras
 import numpy as np
 
+from keras_resv2.folding import TRAINING_ONLY
 from keras_resv2.graphs import as_functional, calls
 
 # Outputs are named after the activation of the layer that they come from.
 KINDS = {"softmax": "probabilities", "sigmoid": "probabilities", "linear": "logits"}
+# Layers that keep pixels what they are.
+RESIZING = (keras.layers.Resizing, keras.layers.CenterCrop, keras.layers.RandomCrop)
 SIZE_WHERE_ANY = 64  # of pictures for a network that takes all sizes
 
 
@@ -77,14 +80,17 @@ def _kind(layer):
     return KINDS.get(activation, "features") if is_classifier else "features"
 
 
-def _takes_pixels(model):
-    """Whether all that reads the input normalises it."""
-    inputs = {id(x) for x in model.inputs}
-    readers = [node.operation for node in calls(model) if any(id(x) in inputs for x in node.input_tensors)]
-    inner = [as_functional(layer) for layer in readers]
-    return bool(readers) and all(
-        _takes_pixels(network)
-        if network is not None
-        else isinstance(layer, (keras.layers.Rescaling, keras.layers.Normalization))
-        for layer, network in zip(readers, inner, strict=True)
-    )
+def _takes_pixels(model, tensors=None):
+    """Whether all that reads the input, or other tensors of the model, normalises it: behind augmentation, resizing."""
+    given = {id(x) for x in (model.inputs if tensors is None else tensors)}
+    readers = [node for node in calls(model) if any(id(x) in given for x in node.input_tensors)]
+    return bool(readers) and all(_normalises(model, node) for node in readers)
+
+
+def _normalises(model, node):
+    layer, inner = node.operation, as_functional(node.operation)
+    if inner is not None:
+        return _takes_pixels(inner)
+    if type(layer) in (*TRAINING_ONLY, *RESIZING):
+        return _takes_pixels(model, node.outputs)
+    return isinstance(layer, (keras.layers.Rescaling, keras.layers.Normalization))

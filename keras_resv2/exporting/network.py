@@ -2,6 +2,7 @@
 
 import keras
 
+from keras_resv2.adapters import is_plain, merged_weights
 from keras_resv2.graphs import as_functional, calls, deep_graph, is_cast
 from keras_resv2.rolled import RolledUnits
 
@@ -21,7 +22,7 @@ def plain_network(model):
         `keras.Model`, which shares nothing with `model`; layers have the names of the network that is not rolled.
 
     Raises:
-        ValueError: the model is not a functional one, or has several inputs.
+        ValueError: the model is not a functional one, or has several inputs, or a quantized layer.
 
     Example:
 
@@ -62,7 +63,8 @@ def _copy(model):
         tensors.update((id(old), new) for old, new in zip(node.outputs, keras.tree.flatten(outputs), strict=True))
     for layer, copy in copies.items():
         if getattr(layer, "weights", None) and as_functional(layer) is None:
-            copy.set_weights(layer.get_weights())
+            merged = merged_weights(layer)
+            copy.set_weights(layer.get_weights() if merged is None else [merged[w.name] for w in copy.weights])
             if hasattr(copy, "finalize_state"):  # of keras.layers.Normalization
                 copy.finalize_state()
     return keras.Model(inputs, keras.tree.map_structure(lambda x: tensors[id(x)], model.output), name=model.name)
@@ -81,6 +83,9 @@ def _copy_layer(layer, **changes):
     if functional is not None:
         return _copy(functional)
     config = {**layer.get_config(), **changes}
+    if not is_plain(layer):
+        merged_weights(layer)  # raises for quantized layers
+        config = {name: value for name, value in config.items() if not name.startswith("lora_")}
     policy = getattr(layer, "dtype_policy", None)
     if policy is not None and policy.name in FLOATS:
         config["dtype"] = "float32"

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 import keras_resv2
+from keras_resv2.choices import first_line
 from keras_resv2.exporting import INPUT
 from keras_resv2.exporting.interface import named_outputs
 from keras_resv2.exporting.onnx_layers import write_layer
@@ -17,10 +18,27 @@ IR_VERSION = 8  # the one that came with this opset
 WITH_DATA_FORMAT = (
     keras.layers.Conv2D,
     keras.layers.MaxPooling2D,
+    keras.layers.AveragePooling2D,
     keras.layers.GlobalAveragePooling2D,
     keras.layers.GlobalMaxPooling2D,
 )
 TO_CHANNELS_FIRST, TO_CHANNELS_LAST = (0, 3, 1, 2), (0, 2, 3, 1)
+
+
+def check_onnx():
+    """Raises ImportError unless the package onnx is there and works with the other packages."""
+    try:
+        import onnx  # noqa: F401
+    except ModuleNotFoundError as error:
+        if error.name != "onnx":
+            raise ImportError(f"the package onnx cannot be imported: {first_line(error)}.") from None
+        raise ImportError("writing ONNX needs the package onnx: pip install onnx onnxruntime.") from None
+    except (ImportError, AttributeError, TypeError) as error:
+        # onnx 1.19 needs types that ml_dtypes has since 0.5; TensorFlow 2.17 and 2.18 keep an older one.
+        raise ImportError(
+            f"the package onnx does not work with another package that is installed ({first_line(error)}): pip install "
+            "--upgrade ml_dtypes, or, beside a TensorFlow that needs the older one, pip install 'onnx<1.19'."
+        ) from None
 
 
 def write_onnx(network, interface, path, class_names=None):

@@ -7,14 +7,14 @@ import keras
 import numpy as np
 
 from keras_resv2.batch_norm import BatchNormalization
+from keras_resv2.folding import TRAINING_ONLY
 
 ACTIVATIONS = {"relu": "Relu", "sigmoid": "Sigmoid", "tanh": "Tanh", "softmax": "Softmax"}
-WITHOUT_EFFECT = (
-    keras.layers.Dropout,
-    keras.layers.SpatialDropout2D,
-    keras.layers.GaussianDropout,
-    keras.layers.GaussianNoise,
-)
+INTERPOLATIONS = {
+    "nearest": {"mode": "nearest", "nearest_mode": "round_prefer_ceil"},
+    "bilinear": {"mode": "linear"},
+    "bicubic": {"mode": "cubic", "cubic_coeff_a": -0.5, "exclude_outside": 1},
+}
 
 
 def write_layer(layer, names, tensors, writer):
@@ -112,6 +112,43 @@ def _max_pooling(layer, names, x, writer):
     return writer.add("MaxPool", names, layer.name, **window)
 
 
+def _average_pooling(layer, names, x, writer):
+    window = _window(layer, layer.pool_size, layer.strides)
+    return writer.add("AveragePool", names, layer.name, count_include_pad=0, **window)
+
+
+def _resizing(layer, names, x, writer):
+    options = [name for name in ("crop_to_aspect_ratio", "pad_to_aspect_ratio", "antialias") if getattr(layer, name, 0)]
+    if options or layer.interpolation not in INTERPOLATIONS:
+        what = f"{options[0]}=True" if options else f"interpolation={layer.interpolation!r}"
+        raise ValueError(f"there is no ONNX form for layer {layer.name!r}: a Resizing with {what}.")
+    own = writer.add("Shape", names, f"{layer.name}/batch_and_channels", start=0, end=2)
+    sides = writer.weight(f"{layer.name}/height_and_width", np.array([layer.height, layer.width], "int64"))
+    sizes = writer.add("Concat", [own, sides], f"{layer.name}/sizes", axis=0)
+    return writer.add(
+        "Resize",
+        [*names, "", "", sizes],
+        layer.name,
+        coordinate_transformation_mode="half_pixel",
+        **INTERPOLATIONS[layer.interpolation],
+    )
+
+
+def _center_crop(layer, names, x, writer):
+    sides = x.shape[1:3] if layer.data_format == "channels_last" else x.shape[2:4]
+    wanted = (layer.height, layer.width)
+    if any(side is None or side < size for side, size in zip(sides, wanted, strict=True)):
+        raise ValueError(
+            f"there is no ONNX form for layer {layer.name!r}: a CenterCrop of images of {sides}, which are of any size "
+            "or smaller than what is cropped."
+        )
+    starts = [(side - size) // 2 for side, size in zip(sides, wanted, strict=True)]
+    ends = [start + size for start, size in zip(starts, wanted, strict=True)]
+    parts = {"starts": starts, "ends": ends, "axes": [2, 3]}
+    weights = [writer.weight(f"{layer.name}/{name}", np.array(values, "int64")) for name, values in parts.items()]
+    return writer.add("Slice", [*names, *weights], layer.name)
+
+
 def _global_pooling(kind):
     def write(layer, names, x, writer):
         y = writer.add(kind, names, layer.name)
@@ -161,11 +198,14 @@ WRITERS = {
     keras.layers.Rescaling: _rescaling,
     keras.layers.ZeroPadding2D: _zero_padding,
     keras.layers.MaxPooling2D: _max_pooling,
+    keras.layers.AveragePooling2D: _average_pooling,
+    keras.layers.Resizing: _resizing,
+    keras.layers.CenterCrop: _center_crop,
     keras.layers.GlobalAveragePooling2D: _global_pooling("GlobalAveragePool"),
     keras.layers.GlobalMaxPooling2D: _global_pooling("GlobalMaxPool"),
     keras.layers.Activation: _activation,
     keras.layers.ReLU: _relu,
     keras.layers.Add: _merge("Add"),
     keras.layers.Multiply: _merge("Mul"),
-    **dict.fromkeys(WITHOUT_EFFECT, lambda layer, names, x, writer: names[0]),
+    **dict.fromkeys(TRAINING_ONLY, lambda layer, names, x, writer: names[0]),
 }

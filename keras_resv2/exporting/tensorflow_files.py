@@ -6,11 +6,13 @@ import tempfile
 import keras
 import numpy as np
 
+from keras_resv2.batch_norm import to_stock_layers
 from keras_resv2.exporting import INPUT
 from keras_resv2.exporting.interface import by_name, named_outputs
 from keras_resv2.exporting.runtimes import without_deprecation
 
 SIGNATURE = "serving_default"
+FLOAT_OPERATORS = ("FULLY_CONNECTED", "SOFTMAX", "LOGISTIC")  # of int8 files
 LABELS = pathlib.Path("assets.extra", "labels.txt")  # SavedModel's place for what TensorFlow does not read
 
 
@@ -47,6 +49,9 @@ def write_labels(class_names, path):
 def _save(network, shape, dtype, folder):
     import tensorflow as tf
 
+    # TensorFlow fuses the kernel of our batch normalisation with the ReLU behind it into one that other programs,
+    # such as TensorFlow.js' converter, do not know; Keras' own layer is a product and a sum.
+    network = to_stock_layers(network)
     names = list(named_outputs(network))
 
     @tf.function(input_signature=[tf.TensorSpec(shape, dtype, name=INPUT)])
@@ -67,7 +72,8 @@ def write_tflite(network, interface, path, precision, representative=None):
         interface: its `Interface`.
         path: of the file.
         precision: "float32"; "float16": weights, computed in float32 where the device has no better; or
-            "int8": weights and activations, from uint8 pixels to the float32 of the last layer's output.
+            "int8": weights and activations, from uint8 pixels to what the classifier reads. Dense layers and
+            softmax compute in float32: in int8 the best two of many classes would often be equal.
         representative: for int8, uint8 pictures that show the range of all activations.
 
     Raises:
@@ -89,10 +95,19 @@ def write_tflite(network, interface, path, precision, representative=None):
                 {INPUT: picture[None].astype("float32")} for picture in pictures
             )
             converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-            converter.inference_input_type = tf.uint8
         with without_deprecation():
-            content = converter.convert()
+            content = _quantized(converter) if precision == "int8" else converter.convert()
     pathlib.Path(path).write_bytes(content)
+
+
+def _quantized(converter):
+    """A TFLite file of integers but for the operators in `FLOAT_OPERATORS`; takes uint8."""
+    import tensorflow as tf
+    from tensorflow.lite.python.util import modify_model_io_type
+
+    options = tf.lite.experimental.QuantizationDebugOptions(denylisted_ops=list(FLOAT_OPERATORS))
+    quantizer = tf.lite.experimental.QuantizationDebugger(converter=converter, debug_options=options)
+    return bytes(modify_model_io_type(quantizer.get_nondebug_quantized_model(), tf.uint8, tf.float32))
 
 
 def _with_black_and_white(pictures):

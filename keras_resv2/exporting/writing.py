@@ -11,7 +11,7 @@ from keras_resv2.choices import check_choice
 from keras_resv2.exporting import FORMATS, PRECISIONS
 from keras_resv2.exporting.interface import by_name, interface_of, named_outputs
 from keras_resv2.exporting.network import plain_network
-from keras_resv2.exporting.onnx_file import write_onnx
+from keras_resv2.exporting.onnx_file import check_onnx, write_onnx
 from keras_resv2.exporting.runtimes import load_exported
 from keras_resv2.exporting.tensorflow_files import check_backend, write_labels, write_saved_model, write_tflite
 from keras_resv2.files import atomic_write, check_parent
@@ -117,8 +117,8 @@ def check_export(path, format, precision="float32", overwrite=False):
     check_choice("precision", precision, PRECISIONS)
     if precision != "float32" and format != "tflite":
         raise ValueError(f"precision={precision!r} is for format='tflite'; {format} is written in float32.")
-    if format == "onnx" and importlib.util.find_spec("onnx") is None:
-        raise ImportError("writing ONNX needs the package onnx: pip install onnx onnxruntime.")
+    if format == "onnx":
+        check_onnx()
     if format != "onnx":
         check_backend(format)
     path = pathlib.Path(path)
@@ -174,8 +174,11 @@ def _compare(reference, interface, path, format, precision, pictures):
     if format == "onnx" and importlib.util.find_spec("onnxruntime") is None:
         return None
     # JAX compiles each operation by itself in a direct call; TensorFlow warns of many predict functions.
-    call = reference.predict_on_batch if keras.backend.backend() == "jax" else reference
-    expected = by_name(interface.outputs, call(pictures))
+    if keras.backend.backend() == "jax":
+        expected = reference.predict_on_batch(pictures)
+    else:
+        expected = reference(pictures, training=False)
+    expected = by_name(interface.outputs, expected)
     found = load_exported(path, format).predict_on_batch(pictures)
     found = found if isinstance(found, dict) else by_name(interface.outputs, found)
     differences, sizes = [], [1.0]

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from keras_resv2.architectures import ARCHITECTURES
+from keras_resv2.architectures import find_architecture
 from keras_resv2.choices import check_count
 from keras_resv2.pretrained.card import Card
 from keras_resv2.pretrained.labels import class_names, decode_predictions
@@ -170,7 +170,7 @@ def weights_for_builder(architecture, weights, include_top, classes, variant):
     if "preprocessing" in card.arguments and variant.get("preprocessing") is None:
         variant = {**variant, "preprocessing": card.arguments["preprocessing"]}
     given = {key: value for key, value in variant.items() if key not in FREE_ARGUMENTS}
-    row = ARCHITECTURES[architecture]
+    row = find_architecture(architecture)
     defaults = {"depth": row.depth, "activation": row.activation}
     if resolve_network(**{**defaults, **given}) != resolve_network(**{**defaults, **card.arguments}):
         raise ValueError(

@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Callable
 
-from keras_resv2.architectures import ARCHITECTURES
+from keras_resv2.architectures import ARCHITECTURES, find_architecture
 from keras_resv2.choices import nearest, some
 from keras_resv2.files import check_file_name
 from keras_resv2.layouts import resolve_network
@@ -178,17 +178,18 @@ def check_fields(content):
 
 def _check_network(architecture, arguments):
     """That an architecture exists and takes the arguments."""
-    if architecture not in ARCHITECTURES:
+    try:
+        row = find_architecture(architecture)
+    except ValueError:
         raise ValueError(
             f"architecture is {_shown(architecture)}, which there is none of; nearest: "
             f"{nearest(architecture, ARCHITECTURES)}."
-        )
+        ) from None
     others = [name for name in arguments if name not in ARGUMENTS]
     if others:
         raise ValueError(f"arguments has {_shown(some(others))}, which a newer version of keras_resv2 may know.")
     if not isinstance(arguments.get("conv_bias", False), bool):
         raise ValueError(f"arguments: conv_bias is {_shown(arguments['conv_bias'])} and must be true or false.")
-    row = ARCHITECTURES[architecture]
     try:
         resolve_network(**{"depth": row.depth, "activation": row.activation, **arguments})
     except (ValueError, TypeError, OverflowError) as error:

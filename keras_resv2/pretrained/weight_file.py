@@ -48,12 +48,23 @@ def save_weights(model: keras.Model, path: str | os.PathLike) -> None:
     Args:
         model: a `keras.Model` whose layers have unique names.
         path: of the file; an existing one is replaced.
+
+    Raises:
+        ValueError: a layer is quantized; the message names it.
     """
     write_weights(model_arrays(model), path)
 
 
 def model_arrays(model):
-    """The weights of a model as `write_weights` takes them: float32 arrays by name."""
+    """The weights of a model as `write_weights` takes them: float32 arrays by name.
+
+    Low-rank adapters are merged into the kernels.
+
+    Raises:
+        ValueError: a layer is quantized; the message names it.
+    """
+    from keras_resv2.adapters import merged_weights  # brings Keras
+
     arrays, stacks = {}, {}
     for name, weight in _variables(model).items():
         if isinstance(weight, _Part):
@@ -62,6 +73,11 @@ def model_arrays(model):
             arrays[name] = stacks[id(weight.stack)][weight.index]
         else:
             arrays[name] = _to_numpy(weight)
+    for layer in model.layers:
+        merged = merged_weights(layer)
+        if merged is not None:
+            arrays = {name: array for name, array in arrays.items() if not name.startswith(f"{layer.name}/lora_")}
+            arrays |= {f"{layer.name}/{name}": array.astype("float32") for name, array in merged.items()}
     return arrays
 
 

@@ -1,0 +1,53 @@
+"""What tensors do not say of their network: names and shapes are the same for some networks that differ."""
+
+from keras_resv2.layouts import STEMS
+
+# By argument of `detect`. What follows "and it was assumed," in a message.
+STRIDE = "that bottlenecks take the stride on the 3x3 convolution (else: stride_on='1x1')"
+STEM = {
+    "cifar": "that the first convolution has stride 1 and no pooling follows (else: stem={})",
+    "imagenet": "that the first convolution has stride 2 and max-pooling follows (else: stem={})",
+}
+ACTIVATED = {
+    "projections": "that 1x1 shortcuts, and no others, start from the unit's first activation "
+    "(else: activated_shortcuts='none' or 'first_and_projections')",
+    "none": "that all shortcuts start from the sum before the unit's first activation "
+    "(else: activated_shortcuts='projections' or 'first_and_projections')",
+}
+SUBSAMPLING = "that shortcuts of option A take every second pixel (else, for averages: projection='A_average')"
+ZERO_CHANNELS = "that the zero channels of option A lie on both sides alike (else: zero_channels='after')"
+EPSILON = "that batch normalisation adds 1e-5 to the variance (else: epsilon=...)"
+OTHERS = "that activations are ReLU and nothing is blurred or dilated (no others are built)"
+CLASSIFIER = "that the classifier ends in softmax (else: classifier_activation=... of the builder)"
+
+
+def assumptions(layout, structure, said, weights, *, ours=False, compared=False):
+    """What was assumed of weights of a PyTorch layout, as phrases.
+
+    Args:
+        layout: `PyTorchLayout`.
+        structure: the arguments that the network is built with.
+        said: those that the source or the caller said.
+        weights: of our network, by name.
+        ours: whether a file of this package said them.
+        compared: whether a whole network's outputs were compared with ours: only its pixels are not known then.
+
+    Returns:
+        Tuple of texts.
+    """
+    stem = structure["stem"]
+    pixels = layout.pixels or f"the statistics of this package's {STEMS[stem].dataset.name} networks"
+    phrases = {"preprocessing": f"that pixels are normalised with {pixels} (else: preprocessing=(mean, std))"}
+    if not compared and not ours:
+        others = [name for name, s in STEMS.items() if s.kernel_size == STEMS[stem].kernel_size and name != stem]
+        if stem in STEM:
+            phrases["stem"] = STEM[stem].format(" or ".join(map(repr, others)))
+        if "stage1_unit1_conv3/kernel" in weights:
+            phrases["stride_on"] = STRIDE
+        option_a = structure["projection"].startswith("A")
+        if "stage1_unit1_preact_bn/gamma" in weights and layout.by_spelling:
+            phrases["activated_shortcuts"] = ACTIVATED[structure["activated_shortcuts"]]
+        if option_a:
+            phrases |= {"projection": SUBSAMPLING, "zero_channels": ZERO_CHANNELS}
+        phrases |= {"epsilon": EPSILON, "others": OTHERS}
+    return tuple(phrase for argument, phrase in phrases.items() if argument not in said)

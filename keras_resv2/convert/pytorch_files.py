@@ -1,0 +1,88 @@
+"""What PyTorch's files hold, by its restricted unpickler: nothing that a file says is run."""
+
+import contextlib
+import warnings
+
+from keras_resv2.choices import first_line
+from keras_resv2.files import check_zip, open_regular
+
+OTHER_OBJECTS = ("unsupported global", "unsupported class", "not an allowed global", "is blocked")  # PyTorch's words
+
+# Objects that training code stores beside the tensors: arguments of the command line, NumPy scalars, paths.
+# An inert object takes the place of each.
+NUMPY_TYPES = ("Bool", "Float16", "Float32", "Float64", "Int8", "Int16", "Int32", "Int64", "UInt8", "UInt16", "UInt32")
+HARMLESS = (
+    "argparse.Namespace",
+    "types.SimpleNamespace",
+    "numpy.dtype",
+    "numpy.core.multiarray.scalar",
+    "numpy._core.multiarray.scalar",
+    *(f"numpy.dtypes.{name}DType" for name in (*NUMPY_TYPES, "UInt64")),
+    *(f"numpy.dtype[{name.lower()}]" for name in (*NUMPY_TYPES, "UInt64")),
+    *(f"{module}.{name}" for module in ("pathlib", "pathlib._local") for name in ("PosixPath", "PurePosixPath")),
+    *(f"{module}.{name}" for module in ("pathlib", "pathlib._local") for name in ("WindowsPath", "PureWindowsPath")),
+    "datetime.datetime",
+    "datetime.timedelta",
+)
+
+
+class Ignored:
+    """Stands for an object beside the tensors; it takes what the file would give that object, and keeps none of it."""
+
+    def __new__(cls, *arguments, **options):
+        return super().__new__(cls)
+
+    def __init__(self, *arguments, **options):
+        pass
+
+    def __setstate__(self, state):
+        pass
+
+
+def read_pytorch(path):
+    """The object in a PyTorch file.
+
+    Args:
+        path: of what `torch.save` wrote, as a zip archive or in the format before PyTorch 1.6.
+
+    Returns:
+        Dictionaries, lists, numbers, texts and tensors; `Ignored` for the objects in `HARMLESS`.
+
+    Raises:
+        ImportError: PyTorch is not installed.
+        ValueError: it is damaged, or holds other Python objects.
+    """
+    try:
+        import torch
+    except ImportError:
+        raise ImportError(f"reading {path} takes PyTorch: pip install torch.") from None
+    with open_regular(path) as file:
+        is_zip = file.read(4) == b"PK\x03\x04"
+    if is_zip:
+        check_zip(path)
+    try:
+        # As an open file: of a path, PyTorch goes by the ending.
+        with _harmless(torch), warnings.catch_warnings(action="ignore"), open_regular(path) as file:
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # it raises what its unpickler meets: RuntimeError, EOFError, KeyError, ...
+        said = str(error).lower()
+        if "torchscript" in said:
+            raise ValueError(
+                f"{path} is a TorchScript archive, which holds code: torch.save(torch.jit.load(p).state_dict(), new) "
+                "writes its tensors alone."
+            ) from None
+        if any(words in said for words in OTHER_OBJECTS):
+            raise ValueError(
+                f"{path} holds Python objects besides tensors, and reading those may run code. Where it comes from, "
+                "write the tensors alone: torch.save(model.state_dict(), path)."
+            ) from None
+        # PyTorch's text on loading weights alone goes on for long.
+        reason = type(error).__name__ if "Weights only load failed" in str(error) else first_line(error)
+        raise ValueError(f"{path} is damaged or no PyTorch file: {reason}") from None
+
+
+def _harmless(torch):
+    """Context in which objects of `HARMLESS` are read as `Ignored`."""
+    allow = getattr(torch.serialization, "safe_globals", None)  # since PyTorch 2.5; by name since 2.7
+    version = tuple(int(part) for part in torch.__version__.split(".")[:2])
+    return allow([(Ignored, name) for name in HARMLESS]) if allow and version >= (2, 7) else contextlib.nullcontext()

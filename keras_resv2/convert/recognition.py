@@ -1,0 +1,140 @@
+"""Which of the tensors of a checkpoint are a network that is read, and in which layout."""
+
+import dataclasses
+
+from keras_resv2.choices import some
+from keras_resv2.convert import cifar
+from keras_resv2.convert.refusals import reason
+
+STEMS = ("conv1.weight", "stem.conv.weight", "conv1_conv/kernel")  # of the layouts: a network's first tensor
+# What checkpoints call the copies of a network that are averaged over the training, or taught from.
+COPIES = ("ema", "swa", "averag", "shadow", "teacher", "momentum", "target")
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """Tensors of one network.
+
+    Attributes:
+        prefix: what their names begin with in the source.
+        layout: `PyTorchLayout` or `ApplicationsLayout`.
+        tensors: dictionary from names of the layout to arrays.
+        spelled: the source's names by those of the layout.
+        outside: names in the same dictionary that do not begin with `prefix`.
+        others: prefixes of the networks that were not taken.
+    """
+
+    prefix: str
+    layout: object
+    tensors: dict
+    spelled: dict
+    outside: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
+
+
+def find_network(source, layouts, prefix=None):
+    """The network in a source.
+
+    Args:
+        source: `keras_resv2.convert.sources.Source`.
+        layouts: that are looked for, the first that fits is taken.
+        prefix: what the names of its tensors begin with; None for the only one there is. Of several, that which is
+            not called a copy (average, teacher) is taken.
+
+    Returns:
+        `Network`.
+
+    Raises:
+        ValueError: there is none, or there are several that are alike.
+    """
+    homes = {name: _dictionary(source, name) for name in source.tensors}
+    starts = _starts(source.tensors)
+    found = [network for start in starts if (network := _read(source, homes, start, layouts))]
+    names = [network.prefix for network in found]
+    if not found:
+        raise ValueError(_nothing(source, layouts))
+    if prefix is not None:
+        chosen = [network for network in found if network.prefix.rstrip("./") == prefix.rstrip("./")]
+        if not chosen:
+            raise ValueError(f"{source.label} holds no network under {prefix!r}, but under {_listed(names)}.")
+    else:
+        originals = [network for network in found if not _is_copy(network.prefix)]
+        chosen = originals or found
+        if len(chosen) > 1:
+            alike = [network.prefix for network in chosen]
+            raise ValueError(
+                f"{source.label} holds {len(alike)} networks, under {_listed(alike)}: say which with "
+                f"prefix={alike[0]!r} (--prefix)."
+            )
+    (network,) = chosen
+    home = _dictionary(source, network.prefix)
+    others = tuple(name for name in names if name != network.prefix)
+    inside = tuple(other for other in others if other.startswith(network.prefix))
+    keys = [key for key, name in network.spelled.items() if not name.startswith(inside)]
+    taken = (network.prefix, *filter(None, others))
+    return dataclasses.replace(
+        network,
+        tensors={key: network.tensors[key] for key in keys},
+        spelled={key: network.spelled[key] for key in keys},
+        outside=tuple(name for name in source.tensors if homes[name] == home and not name.startswith(taken)),
+        others=others,
+    )
+
+
+def _dictionary(source, name):
+    """What the names of all tensors in the same dictionary begin with."""
+    return max((start for start in source.dictionaries if name.startswith(start)), key=len)
+
+
+def _starts(tensors):
+    """What the names of a network may begin with, by its first tensor."""
+    starts = (name.removesuffix(stem) for name in tensors for stem in STEMS if name.endswith(stem))
+    return [start for start in dict.fromkeys(starts) if not start or start[-1] in "./"]
+
+
+def _read(source, homes, prefix, layouts):
+    home = _dictionary(source, prefix)
+    names = {n.removeprefix(prefix): n for n in source.tensors if n.startswith(prefix) and homes[n] == home}
+    for layout in layouts:
+        spelled = {}
+        for own, name in names.items():
+            key = layout.spell(own)
+            spelled[own if key in spelled else key] = name
+        tensors = {key: source.tensors[name] for key, name in spelled.items()}
+        if all(mark in tensors for mark in layout.marks) and layout.stem_kernel in (None, stem_kernel(tensors, layout)):
+            return Network(prefix, layout, tensors, spelled)
+    return None
+
+
+def stem_kernel(tensors, layout):
+    """Size of the first convolution; None without one."""
+    kernel = tensors.get(layout.key("stem_conv/kernel"))
+    return None if kernel is None or kernel.ndim != 4 else layout.kernel_size(kernel)
+
+
+def _is_copy(prefix):
+    return any(word in prefix.lower() for word in COPIES)
+
+
+def _nothing(source, layouts):
+    """Why no network was found."""
+    for start in _starts(source.tensors):
+        if any(layout in layouts for layout in (cifar.ORIGINAL, cifar.PREACTIVATED)) and all(
+            start + mark in source.tensors for mark in cifar.MARKS_WITHOUT_LAST_BN
+        ):
+            return (
+                f"{source.label} is a pre-activation network without the batch normalisation after its last addition, "
+                "as kuangliu's PreActResNet18: not the network of He et al. 2016, and none that this package builds."
+            )
+    why = reason(source.tensors)
+    if why:
+        return f"{source.label} {why}: no such networks are read."
+    known = ", ".join(layout.name for layout in layouts)
+    return (
+        f"{source.label} has none of the layouts that are read ({known}). Its first tensors are "
+        f"{', '.join(list(source.tensors)[:4])}."
+    )
+
+
+def _listed(names):
+    return some([repr(name) for name in names])

@@ -1,0 +1,185 @@
+"""A network that is given whole, run beside ours: names and shapes of tensors do not say what a network computes."""
+
+import itertools
+
+import keras
+import numpy as np
+
+from keras_resv2.convert.pytorch import PyTorchLayout
+from keras_resv2.convert.recognition import Network
+from keras_resv2.layouts import STEMS
+from keras_resv2.units import ACTIVATED_SHORTCUTS
+
+CLOSE = 1e-3  # largest difference of the outputs, relative to their range, in float32
+CLOSE_IN_HALF = 5e-2
+SMALL = 64  # pixels of height and width that ImageNet networks are tried on first
+MOST_TRIES = 24  # other networks with the same tensors
+
+
+def said_by(source, network):
+    """What a network that is given whole says of itself, as arguments of `detect`: the epsilon of its layers."""
+    whole = source.whole
+    if whole is None:
+        return {}
+    try:
+        part = part_of(whole, network.prefix)
+        layers = part.layers if isinstance(part, keras.Model) else list(part.modules())
+    except (AttributeError, ValueError):
+        return {}
+    values = (getattr(layer, "eps", getattr(layer, "epsilon", None)) for layer in layers if _is_batch_norm(layer))
+    found = {float(epsilon) for epsilon in values if epsilon is not None}
+    return {"epsilon": found.pop()} if len(found) == 1 else {}
+
+
+def _is_batch_norm(layer):
+    return "BatchNorm" in type(layer).__name__
+
+
+def agreeing(source, network, structure, said, make):
+    """The network with the same tensors that gives the same outputs as the one that was given.
+
+    Args:
+        source: `keras_resv2.convert.sources.Source` of a PyTorch module or Keras model.
+        network: `Network` in it.
+        structure: arguments that are tried first.
+        said: those that the caller has said, which are not varied.
+        make: function from arguments to a `Detected`.
+
+    Returns:
+        ``(found, structure, doubt)``: a `Detected`, its arguments, and a phrase where outputs could not be compared;
+        else None.
+
+    Raises:
+        ValueError: no network that this package builds from these tensors gives its outputs.
+    """
+    first = make(structure)
+    try:
+        compare = _Comparison(source.whole, network, structure["stem"])
+    except Exception as error:  # it runs code of others, which may need or raise anything
+        return first, structure, f"that its outputs are ours: they were not compared ({type(error).__name__})"
+    smallest = distance = compare(first)
+    if distance <= compare.close:
+        return first, structure, None
+    for changes in itertools.islice(_changes(network, structure, said), MOST_TRIES):
+        other = {**structure, **changes}
+        found = make(other)
+        distance = compare(found)
+        if distance <= compare.close:
+            return found, other, None
+        smallest = min(smallest, distance)
+    raise ValueError(
+        f"{source.label} gives other outputs than {first.architecture} with the same tensors: they differ by "
+        f"{smallest:.2g} of their range, so it computes what this package does not build (another activation, blurred "
+        "or dilated convolutions, pixels that it normalises itself). Its state_dict() is converted without being run."
+    )
+
+
+def _changes(network, structure, said):
+    """Other arguments by which PyTorch networks have the same tensors, one at a time and by pairs."""
+    if not isinstance(network.layout, PyTorchLayout):
+        return
+    size = STEMS[structure["stem"]].kernel_size
+    options = {"stem": [name for name, stem in STEMS.items() if stem.kernel_size == size and not stem.pool_zeros]}
+    if structure["projection"].startswith("A"):
+        options |= {"zero_channels": ["both_sides", "after"], "projection": ["A", "A_average"]}
+    if structure["branch"] == "bottleneck":
+        options["stride_on"] = ["1x1", "3x3"]
+    if network.layout.activation == "full_preactivation":
+        options["activated_shortcuts"] = list(ACTIVATED_SHORTCUTS)
+    free = {
+        name: [value for value in values if value != structure.get(name)]
+        for name, values in options.items()
+        if name not in said
+    }
+    yield from ({name: value} for name, values in free.items() for value in values)
+    for one, other in itertools.combinations(free, 2):
+        yield from ({one: a, other: b} for a, b in itertools.product(free[one], free[other]))
+
+
+class _Comparison:
+    """Outputs of the given network for random pictures, and how far ours are from them.
+
+    Args:
+        whole: PyTorch module or `keras.Model`.
+        network: `Network` in it.
+        stem: key of `STEMS`, for the pictures' size.
+    """
+
+    def __init__(self, whole, network: Network, stem):
+        part = part_of(whole, network.prefix)
+        run = _run_keras if isinstance(whole, keras.Model) else _run_torch
+        full = STEMS[stem].dataset.image_shape[0]
+        try:
+            self._pictures, self._expected, self.close = run(part, network, min(SMALL, full))
+        except Exception:  # some networks take pictures of one size alone
+            self._pictures, self._expected, self.close = run(part, network, full)
+        if not np.isfinite(self._expected).all():
+            raise FloatingPointError
+
+    def __call__(self, found):
+        """Largest difference, relative to the range of the outputs."""
+        expected, x = self._expected, self._pictures
+        options = dict(include_preprocessing=False, dtype="float32", classifier_activation=None)
+        if found.classes is None or expected.shape[-1] != found.classes or expected.ndim > 2:
+            options |= dict(include_top=False, pooling="avg" if expected.ndim == 2 else None)
+        if keras.config.image_data_format() == "channels_first":
+            x = np.ascontiguousarray(x.transpose(0, 3, 1, 2))
+        model = found.build(input_shape=x.shape[1:], **options)
+        outputs = keras.ops.convert_to_numpy(_call(model, x))
+        if outputs.ndim == 4 and keras.config.image_data_format() == "channels_first":
+            outputs = outputs.transpose(0, 2, 3, 1)
+        if outputs.shape != expected.shape:
+            return np.inf
+        return float(np.abs(outputs - expected).max() / max(np.ptp(expected), 1e-6))
+
+
+def _call(model, x):
+    """Outputs in inference. JAX compiles each operation by itself in a direct call."""
+    return model.predict_on_batch(x) if keras.backend.backend() == "jax" else model(x, training=False)
+
+
+def part_of(whole, prefix):
+    """The module or model inside another that has a network's tensors."""
+    if isinstance(whole, keras.Model):
+        for name in filter(None, prefix.split("/")):
+            whole = whole.get_layer(name)
+            whole = getattr(whole, "layer", whole)
+        return whole
+    return whole.get_submodule(prefix.rstrip(".")) if prefix else whole
+
+
+def _pictures(size):
+    return np.random.default_rng(0).normal(size=(2, size, size, 3)).astype("float32")
+
+
+def _run_torch(module, network, size):
+    import torch
+
+    x, weight = _pictures(size), next(module.parameters())
+    training = [part for part in module.modules() if part.training]
+    module.eval()
+    try:
+        with torch.no_grad():
+            given = torch.from_numpy(x.transpose(0, 3, 1, 2).copy()).to(weight.device, weight.dtype)
+            outputs = module(given)
+    finally:
+        for part in training:
+            part.training = True
+    if isinstance(outputs, (tuple, list)):
+        outputs = outputs[0]
+    outputs = outputs.float().cpu().numpy()
+    outputs = outputs.transpose(0, 2, 3, 1) if outputs.ndim == 4 else outputs
+    return x, outputs, CLOSE if weight.dtype in (torch.float32, torch.float64) else CLOSE_IN_HALF
+
+
+def _run_keras(model, network, size):
+    """Of networks with a classifier, what it reads: probabilities may be saturated."""
+    height, width = (side or size for side in model.input_shape[1:3])
+    x = np.random.default_rng(0).normal(size=(2, height, width, 3)).astype("float32")
+    dense = [layer for layer in model.layers if layer.name in ("predictions", "probs")]
+    if dense:
+        model = keras.Model(model.input, dense[0].input)
+    given = x[..., ::-1] if network.layout.activation == "original" else x  # blue, green, red
+    outputs = keras.ops.convert_to_numpy(_call(model, np.ascontiguousarray(given)))
+    half = any(str(layer.compute_dtype) in ("float16", "bfloat16") for layer in model.layers)
+    return x, outputs, CLOSE_IN_HALF if half else CLOSE
