@@ -95,6 +95,29 @@ def is_cast(node):
     return kept and all(keras.backend.is_float_dtype(x.dtype) for x in (*node.input_tensors, *node.outputs))
 
 
+def inner_layers(layer):
+    """The layers directly inside a layer: those of a model, of a wrapper, of a layer of the user's own.
+
+    Args:
+        layer: a `keras.layers.Layer` or `keras.Model`.
+
+    Returns:
+        List of layers, in the order of a functional model's graph, else as they were made.
+
+    Example:
+
+    >>> [layer.name for layer in inner_layers(keras.layers.TimeDistributed(keras.layers.Dense(2, name="each")))]
+    ['each']
+    """
+    return list(layer.layers if isinstance(layer, keras.Model) else getattr(layer, "_layers", ()))
+
+
+def own_weights(layer):
+    """The weights of a layer that are not those of a layer inside it."""
+    inner = {id(weight) for inside in inner_layers(layer) for weight in inside.weights}
+    return [weight for weight in layer.weights if id(weight) not in inner]
+
+
 def as_functional(model):
     """The model, a `keras.Sequential` as the functional one that it is; None for all else."""
     if isinstance(model, keras.Sequential) and hasattr(model, "inputs"):

@@ -34,7 +34,9 @@ flags.DEFINE_float("test", 0.15, "Share of the pictures to measure with, once.")
 flags.DEFINE_integer("image_size", None, "Side of the pictures; by default that of the pretrained network's.", 8)
 flags.DEFINE_integer("epochs", None, "Of training the body, at most; 0 trains the classifier alone.", 0)
 flags.DEFINE_integer("batch_size", 32, "Pictures per step.", 1)
-flags.DEFINE_float("learning_rate", 0.003, "Highest one, of the classifier.", 0.0)
+flags.DEFINE_float(
+    "learning_rate", None, "Highest one, of the classifier; by default 0.003, then 0.0003 where that is of no use.", 0.0
+)
 flags.DEFINE_float("rate_decay", 0.8, "Factor of the learning rate from one stage to the one before it.", 0.0, 1.0)
 flags.DEFINE_string("freeze_until", None, "First part that trains, as stage3; what comes before it stays as it is.")
 flags.DEFINE_enum("batch_norm", "frozen", ["frozen", "trained"], "Whether batch normalisation stays as it is.")

@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from keras_resv2.choices import check_choice
+from keras_resv2.data.checks import class_numbers
 from keras_resv2.data.folders import find_splits, read_folder
 from keras_resv2.data.images import channels_last_hint, decode_image
 from keras_resv2.data.registry import Dataset, find_dataset
@@ -244,18 +245,7 @@ def _as_images(images, where):
 
 def _as_labels(labels, where):
     """Labels as int32 ``(n,)``."""
-    if labels.ndim == 2 and labels.shape[1] > 1:
-        raise ValueError(
-            f"{where}: labels are {labels.shape}: they must be class numbers (n,); y.argmax(axis=1) makes them of "
-            "one-hot rows."
-        )
-    labels = labels.reshape(-1)
-    if labels.dtype.kind not in "iu" and not (labels.dtype.kind == "f" and (labels == np.round(labels)).all()):
-        raise ValueError(
-            f"{where}: labels are {labels.dtype}: they must be class numbers from 0; "
-            "class_names, y = np.unique(y, return_inverse=True) makes them of names."
-        )
-    return labels.astype("int32")
+    return class_numbers(labels, where).astype("int32")
 
 
 def _check_pairs(images, labels, where):

@@ -70,7 +70,7 @@ def decode_predictions(
     """The most probable classes of each picture, by name.
 
     Args:
-        predictions: array ``(pictures, classes)``: what the model gives.
+        predictions: array ``(pictures, classes)``: what the model gives; scores of a quantized network too.
         name: of the pretrained weights, as `from_pretrained` takes it; or their `Card`; or a dataset of
             `keras_resv2.data.DATASETS` that has class names, as "cifar100".
         top: how many classes per picture.
@@ -95,5 +95,7 @@ def decode_predictions(
         )
     check_count("top", top)
     check_finite(predictions)
+    if predictions.dtype.kind in "iu":  # of a quantized network: the negative of its least number overflows
+        predictions = predictions.astype("int64")
     names = class_names(known) if isinstance(known, Card) else known.class_names
     return [[(names[i], float(row[i])) for i in np.argsort(-row, kind="stable")[:top]] for row in predictions]
