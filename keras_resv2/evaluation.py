@@ -80,18 +80,14 @@ def check_images(model, images, labels=None):
     [1]
     """
     images = to_array(images, "images")
-    if images.ndim != 4:
-        raise ValueError(
-            f"images are {images.shape}: they must be (n, height, width, channels); images[None] makes a batch of one."
-        )
-    if not len(images):
+    if not images.ndim or not len(images):
         raise ValueError("images: there are none.")
     shape = getattr(model, "input_shape", None)
-    known = shape[1:] if isinstance(shape, tuple) and len(shape) == 4 else (None, None, None)
-    if any(side not in (None, given) for side, given in zip(known, images.shape[1:], strict=True)):
+    known = shape if isinstance(shape, tuple) else (None,) * images.ndim
+    if len(known) != images.ndim or any(a not in (None, b) for a, b in zip(known[1:], images.shape[1:], strict=True)):
         raise ValueError(
-            f"images are {images.shape}, the model takes (n, {', '.join(map(str, known))}): "
-            "keras_resv2.prepare_images makes them fit."
+            f"images are {images.shape}, the model takes (n, {', '.join(map(str, known[1:]))}): "
+            "keras_resv2.prepare_images makes them fit; images[None] makes a batch of one."
         )
     if hasattr(model, "layers"):
         from keras_resv2.pixels import takes_raw_pixels  # Keras, which cards and files alone do not need

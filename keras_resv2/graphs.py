@@ -118,6 +118,60 @@ def own_weights(layer):
     return [weight for weight in layer.weights if id(weight) not in inner]
 
 
+def all_layers(layer):
+    """Yields the layers inside a layer, each before those inside it.
+
+    Example:
+
+    >>> inner = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2, name="scores")], name="inner")
+    >>> [each.name for each in all_layers(keras.layers.TimeDistributed(inner))]
+    ['inner', 'scores']
+    """
+    for inside in inner_layers(layer):
+        yield inside
+        yield from all_layers(inside)
+
+
+class HolderCopy:
+    """A copy of a layer with layers inside it: a wrapper, or a layer or model of the user's own.
+
+    Those inside are replaced where the layer's configuration has them, by their names.
+
+    Args:
+        layer: that has layers inside it.
+        copy_inside: function from a layer inside to its copy, with its weights.
+        change: function from the layer's configuration to another one; or None.
+
+    Attributes:
+        layer: the copy, which has no weights before it is called.
+    """
+
+    def __init__(self, layer, copy_inside, change=None):
+        self._original = layer
+        self._copies = {inside.name: copy_inside(inside) for inside in inner_layers(layer)}
+        config = layer.get_config()
+        self.layer = type(layer).from_config(self._replaced(change(config) if change else config))
+
+    def _replaced(self, config):
+        if isinstance(config, (list, tuple)):
+            return type(config)(map(self._replaced, config))
+        if not isinstance(config, dict):
+            return config
+        own = config.get("config")
+        if "class_name" in config and isinstance(own, dict) and own.get("name") in self._copies:
+            return keras.saving.serialize_keras_object(self._copies[own["name"]])
+        return {key: self._replaced(value) for key, value in config.items()}
+
+    def set_weights(self):
+        """Gives the copy, which has been called, the weights of the layer; those inside theirs."""
+        originals = inner_layers(self._original)
+        for place, inside in enumerate(inner_layers(self.layer)):
+            source = self._copies.get(inside.name, originals[min(place, len(originals) - 1)])
+            inside.set_weights(source.get_weights())
+        for mine, theirs in zip(own_weights(self.layer), own_weights(self._original), strict=True):
+            mine.assign(theirs)
+
+
 def as_functional(model):
     """The model, a `keras.Sequential` as the functional one that it is; None for all else."""
     if isinstance(model, keras.Sequential) and hasattr(model, "inputs"):
@@ -152,14 +206,30 @@ def copy_model(model, replace=None, call=None):
     if functional is None:
         raise ValueError(f"{model!r} is not a functional keras.Model, as the builders of keras_resv2 make them.")
 
+    holders = []
+
     def clone(layer):
         if as_functional(layer) is not None:
             return copy_model(layer, replace, call)
-        return (replace and replace(layer)) or type(layer).from_config(layer.get_config())
+        other = replace and replace(layer)
+        if other or not inner_layers(layer):
+            return other or type(layer).from_config(layer.get_config())
+        holders.append(HolderCopy(layer, clone_inside))
+        return holders[-1].layer
+
+    def clone_inside(layer):
+        if as_functional(layer) is None and not inner_layers(layer):
+            return (replace and replace(layer)) or type(layer).from_config(layer.get_config())
+        return clone(layer)
 
     with deep_graph():
         copy = keras.models.clone_model(functional, clone_function=clone, call_function=call)
     for layer in functional.layers:
         if layer.weights and as_functional(layer) is None:  # models inside have theirs
-            copy.get_layer(layer.name).set_weights(layer.get_weights())
+            copied = copy.get_layer(layer.name)
+            holder = next((holder for holder in holders if holder.layer is copied), None)
+            if holder:
+                holder.set_weights()
+            else:
+                copied.set_weights(layer.get_weights())
     return copy

@@ -14,8 +14,8 @@ from conftest import ROOT
 from PIL import Image
 
 import keras_resv2
-from train.finetune_data import open_labelled
-from train.finetune_report import by_class, confusion_matrix, draw_confusion
+from keras_resv2.transfer.parts import open_labelled
+from keras_resv2.transfer.run_report import by_class, confusion_matrix, draw_confusion
 
 WRITTEN = {"model.keras", "card.json", "split.json", "history.csv", "curve.png", "confusion.csv", "confusion.png"}
 

@@ -9,6 +9,7 @@ import dataclasses
 import hashlib
 import importlib.util
 import os
+import warnings
 import zipfile
 import zlib
 
@@ -17,7 +18,7 @@ from PIL import Image
 
 from keras_resv2.choices import check_choice
 from keras_resv2.data.checks import class_numbers
-from keras_resv2.data.folders import find_splits, read_folder
+from keras_resv2.data.folders import class_folders, find_splits, read_folder
 from keras_resv2.data.images import channels_last_hint, decode_image
 from keras_resv2.data.registry import Dataset, find_dataset
 from keras_resv2.data.splits import TEST, TRAIN
@@ -208,13 +209,18 @@ def _load_tfds(row, split, data_dir):
 
 
 def _load_folder(row, split, data_dir):
-    """As `train.finetune` reads them: the short side fits, and the middle is taken."""
-    folder = find_splits(data_dir).get(split)
+    """As fine-tuning reads them: the short side fits, and the middle is taken; without splits, all of them."""
+    splits = find_splits(data_dir)
+    folder = splits.get(split)
+    if not splits and class_folders(data_dir) & set(row.class_names):
+        folder = data_dir
     if folder is None:
         raise ValueError(
             f"{data_dir} holds no folder {split}/ with one folder of images per class, nor is it an .npz file."
         )
     found = read_folder(folder, row.image_shape[:2], class_names=row.class_names)
+    for problem in found.damaged:
+        warnings.warn(f"{problem} It is left out.", stacklevel=4)
     return found.images, found.labels
 
 

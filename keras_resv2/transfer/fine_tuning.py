@@ -66,7 +66,7 @@ def fine_tune(
     zero along a cosine, and is the lower the closer a layer is to the pixels. The weights that do best on the
     validation images are kept: of those whose error is within one standard error of the lowest (Breiman et al. 1984,
     section 3.4.3) those with the lowest loss, because the fewest mistakes of some dozen images are luck; and
-    the classifier alone, unless the loss of the others is lower by more than one standard error of the difference.
+    the classifier alone, unless the loss of the others is lower by more than two standard errors of the difference.
     Layers that were frozen before the call (`freeze`) stay so: a network that is frozen up to its classifier is a
     linear probe.
 

@@ -8,6 +8,8 @@ import numpy as np
 
 from keras_resv2.metrics import interval
 
+SURE = 2  # standard errors of a difference: chance exceeds them in 2.5 % of cases
+
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
@@ -49,11 +51,11 @@ class Measured:
         return math.sqrt(share * (1 - share) / (self.count + 4))
 
     def beats(self, other):
-        """Whether the loss is lower than another's on the same images, by more than one standard error."""
+        """Whether the loss is lower than another's on the same images, by more than two standard errors."""
         gain = other.losses - self.losses
         mean = np.average(gain, weights=self.weights)
         variance = np.average((gain - mean) ** 2, weights=self.weights) / max(self.count - 1, 1e-9)
-        return bool(mean > math.sqrt(variance))
+        return bool(mean > SURE * math.sqrt(variance))
 
 
 def measured(logits, labels, weights=None):

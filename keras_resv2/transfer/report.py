@@ -23,7 +23,8 @@ class Report(keras.callbacks.Callback):
 
     Of the weights whose validation error is within one standard error of the lowest (Breiman et al. 1984, section
     3.4.3) those with the lowest validation loss are kept; and those of the classifier alone, unless the loss of the
-    others is lower by more than one standard error of the difference. Without validation images the last ones are kept.
+    others is lower by more than two standard errors of the difference. Without validation images the last ones are
+    kept.
 
     Args:
         model: that is trained.
