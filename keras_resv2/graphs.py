@@ -139,37 +139,50 @@ class HolderCopy:
 
     Args:
         layer: that has layers inside it.
-        copy_inside: function from a layer inside to its copy, with its weights.
-        change: function from the layer's configuration to another one; or None.
+        copy_network: function from a functional model inside to its copy, with its weights.
+        copy_layer: function from another layer inside to its copy, without weights.
+        config: of the copy; None for the layer's.
 
     Attributes:
         layer: the copy, which has no weights before it is called.
     """
 
-    def __init__(self, layer, copy_inside, change=None):
-        self._original = layer
-        self._copies = {inside.name: copy_inside(inside) for inside in inner_layers(layer)}
-        config = layer.get_config()
-        self.layer = type(layer).from_config(self._replaced(change(config) if change else config))
+    def __init__(self, layer, copy_network, copy_layer, config=None):
+        self._original, self._networks, self._nested, copies = layer, {}, {}, {}
+        for inside in inner_layers(layer):
+            if as_functional(inside) is not None:
+                self._networks[inside.name] = copies[inside.name] = copy_network(inside)
+            elif inner_layers(inside):
+                self._nested[inside.name] = HolderCopy(inside, copy_network, copy_layer)
+                copies[inside.name] = self._nested[inside.name].layer
+            else:
+                copies[inside.name] = copy_layer(inside)
+        self.layer = type(layer).from_config(_with_layers(config or layer.get_config(), copies))
 
-    def _replaced(self, config):
-        if isinstance(config, (list, tuple)):
-            return type(config)(map(self._replaced, config))
-        if not isinstance(config, dict):
-            return config
-        own = config.get("config")
-        if "class_name" in config and isinstance(own, dict) and own.get("name") in self._copies:
-            return keras.saving.serialize_keras_object(self._copies[own["name"]])
-        return {key: self._replaced(value) for key, value in config.items()}
-
-    def set_weights(self):
-        """Gives the copy, which has been called, the weights of the layer; those inside theirs."""
-        originals = inner_layers(self._original)
-        for place, inside in enumerate(inner_layers(self.layer)):
-            source = self._copies.get(inside.name, originals[min(place, len(originals) - 1)])
-            inside.set_weights(source.get_weights())
-        for mine, theirs in zip(own_weights(self.layer), own_weights(self._original), strict=True):
+    def set_weights(self, layer=None):
+        """Gives the copy, which has been called, the weights of the layer; networks inside it those of their copies."""
+        layer, originals = layer or self.layer, inner_layers(self._original)
+        by_name = {inside.name: inside for inside in originals}
+        for place, inside in enumerate(inner_layers(layer)):
+            if inside.name in self._nested:
+                self._nested[inside.name].set_weights(inside)
+            else:
+                original = by_name.get(inside.name, originals[min(place, len(originals) - 1)])
+                inside.set_weights(self._networks.get(inside.name, original).get_weights())
+        for mine, theirs in zip(own_weights(layer), own_weights(self._original), strict=True):
             mine.assign(theirs)
+
+
+def _with_layers(config, copies):
+    """A configuration with other layers in it, which have the names of those that they replace."""
+    if isinstance(config, (list, tuple)):
+        return type(config)(_with_layers(item, copies) for item in config)
+    if not isinstance(config, dict):
+        return config
+    own = config.get("config")
+    if "class_name" in config and isinstance(own, dict) and own.get("name") in copies:
+        return keras.saving.serialize_keras_object(copies[own["name"]])
+    return {key: _with_layers(value, copies) for key, value in config.items()}
 
 
 def as_functional(model):
@@ -183,7 +196,8 @@ def copy_model(model, replace=None, call=None):
     """A copy of a model, layer by layer, with the same weights.
 
     Args:
-        model: a functional `keras.Model`; models inside it are copied too.
+        model: a functional `keras.Model`; models inside it, in wrappers and in layers of the user's own are copied
+            too, the last where their `get_config` has them.
         replace: function from a layer to the one that takes its place, with weights of the same shapes;
             or to None for a copy of it; None for copies of all.
         call: function ``(layer, *arguments, **options)`` that calls a layer of the copy, as
@@ -206,30 +220,29 @@ def copy_model(model, replace=None, call=None):
     if functional is None:
         raise ValueError(f"{model!r} is not a functional keras.Model, as the builders of keras_resv2 make them.")
 
-    holders = []
+    holders = {}
+
+    def clone_leaf(layer):
+        return (replace and replace(layer)) or type(layer).from_config(layer.get_config())
+
+    def clone_network(network):
+        return copy_model(network, replace, call)
 
     def clone(layer):
         if as_functional(layer) is not None:
-            return copy_model(layer, replace, call)
-        other = replace and replace(layer)
+            return clone_network(layer)
+        other = replace(layer) if replace and inner_layers(layer) else None
         if other or not inner_layers(layer):
-            return other or type(layer).from_config(layer.get_config())
-        holders.append(HolderCopy(layer, clone_inside))
-        return holders[-1].layer
-
-    def clone_inside(layer):
-        if as_functional(layer) is None and not inner_layers(layer):
-            return (replace and replace(layer)) or type(layer).from_config(layer.get_config())
-        return clone(layer)
+            return other or clone_leaf(layer)
+        holders[layer.name] = HolderCopy(layer, clone_network, clone_leaf)
+        return holders[layer.name].layer
 
     with deep_graph():
         copy = keras.models.clone_model(functional, clone_function=clone, call_function=call)
     for layer in functional.layers:
         if layer.weights and as_functional(layer) is None:  # models inside have theirs
-            copied = copy.get_layer(layer.name)
-            holder = next((holder for holder in holders if holder.layer is copied), None)
-            if holder:
-                holder.set_weights()
+            if layer.name in holders:
+                holders[layer.name].set_weights()
             else:
-                copied.set_weights(layer.get_weights())
+                copy.get_layer(layer.name).set_weights(layer.get_weights())
     return copy

@@ -24,6 +24,6 @@ def test_the_examples_run(digits, monkeypatch):
     for block in re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL):
         exec(compile(block, PAGE.name, "exec"), here)
     assert here["probabilities"].shape == (len(test_images), 5)
-    assert [row["phase"] for row in here["history"]] == ["head", "body"]
+    assert [row["phase"] for row in here["history"]][:2] == ["head", "body"]
     assert all(layer.trainable for layer in here["model"].layers)
     assert here["positions"][:, 0].tolist() == [0, 1, 2] and np.allclose(here["similarities"][:, 0], 1)

@@ -88,7 +88,8 @@ def unfreeze(model, since=None, batch_norm=False):
     own = [(weight, place.trains and weight.trainable) for place in places[:first] for weight in place.own]
     around = [(layer, True) for layer in _with_inner([model]) if inner_layers(layer)]
     # Each by itself: on TensorFlow a layer that is trainable already does not tell those inside it.
-    for layer, state in [*around, *before, *((layer, True) for layer in _with_inner(layers)), *own]:
+    after = [(weight, True) for place in places[first:] for weight in place.own]
+    for layer, state in [*around, *before, *((layer, True) for layer in _with_inner(layers)), *own, *after]:
         layer.trainable = state
     set_batch_norm(layers, trainable=batch_norm)
     return model
@@ -111,8 +112,11 @@ class _Place(NamedTuple):
 
     @property
     def own(self):
-        """The weights of a layer that has others inside it; none where the layer's switch is enough."""
-        return own_weights(self.layer) if self.holds_others else []
+        """Weights for training of a layer that has others inside it; none where the layer's switch is enough."""
+        if not self.holds_others:
+            return []
+        kinds = {id(weight) for weight in self.layer._trainable_variables}  # whether frozen now or not
+        return [weight for weight in own_weights(self.layer) if id(weight) in kinds]
 
     def set_trainable(self, value):
         """Of its own weights alone."""

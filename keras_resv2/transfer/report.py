@@ -42,7 +42,8 @@ class Report(keras.callbacks.Callback):
         self._classifier_alone, self._candidates = None, []
 
     def on_train_begin(self, logs=None):
-        self._lowest, self._waited = math.inf, 0
+        alone = self._classifier_alone
+        self._lowest, self._waited = alone.measured.error if alone else math.inf, 0
 
     def on_epoch_end(self, epoch, logs=None):
         found = self.add("body", logs["loss"], 1 - logs["accuracy"])
