@@ -582,7 +582,7 @@ def test_pixels_on_another_scale_are_refused(scaled, pixels):
     """Of a network that normalises them itself; constant shortcuts are no preprocessing."""
     model = keras_resv2.ResNet(8, classes=2)
     for train in ((scaled(pixels), LABELS), [(scaled(pixels), LABELS)]):
-        with pytest.raises(ValueError, match="train: pixels go from .* and the model takes 0 to 255"):
+        with pytest.raises(ValueError, match=r"train: pixels go from .* and the model takes 0 to 255"):
             keras_resv2.fine_tune(model, train, None, epochs=0, verbose=0)
     other = keras_resv2.ResNet(8, include_preprocessing=False, shortcut="constant_scaling")
     assert takes_raw_pixels(model) and not takes_raw_pixels(other)

@@ -157,6 +157,8 @@ def _fine_tune(
         report.add("head", found.loss, found.error)
     if batch_norm == "frozen":
         set_batch_norm(model.layers, trainable=False)
+        if keras.backend.backend() == "jax":  # its program knows which variables train
+            features.body.make_predict_function(force=True)
 
     def train_body(rate, epochs, callbacks):
         if train.in_memory:
