@@ -402,6 +402,140 @@ def test_balanced_weights_by_hand():
     assert class_weights("balanced", rows, 2).tolist() == pytest.approx([2 / 3, 2.0])
 
 
+BRIGHT = np.clip(np.random.default_rng(0).normal(60, 20, (40, 32, 32, 3)), 0, 255).astype("uint8")
+OF_BRIGHT = np.arange(40) % 2
+BRIGHT[OF_BRIGHT == 1] += 120
+
+
+def probe(train, validation=None, **options):
+    """A linear probe on dark and bright images: the model and its row of the history."""
+    model = keras_resv2.from_pretrained("resnet20-cifar10", classes=2)
+    model, history = keras_resv2.fine_tune(model, train, validation, epochs=0, verbose=0, **options)
+    return model, history[0]
+
+
+@pytest.mark.parametrize("kind", ["arrays", "tf.data", "list", "PyDataset"])
+def test_images_of_weight_zero_are_not_learned(kind):
+    """Two thirds of the images have the wrong label, and weight 0."""
+    images, labels = np.concatenate([BRIGHT, BRIGHT, BRIGHT]), np.concatenate([OF_BRIGHT, 1 - OF_BRIGHT, 1 - OF_BRIGHT])
+    weights = np.repeat([1.0, 0.0, 0.0], 40)
+    order = np.random.default_rng(1).permutation(120)
+    arrays = images[order], labels[order], weights[order]
+    if kind == "tf.data":
+        tf = pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
+        arrays = tf.data.Dataset.from_tensor_slices(arrays).batch(30)
+    elif kind == "list":
+        arrays = [tuple(array[i : i + 30] for array in arrays) for i in range(0, 120, 30)]
+    elif kind == "PyDataset":
+        arrays = Triples(*arrays)
+    model, row = probe(arrays)
+    assert (model.predict(BRIGHT, verbose=0).argmax(1) == OF_BRIGHT).mean() > 0.95 and row["train_error"] < 5
+    if kind != "arrays":  # the second part trains with them too
+        model = keras_resv2.fine_tune(model, arrays, None, epochs=2, learning_rate=0.001, verbose=0).model
+        assert (model.predict(BRIGHT, verbose=0).argmax(1) == OF_BRIGHT).mean() > 0.95
+
+
+class Triples(keras.utils.PyDataset):
+    def __init__(self, *arrays):
+        super().__init__()
+        self.arrays = arrays
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, i):
+        return tuple(array[30 * i : 30 * i + 30] for array in self.arrays)
+
+
+def test_weights_reach_the_second_part(quick_classifier):
+    """Batches as `fit` gets them, by hand: an image's own weight times that of its class."""
+    images, labels, own = np.zeros((4, 8, 8, 3), "uint8"), np.array([0, 1, 1, 0]), np.array([1.0, 2.0, 0.0, 0.5])
+    factors = np.array([1.0, 3.0])
+    train, _ = open_pictures([(images, labels, own)], None, Expected((8, 8, 3), 2), 0)
+    data, steps = train.for_fit(1, factors)
+    assert steps == 1
+    for _ in range(2):  # it begins again
+        assert next(data)[2].tolist() == [1, 6, 0, 0.5]
+    plain, _ = open_pictures([(images, labels)], None, Expected((8, 8, 3), 2), 0)
+    assert next(plain.for_fit(1, factors)[0])[2].tolist() == [1, 3, 3, 1] and len(next(plain.for_fit(1)[0])) == 2
+    rows, _ = open_pictures([(images, np.array([[1, 0], [0.5, 0.5]] * 2))], None, Expected((8, 8, 3), 2), 0)
+    assert next(rows.for_fit(1, factors, rows=True)[0])[2].tolist() == [1, 2, 1, 2]
+    batches = AugmentedBatches(images, labels, 2, (), weights=own)
+    assert sorted(weight for i in range(2) for weight in batches[i][2]) == [0, 0.5, 1, 2]
+
+
+def test_soft_labels_are_learned_as_shares():
+    """Images that are of the second class by three quarters get that probability, and not 1."""
+    rows = np.where(OF_BRIGHT[:, None], [0.25, 0.75], [1.0, 0.0])
+    model, row = probe((BRIGHT, rows))
+    probabilities = model.predict(BRIGHT, verbose=0)
+    assert np.abs(probabilities - rows).mean() < 0.08
+    by_hand = -(rows * np.log(probabilities)).sum(1).mean()
+    assert row["train_loss"] == pytest.approx(by_hand, abs=1e-4)
+    validation = BRIGHT, OF_BRIGHT  # numbers, where training has shares
+    _, history = keras_resv2.fine_tune(
+        model, (BRIGHT, rows), validation, epochs=1, learning_rate=1e-4, batch_size=20, verbose=0
+    )
+    assert np.isfinite(history[-1]["validation_loss"]) and history[-1]["validation_error"] < 10
+
+
+def test_lists_of_images_with_lists_of_labels():
+    model, row = probe((list(BRIGHT), OF_BRIGHT.tolist()))
+    assert row["train_error"] < 5
+    two = [(BRIGHT[:20], OF_BRIGHT[:20]), (BRIGHT[20:], OF_BRIGHT[20:])]  # two batches, not images and labels
+    assert probe(two)[1]["train_error"] < 5
+
+
+def test_an_image_data_generator(quick_classifier):
+    image = pytest.importorskip("keras.src.legacy.preprocessing.image", reason="this Keras has no ImageDataGenerator")
+    flow = image.ImageDataGenerator(horizontal_flip=True).flow(BRIGHT, np.eye(2)[OF_BRIGHT], batch_size=16, seed=0)
+    model = keras_resv2.ResNet(8, classes=2)
+    _, history = keras_resv2.fine_tune(model, flow, (BRIGHT, OF_BRIGHT), epochs=1, learning_rate=1e-3, verbose=0)
+    assert [row["phase"] for row in history] == ["head", "body"]
+
+
+def test_callbacks_see_the_validation(quick_classifier):
+    """One that is not in a list; and the figures of the validation images, which are the history's."""
+    seen = []
+    look = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: seen.append(logs["val_loss"]))
+    model, data = keras_resv2.ResNet(8, classes=2), (BRIGHT, OF_BRIGHT)
+    _, history = keras_resv2.fine_tune(model, data, 0.5, epochs=1, learning_rate=1e-3, callbacks=look, verbose=0)
+    assert seen == [history[-1]["validation_loss"]]
+    keras_resv2.fine_tune(
+        model, data, None, epochs=1, callbacks=keras.callbacks.TerminateOnNaN(), class_weight=[1, 2], verbose=0
+    )
+
+
+@pytest.mark.parametrize("activation, words", [("sigmoid", "do not exclude each other"), ("relu", "'relu'")])
+def test_classifiers_of_another_kind_are_refused(activation, words, pixels):
+    model = keras_resv2.ResNet(8, classes=2, classifier_activation=activation)
+    with pytest.raises(ValueError, match=words):
+        keras_resv2.fine_tune(model, (pixels, LABELS))
+    one = keras_resv2.ResNet(8, classes=1, classifier_activation=None)
+    with pytest.raises(ValueError, match="one output"):
+        keras_resv2.fine_tune(one, (pixels, LABELS))
+
+
+def test_a_softmax_layer_after_the_classifier(quick_classifier):
+    logits = keras_resv2.ResNet(8, classes=2, classifier_activation=None)
+    model = keras.Model(logits.input, keras.layers.Softmax()(logits.output))
+    model, history = keras_resv2.fine_tune(model, (BRIGHT, OF_BRIGHT), None, epochs=1, learning_rate=1e-3, verbose=0)
+    probabilities = model.predict(BRIGHT, verbose=0)
+    assert np.allclose(probabilities.sum(1), 1, atol=1e-5) and history[-1]["train_loss"] < 3
+
+
+def test_the_lower_rate_follows_where_the_first_is_of_no_use(monkeypatch, quick_classifier):
+    """Where nothing beats the classifier alone both rates are tried, each from its weights; else the first is kept."""
+    from keras_resv2.transfer import fine_tuning
+
+    for beats, rates in ((False, [0.003, 0.0003]), (True, [0.003])):
+        monkeypatch.setattr(Measured, "beats", lambda self, other, beats=beats: beats)
+        monkeypatch.setattr(fine_tuning, "RATES", (0.003, 0.0003))
+        _, history = keras_resv2.fine_tune(keras_resv2.ResNet(8, classes=2), (BRIGHT, OF_BRIGHT), epochs=1, verbose=0)
+        assert [row["learning_rate"] for row in history if row["phase"] == "body"] == rates
+        assert history[0]["best"] != beats
+
+
 def diverge(model, train):
     with pytest.raises(FloatingPointError, match="lower learning_rate"):
         keras_resv2.fine_tune(model, train, None, epochs=4, learning_rate=np.inf, verbose=0)
