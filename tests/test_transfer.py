@@ -321,7 +321,9 @@ def test_all_kinds_of_pictures_train(kind, one_hot, pixels, tmp_path, quick_clas
     given = given_as(kind, pixels, np.eye(2, dtype="float32")[labels] if one_hot else labels, tmp_path)
     model = keras_resv2.ResNet(8, classes=2)
     before = weights_of(model, lambda layer: layer.name == "stem_conv")
-    _, history = keras_resv2.fine_tune(model, given, given, epochs=1, class_weight="balanced", verbose=0)
+    _, history = keras_resv2.fine_tune(
+        model, given, given, epochs=1, learning_rate=0.001, class_weight="balanced", verbose=0
+    )  # fmt: skip
     assert [row["phase"] for row in history] == ["head", "body"]
     assert all(np.isfinite(row["validation_loss"]) for row in history)
     keras_resv2.fine_tune(model, given, None, epochs=1, verbose=0)  # nothing to choose by: the last weights are kept
