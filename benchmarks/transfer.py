@@ -31,9 +31,9 @@ from benchmarks import transfer_data
 from keras_resv2.architectures import build
 from keras_resv2.choices import check_choice
 from keras_resv2.evaluation import measure_error
+from keras_resv2.files import write_history
 from keras_resv2.pretrained import from_pretrained, pretrained_card
 from keras_resv2.transfer import fine_tune, freeze, split_images
-from train.run_state import write_history
 
 EPOCHS = {100: 60, 1000: 20, 10_000: 6}
 WAYS = ("probe", "fine-tuned", "naive", "scratch")

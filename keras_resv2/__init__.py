@@ -33,6 +33,7 @@ _MODULES = {
     "freeze": "keras_resv2.transfer",
     "unfreeze": "keras_resv2.transfer",
     "fine_tune": "keras_resv2.transfer",
+    "save_weight_folder": "keras_resv2.transfer",
     "prepare_images": "keras_resv2.data",
     "read_folder": "keras_resv2.data",
     "read_image": "keras_resv2.data",

@@ -31,6 +31,7 @@ from keras_resv2.resnet import features as features
 from keras_resv2.shortcuts import Shortcut
 from keras_resv2.transfer import fine_tune as fine_tune
 from keras_resv2.transfer import freeze as freeze
+from keras_resv2.transfer import save_weight_folder as save_weight_folder
 from keras_resv2.transfer import unfreeze as unfreeze
 
 __version__: str

@@ -10,7 +10,7 @@ import functools
 
 import keras
 
-from keras_resv2.graphs import copy_model
+from keras_resv2.graphs import all_layers, copy_model
 from keras_resv2.registration import saying_what_to_import
 
 
@@ -119,13 +119,14 @@ def to_stock_layers(model: keras.Model) -> keras.Model:
     Its `.keras` file opens without this package.
 
     Args:
-        model: a functional `keras.Model`.
+        model: a functional `keras.Model`; networks inside it, in wrappers and in layers of the user's own too.
 
     Returns:
         `keras.Model` with the same layer names, a copy of the weights, and the same outputs to rounding.
 
     Raises:
-        ValueError: the model is not a functional one, or a rolled one, whose loops Keras has no layer for.
+        ValueError: the model is not a functional one, or a rolled one, whose loops Keras has no layer for; or a layer
+            of the user's own makes layers of this package itself.
 
     Example:
 
@@ -142,4 +143,12 @@ def to_stock_layers(model: keras.Model) -> keras.Model:
             return keras.layers.BatchNormalization.from_config(layer.get_config())
         return None
 
-    return copy_model(model, replace)
+    copy = copy_model(model, replace)
+    for holder in copy.layers:
+        for layer in all_layers(holder):
+            if type(layer).__module__.split(".")[0] == __name__.split(".")[0]:
+                raise ValueError(
+                    f"layer {holder.name!r} ({type(holder).__name__}) makes the layer {layer.name!r} itself, which "
+                    "cannot be replaced there: give it the network as an argument that its get_config has."
+                )
+    return copy

@@ -1,4 +1,4 @@
-"""The command line: keras-resv2 list | predict | evaluate | summary | embed | convert | export | analyze | push | pull.
+"""The command line: keras-resv2 COMMAND, of those in `COMMANDS`.
 
 Exit codes: 0 done; 1 `evaluate` measured another error than the card says; 2 bad input. Of several images `predict` and
 `embed` answer those that can be read, name the others, and end with 2.
@@ -9,7 +9,7 @@ import sys
 
 from keras_resv2 import __version__
 from keras_resv2.choices import one_line
-from keras_resv2.commands import analyzing, evaluating, listing, picturing
+from keras_resv2.commands import analyzing, evaluating, finetuning, listing, picturing
 from keras_resv2.commands.terminal import BAD_INPUT
 from keras_resv2.convert import command as converting
 from keras_resv2.exporting import command as exporting
@@ -41,6 +41,11 @@ COMMANDS = {
         picturing.add_embed_arguments,
         picturing.run_embed,
     ),
+    "finetune": (
+        "Train a network further on images of your own, in class folders.",
+        finetuning.add_arguments,
+        finetuning.run,
+    ),
     "convert": (
         "Make a weight folder from a file of torchvision, timm or keras.applications.",
         converting.add_arguments,
@@ -63,7 +68,7 @@ def main(argv=None):
     arguments = _parser().parse_args(argv)
     try:
         return arguments.command(arguments)
-    except (ValueError, OSError, ImportError) as error:
+    except (ValueError, OSError, ImportError, FloatingPointError) as error:
         print(f"keras-resv2: error: {one_line(error)}", file=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt:

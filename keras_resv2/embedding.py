@@ -26,16 +26,18 @@ def embed(name, images, batch_size=256):
         float32 ``(n, channels)``: feature maps of the last stage, averaged over the picture.
 
     Raises:
-        ValueError: as `keras_resv2.from_pretrained`; or the model has no classifier to leave out.
+        ValueError: as `keras_resv2.from_pretrained`; the model has no classifier to leave out; there are no images,
+            or their pixels are on another scale than the model's.
 
     Example:
 
     >>> embed("resnet20-cifar10", np.zeros((2, 32, 32, 3), "uint8")).shape
     (2, 64)
     """
-    from keras_resv2.evaluation import predictions, slices
+    from keras_resv2.evaluation import check_images, predictions, slices
 
     body = _pretrained_body(name) if isinstance(name, (str, os.PathLike)) else _body(name)
+    images, _ = check_images(body, images)
     batches = slices(images, range(len(images)), batch_size)
     return np.concatenate([features for features, _ in predictions(body, batches)]).astype("float32")
 

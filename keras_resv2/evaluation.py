@@ -1,6 +1,11 @@
-"""The error of a classifier on labelled pictures."""
+"""The error of a classifier on labelled images."""
+
+import sys
 
 import numpy as np
+
+from keras_resv2.choices import check_count
+from keras_resv2.data.checks import check_labels, check_pixels, to_array
 
 # Rounding differs between backends and processors: images that may fall the other way.
 ROUNDING_SHARE, ROUNDING_AT_LEAST = 0.0005, 2
@@ -32,29 +37,74 @@ def error_agrees(wrong, expected, images, same_copy=True):
 
 
 def measure_error(model, images, labels, batch_size=500):
-    """Top-1 error, one view per picture, nothing averaged.
+    """Top-1 error, one view per image, nothing averaged.
 
     Args:
         model: as `find_mistakes` takes it.
-        images: ``(n, height, width, 3)``, raw pixels from 0 to 255.
-        labels: ``(n,)`` or ``(n, 1)``, class numbers.
+        images: ``(n, height, width, 3)``, raw pixels from 0 to 255: an array, a tensor or a list of images.
+        labels: ``(n,)`` or ``(n, 1)``, class numbers from 0.
         batch_size: images per forward pass.
 
     Returns:
-        Percent of the pictures whose highest score is not the label's.
+        Percent of the images whose highest score is not the label's.
 
     Raises:
-        ValueError: the labels are no class numbers, one for each picture, or scores are NaN or infinite.
+        ValueError: there are no images, or not as many labels; labels are no class numbers of the model; pixels are
+            on another scale than the model's; the model does not give scores of two classes or more for each image;
+            or scores are NaN or infinite.
 
     Example:
 
     >>> measure_error(from_pretrained("resnet20-cifar10"), images, labels)  # doctest: +SKIP
     """
-    return 100.0 * float(find_mistakes(model, slices(images, labels, batch_size)).mean())
+    images, labels = check_images(model, images, labels)
+    return 100.0 * float(find_mistakes(model, slices(images, labels, check_count("batch_size", batch_size))).mean())
+
+
+def check_images(model, images, labels=None):
+    """Images and labels for a model as arrays.
+
+    Args:
+        model: as `find_mistakes` takes it.
+        images, labels: as `measure_error` takes them; labels may be None.
+
+    Returns:
+        ``(images, labels)``: arrays ``(n, height, width, channels)`` and int64 ``(n,)``; None for labels of None.
+
+    Raises:
+        ValueError: as `measure_error`, before anything is computed.
+
+    Example:
+
+    >>> check_images(None, [np.zeros((2, 2, 3))], [1])[1].tolist()
+    [1]
+    """
+    images = to_array(images, "images")
+    if not images.ndim or not len(images):
+        raise ValueError("images: there are none.")
+    shape = getattr(model, "input_shape", None)
+    known = shape if isinstance(shape, tuple) else (None,) * images.ndim
+    if len(known) != images.ndim or any(a not in (None, b) for a, b in zip(known[1:], images.shape[1:], strict=True)):
+        raise ValueError(
+            f"images are {images.shape}, the model takes (n, {', '.join(map(str, known[1:]))}): "
+            "keras_resv2.prepare_images makes them fit; images[None] makes a batch of one."
+        )
+    if hasattr(model, "layers"):
+        from keras_resv2.pixels import takes_raw_pixels  # Keras, which cards and files alone do not need
+
+        if takes_raw_pixels(model):
+            check_pixels(images)
+    return images, None if labels is None else check_labels(labels, len(images), _classes(model))
+
+
+def _classes(model):
+    """Number of classes of a Keras model of one output; None where it is not known before it is called."""
+    shape = getattr(model, "output_shape", None)
+    return shape[1] if isinstance(shape, tuple) and len(shape) == 2 and shape[1] != 1 else None
 
 
 def find_mistakes(model, batches):
-    """Which pictures a classifier gets wrong.
+    """Which images a classifier gets wrong.
 
     Args:
         model: a `keras.Model` from pixels to class scores (probabilities or logits), or another object
@@ -63,18 +113,35 @@ def find_mistakes(model, batches):
             is filled up to the first one's size, so that one compiled program serves all.
 
     Returns:
-        Boolean array, one for each picture: whether its highest score is not the label's.
+        Boolean array, one for each image: whether its highest score is not the label's.
 
     Raises:
-        ValueError: labels are no class numbers, one for each picture, or scores are NaN or infinite.
+        ValueError: labels are no class numbers of the model, one for each image; the model does not give scores of two
+            classes or more for each image; scores are NaN or infinite; or there are no batches.
 
     Example:
 
     >>> wrong = find_mistakes(model, slices(images, labels, 500))  # doctest: +SKIP
     """
-    return np.concatenate(
-        [highest_class(scores) != _numbers(labels, scores) for scores, labels in predictions(model, batches)]
-    )
+    found = [
+        highest_class(scores) != check_labels(labels, len(scores), scores.shape[1])
+        for scores, labels in predictions(model, batches)
+        if _check_scores(scores)
+    ]
+    if not found:
+        raise ValueError("batches: there are none.")
+    return np.concatenate(found)
+
+
+def _check_scores(scores):
+    """True of scores ``(n, classes)`` of two classes or more; else raises ValueError."""
+    if scores.ndim != 2 or scores.shape[1] < 2:
+        one = " A single score has a threshold, which is yours to choose." if scores.shape[1:] == (1,) else ""
+        raise ValueError(
+            f"the model gives {scores.shape} for {len(scores)} images: errors are counted of class scores, "
+            f"(n, classes), of two classes or more.{one}"
+        )
+    return True
 
 
 def highest_class(scores):
@@ -109,28 +176,51 @@ def check_finite(scores):
     return scores
 
 
-def _numbers(labels, scores):
-    """Labels ``(n,)``; comparing ``(n, 1)`` would compare each picture with every label."""
-    labels = np.asarray(labels)
-    labels = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
-    if labels.shape != scores.shape[:1]:
-        raise ValueError(
-            f"labels of {len(scores)} pictures are {labels.shape}: they must be class numbers (n,); "
-            "labels.argmax(axis=1) makes them of one-hot rows."
-        )
-    return labels
-
-
 def predictions(model, batches):
     """Yields ``(outputs, labels)`` of batches.
 
     Args:
         model, batches: as `find_mistakes` takes them.
+
+    Raises:
+        ValueError: a batch has not as many labels as images, or the model has several outputs.
     """
     size = None
     for images, labels in batches:
-        size = size or len(labels)
-        yield np.asarray(model.predict_on_batch(filled_up(images, size)))[: len(labels)], labels
+        if len(images) != len(labels):
+            raise ValueError(f"{len(images)} images but {len(labels)} labels.")
+        size = size or whole_batch(len(labels))
+        outputs = model.predict_on_batch(filled_up(images, size))
+        if isinstance(outputs, (list, tuple, dict)):
+            raise ValueError(f"the model has {len(outputs)} outputs: keras.Model(model.input, one_of_them) has one.")
+        yield np.asarray(outputs)[: len(labels)], labels
+
+
+def whole_batch(count):
+    """The smallest number of images, at least `count`, that divides among the devices that share a batch."""
+    devices = batch_devices()
+    return -(-count // devices) * devices
+
+
+def batch_devices():
+    """How many devices share a batch: those of `keras.distribution`'s data axis, or of a `tf.distribute` strategy.
+
+    Example:
+
+    >>> batch_devices()
+    1
+    """
+    keras, tensorflow = sys.modules.get("keras"), sys.modules.get("tensorflow")
+    if keras is None:
+        return 1
+    distribution = getattr(keras, "distribution", None)
+    distribution = distribution.distribution() if hasattr(distribution, "distribution") else None
+    if distribution is not None:
+        mesh = distribution.device_mesh
+        return dict(zip(mesh.axis_names, mesh.shape, strict=True)).get(distribution.batch_dim_name, 1)
+    if tensorflow is not None and keras.backend.backend() == "tensorflow" and tensorflow.distribute.has_strategy():
+        return tensorflow.distribute.get_strategy().num_replicas_in_sync
+    return 1
 
 
 def filled_up(images, size):

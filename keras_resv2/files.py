@@ -1,8 +1,10 @@
 """Files that are written whole or not at all, and files and names that strangers made."""
 
 import contextlib
+import csv
 import errno
 import glob
+import json
 import os
 import pathlib
 import re
@@ -250,3 +252,18 @@ def read_zip_member(path, name):
             return archive.read(name)
     except (zipfile.BadZipFile, zlib.error, KeyError, EOFError, OSError, RuntimeError, NotImplementedError) as error:
         raise ValueError(f"{path} is damaged, or holds no {name}: {error}") from None
+
+
+def write_json(path, content):
+    """Writes a JSON file whole or not at all."""
+    with atomic_write(path) as partial:
+        partial.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def write_history(rows, path):
+    """Writes rows as history.csv, whole or not at all."""
+    columns = dict.fromkeys(name for row in sorted(rows, key=len, reverse=True) for name in row)
+    with atomic_write(path) as partial, open(partial, "w", newline="") as file:
+        writer = csv.DictWriter(file, list(columns))
+        writer.writeheader()
+        writer.writerows(rows)

@@ -18,7 +18,7 @@ import numpy as np
 
 from keras_resv2.adapters import is_plain
 from keras_resv2.batch_norm import BatchNormalization
-from keras_resv2.graphs import as_functional, calls, deep_graph
+from keras_resv2.graphs import HolderCopy, as_functional, calls, deep_graph, inner_layers
 from keras_resv2.layers import misplaces_bias
 
 # Exact types: a subclass may compute anything.
@@ -53,7 +53,8 @@ def fold(model: keras.Model) -> keras.Model:
     Args:
         model: a functional `keras.Model` with any inputs and outputs: a network of this package, its
             `features`, its copy by `to_stock_layers`, or a network built on one; models inside it are
-            folded too.
+            folded too, in wrappers (`TimeDistributed`) and in layers of your own as well, where their `get_config` has
+            them.
 
     Returns:
         `keras.Model` from the same inputs to the same outputs to rounding, not compiled, which shares
@@ -77,6 +78,7 @@ def fold(model: keras.Model) -> keras.Model:
 
 
 def _rebuild(model, graph, plan):
+    holders = {}  # copies of layers with networks inside them
     copies, tensors = {}, {}  # of the new model, by layers and by identities of tensors of the old one
     for node in graph.nodes:
         layer = node.operation
@@ -84,12 +86,18 @@ def _rebuild(model, graph, plan):
             outputs = tensors[id(node.input_tensors[0])]
         else:
             if layer not in copies:
-                copies[layer] = _copy(layer, plan)
+                if as_functional(layer) is None and inner_layers(layer):
+                    holders[layer] = HolderCopy(layer, fold, lambda inside: _copy(inside, _Plan()))
+                    copies[layer] = holders[layer].layer
+                else:
+                    copies[layer] = _copy(layer, plan)
             arguments, options = node.arguments.fill_in(tensors)
             outputs = copies[layer].output if node.is_input else copies[layer](*arguments, **options)
         tensors.update((id(old), new) for old, new in zip(node.outputs, keras.tree.flatten(outputs), strict=True))
     for layer, copy in copies.items():
-        if getattr(layer, "weights", None) and as_functional(layer) is None:
+        if layer in holders:
+            holders[layer].set_weights()
+        elif getattr(layer, "weights", None) and as_functional(layer) is None:
             copy.set_weights(_weights(layer, plan))
             if hasattr(copy, "finalize_state"):  # of keras.layers.Normalization
                 copy.finalize_state()

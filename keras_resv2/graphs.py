@@ -95,6 +95,96 @@ def is_cast(node):
     return kept and all(keras.backend.is_float_dtype(x.dtype) for x in (*node.input_tensors, *node.outputs))
 
 
+def inner_layers(layer):
+    """The layers directly inside a layer: those of a model, of a wrapper, of a layer of the user's own.
+
+    Args:
+        layer: a `keras.layers.Layer` or `keras.Model`.
+
+    Returns:
+        List of layers, in the order of a functional model's graph, else as they were made.
+
+    Example:
+
+    >>> [layer.name for layer in inner_layers(keras.layers.TimeDistributed(keras.layers.Dense(2, name="each")))]
+    ['each']
+    """
+    return list(layer.layers if isinstance(layer, keras.Model) else getattr(layer, "_layers", ()))
+
+
+def own_weights(layer):
+    """The weights of a layer that are not those of a layer inside it."""
+    inner = {id(weight) for inside in inner_layers(layer) for weight in inside.weights}
+    return [weight for weight in layer.weights if id(weight) not in inner]
+
+
+def all_layers(layer):
+    """Yields the layers inside a layer, each before those inside it.
+
+    Example:
+
+    >>> inner = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2, name="scores")], name="inner")
+    >>> [each.name for each in all_layers(keras.layers.TimeDistributed(inner))]
+    ['inner', 'scores']
+    """
+    for inside in inner_layers(layer):
+        yield inside
+        yield from all_layers(inside)
+
+
+class HolderCopy:
+    """A copy of a layer with layers inside it: a wrapper, or a layer or model of the user's own.
+
+    Those inside are replaced where the layer's configuration has them, by their names.
+
+    Args:
+        layer: that has layers inside it.
+        copy_network: function from a functional model inside to its copy, with its weights.
+        copy_layer: function from another layer inside to its copy, without weights.
+        config: of the copy; None for the layer's.
+
+    Attributes:
+        layer: the copy, which has no weights before it is called.
+    """
+
+    def __init__(self, layer, copy_network, copy_layer, config=None):
+        self._original, self._networks, self._nested, copies = layer, {}, {}, {}
+        for inside in inner_layers(layer):
+            if as_functional(inside) is not None:
+                self._networks[inside.name] = copies[inside.name] = copy_network(inside)
+            elif inner_layers(inside):
+                self._nested[inside.name] = HolderCopy(inside, copy_network, copy_layer)
+                copies[inside.name] = self._nested[inside.name].layer
+            else:
+                copies[inside.name] = copy_layer(inside)
+        self.layer = type(layer).from_config(_with_layers(config or layer.get_config(), copies))
+
+    def set_weights(self, layer=None):
+        """Gives the copy, which has been called, the weights of the layer; networks inside it those of their copies."""
+        layer, originals = layer or self.layer, inner_layers(self._original)
+        by_name = {inside.name: inside for inside in originals}
+        for place, inside in enumerate(inner_layers(layer)):
+            if inside.name in self._nested:
+                self._nested[inside.name].set_weights(inside)
+            else:
+                original = by_name.get(inside.name, originals[min(place, len(originals) - 1)])
+                inside.set_weights(self._networks.get(inside.name, original).get_weights())
+        for mine, theirs in zip(own_weights(layer), own_weights(self._original), strict=True):
+            mine.assign(theirs)
+
+
+def _with_layers(config, copies):
+    """A configuration with other layers in it, which have the names of those that they replace."""
+    if isinstance(config, (list, tuple)):
+        return type(config)(_with_layers(item, copies) for item in config)
+    if not isinstance(config, dict):
+        return config
+    own = config.get("config")
+    if "class_name" in config and isinstance(own, dict) and own.get("name") in copies:
+        return keras.saving.serialize_keras_object(copies[own["name"]])
+    return {key: _with_layers(value, copies) for key, value in config.items()}
+
+
 def as_functional(model):
     """The model, a `keras.Sequential` as the functional one that it is; None for all else."""
     if isinstance(model, keras.Sequential) and hasattr(model, "inputs"):
@@ -106,7 +196,8 @@ def copy_model(model, replace=None, call=None):
     """A copy of a model, layer by layer, with the same weights.
 
     Args:
-        model: a functional `keras.Model`; models inside it are copied too.
+        model: a functional `keras.Model`; models inside it, in wrappers and in layers of the user's own are copied
+            too, the last where their `get_config` has them.
         replace: function from a layer to the one that takes its place, with weights of the same shapes;
             or to None for a copy of it; None for copies of all.
         call: function ``(layer, *arguments, **options)`` that calls a layer of the copy, as
@@ -129,14 +220,29 @@ def copy_model(model, replace=None, call=None):
     if functional is None:
         raise ValueError(f"{model!r} is not a functional keras.Model, as the builders of keras_resv2 make them.")
 
+    holders = {}
+
+    def clone_leaf(layer):
+        return (replace and replace(layer)) or type(layer).from_config(layer.get_config())
+
+    def clone_network(network):
+        return copy_model(network, replace, call)
+
     def clone(layer):
         if as_functional(layer) is not None:
-            return copy_model(layer, replace, call)
-        return (replace and replace(layer)) or type(layer).from_config(layer.get_config())
+            return clone_network(layer)
+        other = replace(layer) if replace and inner_layers(layer) else None
+        if other or not inner_layers(layer):
+            return other or clone_leaf(layer)
+        holders[layer.name] = HolderCopy(layer, clone_network, clone_leaf)
+        return holders[layer.name].layer
 
     with deep_graph():
         copy = keras.models.clone_model(functional, clone_function=clone, call_function=call)
     for layer in functional.layers:
         if layer.weights and as_functional(layer) is None:  # models inside have theirs
-            copy.get_layer(layer.name).set_weights(layer.get_weights())
+            if layer.name in holders:
+                holders[layer.name].set_weights()
+            else:
+                copy.get_layer(layer.name).set_weights(layer.get_weights())
     return copy

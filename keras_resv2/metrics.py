@@ -5,7 +5,8 @@ import io
 import numpy as np
 from PIL import Image
 
-from keras_resv2.evaluation import highest_class, measure_error, predictions, slices
+from keras_resv2.data.checks import check_labels, class_numbers
+from keras_resv2.evaluation import check_finite, check_images, highest_class, measure_error, predictions, slices
 
 BINS = 15
 JPEG_QUALITY = 75
@@ -22,12 +23,17 @@ def class_errors(predicted: np.ndarray, labels: np.ndarray, classes: int) -> lis
     Returns:
         Percent of the images of each class that are classified wrongly; None for a class without images.
 
+    Raises:
+        ValueError: they are no class numbers, or not equally many.
+
     Example:
 
     >>> class_errors(np.array([0, 1, 1]), np.array([0, 0, 1]), 3)
     [50.0, 0.0, None]
     """
-    wrong, labels = np.asarray(predicted) != labels, np.asarray(labels)
+    predicted = class_numbers(predicted, "predicted")
+    labels = check_labels(labels, len(predicted), classes, owner="the network")
+    wrong = predicted != labels
     counts = np.bincount(labels, minlength=classes)
     errors = np.bincount(labels, weights=wrong, minlength=classes)
     return [100 * float(error) / int(count) if count else None for error, count in zip(errors, counts, strict=True)]
@@ -47,12 +53,17 @@ def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray, bi
     Returns:
         From 0 (calibrated) to 1.
 
+    Raises:
+        ValueError: they are no probabilities, or labels are not theirs.
+
     Example:
 
     >>> float(expected_calibration_error(np.array([[0.75, 0.25], [0.75, 0.25]]), np.array([0, 1])))
     0.25
     """
-    probabilities = np.asarray(probabilities, "float64")
+    probabilities, labels = _checked(probabilities, labels)
+    if probabilities.min() < 0 or probabilities.max() > 1 + 1e-3:
+        raise ValueError("calibration is measured of probabilities, from 0 to 1: softmax(logits) makes them.")
     confidence, correct = probabilities.max(1), probabilities.argmax(1) == labels
     which = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)  # bins are open below, closed above
     gaps = np.bincount(which, weights=correct - confidence, minlength=bins)
@@ -71,10 +82,18 @@ def negative_log_likelihood(logits: np.ndarray, labels: np.ndarray) -> float:
     >>> round(negative_log_likelihood(np.zeros((2, 10)), np.array([3, 4])), 4)
     2.3026
     """
-    logits = np.asarray(logits, "float64")
+    logits, labels = _checked(logits, labels)
     highest = logits.max(1, keepdims=True)
     log_sum = highest[:, 0] + np.log(np.exp(logits - highest).sum(1))
     return float(np.mean(log_sum - logits[np.arange(len(labels)), labels]))
+
+
+def _checked(scores, labels):
+    """Scores ``(n, classes)`` in double precision and class numbers ``(n,)``; raises ValueError of others."""
+    scores = check_finite(np.asarray(scores, "float64"))
+    if scores.ndim != 2 or not len(scores):
+        raise ValueError(f"scores are {scores.shape}: they must be (n, classes), of one image at least.")
+    return scores, check_labels(labels, len(scores), scores.shape[1], owner="the network")
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -114,11 +133,18 @@ def interval(wrong: int, images: int) -> tuple[float, float]:
         wrong: images classified wrongly.
         images: number of images.
 
+    Raises:
+        ValueError: there are no images, or fewer than mistakes.
+
     Example:
 
     >>> tuple(round(bound, 2) for bound in interval(820, 10_000))
     (7.68, 8.75)
     """
+    if not 0 <= wrong <= images or not images:
+        raise ValueError(
+            f"wrong={wrong!r} of images={images!r}: there must be images, and no more mistakes than images."
+        )
     z, share = 1.959964, wrong / images
     middle = (share + z**2 / (2 * images)) / (1 + z**2 / images)
     half = z / (1 + z**2 / images) * np.sqrt(share * (1 - share) / images + z**2 / (4 * images**2))
@@ -141,6 +167,7 @@ def class_scores(model, images: np.ndarray, batch_size: int = 500) -> np.ndarray
     >>> class_scores(from_pretrained("resnet20-cifar10"), images).shape  # doctest: +SKIP
     (10000, 10)
     """
+    images, _ = check_images(model, images)
     batches = slices(images, range(len(images)), batch_size)
     return np.concatenate([scores for scores, _ in predictions(model, batches)])
 
@@ -162,12 +189,13 @@ def full_report(
         jpeg_error (percent, quality 75).
 
     Raises:
-        ValueError: scores are NaN or infinite.
+        ValueError: as `keras_resv2.evaluation.measure_error`.
 
     Example:
 
     >>> full_report(from_pretrained(NAME, classifier_activation=None), images, labels)  # doctest: +SKIP
     """
+    images, labels = check_images(model, images, labels)
     scores = class_scores(model, images, batch_size) if logits is None else logits
     errors = class_errors(highest_class(scores), labels, scores.shape[1])
     return {

@@ -133,6 +133,77 @@ def test_a_compiled_loop_over_two_devices_is_the_same_steps():
     np.testing.assert_allclose(one, two, rtol=1e-3)
 
 
+MASKS = """
+import keras, numpy as np, tensorflow as tf
+from train.devices import sync_batch_norm, use_devices
+devices = use_devices(2)
+with devices.scope():
+    x = keras.Input((1000,))
+    model = sync_batch_norm(keras.Model(x, keras.layers.Dropout(0.25, name="drop")(x)), devices)
+
+@tf.function
+def step():
+    return devices.strategy.run(lambda: model(tf.ones((1, 1000)), training=True))
+
+masks = [part.numpy() for _ in range(2) for part in devices.strategy.experimental_local_results(step())]
+for mask in masks:
+    assert 200 < (mask == 0).sum() < 300 and np.allclose(mask[mask > 0], 1 / 0.75)
+for i in range(4):
+    for j in range(i):
+        assert 300 < (masks[i] != masks[j]).sum() < 450, (i, j)  # by chance 2 * 0.25 * 0.75 of 1,000
+assert np.array_equal(model(np.ones((2, 1000), "float32")), np.ones((2, 1000)))
+"""
+
+
+def test_dropout_draws_for_each_device_and_step():
+    pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
+    done = subprocess.run(
+        [sys.executable, "-c", MASKS], capture_output=True, text=True, cwd=ROOT,
+        env={**os.environ, "KERAS_BACKEND": "tensorflow"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+FINE_TUNE = """
+import keras, numpy as np
+from train.devices import use_devices
+devices = use_devices(2)
+import keras_resv2
+rng = np.random.default_rng(0)
+labels = np.arange(35) % 3
+images = np.clip(rng.integers(0, 60, (35, 32, 32, 3)) + 80 * labels[:, None, None, None], 0, 255).astype("uint8")
+with devices.scope():
+    model = keras_resv2.ResNet(8, classes=3)
+    before = keras.ops.convert_to_numpy(model.get_layer("stem_conv").kernel)
+    for train, validation in (((images, labels), 0.2), ((images[:5], labels[:5]), (images[5:], labels[5:]))):
+        _, history = keras_resv2.fine_tune(
+            model, train, validation, epochs=2, batch_size=7, learning_rate=0.001, verbose=0
+        )
+        assert [row["phase"] for row in history] == ["head", "body", "body"]
+        assert all(np.isfinite(row["train_loss"]) and np.isfinite(row["validation_loss"]) for row in history)
+    try:
+        keras_resv2.fine_tune(model, [(images[:7], labels[:7])], None, epochs=1, verbose=0)
+        raise SystemExit("a batch of 7 was taken on 2 devices")
+    except ValueError as error:
+        assert "a batch of 7 images does not divide among 2 devices" in str(error), error
+    even = [(images[:8], labels[:8]), (images[8:14], labels[8:14])]
+    _, history = keras_resv2.fine_tune(model, even, None, epochs=1, verbose=0)
+    assert not np.array_equal(before, keras.ops.convert_to_numpy(model.get_layer("stem_conv").kernel))
+    error = keras_resv2.measure_error(model, images, labels, batch_size=9)
+    wrong = np.concatenate([model.predict_on_batch(images[i : i + 10])[:10].argmax(1) for i in (0, 10, 20)])
+assert 0 <= error <= 100 and abs(error * 35 / 100 - (wrong != labels[:30]).sum()) <= 5
+"""
+
+
+@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
+def test_fine_tuning_on_two_devices_with_numbers_that_do_not_divide(backend):
+    done = subprocess.run(
+        [sys.executable, "-c", FINE_TUNE], capture_output=True, text=True, cwd=ROOT,
+        env={**os.environ, "KERAS_BACKEND": backend},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
 def test_seeds_on_two_devices(npz, tmp_path):
     """Each seed makes its network anew, on both devices."""
     finish(start(npz, tmp_path / "runs", "tensorflow", *COLOURS, "--devices=2", "--seeds=2"))

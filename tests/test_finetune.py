@@ -14,8 +14,9 @@ from conftest import ROOT
 from PIL import Image
 
 import keras_resv2
-from train.finetune_data import open_labelled
-from train.finetune_report import by_class, confusion_matrix, draw_confusion
+from keras_resv2.metrics import interval
+from keras_resv2.transfer.parts import open_labelled
+from keras_resv2.transfer.run_report import by_class, confusion_matrix, draw_confusion
 
 WRITTEN = {"model.keras", "card.json", "split.json", "history.csv", "curve.png", "confusion.csv", "confusion.png"}
 
@@ -66,6 +67,10 @@ def test_all_is_written_and_the_model_opens_with_the_printed_line(run, flat_fold
     counts = np.array([[int(n) for n in row[1:]] for row in rows[1:]])
     assert counts.sum(axis=1).tolist() == np.bincount(labels).tolist()
     assert 100 * (1 - np.trace(counts) / counts.sum()) == pytest.approx(card["test_error"], abs=0.01)
+    wrong_by_hand = int(wrong.sum())
+    assert card["test_interval"] == [round(bound, 2) for bound in interval(wrong_by_hand, len(labels))]
+    low, high = card["validation_interval"]
+    assert low <= card["validation_error"] <= high and "test error" in printed
     assert "broken.png" in printed and "broken.png" in card["damaged"][0]
     assert card["base"] == keras_resv2.pretrained_card("resnet20-cifar10").full_name
     assert card["settings"]["batch_norm"] == "frozen"
@@ -74,8 +79,9 @@ def test_all_is_written_and_the_model_opens_with_the_printed_line(run, flat_fold
 def test_the_weight_folder_is_a_pretrained_network(run, flat_folder):
     out, printed = run
     folder = out / "resnet20-colours" / "1"
-    assert f"keras-resv2 predict {folder} " in printed
+    assert f"keras-resv2 predict {out} " in printed
     card = keras_resv2.pretrained_card(str(folder))
+    assert keras_resv2.pretrained_card(out) == card  # --out is a name
     images, labels = open_labelled(str(flat_folder), None, (32, 32), (0.25, 0.25), 0).test
     opened = keras_resv2.from_pretrained(str(folder))
     wrong = opened.predict(images, verbose=0).argmax(1) != labels

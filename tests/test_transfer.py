@@ -11,11 +11,15 @@ import pytest
 from PIL import Image
 
 import keras_resv2
+from keras_resv2.pixels import takes_raw_pixels
 from keras_resv2.transfer import split_images
 from keras_resv2.transfer.augmentation import AugmentedBatches
+from keras_resv2.transfer.classifier import class_weights
 from keras_resv2.transfer.freezing import set_batch_norm
 from keras_resv2.transfer.given import Expected, open_pictures
+from keras_resv2.transfer.measuring import Measured, measured
 from keras_resv2.transfer.rates import DiscriminativeAdam, rate_factors
+from keras_resv2.transfer.report import Report
 
 MOVING = ("moving_mean", "moving_variance")
 
@@ -274,9 +278,12 @@ def given_as(kind, images, labels, folder):
 
 
 def labels_by_picture(batches):
-    """{bytes of a picture: its label}, of batches of either."""
+    """{bytes of a picture: its label, or the class of its row}, of batches of either."""
     pairs = (zip(np.asarray(images), np.asarray(labels), strict=True) for images, labels, *_ in batches)
-    return {image.astype("uint8").tobytes(): int(label) for image, label in itertools.chain(*pairs)}
+    return {
+        image.astype("uint8").tobytes(): int(label if np.ndim(label) == 0 else np.argmax(label))
+        for image, label in itertools.chain(*pairs)
+    }
 
 
 KINDS = ("arrays", "tf.data", "PyDataset", "DataLoader", "list", "folder")
@@ -295,12 +302,12 @@ def test_all_kinds_of_pictures_have_their_labels(kind, one_hot, pixels, tmp_path
     for each in (pictures, validation, pictures):
         batches = list(each.batches())
         assert labels_by_picture(batches) == expected and sum(len(batch[1]) for batch in batches) == 8
-    data, steps, _ = pictures.for_fit(len(batches), None)
+    if kind in ("arrays", "folder"):
+        return
+    data, steps = pictures.for_fit(len(batches), None, rows=one_hot)
     for _ in range(2):
         if kind == "PyDataset":
             batches = [data[i] for i in range(data.num_batches)]
-        elif kind in ("arrays", "folder"):
-            batches = [data]
         else:
             batches = list(itertools.islice(data, steps))
         assert labels_by_picture(batches) == expected
@@ -314,52 +321,221 @@ def test_all_kinds_of_pictures_train(kind, one_hot, pixels, tmp_path, quick_clas
     given = given_as(kind, pixels, np.eye(2, dtype="float32")[labels] if one_hot else labels, tmp_path)
     model = keras_resv2.ResNet(8, classes=2)
     before = weights_of(model, lambda layer: layer.name == "stem_conv")
-    _, history = keras_resv2.fine_tune(model, given, given, epochs=1, class_weight="balanced", verbose=0)
+    _, history = keras_resv2.fine_tune(
+        model, given, given, epochs=1, learning_rate=0.001, class_weight="balanced", verbose=0
+    )  # fmt: skip
     assert [row["phase"] for row in history] == ["head", "body"]
     assert all(np.isfinite(row["validation_loss"]) for row in history)
     keras_resv2.fine_tune(model, given, None, epochs=1, verbose=0)  # nothing to choose by: the last weights are kept
     assert not same(before, weights_of(model, lambda layer: layer.name == "stem_conv"))
 
 
-def test_the_latest_weights_within_one_standard_error_are_kept():
-    """By hand, of 96 pictures: 8 wrong are 8.33 %, plus sqrt(0.1 * 0.9 / 100) = 3 %: up to 10 wrong are as good."""
-    from keras_resv2.transfer.report import Report
+def of_errors(wrong, losses):
+    """`Measured` of so many images classified wrongly, with these losses of single images."""
+    losses = np.asarray(losses, "float64")
+    return Measured(losses, np.arange(len(losses)) < wrong, np.ones(len(losses)))
 
+
+def kept(*found):
+    """Index of the weights that are kept after validations with these results, the first of the classifier alone."""
     model = keras_resv2.ResNet(8, classes=2)
-    bias = model.get_layer("head_dense").bias
+    bias, results = model.get_layer("head_dense").bias, iter(found)
+    report = Report(model, lambda: next(results), verbose=0)
+    for number in range(len(found)):
+        bias.assign([number, 0])
+        report.add("body" if number else "head", 1.0, 0.5)
+    report.restore()
+    assert [row["best"] for row in report.history].index(True) == int(bias[0])
+    return int(bias[0])
 
-    def kept(*wrong):
-        report = Report(model, 96, verbose=0)
-        for epoch, number in enumerate(wrong):
-            bias.assign([epoch, 0])
-            report.add("body", {"loss": 1.0, "accuracy": 0.5, "val_loss": 1.0, "val_accuracy": 1 - number / 96})
-        report.restore()
-        assert [row["best"] for row in report.history].index(True) == int(bias[0])
-        return int(bias[0])
 
-    assert kept(20, 8, 10) == 2 and kept(20, 8, 11) == 1 and kept(20, 8, 10, 12) == 2
-    assert kept(8, 11, 5, 9) == 2 and kept(8, 11, 5, 7) == 3
+def test_the_lowest_loss_among_errors_within_noise_is_kept():
+    """By hand, of 96 images: 8 wrong are 8.33 %, plus sqrt(0.1 * 0.9 / 100) = 3 %: up to 10 wrong are as good."""
+
+    def row(wrong, loss):
+        return of_errors(wrong, np.full(96, loss))
+
+    alone = row(40, 2.0)
+    assert kept(alone, row(8, 0.5), row(10, 0.4)) == 2  # as few mistakes, and a lower loss
+    assert kept(alone, row(8, 0.5), row(10, 0.6)) == 1
+    assert kept(alone, row(8, 0.5), row(11, 0.1)) == 1  # more mistakes than noise explains
+    assert kept(alone, row(20, 0.2), row(11, 0.3), row(8, 0.5)) == 3  # 11 of 96 are not within noise of 8
+    assert kept(alone, row(9, 0.3), row(20, 0.2), row(8, 0.5)) == 1  # found again when a lower error makes it near
+
+
+def test_the_classifier_alone_is_kept_unless_the_body_is_better_than_chance():
+    """By hand: 4 images whose losses fall by 1, 1, 1 and -1: 0.5 in the mean, sqrt(0.75 / 3) = 0.5 its error."""
+    alone = of_errors(1, [2.0, 2.0, 2.0, 2.0])
+    assert not of_errors(0, [1.0, 1.0, 1.0, 3.0]).beats(alone)
+    assert kept(alone, of_errors(0, [1.0, 1.0, 1.0, 3.0])) == 0
+    assert of_errors(0, [1.0, 1.1, 1.0, 0.9]).beats(alone)
+    assert kept(alone, of_errors(0, [1.0, 1.1, 1.0, 0.9])) == 1
+    weights = np.array([1.0, 1.0, 1.0, 0.0])  # the image that got worse does not count
+    better = Measured(np.array([1.0, 1.1, 1.0, 9.0]), np.zeros(4, bool), weights)
+    assert better.beats(Measured(alone.losses, alone.wrong, weights)) and better.count == 3
+
+
+def test_losses_are_those_of_another_library():
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    logits, labels = np.random.default_rng(0).normal(0, 3, (20, 4)), np.arange(20) % 4
+    rows = np.random.default_rng(1).dirichlet(np.ones(4), 20)
+    loss = torch.nn.functional.cross_entropy
+    for target in (labels, rows):
+        expected = loss(torch.tensor(logits), torch.tensor(target), reduction="none").numpy()
+        assert np.allclose(measured(logits, target).losses, expected, atol=1e-6)
 
 
 def test_weights_that_no_loss_has_seen_are_not_kept():
-    """Without validation the loss that is no number is of the weights after the epoch before."""
-    from keras_resv2.transfer.report import Report
-
+    """Without validation the loss that is NaN is of the weights after the epoch before."""
     model = keras_resv2.ResNet(8, classes=2)
     bias = model.get_layer("head_dense").bias
     report = Report(model, None, verbose=0)
     for epoch, loss in enumerate((1.0, 0.5, 0.4)):
         bias.assign([epoch, 0])
-        report.add("body", {"loss": loss, "accuracy": 0.5})
+        report.add("body", loss, 0.5)
     with pytest.raises(FloatingPointError):
-        report.add("body", {"loss": float("nan"), "accuracy": 0.5})
+        report.add("body", float("nan"), 0.5)
     assert int(bias[0]) == 1
 
 
 def test_balanced_weights_by_hand():
-    from keras_resv2.transfer.classifier import class_weights
+    assert class_weights("balanced", np.array([0, 0, 0, 1]), 2).tolist() == pytest.approx([2 / 3, 2.0])
+    rows = np.array([[1, 0], [0.5, 0.5], [1, 0], [0.5, 0.5]])  # as many images of each as above
+    assert class_weights("balanced", rows, 2).tolist() == pytest.approx([2 / 3, 2.0])
 
-    assert class_weights("balanced", np.array([0, 0, 0, 1]), 2) == {0: pytest.approx(2 / 3), 1: pytest.approx(2.0)}
+
+BRIGHT = np.clip(np.random.default_rng(0).normal(60, 20, (40, 32, 32, 3)), 0, 255).astype("uint8")
+OF_BRIGHT = np.arange(40) % 2
+BRIGHT[OF_BRIGHT == 1] += 120
+
+
+def probe(train, validation=None, **options):
+    """A linear probe on dark and bright images: the model and its row of the history."""
+    model = keras_resv2.from_pretrained("resnet20-cifar10", classes=2)
+    model, history = keras_resv2.fine_tune(model, train, validation, epochs=0, verbose=0, **options)
+    return model, history[0]
+
+
+@pytest.mark.parametrize("kind", ["arrays", "tf.data", "list", "PyDataset"])
+def test_images_of_weight_zero_are_not_learned(kind):
+    """Two thirds of the images have the wrong label, and weight 0."""
+    images, labels = np.concatenate([BRIGHT, BRIGHT, BRIGHT]), np.concatenate([OF_BRIGHT, 1 - OF_BRIGHT, 1 - OF_BRIGHT])
+    weights = np.repeat([1.0, 0.0, 0.0], 40)
+    order = np.random.default_rng(1).permutation(120)
+    arrays = images[order], labels[order], weights[order]
+    if kind == "tf.data":
+        tf = pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
+        arrays = tf.data.Dataset.from_tensor_slices(arrays).batch(30)
+    elif kind == "list":
+        arrays = [tuple(array[i : i + 30] for array in arrays) for i in range(0, 120, 30)]
+    elif kind == "PyDataset":
+        arrays = Triples(*arrays)
+    model, row = probe(arrays)
+    assert (model.predict(BRIGHT, verbose=0).argmax(1) == OF_BRIGHT).mean() > 0.95 and row["train_error"] < 5
+    if kind != "arrays":  # the second part trains with them too
+        model = keras_resv2.fine_tune(model, arrays, None, epochs=2, learning_rate=0.001, verbose=0).model
+        assert (model.predict(BRIGHT, verbose=0).argmax(1) == OF_BRIGHT).mean() > 0.95
+
+
+class Triples(keras.utils.PyDataset):
+    def __init__(self, *arrays):
+        super().__init__()
+        self.arrays = arrays
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, i):
+        return tuple(array[30 * i : 30 * i + 30] for array in self.arrays)
+
+
+def test_weights_reach_the_second_part(quick_classifier):
+    """Batches as `fit` gets them, by hand: an image's own weight times that of its class."""
+    images, labels, own = np.zeros((4, 8, 8, 3), "uint8"), np.array([0, 1, 1, 0]), np.array([1.0, 2.0, 0.0, 0.5])
+    factors = np.array([1.0, 3.0])
+    train, _ = open_pictures([(images, labels, own)], None, Expected((8, 8, 3), 2), 0)
+    data, steps = train.for_fit(1, factors)
+    assert steps == 1
+    for _ in range(2):  # it begins again
+        assert next(data)[2].tolist() == [1, 6, 0, 0.5]
+    plain, _ = open_pictures([(images, labels)], None, Expected((8, 8, 3), 2), 0)
+    assert next(plain.for_fit(1, factors)[0])[2].tolist() == [1, 3, 3, 1] and len(next(plain.for_fit(1)[0])) == 2
+    rows, _ = open_pictures([(images, np.array([[1, 0], [0.5, 0.5]] * 2))], None, Expected((8, 8, 3), 2), 0)
+    assert next(rows.for_fit(1, factors, rows=True)[0])[2].tolist() == [1, 2, 1, 2]
+    batches = AugmentedBatches(images, labels, 2, (), weights=own)
+    assert sorted(weight for i in range(2) for weight in batches[i][2]) == [0, 0.5, 1, 2]
+
+
+def test_soft_labels_are_learned_as_shares():
+    """Images that are of the second class by three quarters get that probability, and not 1."""
+    rows = np.where(OF_BRIGHT[:, None], [0.25, 0.75], [1.0, 0.0])
+    model, row = probe((BRIGHT, rows))
+    probabilities = model.predict(BRIGHT, verbose=0)
+    assert np.abs(probabilities - rows).mean() < 0.08
+    by_hand = -(rows * np.log(probabilities)).sum(1).mean()
+    assert row["train_loss"] == pytest.approx(by_hand, abs=1e-4)
+    validation = BRIGHT, OF_BRIGHT  # numbers, where training has shares
+    _, history = keras_resv2.fine_tune(
+        model, (BRIGHT, rows), validation, epochs=1, learning_rate=1e-4, batch_size=20, verbose=0
+    )
+    assert np.isfinite(history[-1]["validation_loss"]) and history[-1]["validation_error"] < 10
+
+
+def test_lists_of_images_with_lists_of_labels():
+    model, row = probe((list(BRIGHT), OF_BRIGHT.tolist()))
+    assert row["train_error"] < 5
+    two = [(BRIGHT[:20], OF_BRIGHT[:20]), (BRIGHT[20:], OF_BRIGHT[20:])]  # two batches, not images and labels
+    assert probe(two)[1]["train_error"] < 5
+
+
+def test_an_image_data_generator(quick_classifier):
+    image = pytest.importorskip("keras.src.legacy.preprocessing.image", reason="this Keras has no ImageDataGenerator")
+    flow = image.ImageDataGenerator(horizontal_flip=True).flow(BRIGHT, np.eye(2)[OF_BRIGHT], batch_size=16, seed=0)
+    model = keras_resv2.ResNet(8, classes=2)
+    _, history = keras_resv2.fine_tune(model, flow, (BRIGHT, OF_BRIGHT), epochs=1, learning_rate=1e-3, verbose=0)
+    assert [row["phase"] for row in history] == ["head", "body"]
+
+
+def test_callbacks_see_the_validation(quick_classifier):
+    """One that is not in a list; and the figures of the validation images, which are the history's."""
+    seen = []
+    look = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: seen.append(logs["val_loss"]))
+    model, data = keras_resv2.ResNet(8, classes=2), (BRIGHT, OF_BRIGHT)
+    _, history = keras_resv2.fine_tune(model, data, 0.5, epochs=1, learning_rate=1e-3, callbacks=look, verbose=0)
+    assert seen == [history[-1]["validation_loss"]]
+    keras_resv2.fine_tune(
+        model, data, None, epochs=1, callbacks=keras.callbacks.TerminateOnNaN(), class_weight=[1, 2], verbose=0
+    )
+
+
+@pytest.mark.parametrize("activation, words", [("sigmoid", "do not exclude each other"), ("relu", "'relu'")])
+def test_classifiers_of_another_kind_are_refused(activation, words, pixels):
+    model = keras_resv2.ResNet(8, classes=2, classifier_activation=activation)
+    with pytest.raises(ValueError, match=words):
+        keras_resv2.fine_tune(model, (pixels, LABELS))
+    one = keras_resv2.ResNet(8, classes=1, classifier_activation=None)
+    with pytest.raises(ValueError, match="one output"):
+        keras_resv2.fine_tune(one, (pixels, LABELS))
+
+
+def test_a_softmax_layer_after_the_classifier(quick_classifier):
+    logits = keras_resv2.ResNet(8, classes=2, classifier_activation=None)
+    model = keras.Model(logits.input, keras.layers.Softmax()(logits.output))
+    model, history = keras_resv2.fine_tune(model, (BRIGHT, OF_BRIGHT), None, epochs=1, learning_rate=1e-3, verbose=0)
+    probabilities = model.predict(BRIGHT, verbose=0)
+    assert np.allclose(probabilities.sum(1), 1, atol=1e-5) and history[-1]["train_loss"] < 3
+
+
+def test_the_lower_rate_follows_where_the_first_is_of_no_use(monkeypatch, quick_classifier):
+    """Where nothing beats the classifier alone both rates are tried, each from its weights; else the first is kept."""
+    from keras_resv2.transfer import fine_tuning
+
+    for beats, rates in ((False, [0.003, 0.0003]), (True, [0.003])):
+        monkeypatch.setattr(Measured, "beats", lambda self, other, beats=beats: beats)
+        monkeypatch.setattr(fine_tuning, "RATES", (0.003, 0.0003))
+        _, history = keras_resv2.fine_tune(keras_resv2.ResNet(8, classes=2), (BRIGHT, OF_BRIGHT), epochs=1, verbose=0)
+        assert [row["learning_rate"] for row in history if row["phase"] == "body"] == rates
+        assert history[0]["best"] != beats
 
 
 def diverge(model, train):
@@ -394,16 +570,6 @@ def test_fit_may_go_on_after_fine_tuning(tuned, digits_300):
     model.fit(*train, epochs=2, verbose=0)
     assert model.evaluate(images, labels, verbose=0)[1] > before - 0.03
     model.set_weights(weights)  # other tests take it too
-
-
-def test_class_weights_in_batches_are_those_of_arrays():
-    """A loss by hand: of one batch, with factors 1 and 3."""
-    images, labels = np.zeros((4, 8, 8, 3), "uint8"), np.array([0, 1, 1, 0])
-    train, _ = open_pictures([(images, labels)], None, Expected((8, 8, 3), 2), 0)
-    data, steps, left = train.for_fit(1, {1: 3.0})
-    assert steps == 1 and left is None
-    for _ in range(2):  # it begins again
-        assert next(data)[2].tolist() == [1, 3, 3, 1]
 
 
 @pytest.mark.parametrize("build", ["Sequential", "functional"])
@@ -497,11 +663,25 @@ BAD = {
     "share": ((IMAGES, LABELS), {"validation": 1.5}, ValueError, "share between 0 and 1"),
     "few": ((IMAGES[:3], np.array([0, 0, 1])), {}, ValueError, "class 1 has 1 images"),
     "columns": ((IMAGES, np.eye(3)[LABELS]), {}, ValueError, "but the model has 2 classes"),
-    "nan": ((IMAGES * np.float32("nan"), LABELS), {}, ValueError, "no finite numbers"),
+    "nan": ((IMAGES * np.float32("nan"), LABELS), {}, ValueError, "NaN or infinite"),
     "once": (iter([(IMAGES, LABELS)]), {"validation": None}, TypeError, "only once"),
     "dictionaries": ([{"image": IMAGES}], {"validation": None}, TypeError, r"must be \(images, labels\), not dict"),
     "single": (list(zip(IMAGES, LABELS, strict=True)), {"validation": None}, ValueError, r"\.batch\(32\)"),
-    "weights": ((IMAGES, LABELS), {"class_weight": "balancd"}, ValueError, '"balanced", or a dictionary'),
+    "weights": ((IMAGES, LABELS), {"class_weight": "balancd"}, ValueError, '"balanced", a dictionary'),
+    "weights of None": ((IMAGES, LABELS), {"class_weight": {0: None}}, ValueError, "class 0 is None"),
+    "negative": ((IMAGES, LABELS), {"class_weight": [1, -2]}, ValueError, "class 1 is -2"),
+    "too many weights": ((IMAGES, LABELS), {"class_weight": [1, 2, 3]}, ValueError, "a list of 2 factors"),
+    "no weights": ((IMAGES, LABELS), {"class_weight": [0, 0]}, ValueError, "0 for every class"),
+    "several labels": ((IMAGES, np.ones((8, 2))), {}, ValueError, r"row 0 of the labels is \[1.0, 1.0\]"),
+    "no label": ((IMAGES, np.zeros((8, 2))), {}, ValueError, "sum to 1"),
+    "nan label": ((IMAGES, np.full((8, 2), np.nan)), {}, ValueError, "row 0 of the labels"),
+    "rows in batches": ([(IMAGES, np.ones((8, 2)))], {"validation": None}, ValueError, "Several labels an image"),
+    "sample weights": ((IMAGES, LABELS, np.ones(3)), {}, ValueError, r"must be \(8,\)"),
+    "negative sample": ((IMAGES, LABELS, -np.ones(8)), {}, ValueError, "from 0 on"),
+    "no sample": ((IMAGES, LABELS, np.zeros(8)), {}, ValueError, "all sample weights are 0"),
+    "four": ([(IMAGES, LABELS, LABELS, LABELS)], {"validation": None}, TypeError, "not a tuple of 4"),
+    "plateau": ((IMAGES, LABELS), {"callbacks": keras.callbacks.ReduceLROnPlateau()}, ValueError, "leave it out"),
+    "callbacks": ((IMAGES, LABELS), {"callbacks": ["early"]}, TypeError, "keras.callbacks.Callback"),
     "weight": ((IMAGES, LABELS), {"class_weight": {2: 1.0}}, ValueError, "0 to 1"),
     "batch": ((IMAGES, LABELS), {"batch_size": 0}, ValueError, "batch_size=0 must be"),
     "epochs": ((IMAGES, LABELS), {"epochs": -1}, ValueError, "epochs=-1 must be"),
@@ -531,13 +711,17 @@ def test_a_name_is_no_model():
         keras_resv2.fine_tune("resnet20-cifar10", (IMAGES, LABELS))
 
 
-@pytest.mark.parametrize("model_takes_pixels", [True, False])
-def test_pictures_scaled_to_one_are_warned_of(model_takes_pixels, pixels, recwarn, quick_classifier):
-    model = keras_resv2.ResNet(8, classes=2, include_preprocessing=model_takes_pixels)
-    for train in ((pixels / 255.0, LABELS), [(pixels / 255.0, LABELS)]):
-        recwarn.clear()
-        keras_resv2.fine_tune(model, train, None, epochs=0, verbose=0)
-        assert any("do not scale them" in str(warning.message) for warning in recwarn) == model_takes_pixels
+@pytest.mark.parametrize(
+    "scaled", [lambda x: x / 255.0, lambda x: (x - 120.0) / 60, lambda x: x.astype("uint16") * 257]
+)
+def test_pixels_on_another_scale_are_refused(scaled, pixels):
+    """Of a network that normalises them itself; constant shortcuts are no preprocessing."""
+    model = keras_resv2.ResNet(8, classes=2)
+    for train in ((scaled(pixels), LABELS), [(scaled(pixels), LABELS)]):
+        with pytest.raises(ValueError, match=r"train: pixels go from .* and the model takes 0 to 255"):
+            keras_resv2.fine_tune(model, train, None, epochs=0, verbose=0)
+    other = keras_resv2.ResNet(8, include_preprocessing=False, shortcut="constant_scaling")
+    assert takes_raw_pixels(model) and not takes_raw_pixels(other)
 
 
 def test_endless_batches_are_refused(pixels):

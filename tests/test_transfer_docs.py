@@ -8,9 +8,10 @@ import numpy as np
 PAGE = pathlib.Path(__file__).resolve().parents[1] / "docs" / "transfer.md"
 
 
-def test_the_examples_run(digits, monkeypatch):
+def test_the_examples_run(digits, monkeypatch, tmp_path):
     from keras_resv2.transfer import fine_tuning
 
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(fine_tuning, "STEPS", 1)
     monkeypatch.setattr(fine_tuning, "EPOCHS", (1, 1))
     (images, labels), (test_images, _) = digits
@@ -24,6 +25,6 @@ def test_the_examples_run(digits, monkeypatch):
     for block in re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL):
         exec(compile(block, PAGE.name, "exec"), here)
     assert here["probabilities"].shape == (len(test_images), 5)
-    assert [row["phase"] for row in here["history"]] == ["head", "body"]
+    assert [row["phase"] for row in here["history"]][:2] == ["head", "body"]
     assert all(layer.trainable for layer in here["model"].layers)
     assert here["positions"][:, 0].tolist() == [0, 1, 2] and np.allclose(here["similarities"][:, 0], 1)

@@ -168,8 +168,9 @@ def sync_batch_norm(model, devices):
         devices: `train.devices.Devices`.
 
     Returns:
-        With several devices on TensorFlow a copy of the model whose batch normalisation synchronises them,
-        with the same layer names and weights. Else the model itself: JAX computes over the whole batch anyway.
+        With several devices on TensorFlow a copy of the model whose batch normalisation synchronises them, and whose
+        dropout draws for each device by itself, with the same layer names and weights. Else the model itself: JAX
+        computes over the whole batch anyway.
 
     Raises:
         ValueError: the model is rolled, and there are several devices on TensorFlow.
@@ -182,9 +183,40 @@ def sync_batch_norm(model, devices):
     def replace(layer):
         if isinstance(layer, BatchNormalization):
             return BatchNormalization.from_config({**layer.get_config(), "synchronized": True})
+        if type(layer) is keras.layers.Dropout:
+            return ReplicaDropout.from_config(layer.get_config())
         return None
 
     return copy_model(model, replace)
+
+
+class ReplicaDropout(keras.layers.Dropout):
+    """`keras.layers.Dropout` that draws another mask on each device of a `tf.distribute` strategy.
+
+    The state of its seed is the same on all of them, and so would be the masks: half of the batch would lose the same
+    values as the other half.
+    """
+
+    def call(self, inputs, training=False):
+        if not training or not self.rate:
+            return inputs
+        return keras.random.dropout(inputs, self.rate, self.noise_shape, _SeedsOfReplica(self.seed_generator))
+
+
+class _SeedsOfReplica(keras.random.SeedGenerator):
+    """The seeds of another generator, moved by the number of the device that asks."""
+
+    APART = 1_000_003
+
+    def __init__(self, seeds):
+        self._seeds = seeds  # which has the state
+
+    def next(self, ordered=True):
+        import tensorflow as tf
+
+        seed, context = self._seeds.next(ordered), tf.distribute.get_replica_context()
+        replica = context.replica_id_in_sync_group if context else 0
+        return seed + tf.cast(replica, seed.dtype) * tf.constant([self.APART, 0], seed.dtype)
 
 
 def _workers():

@@ -1,16 +1,16 @@
 """What a figure depends on besides its settings: versions, source commit, machine."""
 
-import os
 import pathlib
-import platform
 import subprocess
-import sys
 
 import keras
 
-import keras_resv2
+from keras_resv2 import machine
+from keras_resv2.machine import accelerators, processor, usable_cores
 from train.devices import ONE_DEVICE
 from train.source_tree import archived_commit
+
+__all__ = ["accelerators", "commit", "environment", "hardware", "processor", "slow_precision", "usable_cores"]
 
 SOURCE = pathlib.Path(__file__).resolve().parents[1]
 
@@ -24,47 +24,17 @@ def environment(devices=ONE_DEVICE):
     Returns:
         Dictionary of text.
     """
-    backend = keras.backend.backend()
-    versions = {
-        "python": platform.python_version(),
-        "keras": keras.__version__,
-        "keras_resv2": keras_resv2.__version__,
-        backend: sys.modules[backend].__version__,
+    return {
+        "backend": keras.backend.backend(),
+        "versions": machine.versions(),
+        "commit": commit(),
+        "hardware": hardware(devices),
     }
-    return {"backend": backend, "versions": versions, "commit": commit(), "hardware": hardware(devices)}
 
 
 def hardware(devices=ONE_DEVICE):
     """The accelerators in use, or the processor and the number of cores that may be used."""
-    seen = accelerators()
-    return f"{devices.count} x {seen[0]}" if seen else processor(len(usable_cores()))
-
-
-def usable_cores():
-    """Indices of the cores that this process may use."""
-    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count()))
-
-
-def processor(cores):
-    """So many cores of the processor, as `hardware` names them."""
-    return f"{cores} {'core' if cores == 1 else 'cores'} of {_processor()}"
-
-
-def accelerators():
-    """Names of the accelerators that Keras' backend sees, one for each; none on a processor alone."""
-    backend = keras.backend.backend()
-    if backend == "tensorflow":
-        import tensorflow as tf
-
-        devices = tf.config.list_physical_devices("GPU")
-        return [tf.config.experimental.get_device_details(d).get("device_name", "GPU") for d in devices]
-    if backend == "jax":
-        import jax
-
-        return [device.device_kind for device in jax.devices() if device.platform != "cpu"]
-    import torch
-
-    return [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return machine.hardware(devices.count)
 
 
 def slow_precision(dtype, cpu_flags=None):
@@ -82,30 +52,13 @@ def slow_precision(dtype, cpu_flags=None):
     'this processor has no bfloat16 instruction'
     """
     if cpu_flags is None:
-        cpu_flags = set() if accelerators() else set(_cpuinfo().get("flags", "").split())
+        cpu_flags = set() if accelerators() else set(machine.cpuinfo().get("flags", "").split())
     if dtype == "float32" or not cpu_flags or cpu_flags & {"avx512f", "amx_bf16", "bf16"}:
         return None
     return (
         f"this processor has no bfloat16 instructions: {dtype} is emulated, over 10 times slower than float32 "
         "(ResNet-20 on 2 cores: 26 against 350 images/s). --dtype float32 is faster here."
     )
-
-
-def _processor():
-    facts = _cpuinfo()
-    if not facts:
-        return platform.processor() or platform.machine()
-    bfloat16 = [flag for flag in ("avx512_bf16", "amx_bf16") if flag in facts.get("flags", "").split()]
-    return facts.get("model name", platform.machine()) + (f" ({', '.join(bfloat16)})" if bfloat16 else "")
-
-
-def _cpuinfo():
-    """What Linux says of the last processor, by key; empty where it does not."""
-    try:
-        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return {}
-    return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
 
 
 def commit(source=SOURCE):

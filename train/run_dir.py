@@ -4,6 +4,7 @@ import contextlib
 
 import filelock
 
+from keras_resv2.files import write_json
 from train import checkpoint
 from train.devices import ONE_DEVICE
 from train.environment import environment
@@ -13,7 +14,6 @@ from train.run_files import (
     RUN_FILE,
     differences,
     read_record,
-    write_json,
 )
 
 

@@ -10,7 +10,6 @@ import numpy as np
 
 from keras_resv2.architectures import ARCHITECTURES
 from keras_resv2.data.registry import find_dataset
-from keras_resv2.files import atomic_write
 from keras_resv2.layouts import resolve_network
 from train.recipe import completed
 
@@ -168,9 +167,3 @@ def run_dataset(settings):
     row = find_dataset(settings["dataset"])
     said = {name: tuple(settings[name]) for name in ("class_names", "image_shape") if name in settings}
     return dataclasses.replace(row, **said)
-
-
-def write_json(path, content):
-    """Writes a JSON file whole or not at all."""
-    with atomic_write(path) as partial:
-        partial.write_text(json.dumps(content, indent=2) + "\n")

@@ -1,7 +1,6 @@
 """The state of a run: what it has done, what its next step depends on, and the files it is kept in."""
 
 import contextlib
-import csv
 import dataclasses
 import functools
 import itertools
@@ -11,7 +10,7 @@ import time
 import keras
 import numpy as np
 
-from keras_resv2.files import atomic_write
+from keras_resv2.files import write_history
 from keras_resv2.pretrained.weight_file import save_weights
 from train import checkpoint
 from train.averaging import averaged_weights
@@ -210,12 +209,3 @@ class RunState:
         kept = kept or "There is no checkpoint yet."
         self.error = Diverged(f"{what} at step {step}, learning rate {rate:g}. {kept}", step)
         return self.error
-
-
-def write_history(rows, path):
-    """Writes rows as history.csv, whole or not at all."""
-    columns = dict.fromkeys(name for row in sorted(rows, key=len, reverse=True) for name in row)
-    with atomic_write(path) as partial, open(partial, "w", newline="") as file:
-        writer = csv.DictWriter(file, list(columns))
-        writer.writeheader()
-        writer.writerows(rows)

@@ -9,11 +9,12 @@ from typing import NamedTuple
 
 import keras
 
+from keras_resv2.files import write_json
 from train import loop
 from train.callbacks import ProgressDisplay, draw_curve, tensorboard
 from train.prepare import Prepared, prepare
 from train.run_dir import file_lock, start_record
-from train.run_files import DIVERGED, RUN_FILE, WEIGHTS, checkpoint_step, newest_checkpoints, write_json
+from train.run_files import DIVERGED, RUN_FILE, WEIGHTS, checkpoint_step, newest_checkpoints
 
 
 class _OpenRun(NamedTuple):

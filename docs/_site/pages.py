@@ -41,6 +41,7 @@ API = {
     "transfer": ("Transfer learning", [
         "keras_resv2.transfer.fine_tuning.fine_tune", "keras_resv2.transfer.fine_tuning.FineTuned",
         "keras_resv2.transfer.freezing.freeze", "keras_resv2.transfer.freezing.unfreeze",
+        "keras_resv2.transfer.weight_folder.save_weight_folder",
     ]),
     "analysis": ("Analysis", [
         "keras_resv2.analysis.propagation.propagate", "keras_resv2.analysis.lesions.delete_each",

@@ -1,8 +1,9 @@
 """keras-resv2 evaluate NAME --data_dir DIR"""
 
 from keras_resv2.commands.terminal import print_json, start_backend
-from keras_resv2.data import described, fingerprint, load_split
+from keras_resv2.data import fingerprint, load_split
 from keras_resv2.pretrained import class_names, from_pretrained, pretrained_card
+from keras_resv2.pretrained.labels import dataset_of
 
 DISAGREES = 1
 QUICK_IMAGES = 2000
@@ -11,7 +12,9 @@ QUICK_IMAGES = 2000
 def add_arguments(parser):
     """Adds the command's arguments to an `argparse` parser."""
     parser.add_argument("name", metavar="NAME", help="pretrained network")
-    parser.add_argument("--data_dir", required=True, help="tensorflow-datasets directory, .npz file, or folder")
+    parser.add_argument(
+        "--data_dir", required=True, help="tensorflow-datasets directory, .npz file, or folder of class folders"
+    )
     parser.add_argument("--quick", action="store_true", help=f"the first {QUICK_IMAGES} test images alone")
     parser.add_argument("--full", action="store_true", help="errors by class, calibration, likelihood, JPEG images too")
     parser.add_argument("--dtype", default="float32", help="Keras dtype policy, as mixed_bfloat16 (default float32)")
@@ -24,7 +27,7 @@ def run(arguments):
     """keras-resv2 evaluate NAME --data_dir DIR"""
     card = pretrained_card(arguments.name)
     start_backend()
-    images, labels = load_split(described(card), "test", arguments.data_dir)
+    images, labels = load_split(dataset_of(card, arguments.data_dir), "test", arguments.data_dir)
     same_data = fingerprint(images, labels) == card.dataset_sha256.get("test")
     comparable = card.test_error is not None and len(labels) == card.test_images
     expected = round(card.test_error * card.test_images / 100) if comparable else None

@@ -9,6 +9,7 @@ import dataclasses
 import hashlib
 import importlib.util
 import os
+import warnings
 import zipfile
 import zlib
 
@@ -16,7 +17,8 @@ import numpy as np
 from PIL import Image
 
 from keras_resv2.choices import check_choice
-from keras_resv2.data.folders import find_splits, read_folder
+from keras_resv2.data.checks import class_numbers
+from keras_resv2.data.folders import class_folders, find_splits, read_folder
 from keras_resv2.data.images import channels_last_hint, decode_image
 from keras_resv2.data.registry import Dataset, find_dataset
 from keras_resv2.data.splits import TEST, TRAIN
@@ -207,13 +209,18 @@ def _load_tfds(row, split, data_dir):
 
 
 def _load_folder(row, split, data_dir):
-    """As `train.finetune` reads them: the short side fits, and the middle is taken."""
-    folder = find_splits(data_dir).get(split)
+    """As fine-tuning reads them: the short side fits, and the middle is taken; without splits, all of them."""
+    splits = find_splits(data_dir)
+    folder = splits.get(split)
+    if not splits and class_folders(data_dir) & set(row.class_names):
+        folder = data_dir
     if folder is None:
         raise ValueError(
             f"{data_dir} holds no folder {split}/ with one folder of images per class, nor is it an .npz file."
         )
     found = read_folder(folder, row.image_shape[:2], class_names=row.class_names)
+    for problem in found.damaged:
+        warnings.warn(f"{problem} It is left out.", stacklevel=4)
     return found.images, found.labels
 
 
@@ -244,18 +251,7 @@ def _as_images(images, where):
 
 def _as_labels(labels, where):
     """Labels as int32 ``(n,)``."""
-    if labels.ndim == 2 and labels.shape[1] > 1:
-        raise ValueError(
-            f"{where}: labels are {labels.shape}: they must be class numbers (n,); y.argmax(axis=1) makes them of "
-            "one-hot rows."
-        )
-    labels = labels.reshape(-1)
-    if labels.dtype.kind not in "iu" and not (labels.dtype.kind == "f" and (labels == np.round(labels)).all()):
-        raise ValueError(
-            f"{where}: labels are {labels.dtype}: they must be class numbers from 0; "
-            "class_names, y = np.unique(y, return_inverse=True) makes them of names."
-        )
-    return labels.astype("int32")
+    return class_numbers(labels, where).astype("int32")
 
 
 def _check_pairs(images, labels, where):

@@ -66,6 +66,24 @@ def find_splits(folder):
     return {kind: folder / name for kind, name in splits.items() if len(names) == 1 and _folders(folder / name)}
 
 
+def class_folders(folder):
+    """Names of the class folders in a folder, or in its split folders.
+
+    Args:
+        folder: its path.
+
+    Returns:
+        Set of names, which may be of anything.
+
+    Example:
+
+    >>> class_folders("flowers")  # doctest: +SKIP
+    {'daisy', 'tulip'}
+    """
+    splits = find_splits(folder)
+    return {name for path in splits.values() or [pathlib.Path(folder)] for name in _folders(path)}
+
+
 def _check_no_other_splits(folder, names):
     """Raises ValueError where folders have folders of the same names in them, and the name of one means a split."""
     inside = {name: set(_folders(folder / name)) for name in names}
@@ -117,6 +135,9 @@ def scan_classes(folder, class_names=None):
         raise ValueError(f"{folder} has {some(unknown)}, none of the classes {some(list(class_names))}: remove it.")
     endings = {ending for ending, kind in Image.registered_extensions().items() if kind in Image.OPEN}
     class_names = tuple(folders) if class_names is None else tuple(class_names)
+    for name in folders:
+        if class_names.count(name) > 1:
+            raise ValueError(f"{folder}: several classes are called {name}, so its images have no one label.")
     paths, labels = [], []
     for label, name in enumerate(class_names):
         found = _files(folder / name) if name in folders else []

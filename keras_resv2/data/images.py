@@ -25,6 +25,7 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+SAMPLE_FORMAT, SIGNED = 339, "signed"  # tag of TIFF: 1 unsigned, 2 signed, 3 float; and what is kept of it
 SAVED_AS = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 
 
@@ -103,6 +104,7 @@ def open_image(file):
     """
     Image.init()
     image = Image.open(file, formats=[name for name in FORMATS if name in Image.OPEN])
+    image.info[SIGNED] = 2 in np.ravel(getattr(image, "tag_v2", {}).get(SAMPLE_FORMAT, 1))
     width, height = image.size
     most = Image.MAX_IMAGE_PIXELS
     if most is not None and width * height > most:
@@ -139,19 +141,37 @@ def fitted(picture, size):
 
 
 def to_rgb(picture):
-    if picture.mode.startswith("I"):  # 16 bits of grey; in 32 bits, 8 as well
-        values = np.asarray(picture)
-        scale = 1 if picture.mode == "I" and values.max() <= 255 else 257
-        grey = np.empty(values.shape, "uint8")
-        for start in range(0, len(values), ROWS):  # in parts: the division takes eight bytes a pixel
-            rows = slice(start, start + ROWS)
-            grey[rows] = (values[rows] / scale).clip(0, 255).round()
-        return Image.fromarray(grey).convert("RGB")
+    if picture.mode.startswith(("I", "F")):
+        return _grey(picture).convert("RGB")
     if "A" in picture.getbands() or "transparency" in picture.info:
         picture = picture.convert("RGBA")
         white = Image.new("RGBA", picture.size, "white")
         return Image.alpha_composite(white, picture).convert("RGB")
     return picture.convert("RGB")
+
+
+def _grey(picture):
+    """8 bits of a picture of grey in more: floats of 0 to 1 or 0 to 255; whole numbers of 8, 16 or 32 bits."""
+    values = np.asarray(picture)
+    if picture.mode == "F":
+        low, high = float(values.min()), float(values.max())
+        if not (low >= 0 and high <= 255):  # NaN too
+            raise ValueError(f"its pixels go from {low:.3g} to {high:.3g}: floats are read of 0 to 1 and of 0 to 255")
+        factor = 255 if high <= 1 else 1
+    else:
+        signed = picture.info.get(SIGNED, False)
+        if picture.mode == "I" and not signed and values.min() < 0:
+            values = values.view("uint32")
+        high = int(values.max())
+        if values.min() < 0:
+            raise ValueError(f"its pixels go from {values.min()} to {high}: negative ones have no colour")
+        eight = picture.mode == "I" and high <= 255
+        factor = 1 if eight else 255 / (65535 if high <= 65535 else 2**31 - 1 if signed else 2**32 - 1)
+    grey = np.empty(values.shape, "uint8")
+    for start in range(0, len(values), ROWS):  # in parts: the product takes eight bytes a pixel
+        rows = slice(start, start + ROWS)
+        grey[rows] = (values[rows].astype("float64") * factor).clip(0, 255).round()
+    return Image.fromarray(grey)
 
 
 def prepare_images(images, size):

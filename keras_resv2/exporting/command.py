@@ -2,10 +2,13 @@
 
 import sys
 
+import numpy as np
+
 from keras_resv2.commands.terminal import print_json
-from keras_resv2.data import described, load_split
+from keras_resv2.data import load_split
 from keras_resv2.exporting import FORMATS, PRECISIONS
 from keras_resv2.pretrained import class_names, from_pretrained, pretrained_card
+from keras_resv2.pretrained.labels import dataset_of
 from keras_resv2.startup import without_native_messages
 
 REPRESENTATIVE_IMAGES = 500
@@ -61,7 +64,11 @@ def _export(card, arguments):
     check_export(arguments.out, arguments.format, arguments.precision, arguments.overwrite)
     representative, names = None, _names(card)
     if arguments.precision == "int8":
-        representative = load_split(described(card), "train", arguments.data_dir)[0][: arguments.images]
+        images, labels = load_split(dataset_of(card, arguments.data_dir), "train", arguments.data_dir)
+        some = np.arange(len(images))
+        if (np.diff(labels) >= 0).all():  # class after class, as folders are read: some of each
+            some = np.linspace(0, len(images) - 1, min(arguments.images, len(images))).astype(int)
+        representative = images[some[: arguments.images]]
     return export(
         from_pretrained(arguments.name),
         arguments.out,

@@ -3,7 +3,7 @@
 import keras
 
 from keras_resv2.adapters import is_plain, merged_weights
-from keras_resv2.graphs import as_functional, calls, deep_graph, is_cast
+from keras_resv2.graphs import HolderCopy, all_layers, as_functional, calls, deep_graph, inner_layers, is_cast
 from keras_resv2.rolled import RolledUnits
 
 FLOATS = ("float16", "bfloat16", "float64", "mixed_float16", "mixed_bfloat16")
@@ -48,7 +48,7 @@ def _copy(model):
     inputs = keras.tree.map_structure(as_float, model.input)
     old_inputs = keras.tree.flatten(model.input)
     tensors = {id(old): new for old, new in zip(old_inputs, keras.tree.flatten(inputs), strict=True)}
-    copies = {}
+    copies, holders = {}, {}
     for node in calls(model):
         layer = node.operation
         if _left_out(node, tensors):
@@ -58,11 +58,16 @@ def _copy(model):
             outputs = _unrolled(layer, arguments[0])
         else:
             if layer not in copies:
-                copies[layer] = _copy_layer(layer)
+                if as_functional(layer) is None and inner_layers(layer):
+                    holders[layer] = HolderCopy(layer, plain_copy, _copy_layer, _float_config(layer))
+                    _check_inside(holders[layer].layer)
+                copies[layer] = holders[layer].layer if layer in holders else _copy_layer(layer)
             outputs = copies[layer](*arguments, **options)
         tensors.update((id(old), new) for old, new in zip(node.outputs, keras.tree.flatten(outputs), strict=True))
     for layer, copy in copies.items():
-        if getattr(layer, "weights", None) and as_functional(layer) is None:
+        if layer in holders:
+            holders[layer].set_weights()
+        elif getattr(layer, "weights", None) and as_functional(layer) is None:
             merged = merged_weights(layer)
             copy.set_weights(layer.get_weights() if merged is None else [merged[w.name] for w in copy.weights])
             if hasattr(copy, "finalize_state"):  # of keras.layers.Normalization
@@ -82,14 +87,31 @@ def _copy_layer(layer, **changes):
     functional = as_functional(layer)
     if functional is not None:
         return _copy(functional)
-    config = {**layer.get_config(), **changes}
+    return type(layer).from_config({**_float_config(layer), **changes})
+
+
+def plain_copy(network):
+    """A copy of a network inside another one."""
+    return _copy(as_functional(network))
+
+
+def _float_config(layer):
+    """The configuration of a layer, in float32 and without adapters, whose product is in the merged weights."""
+    config, policy = layer.get_config(), getattr(layer, "dtype_policy", None)
     if not is_plain(layer):
         merged_weights(layer)  # raises for quantized layers
         config = {name: value for name, value in config.items() if not name.startswith("lora_")}
-    policy = getattr(layer, "dtype_policy", None)
-    if policy is not None and policy.name in FLOATS:
-        config["dtype"] = "float32"
-    return type(layer).from_config(config)
+    return {**config, "dtype": "float32"} if policy is not None and policy.name in FLOATS else config
+
+
+def _check_inside(holder):
+    """Raises ValueError where a layer of the user's own makes layers of lower precision itself, or loops."""
+    for layer in all_layers(holder):
+        if isinstance(layer, RolledUnits) or getattr(layer, "compute_dtype", None) in FLOATS:
+            raise ValueError(
+                f"layer {holder.name!r} ({type(holder).__name__}) makes the layer {layer.name!r} itself, which cannot "
+                "be replaced there by one of float32: give it the network as an argument that its get_config has."
+            )
 
 
 def _unrolled(rolled, x):

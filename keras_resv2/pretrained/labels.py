@@ -1,5 +1,6 @@
 """From class probabilities to names."""
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -7,7 +8,7 @@ import os
 import numpy as np
 
 from keras_resv2.choices import check_count
-from keras_resv2.data import DATASETS
+from keras_resv2.data import DATASETS, class_folders, described
 from keras_resv2.evaluation import check_finite
 from keras_resv2.files import open_regular
 from keras_resv2.pretrained import download
@@ -37,6 +38,11 @@ def class_names(card):
     """
     if card.class_index is None:
         return card.class_names
+    return tuple(name for _, name in _class_index(card))
+
+
+def _class_index(card):
+    """Pairs of WordNet's number and the name of each class of ImageNet, fetched into the cache at the first call."""
     url, md5 = card.class_index["url"], card.class_index["md5"]
     # By its sum: the files of two cards may have the same name. Versions before 0.2 went by the name.
     path, older = home() / "class_index" / f"{md5}.json", home() / OLDER
@@ -50,12 +56,44 @@ def class_names(card):
         raise ValueError(f"{path} is damaged: delete it to download it again.")
     try:
         index = json.loads(text)
-        names = [index[number][1] for number in card.class_names]
+        pairs = [tuple(index[number][:2]) for number in card.class_names]
     except (ValueError, KeyError, IndexError, TypeError, RecursionError):
-        names = [None]
-    if not all(isinstance(name, str) and name.isprintable() for name in names):
+        pairs = [(None, None)]
+    if not all(isinstance(word, str) and word.isprintable() for pair in pairs for word in pair):
         raise ValueError(f"{url} does not hold the names of {len(card.class_names):,} classes by number.")
-    return tuple(names)
+    return pairs
+
+
+def dataset_of(card, data_dir):
+    """The dataset of a card as it is in a place: with folders of the card's classes, whatever the dataset is, or not.
+
+    Args:
+        card: `keras_resv2.pretrained.Card`.
+        data_dir: as `keras_resv2.data.load_split` takes it; or a folder with a folder of images per class, or with
+            such in ``train`` and ``test``. Folders are called by the names of the classes; ImageNet's by WordNet's
+            numbers (n01440764) too.
+
+    Returns:
+        `keras_resv2.data.Dataset`, for `load_split`.
+
+    Raises:
+        ValueError, OSError: as `class_names`.
+    """
+    row = described(card)
+    if data_dir is None or not os.path.isdir(data_dir):
+        return row
+    if any(os.path.isdir(os.path.join(data_dir, place.split("/")[0])) for place in row.tfds):
+        return row
+    folders = class_folders(data_dir)
+    spellings = [class_names(card)] if folders else []
+    if folders and card.class_index:
+        spellings.append(tuple(number for number, _ in _class_index(card)))
+    for names in spellings:
+        if folders & set(names):
+            return dataclasses.replace(
+                row, class_names=names, image_shape=tuple(card.image_shape), streamed=False, tfds=()
+            )
+    return row
 
 
 def _dataset(name):
@@ -70,7 +108,7 @@ def decode_predictions(
     """The most probable classes of each picture, by name.
 
     Args:
-        predictions: array ``(pictures, classes)``: what the model gives.
+        predictions: array ``(pictures, classes)``: what the model gives; scores of a quantized network too.
         name: of the pretrained weights, as `from_pretrained` takes it; or their `Card`; or a dataset of
             `keras_resv2.data.DATASETS` that has class names, as "cifar100".
         top: how many classes per picture.
@@ -95,5 +133,7 @@ def decode_predictions(
         )
     check_count("top", top)
     check_finite(predictions)
+    if predictions.dtype.kind in "iu":  # of a quantized network: the negative of its least number overflows
+        predictions = predictions.astype("int64")
     names = class_names(known) if isinstance(known, Card) else known.class_names
     return [[(names[i], float(row[i])) for i in np.argsort(-row, kind="stable")[:top]] for row in predictions]

@@ -4,7 +4,7 @@ import os
 import pathlib
 import re
 
-from keras_resv2.choices import nearest
+from keras_resv2.choices import nearest, some
 from keras_resv2.files import check_file_name
 from keras_resv2.pretrained import download
 from keras_resv2.pretrained.card import VERSION, check_place, read_card, split_name
@@ -48,7 +48,8 @@ def find_card(name):
 
     Args:
         name: ``"resnet20-cifar10"`` for the newest version, ``"resnet20-cifar10@1"`` for one; the path of a
-            folder with a card and its weight file, as ``"converted/resnet18-imagenet/1"``; or
+            folder with a card and its weight file, as ``"converted/resnet18-imagenet/1"``, or of a folder that holds
+            one such, as the ``--out`` of ``keras-resv2 finetune``; or
             ``"hf://user/name"`` for a repository of the Hugging Face Hub.
 
     Returns:
@@ -69,10 +70,7 @@ def find_card(name):
             "(train.finetune writes one); keras.models.load_model opens a .keras file."
         )
     if is_folder(name):
-        path = pathlib.Path(name) / CARD
-        if not path.is_file():
-            raise FileNotFoundError(f"{path} does not exist: a weight folder is <name>/<version> and holds {CARD}.")
-        return check_place(read_card(path))
+        return check_place(read_card(_card_in(pathlib.Path(name))))
     base, version = split_name(name)
     paths = card_paths()
     if base not in paths:
@@ -85,6 +83,26 @@ def find_card(name):
     if version not in versions:
         raise ValueError(f"{base} has no version {version}; there is {', '.join(f'{base}@{v}' for v in versions)}.")
     return check_place(read_card(versions[version]))
+
+
+def _card_in(folder):
+    """Path of the card of a weight folder, ``<name>/<version>``; of ``<name>`` or what holds it the newest version."""
+    path = folder / CARD
+    if VERSION.fullmatch(folder.resolve().name) and path.is_file():
+        return path
+    for pattern in (f"*/{CARD}", f"*/*/{CARD}"):
+        found = [card for card in sorted(folder.glob(pattern)) if VERSION.fullmatch(card.parent.name)]
+        names = sorted({card.parent.parent.name for card in found})
+        if len(names) > 1:
+            raise ValueError(f"{folder} holds several weight folders, {some(names)}: name one of them.")
+        if found:
+            return max(found, key=lambda card: int(card.parent.name))
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path} does not exist: a weight folder is <name>/<version> and holds {CARD}; a folder that holds one, as "
+            "the --out of finetune, stands for it."
+        )
+    return path
 
 
 def weight_path(card):

@@ -4,6 +4,7 @@ from keras_resv2.data import ImageFolder, prepare_images, read_folder, split_ima
 from keras_resv2.transfer.classifier import body_of
 from keras_resv2.transfer.fine_tuning import FineTuned, fine_tune
 from keras_resv2.transfer.freezing import freeze, unfreeze
+from keras_resv2.transfer.weight_folder import save_weight_folder
 
 __all__ = [
     "FineTuned",
@@ -13,6 +14,7 @@ __all__ = [
     "freeze",
     "prepare_images",
     "read_folder",
+    "save_weight_folder",
     "split_images",
     "unfreeze",
 ]

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import keras
 
 from keras_resv2.choices import nearest
+from keras_resv2.graphs import as_functional, inner_layers, own_weights
 
 CLASSIFIER = "head_dense"
 
@@ -18,9 +19,10 @@ def freeze(model, until=CLASSIFIER):
     Args:
         model: a `keras.Model`, of this package or another.
         until: the first part that still trains, as "stage3", "stage3_unit2" or the name of a layer:
-            what comes before it is frozen, it and the rest stay as they were. Models inside the model
-            are searched too. By default the classifier, the `Dense` layer at the end, so that all else
-            is frozen; None freezes everything.
+            what comes before it is frozen, it and the rest stay as they were. Models, wrappers and layers of
+            your own inside the model are searched too. By default the classifier, so that all else is frozen:
+            the `Dense` layer at the end, with an activation after it or not; of a model with several outputs
+            that of each. None freezes everything.
 
     Returns:
         `model`.
@@ -35,13 +37,15 @@ def freeze(model, until=CLASSIFIER):
     >>> model.get_layer("stage2_unit3_conv2").trainable, model.get_layer("stage3_unit1_conv1").trainable
     (False, True)
     """
-    layers = flat_layers(model)
-    if until == CLASSIFIER and isinstance(layers[-1], keras.layers.Dense):
-        until = layers[-1].name
-    elif until == CLASSIFIER:
-        until = None
-    for layer in layers[: _position(model, "until", until, len(layers))]:
-        layer.trainable = False
+    places = list(_places(model))
+    classifiers = classifiers_of(model) if until == CLASSIFIER else []
+    if classifiers:
+        frozen = [place for place in places if place.layer not in classifiers]
+    else:
+        position = _position(model, "until", None if until == CLASSIFIER else until, len(places))
+        frozen = places[:position]
+    for place in frozen:
+        place.set_trainable(False)
     return model
 
 
@@ -76,43 +80,106 @@ def unfreeze(model, since=None, batch_norm=False):
     first = _position(model, "since", since, 0)
     layers = [place.layer for place in places[first:]]
     before = [
-        (inner, place.trains and inner.trainable) for place in places[:first] for inner in _with_inner([place.layer])
+        (inner, place.trains and inner.trainable)
+        for place in places[:first]
+        if not place.holds_others
+        for inner in _with_inner([place.layer])
     ]
-    models = [(layer, True) for layer in _with_inner([model]) if isinstance(layer, keras.Model)]
+    own = [(weight, place.trains and weight.trainable) for place in places[:first] for weight in place.own]
+    around = [(layer, True) for layer in _with_inner([model]) if inner_layers(layer)]
     # Each by itself: on TensorFlow a layer that is trainable already does not tell those inside it.
-    for layer, state in [*models, *before, *((layer, True) for layer in _with_inner(layers))]:
+    after = [(weight, True) for place in places[first:] for weight in place.own]
+    for layer, state in [*around, *before, *((layer, True) for layer in _with_inner(layers)), *own, *after]:
         layer.trainable = state
     set_batch_norm(layers, trainable=batch_norm)
     return model
 
 
 class _Place(NamedTuple):
-    """A layer that is no model, in a model or in one inside it.
+    """A layer with weights of its own, or with no others inside it, in a model or in what is inside it.
 
     Attributes:
         layer: the `keras.layers.Layer`.
-        names: of the models inside the model that it is in, and its own.
-        trains: whether it and all models that it is in are trainable.
+        names: of the models and wrappers inside the model that it is in, and its own.
+        trains: whether it and all that it is in are trainable.
+        holds_others: whether there are layers inside it, which have places of their own.
     """
 
     layer: keras.layers.Layer
     names: tuple
     trains: bool
+    holds_others: bool = False
+
+    @property
+    def own(self):
+        """Weights for training of a layer that has others inside it; none where the layer's switch is enough."""
+        if not self.holds_others:
+            return []
+        kinds = {id(weight) for weight in self.layer._trainable_variables}  # whether frozen now or not
+        return [weight for weight in own_weights(self.layer) if id(weight) in kinds]
+
+    def set_trainable(self, value):
+        """Of its own weights alone."""
+        for part in self.own if self.holds_others else [self.layer]:
+            part.trainable = value
 
 
 def _places(model, names=(), trains=True):
     trains = trains and model.trainable
-    for layer in model.layers:
+    for layer in inner_layers(model):
         own = (*names, layer.name)
-        if isinstance(layer, keras.Model):
-            yield from _places(layer, own, trains)
-        else:
+        if not inner_layers(layer):
             yield _Place(layer, own, trains and layer.trainable)
+            continue
+        if not isinstance(layer, keras.Model) and own_weights(layer):
+            yield _Place(layer, own, trains and layer.trainable, holds_others=True)
+        yield from _places(layer, own, trains)
 
 
 def flat_layers(model):
-    """The layers of a model in their order, those of models inside it in their place."""
+    """The layers of a model in their order, those of models and wrappers inside it in their place."""
     return [place.layer for place in _places(model)]
+
+
+def classifiers_of(model):
+    """The `Dense` layers that give a model's outputs, each through layers without weights at most (activations).
+
+    Args:
+        model: a `keras.Model`.
+
+    Returns:
+        List of `keras.layers.Dense`, one for each output that has one.
+
+    Example:
+
+    >>> x = keras.Input((4,))
+    >>> model = keras.Model(x, keras.layers.Softmax()(keras.layers.Dense(2, name="scores")(x)))
+    >>> [layer.name for layer in classifiers_of(model)]
+    ['scores']
+    """
+    functional = as_functional(model)
+    if functional is not None:
+        found = [_classifier_behind(x) for x in keras.tree.flatten(functional.output)]
+        return [layer for layer in found if layer is not None]
+    last = next((layer for layer in reversed(flat_layers(model)) if layer.weights), None)
+    return [last] if isinstance(last, keras.layers.Dense) else []
+
+
+def _classifier_behind(x):
+    """The `Dense` layer that a tensor comes from; None where another layer with weights is before it."""
+    while True:
+        operation, node, position = x._keras_history
+        if isinstance(operation, keras.layers.Wrapper):
+            operation = operation.layer
+        if isinstance(operation, keras.layers.Dense):
+            return operation
+        functional = as_functional(operation)
+        if functional is not None:
+            return _classifier_behind(keras.tree.flatten(functional.output)[position])
+        inputs = operation._inbound_nodes[node].input_tensors if not getattr(operation, "weights", ()) else ()
+        if len(inputs) != 1:
+            return None
+        x = inputs[0]
 
 
 def set_batch_norm(layers, trainable):
@@ -125,11 +192,11 @@ def set_batch_norm(layers, trainable):
 
 
 def _with_inner(layers):
-    """Yields layers, each before those inside it."""
+    """Yields layers, each before those inside it; of rolled units those of the unit."""
     for layer in layers:
         yield layer
         unit = getattr(layer, "unit", None)
-        yield from _with_inner(getattr(unit if isinstance(unit, keras.Model) else layer, "layers", ()))
+        yield from _with_inner(inner_layers(unit if isinstance(unit, keras.Model) else layer))
 
 
 def _match_rolled(layers):

@@ -1,36 +1,33 @@
 """What a fine-tuning leaves beside its model: the card, the curve, and where it goes wrong."""
 
 import csv
+import importlib.util
 import pathlib
-import re
 
 import numpy as np
 
-from keras_resv2.architectures import build
-from keras_resv2.convert import write_folder
 from keras_resv2.data.images import draw_predictions
-from keras_resv2.evaluation import highest_class, measure_error
-from keras_resv2.pretrained.card import UNKNOWN, Card
-from keras_resv2.pretrained.weight_file import count_trainable, model_arrays
-from train.environment import environment
-from train.run_files import write_json
-from train.run_state import write_history
+from keras_resv2.evaluation import highest_class
+from keras_resv2.files import write_history, write_json
+from keras_resv2.metrics import interval
+from keras_resv2.transfer.weight_folder import name_for, save_weight_folder
 
 CARD, SHEET, SHOWN = "card.json", "mistakes.png", 24
 BATCH = 256
 LARGEST, NAMED, COUNTED = 24, 100, 30  # inches of the confusion's picture; classes that have names, and numbers, in it
 
 
-def write_report(out, model, history, parts, base, settings):
+def write_report(out, model, history, parts, base, settings, environment):
     """Measures the model on the test pictures and writes all that tells of it.
 
     Args:
         out: folder.
         model: that was trained.
         history: as `keras_resv2.fine_tune` returns it.
-        parts: `train.finetune_data.Parts`.
+        parts: `keras_resv2.transfer.parts.Parts`.
         base: card of the pretrained network.
         settings: of the training.
+        environment: dictionary of backend, versions, commit and hardware.
 
     Returns:
         The card, a dictionary.
@@ -38,6 +35,7 @@ def write_report(out, model, history, parts, base, settings):
     out, (images, labels) = pathlib.Path(out), parts.test
     scores = model.predict(images, batch_size=BATCH, verbose=0)
     confusion = confusion_matrix(labels, highest_class(scores), len(parts.class_names))
+    wrong = int(confusion.sum() - np.trace(confusion))
     best = next((row for row in history if row["best"]), history[-1])
     card = {
         "base": base.full_name,
@@ -48,13 +46,15 @@ def write_report(out, model, history, parts, base, settings):
         "damaged": list(parts.damaged),
         "data_sha256": parts.fingerprint(),
         "settings": settings,
-        "best": {"phase": best["phase"], "epoch": best["epoch"]},
+        "best": {key: best[key] for key in ("phase", "epoch", "learning_rate")},
         "validation_error": round(best["validation_error"], 2),
-        "test_error": round(100 * (1 - np.trace(confusion) / confusion.sum()), 2),
+        "validation_interval": [round(best[f"validation_error_{end}"], 2) for end in ("low", "high")],
+        "test_error": round(100 * wrong / len(labels), 2),
+        "test_interval": [round(bound, 2) for bound in interval(wrong, len(labels))],
         "test_images": len(labels),
         "by_class": by_class(confusion, parts.class_names),
         "seconds": history[-1]["seconds"],
-        **environment(),
+        **environment,
         "load": 'import keras, keras_resv2; model = keras.models.load_model("model.keras")',
     }  # fmt: skip
     write_json(out / CARD, card)
@@ -64,13 +64,16 @@ def write_report(out, model, history, parts, base, settings):
         writer = csv.writer(file)
         writer.writerow(["true class", *parts.class_names])
         writer.writerows([name, *row] for name, row in zip(parts.class_names, confusion.tolist(), strict=True))
-    draw_history(history, out / "curve.png", f"{base.full_name}, fine-tuned")
     draw_mistakes(images, labels, scores, parts, out / SHEET)
+    if importlib.util.find_spec("matplotlib") is None:
+        print("curve.png and confusion.png are not drawn: pip install matplotlib draws them.")
+        return card
+    draw_history(history, out / "curve.png", f"{base.full_name}, fine-tuned")
     draw_confusion(confusion, parts.class_names, out / "confusion.png")
     return card
 
 
-def write_weight_folder(out, model, report, base, data, test):
+def write_weight_folder(out, model, report, base, name, data, test):
     """Writes ``<out>/<architecture>-<data>/1/``, weights and card as `keras_resv2.from_pretrained` takes them.
 
     Args:
@@ -78,32 +81,17 @@ def write_weight_folder(out, model, report, base, data, test):
         model: that was trained.
         report: as `write_report` returned it.
         base: card of the pretrained network.
-        data: folder of the pictures or name of the dataset, for the name.
+        name: of the pretrained network, as `from_pretrained` takes it.
+        data: folder of the images or name of the dataset, for the name.
         test: ``(images, labels)``, which the weights are measured on once more, in float32, as those who open
             them have them: the model may be of lower precision.
 
     Returns:
         `pathlib.Path` of the folder.
     """
-    dataset = re.sub(r"[^a-z0-9]+", "_", pathlib.Path(data).resolve().name.lower()).strip("_") or "pictures"
-    weights, shape, classes = model_arrays(model), tuple(report["image_shape"]), len(report["class_names"])
-    known = {key: report[key] for key in ("test_images", "hardware", "backend", "versions", "commit")}
-    network = dict(weights=weights, classes=classes, input_shape=shape, dtype="float32")
-    error = measure_error(build(base.architecture, **base.arguments, **network), *test, BATCH)
-    card = Card(
-        **UNKNOWN | known | {"test_error": round(error, 2)},
-        name=f"{base.architecture}-{dataset}",
-        version=1,
-        architecture=base.architecture,
-        arguments=base.arguments,
-        parameters=count_trainable(weights),
-        dataset=dataset,
-        class_names=tuple(report["class_names"]),
-        image_shape=shape,
-        license=base.license,
-        origin={"file": base.full_name, "sha256": base.sha256, "layout": "fine-tuned", "assumed": []},
-    )
-    return write_folder(weights, card, out)
+    weights = name_for(base.architecture, pathlib.Path(data).resolve() if pathlib.Path(data).is_dir() else data)
+    facts = {key: report[key] for key in ("hardware", "backend", "versions", "commit")}
+    return save_weight_folder(model, weights, report["class_names"], out, base=name, test=test, facts=facts)
 
 
 def _counts(labels, class_names):
@@ -193,7 +181,7 @@ def draw_mistakes(images, labels, scores, parts, path):
 
     Args:
         images, labels, scores: of the test pictures.
-        parts: `train.finetune_data.Parts`.
+        parts: `keras_resv2.transfer.parts.Parts`.
         path: of the PNG; not written where there are no mistakes.
     """
     wrong = np.flatnonzero(highest_class(scores) != labels)

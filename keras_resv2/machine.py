@@ -1,0 +1,75 @@
+"""What a figure was measured on: accelerators or processor, backend, versions."""
+
+import os
+import pathlib
+import platform
+import sys
+
+import keras
+
+import keras_resv2
+
+
+def versions():
+    """Versions of Python, Keras, this package and the backend, by name."""
+    backend = keras.backend.backend()
+    return {
+        "python": platform.python_version(),
+        "keras": keras.__version__,
+        "keras_resv2": keras_resv2.__version__,
+        backend: sys.modules[backend].__version__,
+    }
+
+
+def hardware(devices=1):
+    """The accelerators in use, or the processor and the number of cores that may be used.
+
+    Args:
+        devices: how many accelerators.
+    """
+    seen = accelerators()
+    return f"{devices} x {seen[0]}" if seen else processor(len(usable_cores()))
+
+
+def usable_cores():
+    """Indices of the cores that this process may use."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count()))
+
+
+def processor(cores):
+    """So many cores of the processor, as `hardware` names them."""
+    return f"{cores} {'core' if cores == 1 else 'cores'} of {_processor()}"
+
+
+def accelerators():
+    """Names of the accelerators that Keras' backend sees, one for each; none on a processor alone."""
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        devices = tf.config.list_physical_devices("GPU")
+        return [tf.config.experimental.get_device_details(d).get("device_name", "GPU") for d in devices]
+    if backend == "jax":
+        import jax
+
+        return [device.device_kind for device in jax.devices() if device.platform != "cpu"]
+    import torch
+
+    return [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+
+
+def _processor():
+    facts = cpuinfo()
+    if not facts:
+        return platform.processor() or platform.machine()
+    bfloat16 = [flag for flag in ("avx512_bf16", "amx_bf16") if flag in facts.get("flags", "").split()]
+    return facts.get("model name", platform.machine()) + (f" ({', '.join(bfloat16)})" if bfloat16 else "")
+
+
+def cpuinfo():
+    """What Linux says of the last processor, by key; empty where it does not."""
+    try:
+        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return {}
+    return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}

@@ -1,0 +1,159 @@
+"""What measuring, fine-tuning and reading refuse, and the right numbers of what they take."""
+
+import warnings
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+import keras_resv2
+from keras_resv2 import metrics
+from keras_resv2.evaluation import find_mistakes, measure_error
+from keras_resv2.pixels import takes_raw_pixels
+
+LABELS = np.arange(8) % 3
+
+
+@pytest.fixture(scope="module")
+def model():
+    return keras_resv2.ResNet(8, classes=3)
+
+
+def test_arrays_tensors_and_lists_have_the_same_error(model, pixels):
+    scores = model.predict(pixels, verbose=0)
+    expected = 100 * np.mean(scores.argmax(1) != LABELS)
+    forms = [
+        (pixels, LABELS[:, None]),
+        (list(pixels), LABELS.tolist()),
+        (pixels.astype("float32"), LABELS.astype("float32")),
+        (keras.ops.convert_to_tensor(pixels), keras.ops.convert_to_tensor(LABELS)),
+    ]
+    for images, labels in forms:
+        assert measure_error(model, images, labels, batch_size=3) == pytest.approx(expected)
+
+
+REFUSED = {
+    "fewer labels": (lambda x: (x, LABELS[:5]), "8 images but 5 labels"),
+    "fewer images": (lambda x: (x[:5], LABELS), "5 images but 8 labels"),
+    "names": (lambda x: (x, ["cat"] * 8), "class numbers from 0"),
+    "from 1": (lambda x: (x, LABELS + 1), "labels go from 1 to 3, the model has 3 classes"),
+    "negative": (lambda x: (x, LABELS - 1), "labels go from -1"),
+    "nan": (lambda x: (x, np.where(LABELS == 1, np.nan, LABELS)), "such as np.float64.nan.|nan"),
+    "infinite": (lambda x: (x, np.where(LABELS == 1, np.inf, LABELS)), "class numbers from 0"),
+    "halves": (lambda x: (x, LABELS + 0.5), "class numbers from 0"),
+    "rows": (lambda x: (x, np.eye(3)[LABELS]), "argmax"),
+    "none": (lambda x: (x[:0], []), "there are none"),
+    "sizes": (lambda x: ([x[0], x[1][:9]], [0, 1]), "do not make one array"),
+    "one image": (lambda x: (x[0], [1]), r"images\[None\]"),
+    "0 to 1": (lambda x: (x / 255, LABELS), "do not scale them"),
+    "standardised": (lambda x: ((x - 120.0) / 60, LABELS), "subtract no mean"),
+    "mean subtracted": (lambda x: (x - 120.0, LABELS), "subtract no mean"),
+    "16 bits": (lambda x: (x.astype("uint16") * 257, LABELS), "16-bit"),
+    "nan pixels": (lambda x: (np.where(x > 250, np.nan, x), LABELS), "NaN or infinite"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_be_measured_is_refused(case, model, pixels):
+    make, words = REFUSED[case]
+    with pytest.raises(ValueError, match=words):
+        measure_error(model, *make(pixels))
+
+
+def test_batches_whose_labels_do_not_go_with_them(model, pixels):
+    with pytest.raises(ValueError, match="8 images but 4 labels"):
+        find_mistakes(model, [(pixels, LABELS[:4])])
+    with pytest.raises(ValueError, match="there are none"):
+        find_mistakes(model, [])
+
+
+@pytest.mark.parametrize("outputs, words", [(1, "threshold"), ("maps", "two classes or more"), ("two", "2 outputs")])
+def test_models_that_give_no_class_scores(outputs, words, pixels):
+    x = keras.Input((32, 32, 3))
+    y = keras.layers.Conv2D(2, 1)(x)
+    if outputs == 1:
+        y = keras.layers.Dense(1, activation="sigmoid")(keras.layers.GlobalAveragePooling2D()(y))
+    y = [y, y] if outputs == "two" else y
+    with pytest.raises(ValueError, match=words):
+        measure_error(keras.Model(x, y), pixels, LABELS % 2)
+
+
+def test_pixels_that_only_look_odd_are_taken(model, pixels):
+    """Overshoot of interpolation, black images; uint8 of 0 and 1 is warned of. Other models take what they take."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        measure_error(model, pixels * 1.1 - 12.0, LABELS)
+        measure_error(model, np.zeros_like(pixels), LABELS)
+        plain = keras_resv2.ResNet(8, classes=3, include_preprocessing=False)
+        measure_error(plain, pixels / 255, LABELS)
+    with pytest.warns(UserWarning, match="do not scale them"):
+        measure_error(model, pixels // 128, LABELS)
+
+
+def test_which_pixels_a_model_takes():
+    x = keras.Input((32, 32, 3))
+    body = keras_resv2.ResNet(8)
+    assert takes_raw_pixels(keras_resv2.fold(body))  # the factor is in the kernel, the mean is not
+    assert takes_raw_pixels(keras.Sequential([keras.Input((32, 32, 3)), keras.layers.RandomFlip(), body]))
+    assert not takes_raw_pixels(keras.Model(x, body(keras.layers.Rescaling(255.0)(x))))
+    standardise = keras.layers.Normalization(mean=[120.0] * 3, variance=[3600.0] * 3)
+    assert takes_raw_pixels(keras.Model(x, keras.layers.Conv2D(2, 1)(standardise(x))))
+
+
+def test_embedding_refuses_them_too(pixels):
+    from keras_resv2.embedding import embed
+
+    with pytest.raises(ValueError, match="do not scale them"):
+        embed("resnet20-cifar10", pixels / 255)
+    with pytest.raises(ValueError, match="there are none"):
+        embed("resnet20-cifar10", pixels[:0])
+
+
+@pytest.mark.parametrize("dtype, step", [("uint8", 1), ("int8", 1), ("int16", 100), ("float16", 0.01)])
+def test_names_of_scores_of_any_dtype(dtype, step):
+    """By hand: the least int8 number has no negative, and that of uint8 wraps around."""
+    scores = (np.arange(10)[::-1] * 25 - 128 * (dtype == "int8") * 1.0).clip(-128, 255) * (step if step == 1 else 0.25)
+    named = keras_resv2.decode_predictions(scores[None].astype(dtype), "resnet20-cifar10", top=10)[0]
+    expected = np.argsort(-scores.astype(dtype).astype("float64"), kind="stable")
+    names = keras_resv2.pretrained_card("resnet20-cifar10").class_names
+    assert [name for name, _ in named] == [names[i] for i in expected] and named[0][0] == "airplane"
+
+
+def grey(path, values, **options):
+    Image.fromarray(values).save(path, **options)
+    return keras_resv2.read_image(path, values.shape)[..., 0]
+
+
+def test_pictures_of_more_than_8_bits(tmp_path):
+    """By hand: the same ramp in floats of 0 to 1 and of 0 to 255, and in whole numbers of 16 and 32 bits."""
+    ramp = np.linspace(0, 255, 64).round().reshape(8, 8)
+    path = tmp_path / "ramp.tif"
+    assert np.array_equal(grey(path, (ramp / 255).astype("float32")), ramp)
+    assert np.array_equal(grey(path, ramp.astype("float32")), ramp)
+    assert np.array_equal(grey(path, (ramp * 257).astype("uint16")), ramp)
+    assert np.array_equal(grey(path, (ramp * 257).astype("int32")), ramp)
+    assert np.abs(grey(path, (ramp / 255 * (2**31 - 1)).astype("int32")).astype(int) - ramp).max() <= 1
+    for bad in (np.full((8, 8), np.nan), ramp * 1000, ramp - 9):
+        with pytest.raises(ValueError, match="floats are read of 0 to 1"):
+            grey(path, bad.astype("float32"))
+    with pytest.raises(ValueError, match="negative"):
+        grey(path, (ramp - 9).astype("int32"))
+
+
+def test_figures_refuse_labels_that_are_not_theirs():
+    probabilities = np.array([[0.75, 0.25], [0.75, 0.25]])
+    for figure in (metrics.expected_calibration_error, metrics.negative_log_likelihood):
+        assert figure(probabilities, np.array([[0], [1]])) == figure(probabilities, np.array([0, 1]))
+        with pytest.raises(ValueError, match="2 images but 1 labels"):
+            figure(probabilities, np.array([0]))
+        with pytest.raises(ValueError, match="labels go from 0 to 2"):
+            figure(probabilities, np.array([0, 2]))
+    with pytest.raises(ValueError, match="softmax"):
+        metrics.expected_calibration_error(np.array([[3.0, -1.0]]), np.array([0]))
+    assert metrics.class_errors(np.array([0, 1, 1]), np.array([[0], [0], [1]]), 2) == [50.0, 0.0]
+    with pytest.raises(ValueError, match="2 images but 3 labels"):
+        metrics.class_errors(np.array([0, 1]), np.array([0, 0, 1]), 2)
+    for counts in ((0, 0), (3, 2), (-1, 2)):
+        with pytest.raises(ValueError, match="there must be images"):
+            metrics.interval(*counts)

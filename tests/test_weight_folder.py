@@ -1,0 +1,152 @@
+"""A network in memory as a weight folder, the --out of a fine-tuning as a name, and class folders for any network."""
+
+import json
+import shutil
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+import keras_resv2
+from keras_resv2 import cli
+from keras_resv2.pretrained.labels import dataset_of
+from keras_resv2.transfer import body_of
+
+NAMES = ["cat", "dog", "fox"]
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        {"activation": "full_preactivation"},
+        {"rolled": True, "projection": "B"},
+        {"preprocessing": ((100.0, 110.0, 120.0), (50.0, 60.0, 70.0))},
+    ],
+)
+def test_a_network_in_memory_becomes_a_pretrained_one(made, pixels, tmp_path):
+    model = keras_resv2.ResNet(20, classes=3, **made)
+    folder = keras_resv2.save_weight_folder(model, "mine-pets", NAMES, tmp_path, license="MIT")
+    assert folder == tmp_path / "mine-pets" / "1"
+    card = keras_resv2.pretrained_card(folder)
+    architecture = "preact_resnet20" if "activation" in made else "resnet20"
+    assert (card.architecture, card.dataset, card.license) == (architecture, "pets", "MIT")
+    assert set(card.arguments) == set(made) - {"activation", "rolled"}
+    assert card.test_error is None and card.image_shape == (32, 32, 3)
+    opened = keras_resv2.from_pretrained(folder)
+    features = [body_of(network).predict(pixels, verbose=0) for network in (model, opened)]
+    np.testing.assert_allclose(*features, rtol=1e-4, atol=1e-5)
+    scores = model.predict(pixels, verbose=0)
+    named = keras_resv2.decode_predictions(scores, folder, top=1)
+    assert [row[0][0] for row in named] == [NAMES[i] for i in scores.argmax(1)]
+    for holder in (tmp_path, folder.parent):  # what holds one weight folder stands for it
+        assert keras_resv2.pretrained_card(holder).full_name == "mine-pets@1"
+    with pytest.raises(FileExistsError, match="exists already"):
+        keras_resv2.save_weight_folder(model, "mine-pets", NAMES, tmp_path)
+    keras_resv2.save_weight_folder(model, "mine-pets", NAMES, tmp_path, version=2)
+    assert keras_resv2.pretrained_card(tmp_path).version == 2
+    keras_resv2.save_weight_folder(model, "other-pets", NAMES, tmp_path)
+    with pytest.raises(ValueError, match="several weight folders, mine-pets, other-pets"):
+        keras_resv2.pretrained_card(tmp_path)
+
+
+def test_the_base_and_the_error_are_on_the_card(pixels, tmp_path):
+    model = keras_resv2.from_pretrained("resnet20-cifar10", classes=3)
+    labels = model.predict(pixels, verbose=0).argmax(1)
+    labels[:2] = (labels[:2] + 1) % 3
+    folder = keras_resv2.save_weight_folder(
+        model, "resnet20-pets", NAMES, tmp_path, base="resnet20-cifar10", test=(pixels, labels), facts={"seed": 4}
+    )
+    card = keras_resv2.pretrained_card(folder)
+    assert (card.test_error, card.test_images, card.seed) == (25.0, 8, 4)
+    base = keras_resv2.pretrained_card("resnet20-cifar10")
+    assert card.origin["file"] == base.full_name and card.license == base.license
+
+
+def changed():
+    model = keras_resv2.ResNet(8, classes=3)
+    x = keras.layers.Rescaling(0.5, name="half")(model.get_layer("head_pool").output)
+    return keras.Model(model.input, model.get_layer("head_dense")(x))
+
+
+BAD = {
+    "names": (lambda: keras_resv2.ResNet(20, classes=3), {"class_names": ["a"]}, "a list of 3 names"),
+    "twice": (lambda: keras_resv2.ResNet(20, classes=3), {"class_names": ["a", "a", "b"]}, "not all different"),
+    "path": (lambda: keras_resv2.ResNet(20, classes=3), {"name": "../x"}, "name"),
+    "version": (lambda: keras_resv2.ResNet(20, classes=3), {"version": 0}, "version"),
+    "depth": (lambda: keras_resv2.ResNet(8, classes=3), {}, "list_architectures"),
+    "changed": (changed, {}, "other outputs|list_architectures"),
+    "pixels": (
+        lambda: keras_resv2.ResNet(20, classes=3, include_preprocessing=False),
+        {},
+        "include_preprocessing=True",
+    ),
+    "base": (lambda: keras_resv2.ResNet(20, classes=3), {"base": "preact_resnet20-cifar10"}, "not its base"),
+    "no classifier": (lambda: keras_resv2.ResNet(20, include_top=False), {}, "Dense layer"),
+    "none": (lambda: "resnet20", {}, "keras.Model"),
+    "facts": (lambda: keras_resv2.ResNet(20, classes=3), {"facts": {"seed": "x"}}, "seed"),
+    "shortcut": (lambda: keras_resv2.ResNet(20, classes=3, shortcut="constant_scaling"), {}, "give base"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_what_is_no_pretrained_network_is_refused_and_leaves_nothing(case, tmp_path):
+    make, arguments, words = BAD[case]
+    arguments = {"name": "x-y", "class_names": NAMES, "folder": tmp_path / "out", **arguments}
+    with pytest.raises(ValueError, match=words):
+        keras_resv2.save_weight_folder(make(), **arguments)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Two class folders of CIFAR-10's names, three images each, one of them damaged."""
+    root, rng = tmp_path_factory.mktemp("classes") / "images", np.random.default_rng(0)
+    for name in ("cat", "ship"):
+        (root / name).mkdir(parents=True)
+        for i in range(3):
+            image = rng.integers(0, 256, (40, 50, 3), dtype="uint8")
+            Image.fromarray(image).save(root / name / f"{i}.png")
+    return root
+
+
+@pytest.mark.parametrize("split", [False, True])
+def test_evaluate_takes_class_folders(split, folders, tmp_path, capsys):
+    """Of a network whose dataset comes otherwise: labels are the places of the names among its classes."""
+    data = folders
+    if split:
+        data = tmp_path / "data"
+        for part in ("train", "test"):
+            shutil.copytree(folders, data / part)
+    network = keras_resv2.from_pretrained("resnet20-cifar10")
+    images = [keras_resv2.read_image(path, (32, 32)) for path in sorted(folders.glob("*/*.png"))]
+    wrong = network.predict(np.stack(images), verbose=0).argmax(1) != [3, 3, 3, 8, 8, 8]
+    assert cli.main(["evaluate", "resnet20-cifar10", "--data_dir", str(data), "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["images"] == 6 and result["measured_error"] == pytest.approx(100 * wrong.mean())
+
+
+def test_folders_of_other_classes_are_refused(folders, tmp_path, capsys):
+    shutil.copytree(folders, tmp_path / "more")
+    (tmp_path / "more" / "teapot").mkdir()
+    shutil.copy(folders / "cat" / "0.png", tmp_path / "more" / "teapot")
+    assert cli.main(["evaluate", "resnet20-cifar10", "--data_dir", str(tmp_path / "more")]) == cli.BAD_INPUT
+    assert "has teapot, none of the classes" in capsys.readouterr().err
+
+
+def test_the_dataset_of_a_card_in_a_place(folders, tmp_path):
+    card = keras_resv2.pretrained_card("resnet20-cifar10")
+    assert dataset_of(card, None).tfds == ("cifar10",) and dataset_of(card, folders).tfds == ()
+    (tmp_path / "cifar10").mkdir()  # as tensorflow-datasets prepares it
+    shutil.copytree(folders / "cat", tmp_path / "cat")
+    assert dataset_of(card, tmp_path).tfds == ("cifar10",)
+
+
+def test_finetune_is_a_command_of_the_package(capsys):
+    with pytest.raises(SystemExit) as end:
+        cli.main(["finetune", "--help"])
+    assert end.value.code == 0
+    printed = capsys.readouterr().out
+    assert "--data" in printed and "--learning_rate" in printed
+    assert cli.main(["finetune", "resnet20-cifar10", "--data", "no/such/folder", "--out", "x"]) == cli.BAD_INPUT
+    assert "not a folder that exists" in capsys.readouterr().err
