@@ -67,7 +67,7 @@ def find_splits(folder):
 
 
 def class_folders(folder):
-    """Names of the class folders in a folder, or in its split folders.
+    """Names of the folders that may be class folders: those in a folder, and those in its split folders.
 
     Args:
         folder: its path.
@@ -80,8 +80,9 @@ def class_folders(folder):
     >>> class_folders("flowers")  # doctest: +SKIP
     {'daisy', 'tulip'}
     """
-    splits = find_splits(folder)
-    return {name for path in splits.values() or [pathlib.Path(folder)] for name in _folders(path)}
+    folder = pathlib.Path(folder)
+    names = set(_folders(folder))
+    return names.union(*(_folders(folder / name) for name in names if names_a_split(name)))
 
 
 def _check_no_other_splits(folder, names):
