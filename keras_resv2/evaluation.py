@@ -6,6 +6,7 @@ import numpy as np
 
 from keras_resv2.choices import check_count
 from keras_resv2.data.checks import check_labels, check_pixels, to_array
+from keras_resv2.data.images import channels_last_hint
 
 # Rounding differs between backends and processors: images that may fall the other way.
 ROUNDING_SHARE, ROUNDING_AT_LEAST = 0.0005, 2
@@ -85,10 +86,10 @@ def check_images(model, images, labels=None):
     shape = getattr(model, "input_shape", None)
     known = shape if isinstance(shape, tuple) else (None,) * images.ndim
     if len(known) != images.ndim or any(a not in (None, b) for a, b in zip(known[1:], images.shape[1:], strict=True)):
-        raise ValueError(
-            f"images are {images.shape}, the model takes (n, {', '.join(map(str, known[1:]))}): "
-            "keras_resv2.prepare_images makes them fit; images[None] makes a batch of one."
+        hint = channels_last_hint(images.shape) or (
+            ": keras_resv2.prepare_images makes them fit; images[None] makes a batch of one"
         )
+        raise ValueError(f"images are {images.shape}, the model takes (n, {', '.join(map(str, known[1:]))}){hint}.")
     if hasattr(model, "layers"):
         from keras_resv2.pixels import takes_raw_pixels  # Keras, which cards and files alone do not need
 

@@ -128,6 +128,19 @@ def test_labels_in_a_column_are_labels():
         evaluation.measure_error(Perfect(), images, scores, batch_size=2)
 
 
+def test_channels_first_are_told_how_to_come_last():
+    """`prepare_images` could not help them."""
+    model, images = keras_resv2.ResNet(8), np.zeros((4, 3, 32, 32), "uint8")
+    for refuse in (
+        lambda: keras_resv2.measure_error(model, images, np.zeros(4, "int64")),
+        lambda: keras_resv2.fine_tune(model, (images, np.zeros(4, "int64")), None, epochs=1, verbose=0),
+        lambda: keras_resv2.prepare_images(images, (32, 32)),
+    ):
+        with pytest.raises(ValueError, match=r"x\.transpose\(0, 2, 3, 1\) puts the channels last\.") as refusal:
+            refuse()
+        assert "prepare_images" not in str(refusal.value)
+
+
 def test_evaluate_in_full(tiny_data, capsys, monkeypatch):
     """Against probabilities that the network gives, by arithmetic of its own; the images are run once."""
     runs = []

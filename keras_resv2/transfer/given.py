@@ -10,6 +10,7 @@ import numpy as np
 
 from keras_resv2.data import ImageFolder, read_folder, split_images
 from keras_resv2.data.checks import check_labels, check_pixels, to_array
+from keras_resv2.data.images import channels_last_hint
 from keras_resv2.evaluation import batch_devices
 
 AT_ONCE = 256
@@ -51,11 +52,12 @@ class Expected:
         )
         if not fits:
             size = tuple(32 if side is None else side for side in self.image_shape[:2])
-            raise ValueError(
-                f"{argument}: images are {images.shape}, the model takes (n, {', '.join(map(str, self.image_shape))}): "
-                f"images = keras_resv2.prepare_images(images, {size}) makes grey pictures and other sizes fit; single "
-                "pictures of a tf.data.Dataset become batches by .batch(32)."
+            hint = channels_last_hint(images.shape) or (
+                f": images = keras_resv2.prepare_images(images, {size}) makes grey images and other sizes fit; single "
+                "images of a tf.data.Dataset become batches by .batch(32)"
             )
+            taken = ", ".join(map(str, self.image_shape))
+            raise ValueError(f"{argument}: images are {images.shape}, the model takes (n, {taken}){hint}.")
         if images.dtype.kind == "f" and not np.isfinite(images).all():
             raise ValueError(f"{argument}: some pixels are NaN or infinite.")
         if not len(images):
