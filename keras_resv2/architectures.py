@@ -36,6 +36,7 @@ V2 = "He et al. 2016, arXiv 1603.05027"
 CIFAR_DEPTHS = (20, 32, 44, 56, 110, 164, 1001)
 IMAGENET_DEPTHS = (18, 34, 50, 101, 152, 200)
 LAYERS_PER_N = (6, 9)  # of CIFAR networks: 6n+2 of basic units, 9n+2 of bottlenecks
+DEEPEST = 1202  # a card from a stranger may name any depth
 
 ARCHITECTURES = {
     **{f"resnet{d}": Architecture(f"ResNet{d}", d, "original", V1) for d in (*CIFAR_DEPTHS, 1202, *IMAGENET_DEPTHS)},
@@ -67,7 +68,8 @@ def find_architecture(name: str) -> Architecture:
     """The row of an architecture, of any depth that there is: "resnet14", "preact_resnet38".
 
     Args:
-        name: one of `list_architectures()`, or "resnet" or "preact_resnet" with another depth of 6n+2 or 9n+2.
+        name: one of `list_architectures()`, or "resnet" or "preact_resnet" with another depth of 6n+2 or 9n+2,
+            up to 1,202.
 
     Returns:
         `Architecture`; those that have no builder are built by `build`.
@@ -84,7 +86,7 @@ def find_architecture(name: str) -> Architecture:
         return ARCHITECTURES[name]
     match = re.fullmatch(r"(preact_)?resnet([1-9]\d{0,3})", str(name))
     depth = int(match[2]) if match else 0
-    if depth > 2 and any((depth - 2) % layers == 0 for layers in LAYERS_PER_N):
+    if 2 < depth <= DEEPEST and any((depth - 2) % layers == 0 for layers in LAYERS_PER_N):
         activation, source = ("full_preactivation", V2) if match[1] else ("original", V1)
         return Architecture("ResNet", depth, activation, source)
     return ARCHITECTURES[check_choice("architecture", name, ARCHITECTURES)]

@@ -20,7 +20,7 @@ def with_epsilon(weights, epsilon):
 
     Example:
 
-    >>> float(with_epsilon({"stem_bn/moving_variance": np.ones(1)}, 1e-3)["stem_bn/moving_variance"][0])
+    >>> float(with_epsilon({"stem_bn/moving_variance": np.ones(1)}, 1e-3)["stem_bn/moving_variance"][0].round(6))
     1.00099
     """
     if epsilon == EPSILON:
