@@ -665,7 +665,7 @@ BAD = {
     "columns": ((IMAGES, np.eye(3)[LABELS]), {}, ValueError, "but the model has 2 classes"),
     "nan": ((IMAGES * np.float32("nan"), LABELS), {}, ValueError, "NaN or infinite"),
     "once": (iter([(IMAGES, LABELS)]), {"validation": None}, TypeError, "only once"),
-    "dictionaries": ([{"image": IMAGES}], {"validation": None}, TypeError, r"must be \(images, labels\) or .*not a dict"),
+    "dictionaries": ([{"image": IMAGES}], {"validation": None}, TypeError, r"must be \(images, labels\) .*not a dict"),
     "single": (list(zip(IMAGES, LABELS, strict=True)), {"validation": None}, ValueError, r"\.batch\(32\)"),
     "weights": ((IMAGES, LABELS), {"class_weight": "balancd"}, ValueError, '"balanced", a dictionary'),
     "weights of None": ((IMAGES, LABELS), {"class_weight": {0: None}}, ValueError, "class 0 is None"),
