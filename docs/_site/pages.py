@@ -153,18 +153,17 @@ shows. Its error on other images, of other sizes or sources, is higher: measure 
 
 def details(card):
     """What `evaluate --full` measured, where the card has it."""
-    found = getattr(card, "details", None)
+    found = card.details
     if not found:
         return ""
-    lines = ["", "## Errors", ""]
-    errors = found.get("class_errors") or found.get("errors_by_class")
-    for name, value in found.items():
-        if isinstance(value, int | float):
-            lines.append(f"- {name.replace('_', ' ')}: {value:.4g}")
-    if isinstance(errors, dict):
-        lines += ["", "| class | error (%) |", "| --- | ---: |"]
-        lines += [f"| {name} | {error:.2f} |" for name, error in errors.items()]
-    return "\n".join([*lines, ""])
+    rows = zip(card.class_names, found["class_errors"], strict=True)
+    return "\n".join([
+        "", "## Errors and calibration", "",
+        f"- negative log-likelihood {found['negative_log_likelihood']:.3f}",
+        f"- expected calibration error (15 bins) {found['calibration_error']:.3f}",
+        f"- test error on the same images as JPEG of quality 75: {found['jpeg_error']:.2f} %", "",
+        "| class | error (%) |", "| --- | ---: |", *(f"| {name} | {error:.1f} |" for name, error in rows), "",
+    ])  # fmt: skip
 
 
 def papers():
