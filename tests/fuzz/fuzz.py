@@ -114,7 +114,7 @@ class Cards(Fuzzer):
             check_file_name(name, "name")
         assert all(isinstance(name, str) for name in card.class_names)
         if card.test_error is not None or card.origin is not None:
-            _text(card, "me/weights")
+            _text(card, "me/weights", None)
         json.loads(card.to_json())
 
 
