@@ -11,7 +11,7 @@ K: convolution of the branch from 1; only those that the network has):
 | activation before the branch | `stageS_unitU_preact_bn`, `_preact_relu` |
 | branch | `stageS_unitU_convK`, `_bnK`, `_reluK` (what follows convolution K) |
 | 1x1 convolution of the shortcut | `stageS_unitU_shortcut_conv`, `_shortcut_bn` |
-| option A, and strides in a last unit | `stageS_unitU_shortcut_subsample` or `_average`, `_shortcut_pad` |
+| option A, and strides in a last unit | `stageS_unitU_shortcut_subsample` or `_shortcut_average`, `_shortcut_pad` |
 | scaling, dropout | `stageS_unitU_shortcut_scale`, `_branch_scale`, `_shortcut_dropout` |
 | gates | `stageS_unitU_gate_conv`, `_gate_carry`, `_shortcut_gated`, `_branch_gated` |
 | addition, and what follows it | `stageS_unitU_add`, `_postact_bn`, `_postact_relu` |

@@ -156,7 +156,7 @@ def test_a_channel_without_contrast_can_be_divided_by():
     (dict(x_train=GOOD["x_train"] / np.float32(255)), "images are float32: pixels must be uint8"),
     (dict(x_train=GOOD["x_train"].transpose(0, 3, 1, 2)), r"x.transpose\(0, 2, 3, 1\) puts the channels last"),
     (dict(x_train=np.zeros((6, 4, 5, 4), "uint8")), r"must be \(n, height, width, 3\)"),
-    (dict(y_train=np.eye(3)[[0, 1, 2, 0, 1, 2]]), r"y.argmax\(axis=1\) makes them of one-hot rows"),
+    (dict(y_train=np.eye(3)[[0, 1, 2, 0, 1, 2]]), r"labels.argmax\(axis=1\) makes them of one-hot rows"),
     (dict(y_train=np.array(list("abcabc"))), "must be class numbers from 0; class_names, y = np.unique"),
     (dict(y_train=np.array([0.5] * 6)), "must be class numbers from 0"),
     (dict(y_train=np.arange(6) % 3 + 1), "without gaps, and class 0 has none"),

@@ -112,8 +112,11 @@ def test_a_dataset_that_a_card_describes_may_be_a_folder(tmp_path):
     known = Dataset("flowers", ("b", "a"), (8, 8, 3))
     images, labels = load_split(known, "test", tmp_path / "whole")
     assert images.shape == (1, 8, 8, 3) and images.max() == 2 and labels.tolist() == [0]
-    make(tmp_path / "flat", "a/0.png", "b/1.png")
-    with pytest.raises(ValueError, match="holds no folder test/"):
-        load_split(known, "test", tmp_path / "flat")
+    make(tmp_path / "flat", "a/0.png", "b/1.png")  # test images alone
+    images, labels = load_split(known, "test", tmp_path / "flat")
+    assert images[:, 0, 0, 0].tolist() == [1, 0] and labels.tolist() == [0, 1]
+    make(tmp_path / "half", "train/a/0.png", "train/b/1.png")
+    with pytest.raises(ValueError, match="test/"):
+        load_split(known, "test", tmp_path / "half")
     with pytest.raises(ValueError, match="flowers needs a data_dir"):
         load_split(known, "test")

@@ -34,7 +34,7 @@ def test_every_documented_name_exists():
     found = set()
     for activation in units.ACTIVATIONS:
         for shortcut in shortcuts.SHORTCUTS:
-            for projection, stem in (("A", "imagenet"), ("B", "cifar")):
+            for projection, stem in (("A", "imagenet"), ("A_average", "cifar"), ("B", "cifar")):
                 plain = shortcut == "none"
                 model = ResNet(
                     8, activation=activation, shortcut=shortcut, projection=None if plain else projection, stem=stem

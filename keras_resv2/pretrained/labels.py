@@ -56,7 +56,7 @@ def _class_index(card):
         raise ValueError(f"{path} is damaged: delete it to download it again.")
     try:
         index = json.loads(text)
-        pairs = [tuple(index[number][:2]) for number in card.class_names]
+        pairs = [(index[number][0], index[number][1]) for number in card.class_names]
     except (ValueError, KeyError, IndexError, TypeError, RecursionError):
         pairs = [(None, None)]
     if not all(isinstance(word, str) and word.isprintable() for pair in pairs for word in pair):
