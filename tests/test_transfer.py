@@ -363,13 +363,18 @@ def test_the_lowest_loss_among_errors_within_noise_is_kept():
     assert kept(alone, row(9, 0.3), row(20, 0.2), row(8, 0.5)) == 1  # found again when a lower error makes it near
 
 
-def test_the_classifier_alone_is_kept_unless_the_body_is_better_than_chance():
-    """By hand: 4 images whose losses fall by 1, 1, 1 and -1: 0.5 in the mean, sqrt(0.75 / 3) = 0.5 its error."""
+def test_the_classifier_alone_is_kept_unless_mistakes_or_loss_are_fewer():
+    """By hand: 4 images, one wrong, a loss of 2."""
     alone = of_errors(1, [2.0, 2.0, 2.0, 2.0])
-    assert not of_errors(0, [1.0, 1.0, 1.0, 3.0]).beats(alone)
-    assert kept(alone, of_errors(0, [1.0, 1.0, 1.0, 3.0])) == 0
-    assert of_errors(0, [1.0, 1.1, 1.0, 0.9]).beats(alone)
-    assert kept(alone, of_errors(0, [1.0, 1.1, 1.0, 0.9])) == 1
+    for wrong, losses, keeps in (
+        (0, [1.0, 1.0, 1.0, 3.0], 1),
+        (1, [1.0, 1.1, 1.0, 0.9], 1),
+        (2, [1.0, 1.1, 1.0, 0.9], 0),  # a lower loss with more mistakes
+        (1, [2.0, 2.0, 2.0, 2.1], 0),  # as many, with a higher loss
+        (0, [2.0, 2.0, 2.0, 2.1], 1),  # fewer mistakes with a higher loss
+    ):
+        assert of_errors(wrong, losses).beats(alone) == bool(keeps)
+        assert kept(alone, of_errors(wrong, losses)) == keeps
     weights = np.array([1.0, 1.0, 1.0, 0.0])  # the image that got worse does not count
     better = Measured(np.array([1.0, 1.1, 1.0, 9.0]), np.zeros(4, bool), weights)
     assert better.beats(Measured(alone.losses, alone.wrong, weights)) and better.count == 3

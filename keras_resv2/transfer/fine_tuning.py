@@ -66,7 +66,7 @@ def fine_tune(
     zero along a cosine, and is the lower the closer a layer is to the pixels. The weights that do best on the
     validation images are kept: of those whose error is within one standard error of the lowest (Breiman et al. 1984,
     section 3.4.3) those with the lowest loss, because the fewest mistakes of some dozen images are luck; and
-    the classifier alone, unless the loss of the others is lower by more than two standard errors of the difference.
+    the classifier alone, unless the others make fewer mistakes, or as many with a lower loss.
     Layers that were frozen before the call (`freeze`) stay so: a network that is frozen up to its classifier is a
     linear probe.
 
@@ -193,8 +193,8 @@ def _fine_tune(
         model.optimizer.build(model.trainable_variables)  # so that a saved model opens without a warning
     if report.only_the_classifier():
         warnings.warn(
-            "no epoch of the body is better than the classifier alone on the validation images by more than chance, so "
-            "only the classifier is trained: more images may tell.",
+            "no epoch of the body makes fewer mistakes on the validation images than the classifier alone, so only the "
+            "classifier is trained: more images may tell.",
             stacklevel=3,
         )
     return FineTuned(model, report.history)

@@ -8,8 +8,6 @@ import numpy as np
 
 from keras_resv2.metrics import interval
 
-SURE = 2  # standard errors of a difference: chance exceeds them in 2.5 % of cases
-
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
@@ -51,11 +49,13 @@ class Measured:
         return math.sqrt(share * (1 - share) / (self.count + 4))
 
     def beats(self, other):
-        """Whether the loss is lower than another's on the same images, by more than two standard errors."""
-        gain = other.losses - self.losses
-        mean = np.average(gain, weights=self.weights)
-        variance = np.average((gain - mean) ** 2, weights=self.weights) / max(self.count - 1, 1e-9)
-        return bool(mean > SURE * math.sqrt(variance))
+        """Whether there are fewer mistakes than another's on the same images, or as many with a lower loss.
+
+        The loss alone, or a margin of two standard errors, would need more images than there are where training
+        brings most: with 20 images, put aside of 100, they leave a network for clothes at 46 % test error where the
+        body gives 31.
+        """
+        return (self.error, self.loss) < (other.error, other.loss)
 
 
 def measured(logits, labels, weights=None):

@@ -22,9 +22,8 @@ class Report(keras.callbacks.Callback):
     """Keeps the history and the best weights, stops when nothing gets better, and says so.
 
     Of the weights whose validation error is within one standard error of the lowest (Breiman et al. 1984, section
-    3.4.3) those with the lowest validation loss are kept; and those of the classifier alone, unless the loss of the
-    others is lower by more than two standard errors of the difference. Without validation images the last ones are
-    kept.
+    3.4.3) those with the lowest validation loss are kept; and those of the classifier alone, unless the others make
+    fewer mistakes, or as many with a lower loss. Without validation images the last ones are kept.
 
     Args:
         model: that is trained.
