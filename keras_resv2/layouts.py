@@ -184,6 +184,29 @@ def resolve_pixels(preprocessing):
     )
 
 
+def needed_arguments(own, arguments):
+    """Arguments of a network without those that change nothing.
+
+    Args:
+        own: other arguments of `resolve_network`, which stay: the depth at least.
+        arguments: dictionary of its arguments.
+
+    Returns:
+        Dictionary.
+
+    Example:
+
+    >>> needed_arguments({"depth": 20}, {"projection": "A", "stride_in": "last"})
+    {'stride_in': 'last'}
+    """
+    needed = dict(arguments)
+    for name in arguments:
+        rest = {key: value for key, value in needed.items() if key != name}
+        if resolve_network(**own, **rest) == resolve_network(**own, **needed):
+            needed = rest
+    return needed
+
+
 def resolve_network(
     depth,
     activation="original",

@@ -3,20 +3,18 @@
     python -m keras_resv2.stubs  # or make stubs
 
 The package imports names when they are first used, which no static tool follows. The builders are made from the table
-of architectures; their arguments are those of `ResNet`.
+of architectures; what their arguments are says `ResNet`.
 """
 
 import ast
+import inspect
 import pathlib
 
-from keras_resv2 import _MODULES, _PACKAGES
+from keras_resv2 import _MODULES, _PACKAGES, architectures
 from keras_resv2.architectures import ARCHITECTURES
 
 FOLDER = pathlib.Path(__file__).parent
 PATH = FOLDER / "__init__.pyi"
-FIRST = (  # arguments of builders that may be given by place, as those of keras.applications
-    "include_top", "weights", "input_tensor", "input_shape", "pooling", "classes", "classifier_activation", "name",
-)  # fmt: skip
 DOC = '''    """{builder}: {depth} layers ({source}). Arguments as `ResNet` takes them.
 
     Args:
@@ -45,25 +43,27 @@ def stub():
         "__version__: str",
         "",
     ]
-    arguments = _arguments()
+    kinds = _annotations()
     for name, row in builders.items():
-        own = {**arguments, "activation": f'activation: str = "{row.activation}"'}
-        first = [own.pop(argument) for argument in FIRST]
-        signature = "".join(f"    {argument},\n" for argument in (*first, "*", *own.values()))
+        signature = inspect.signature(getattr(architectures, name)).parameters.values()
+        arguments = [f"{given.name}: {kinds[given.name]} = {_literal(given.default)}" for given in signature]
+        by_place = sum(given.kind is not given.KEYWORD_ONLY for given in signature)
+        lines.append(f"def {name}(")
+        lines += [f"    {argument}," for argument in (*arguments[:by_place], "*", *arguments[by_place:])]
         doc = DOC.format(builder=name, depth=row.depth, source=row.source)
-        lines.append(f"def {name}(\n{signature}) -> keras.Model:\n{doc}    ...\n")
+        lines.append(f") -> keras.Model:\n{doc}    ...\n")
     return "\n".join(lines)
 
 
-def _arguments():
-    """Arguments of `ResNet` besides the depth, as its source has them: name, annotation and default."""
+def _annotations():
+    """What the arguments of `ResNet` are, by name, as its source says: importing it would bring Keras."""
     tree = ast.parse((FOLDER / "resnet.py").read_text(encoding="utf-8"))
     function = next(node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "ResNet")
-    pairs = zip(function.args.kwonlyargs, function.args.kw_defaults, strict=True)
-    return {
-        given.arg: f"{given.arg}: {ast.unparse(given.annotation)} = {ast.unparse(default)}".replace("'", '"')
-        for given, default in pairs
-    }
+    return {given.arg: ast.unparse(given.annotation) for given in function.args.kwonlyargs}
+
+
+def _literal(value):
+    return f'"{value}"' if isinstance(value, str) else repr(value)
 
 
 if __name__ == "__main__":

@@ -89,11 +89,7 @@ def train_seeds(config, count, devices, together=None):
             if devices.any(stop()):
                 raise loop.Stopped(f"stopped before seed {seed}: the same command resumes.")
             keras.utils.clear_session()
-            try:
-                errors[seed] = train(configs[seed], devices, stop)
-            except loop.Diverged as error:
-                print(f"seed {seed}: {error}", file=sys.stderr)
-                errors[seed] = math.inf
+            errors[seed] = _error_of(seed, train, configs[seed], devices, stop)
     if devices.main:
         _print_median([errors[seed] for seed in configs])
 
@@ -161,14 +157,17 @@ def _train_together(configs, devices, step, stop):
             callbacks=[run.callbacks for run in runs],
             stop=stop,
         )
-        errors = []
-        for run, progress in zip(runs, found, strict=True):
-            try:
-                errors.append(_close_run(run, progress, devices))
-            except loop.Diverged as error:
-                print(f"seed {run.config.seed}: {error}", file=sys.stderr)
-                errors.append(math.inf)
-        return errors
+        pairs = zip(runs, found, strict=True)
+        return [_error_of(run.config.seed, _close_run, run, progress, devices) for run, progress in pairs]
+
+
+def _error_of(seed, function, *arguments):
+    """The test error that a function of a run returns; infinite, and said, where the run has diverged."""
+    try:
+        return function(*arguments)
+    except loop.Diverged as error:
+        print(f"seed {seed}: {error}", file=sys.stderr)
+        return math.inf
 
 
 def _on_accelerator():

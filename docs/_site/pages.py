@@ -13,12 +13,14 @@ sys.path.insert(0, str(ROOT))  # train/ is not installed
 
 from keras_resv2.architectures import ARCHITECTURES  # noqa: E402
 from keras_resv2.cli import COMMANDS, main  # noqa: E402
+from keras_resv2.hub.readme import facts  # noqa: E402
 from keras_resv2.pretrained import list_pretrained, pretrained_card  # noqa: E402
 from train.paper_tables.comparison import compare  # noqa: E402
 from train.paper_tables.figures import TABLES  # noqa: E402
 from train.paper_tables.report import as_markdown  # noqa: E402
 from train.paper_tables.results import collect  # noqa: E402
 
+CURVE = "curve.png"
 API = {
     "networks": ("Networks", [
         "keras_resv2.resnet.ResNet", "keras_resv2.architectures.list_architectures",
@@ -103,37 +105,22 @@ def zoo(cards):
     return "\n".join([*lines, "", "</div>", ""])
 
 
-def curve_path(card):
-    return ROOT / "weights" / card.name / str(card.version) / "curve.png"
-
-
 def has_curve(card):
-    return curve_path(card).exists()
+    return (card.folder / CURVE).exists()
 
 
 def card_page(card):
-    """A page for one weight file."""
-    low_high = "" if card.paper_error is None else f" (paper: {card.paper_error:.2f} %, {card.paper})"
-    arguments = ", ".join(f"{name}={value!r}" for name, value in card.arguments.items())
-    facts = {
-        "test error": f"{card.test_error:.2f} %{low_high}",
-        "measured on": f"{card.test_images:,} test images of {card.dataset}, one view per image, float32",
-        "seeds": f"{len(card.seed_errors)}; median {card.median_error:.2f} %",
-        "architecture": f"`{card.architecture}`" + (f", {arguments}" if arguments else ""),
-        "parameters": f"{card.parameters:,}",
-        "input": " x ".join(map(str, card.image_shape)) + ", raw pixels from 0 to 255",
-        "classes": ", ".join(card.class_names) if len(card.class_names) <= 20 else f"{len(card.class_names)}",
-        "recipe": f"`{card.recipe}`, {card.steps:,} steps",
-        "command": f"`{card.command}`",
-        "trained on": f"{card.hardware}, {card.wall_seconds / 60:.0f} minutes, {card.backend}",
-        "commit": f"`{card.commit}`",
+    """A page for one weight file: what its README on the Hub says, and more."""
+    rows = {
+        **facts(card),
+        "recipe": f"`{card.recipe}`",
+        "commit": f"`{card.commit}`, {card.backend}",
         "file": f"{card.size / 1e6:.1f} MB, SHA-256 `{card.sha256}`",
-        "licence": card.license,
+        "license": card.license,
     }
-    rows = "\n".join(f"| {name} | {value} |" for name, value in facts.items())
-    curve = (
-        f"\n## Curve\n\n![Training loss and test error of {card.full_name}](curves/{card.name}-{card.version}.png)\n"
-    )
+    rows = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
+    image = f"curves/{card.name}-{card.version}.png"
+    curve = f"\n## Curve\n\n![Training loss and test error of {card.full_name}]({image})\n"
     return f"""# {card.full_name}
 
 ```python
@@ -205,7 +192,7 @@ for card in cards:
     write(f"zoo/{card.name}-{card.version}.md", card_page(card))
     if has_curve(card):
         with mkdocs_gen_files.open(f"zoo/curves/{card.name}-{card.version}.png", "wb") as file:
-            file.write(curve_path(card).read_bytes())
+            file.write((card.folder / CURVE).read_bytes())
 write("papers.md", papers())
 write("training.md", from_repository("train/README.md", "Train and reproduce"))
 write("benchmarks.md", from_repository("benchmarks/RESULTS.md", "Benchmarks"))

@@ -1,16 +1,13 @@
 """Which architecture tensors are of, and with which arguments."""
 
 import dataclasses
-import inspect
 
 from keras_resv2.architectures import ARCHITECTURES, IMAGENET_DEPTHS, find_architecture
 from keras_resv2.convert.differences import Differences
 from keras_resv2.convert.expected import expected_weights
 from keras_resv2.convert.recognition import stem_kernel
 from keras_resv2.convert.refusals import reason
-from keras_resv2.layouts import STEMS, resolve_network
-
-DEFAULTS = {name: parameter.default for name, parameter in inspect.signature(resolve_network).parameters.items()}
+from keras_resv2.layouts import STEMS, needed_arguments, resolve_network
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,8 +139,4 @@ def _needed(own, structure, shapes):
         del needed["activated_shortcuts"]  # the first unit's shortcut is a projection
     needed |= {"branch": own["branch"]} if "branch" in own else {}
     own = {name: value for name, value in own.items() if name != "branch"}
-    return {
-        name: value
-        for name, value in needed.items()
-        if resolve_network(**own, **{**needed, name: DEFAULTS[name]}) != resolve_network(**own, **needed)
-    }
+    return needed_arguments(own, needed)

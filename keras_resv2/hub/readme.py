@@ -67,17 +67,27 @@ def _result(card):
     )
 
 
-def _text(card, repository, base_model):
+def facts(card, base_model=None):
+    """What a card says, for people: Markdown by title.
+
+    Args:
+        card: `keras_resv2.pretrained.Card`.
+        base_model: as `readme` takes it.
+    """
     height, width, channels = card.image_shape
     arguments = ", ".join(f"{key}={value!r}" for key, value in card.arguments.items())
-    facts = {
+    return {
         **(_measured(card) if card.origin is None else _origin(card, base_model)),
         "network": f"`{card.architecture}`" + (f" with {arguments}" if arguments else ""),
         "parameters": f"{card.parameters:,}",
         "images": f"{height} x {width} x {channels}, pixels from 0 to 255, not normalised",
         "classes": ", ".join(card.class_names) if len(card.class_names) <= FEW_CLASSES else f"{len(card.class_names)}",
     }
-    rows = "\n".join(f"| {key} | {value} |" for key, value in facts.items())
+
+
+def _text(card, repository, base_model):
+    height, width, channels = card.image_shape
+    rows = "\n".join(f"| {key} | {value} |" for key, value in facts(card, base_model).items())
     return f"""# {card.name}
 
 A residual network in Keras 3. Version {card.version}.

@@ -1,6 +1,7 @@
 """`push` and `pull`, by the Hub's own client: its login, its cache, its offline mode."""
 
 import contextlib
+import functools
 import glob
 import pathlib
 import re
@@ -121,16 +122,17 @@ def pull(reference):
     if not found:
         raise ValueError(f"{reference!r} must be of the form hf://user/name or hf://user/name@revision.")
     repository, revision = found.groups()
-    folder = _snapshot(reference, repository, revision, {store.CARD: (0, LARGEST)})
+    folder, fetch = fetch_files(reference, repository, revision, {store.CARD: (0, LARGEST)})
     if not (folder / store.CARD).is_file():
-        return _pull_timm(reference, repository, folder.name)
+        from keras_resv2.hub import timm
+
+        return timm.convert(reference, repository, folder.name, fetch)
     try:
         card = read_card(folder / store.CARD)
     except ValueError as error:
         raise ValueError(f"{reference}: {error}") from None
-    commit = folder.name  # the card's own, should the branch move meanwhile
-    if not (folder / card.file).is_file():
-        _snapshot(reference, repository, commit, {store.CARD: (0, LARGEST), card.file: (card.size, card.size)})
+    if not (folder / card.file).is_file():  # of the card's commit, should the branch move meanwhile
+        fetch({store.CARD: (0, LARGEST), card.file: (card.size, card.size)})
     path = folder / card.file
     if not path.is_file():
         raise ValueError(f"{reference} holds no {card.file}, which its card names.")
@@ -144,35 +146,23 @@ def pull(reference):
     return card
 
 
-def _pull_timm(reference, repository, commit):
-    """The card of a repository that has none of ours: one of timm's."""
-    from keras_resv2.hub import timm
-
-    commit, snapshot = open_snapshot(reference, repository, commit, {timm.CONFIG: (0, timm.MOST_CONFIG_BYTES)})
-    if not timm.is_repository(snapshot({timm.CONFIG: (0, timm.MOST_CONFIG_BYTES)})):
-        raise ValueError(
-            f"{reference} holds no {store.CARD} and no {timm.CONFIG}: it is not a repository of keras-resv2 or timm."
-        )
-    return timm.convert(reference, repository, commit, snapshot)
-
-
-def open_snapshot(reference, repository, revision, wanted):
-    """A commit of a repository, and a function that fetches files of it.
+def fetch_files(reference, repository, revision, wanted):
+    """Files of a repository, and a function that fetches others of the same commit.
 
     Args:
         reference: what the user wrote, for messages.
         repository, revision: ``user/name``; a branch, tag or commit, None for the main branch.
-        wanted: files to begin with, as the function takes them.
+        wanted: dictionary from a file's name to the least and most bytes that it may have.
 
     Returns:
-        ``(commit, snapshot)``: its id; and a function from a dictionary of file names and their least and most bytes
-        to the folder in the cache that has them, where the repository has them.
+        ``(folder, fetch)``: the folder of the commit in the cache, called by its id, with those files that the
+        repository has; and a function from such a dictionary to the folder.
 
     Raises:
         ValueError, PermissionError, ConnectionError: as `pull`.
     """
-    commit = _snapshot(reference, repository, revision, wanted).name
-    return commit, lambda files: _snapshot(reference, repository, commit, files)
+    folder = _snapshot(reference, repository, revision, wanted)
+    return folder, functools.partial(_snapshot, reference, repository, folder.name)
 
 
 def _card_of(source):

@@ -18,7 +18,7 @@ from keras_resv2.pretrained import download, store
 from keras_resv2.pretrained.card import read_card
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
-MOST_CONFIG_BYTES, MOST_WEIGHT_BYTES = 2**24, 2**30
+CONFIG_SIZE, MOST_WEIGHT_BYTES = {CONFIG: (2, 2**24)}, 2**30
 ARCHITECTURES = {
     **{f"resnet{depth}": f"resnet{depth}" for depth in (18, 34, 50, 101, 152, 200)},
     **{f"resnetv2_{depth}": f"preact_resnet{depth}" for depth in (18, 34, 50, 101, 152)},
@@ -66,6 +66,10 @@ def read_config(path, reference):
     Raises:
         ValueError: it is no config of timm, or of a network that this package does not build; the message says why.
     """
+    if not path.is_file():
+        raise ValueError(
+            f"{reference} holds no {store.CARD} and no {CONFIG}: it is not a repository of keras-resv2 or timm."
+        )
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
         name, trained = config["architecture"], config["pretrained_cfg"]
@@ -135,18 +139,13 @@ def _class_names(config, classes, reference):
     return tuple(str(described.get(name, name)) for name in names)
 
 
-def is_repository(folder):
-    """Whether a folder holds a config.json, which may be timm's."""
-    return (folder / CONFIG).is_file()
-
-
-def convert(reference, repository, commit, snapshot):
+def convert(reference, repository, commit, fetch_more):
     """The card of a repository of timm's, whose weights are converted into the cache unless that is done.
 
     Args:
         reference: what the user wrote, for messages.
         repository, commit: ``user/name``, and which commit of it.
-        snapshot: function from a dictionary of files and their least and most bytes to the folder that has them.
+        fetch_more: as `keras_resv2.hub.repository.fetch_files` returns it.
 
     Returns:
         `keras_resv2.pretrained.Card`.
@@ -158,8 +157,8 @@ def convert(reference, repository, commit, snapshot):
     root = store.home() / "hub" / check_file_name(repository.replace("/", "--"), "repository")
     root = root / check_file_name(commit, "commit")
     name = check_file_name(repository.rpartition("/")[2], "repository")
-    said = read_config(snapshot({CONFIG: (2, MOST_CONFIG_BYTES)}) / CONFIG, reference)
-    return _converted(root, name, 1, reference, repository, commit, said, snapshot)
+    said = read_config(fetch_more(CONFIG_SIZE) / CONFIG, reference)
+    return _converted(root, name, 1, reference, repository, commit, said, fetch_more)
 
 
 def fetch(card):
@@ -174,31 +173,29 @@ def fetch(card):
     Raises:
         ValueError, ConnectionError, OSError: as `convert`.
     """
-    from keras_resv2.hub.repository import PREFIX, open_snapshot
+    from keras_resv2.hub.repository import PREFIX, fetch_files
 
     repository = card.origin["hub"]
     reference = f"{PREFIX}{repository}"
-    commit, snapshot = open_snapshot(reference, repository, None, {CONFIG: (2, MOST_CONFIG_BYTES)})
-    folder = snapshot({CONFIG: (2, MOST_CONFIG_BYTES)})
-    if not is_repository(folder):
-        raise ValueError(f"{reference} holds no {CONFIG}.")
+    folder, fetch_more = fetch_files(reference, repository, None, CONFIG_SIZE)
     said = read_config(folder / CONFIG, reference)
     if said.architecture != card.architecture:
         raise ValueError(f"{reference} is a {said.architecture} now, and {card.full_name} is a {card.architecture}.")
     if said.preprocessing != card.arguments.get("preprocessing"):
         raise ValueError(f"{reference} has other pixel statistics now than {card.full_name}: open it by its own name.")
     said = dataclasses.replace(said, origin={**said.origin, **card.origin}, license=card.license)
-    return _converted(store.home() / "weights", card.name, card.version, reference, repository, commit, said, snapshot)
+    root, commit = store.home() / "weights", folder.name
+    return _converted(root, card.name, card.version, reference, repository, commit, said, fetch_more)
 
 
-def _converted(root, name, version, reference, repository, commit, said, snapshot):
+def _converted(root, name, version, reference, repository, commit, said, fetch_more):
     from keras_resv2.convert.detection import detect
     from keras_resv2.convert.folder import make_card, write_folder
 
     path = root / name / str(version) / store.CARD
     with download.locked(path):
         if not path.exists():
-            weights = snapshot({WEIGHTS: (1, MOST_WEIGHT_BYTES)}) / WEIGHTS
+            weights = fetch_more({WEIGHTS: (1, MOST_WEIGHT_BYTES)}) / WEIGHTS
             if not weights.is_file():
                 raise ValueError(f"{reference} holds no {WEIGHTS}: weights in other files are converted by hand.")
             found = detect(weights, said.architecture, preprocessing=said.preprocessing)

@@ -12,7 +12,7 @@ from keras_resv2.convert.folder import write_folder
 from keras_resv2.convert.structure import pixels_of, structure_of
 from keras_resv2.evaluation import measure_error
 from keras_resv2.files import check_file_name
-from keras_resv2.layouts import STEMS, resolve_layout, resolve_network
+from keras_resv2.layouts import STEMS, needed_arguments, resolve_layout
 from keras_resv2.pretrained import pretrained_card
 from keras_resv2.pretrained.card import UNKNOWN, Card
 from keras_resv2.pretrained.card_schema import check_fields
@@ -155,21 +155,11 @@ def _network_of(model, weights, base):
     for name, row in ARCHITECTURES.items():
         own = {"depth": row.depth, "activation": row.activation}
         if row.activation == found["activation"] and expected_weights(classes, **{**own, **found}) == shapes:
-            return name, _needed(own, {key: value for key, value in found.items() if key != "activation"})
+            return name, needed_arguments(own, {key: value for key, value in found.items() if key != "activation"})
     raise ValueError(
         f"model {model.name!r} is none of keras_resv2.list_architectures(): its layers have other names, depths or "
         "widths."
     )
-
-
-def _needed(own, arguments):
-    """Arguments without those that are the defaults."""
-    needed = dict(arguments)
-    for name in arguments:
-        rest = {key: value for key, value in needed.items() if key != name}
-        if resolve_network(**own, **rest) == resolve_network(**own, **needed):
-            needed = rest
-    return needed
 
 
 def _image_shape(model, architecture, arguments):
