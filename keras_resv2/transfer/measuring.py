@@ -51,9 +51,8 @@ class Measured:
     def beats(self, other):
         """Whether there are fewer mistakes than another's on the same images, or as many with a lower loss.
 
-        The loss alone, or a margin of two standard errors, would need more images than there are where training
-        brings most: with 20 images, put aside of 100, they leave a network for clothes at 46 % test error where the
-        body gives 31.
+        A margin of two standard errors of the loss needs more images than there are where training brings most: of
+        20 images, put aside of 100, it left a network for clothes at 45.9 % test error where the body gives 30.3.
         """
         return (self.error, self.loss) < (other.error, other.loss)
 
