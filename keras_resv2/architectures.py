@@ -92,6 +92,21 @@ def find_architecture(name: str) -> Architecture:
     return ARCHITECTURES[check_choice("architecture", name, ARCHITECTURES)]
 
 
+def is_architecture(name: str) -> bool:
+    """Whether `find_architecture` knows a name: a named network, or one of another depth of 6n+2 or 9n+2.
+
+    Example:
+
+    >>> is_architecture("preact_resnet29"), is_architecture("resnet30"), is_architecture("resnet20-cifar10")
+    (True, False, False)
+    """
+    try:
+        find_architecture(name)
+    except ValueError:
+        return False
+    return True
+
+
 def build(architecture: str, **arguments: Any) -> keras.Model:
     """The network of that name.
 

@@ -5,7 +5,7 @@ import json
 import pathlib
 import shlex
 
-from keras_resv2.architectures import ARCHITECTURES
+from keras_resv2.architectures import find_architecture
 from keras_resv2.choices import check_choice
 from train.recipe import Recipe
 from train.recipes import RECIPES
@@ -61,7 +61,7 @@ class RunConfig:
     checkpoint_seconds: int = 60
 
     def __post_init__(self):
-        check_choice("architecture", self.model, ARCHITECTURES)
+        find_architecture(self.model)
         check_choice("recipe", self.recipe, RECIPES)
 
     def for_seed(self, seed):

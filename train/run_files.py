@@ -8,7 +8,7 @@ import zipfile
 
 import numpy as np
 
-from keras_resv2.architectures import ARCHITECTURES
+from keras_resv2.architectures import find_architecture, is_architecture
 from keras_resv2.data.registry import find_dataset
 from keras_resv2.layouts import resolve_network
 from train.recipe import completed
@@ -73,14 +73,14 @@ def completed_settings(settings):
     10000
     """
     older = {"train_images": TRAIN_IMAGES, "test_images": TEST_IMAGES}
-    if "preprocessing" not in settings and settings.get("model") in ARCHITECTURES:
+    if "preprocessing" not in settings and is_architecture(settings.get("model")):
         older["preprocessing"] = _stem_pixels(settings)
     return {**older, **settings, "recipe_values": completed(settings.get("recipe_values", {}))}
 
 
 def _stem_pixels(settings):
     """Pixel statistics of a network that nobody gave any: those of the dataset that its stem is made for."""
-    row = ARCHITECTURES[settings["model"]]
+    row = find_architecture(settings["model"])
     network = {"depth": row.depth, "activation": row.activation, **settings.get("arguments", {})}
     return [list(values) for values in resolve_network(**network)[0].pixels]
 
@@ -97,7 +97,7 @@ def pixels_of_older_run(out):
     if out is None or not (out / RUN_FILE).exists():
         return None
     settings = read_record(out)["settings"]
-    if "preprocessing" in settings or settings.get("model") not in ARCHITECTURES:
+    if "preprocessing" in settings or not is_architecture(settings.get("model")):
         return None
     return tuple(map(tuple, _stem_pixels(settings)))
 

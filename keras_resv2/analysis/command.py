@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from keras_resv2 import analysis
 from keras_resv2.analysis import plots
-from keras_resv2.architectures import ARCHITECTURES, build
+from keras_resv2.architectures import ARCHITECTURES, build, is_architecture
 from keras_resv2.choices import nearest
 from keras_resv2.data import described, find_dataset, load_split, open_dataset
 from keras_resv2.pretrained import from_pretrained, list_pretrained, pretrained_card
@@ -70,7 +70,7 @@ def _title(name):
 
 def _check_name(name, variant):
     pretrained = name.partition("@")[0] in list_pretrained() or is_folder(name)
-    if not pretrained and name not in ARCHITECTURES:
+    if not pretrained and not is_architecture(name):
         offer = nearest(name, [*ARCHITECTURES, *list_pretrained()])
         raise ValueError(f"there is no network {name!r}; nearest: {offer}.")
     if pretrained and variant:
@@ -92,7 +92,7 @@ class Case:
 
 def _dataset(arguments):
     """The dataset that all networks are studied on: that of the pretrained ones, else the one that was named."""
-    cards = [pretrained_card(name) for name in arguments.names if name not in ARCHITECTURES]
+    cards = [pretrained_card(name) for name in arguments.names if not is_architecture(name)]
     found = {(known.name, known.class_names, known.image_shape): known for known in map(described, cards)}
     if arguments.dataset is not None or not found:
         known = open_dataset(find_dataset(arguments.dataset or "cifar10").name, arguments.data_dir)
@@ -104,7 +104,7 @@ def _dataset(arguments):
 
 
 def _open(name, variant, dataset):
-    if name in ARCHITECTURES:
+    if is_architecture(name):
         pixels = {"preprocessing": dataset.pixels} if dataset.pixels else {}
         network = {"classes": dataset.classes, "input_shape": dataset.image_shape, **pixels}
         return Case(build(name, **network, **variant), "weights" not in variant)

@@ -132,14 +132,14 @@ def csv_table(cards):
 
 def run_summary(arguments):
     """keras-resv2 summary NAME"""
-    from keras_resv2.architectures import ARCHITECTURES
+    from keras_resv2.architectures import ARCHITECTURES, is_architecture
 
     pretrained = list_pretrained()
     known = arguments.name.partition("@")[0] in pretrained or is_folder(arguments.name)
-    if arguments.name not in ARCHITECTURES and not known:
+    if not is_architecture(arguments.name) and not known:
         offer = nearest(arguments.name, [*ARCHITECTURES, *pretrained])
         raise ValueError(f"there is no network {arguments.name!r}; nearest: {offer}.")
-    card = None if arguments.name in ARCHITECTURES else pretrained_card(arguments.name)
+    card = None if is_architecture(arguments.name) else pretrained_card(arguments.name)
     start_backend()
     from keras_resv2.architectures import build
     from keras_resv2.complexity import count_multiply_adds

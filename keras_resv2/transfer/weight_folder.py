@@ -6,7 +6,7 @@ import re
 import keras
 import numpy as np
 
-from keras_resv2.architectures import ARCHITECTURES, build
+from keras_resv2.architectures import ARCHITECTURES, build, find_architecture
 from keras_resv2.convert.expected import expected_weights
 from keras_resv2.convert.folder import write_folder
 from keras_resv2.convert.structure import pixels_of, structure_of
@@ -134,7 +134,7 @@ def _network_of(model, weights, base):
     shapes = {name: tuple(array.shape) for name, array in weights.items()}
     classes = shapes["head_dense/kernel"][1] if "head_dense/kernel" in shapes else None
     if base is not None:
-        row = ARCHITECTURES[base.architecture]
+        row = find_architecture(base.architecture)
         own = {"depth": row.depth, "activation": row.activation}
         if expected_weights(classes, **{**own, **base.arguments}) != shapes:
             raise ValueError(f"model {model.name!r} has other layers than {base.full_name}: it is not its base.")
@@ -163,7 +163,7 @@ def _network_of(model, weights, base):
 
 
 def _image_shape(model, architecture, arguments):
-    stem = arguments.get("stem") or resolve_layout(ARCHITECTURES[architecture].depth).stem
+    stem = arguments.get("stem") or resolve_layout(find_architecture(architecture).depth).stem
     usual, given = STEMS[stem].dataset.image_shape, model.input_shape[1:]
     if keras.config.image_data_format() == "channels_first":
         given = (*given[1:], given[0])

@@ -6,8 +6,7 @@ One cell of Table 3 is not here: ResNet-110 with one layer in each unit (9.90 an
 
 import dataclasses
 
-from keras_resv2.architectures import ARCHITECTURES
-from keras_resv2.choices import check_choice
+from keras_resv2.architectures import find_architecture, is_architecture
 from keras_resv2.layouts import resolve_network
 from keras_resv2.shortcuts import Conv1x1, Identity
 from train.recipes import RECIPES
@@ -149,7 +148,7 @@ def network(model, arguments):
     >>> network("resnet110", {"activation": "full_preactivation"}) == network("preact_resnet110", {})
     True
     """
-    row = ARCHITECTURES[check_choice("architecture", model, ARCHITECTURES)]
+    row = find_architecture(model)
     layout, unit = resolve_network(**{"depth": row.depth, "activation": row.activation, **arguments})
     if unit.projection == "C" and isinstance(unit.shortcut, Identity):
         unit = dataclasses.replace(unit, shortcut=Conv1x1())  # two names of the 1x1 convolution in every unit
@@ -176,7 +175,7 @@ def paper_error(model, arguments, dataset):
     >>> paper_error("resnet110", {"shortcut": "shortcut_only_gating"}, "cifar10")
     (6.91, 'He et al. 2016, Table 1')
     """
-    if model not in ARCHITECTURES:
+    if not is_architecture(model):
         return None, None
     wanted = network(model, arguments)
     # Of the figures of ResNet-110, the medians come first.
