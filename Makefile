@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 # Has 20 labelled images of CIFAR-10. With what it requires: pip calls a package without it broken each time.
-PICTURES := foolbox==3.3.4
+SAMPLE_IMAGES := foolbox==3.3.4
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder --durations 15
 ON_JAX := tests/test_units.py tests/test_pretrained.py tests/test_engine.py tests/test_stacks.py
 
@@ -62,11 +62,11 @@ $(VENV)/.venv:
 	touch $@
 
 $(VENV)/.demo: $(VENV)/.venv setup.cfg
-	$(BIN)/python -m pip install --quiet -e . $(PICTURES)
+	$(BIN)/python -m pip install --quiet -e . $(SAMPLE_IMAGES)
 	touch $@
 
 $(VENV)/.test: $(VENV)/.venv setup.cfg
-	$(BIN)/python -m pip install --quiet -e '.[dev]' $(PICTURES)
+	$(BIN)/python -m pip install --quiet -e '.[dev]' $(SAMPLE_IMAGES)
 	touch $@
 
 clean:

@@ -23,7 +23,7 @@ from benchmarks.process import Worker, WorkerError, worker_environment
 from benchmarks.report import as_json_text, as_markdown
 from benchmarks.summary import summarize
 from keras_resv2.architectures import ARCHITECTURES
-from keras_resv2.choices import check_choice
+from keras_resv2.argument_checks import check_choice
 
 NO_CORES = "--cores: this system cannot bind processes to cores."
 NOTHING_MEASURED, BAD_INPUT, INTERRUPTED = 1, 2, 130
@@ -196,7 +196,7 @@ def _parser():
     for flag, kind, default, help in (
         ("--rounds", int, Settings.rounds, "turns of each contender"),
         ("--round_seconds", float, Settings.round_seconds, "length of a turn, about"),
-        ("--batch_size", int, Settings.batch_size, "pictures per call"),
+        ("--batch_size", int, Settings.batch_size, "images per call"),
         ("--opens", int, Settings.opens, "fresh processes per contender for import, build, load and first calls"),
         ("--timeout", float, Settings.timeout, "seconds after which a contender that does not answer is given up"),
     ):

@@ -18,7 +18,7 @@ from benchmarks.process import Worker, WorkerError, worker_environment
 
 NAMES = ("resnet20-cifar10", "preact_resnet20-cifar10", "resnet32-cifar10")
 IN_KERAS = ("Keras", "Keras, folded")
-# Format and precision. The first word is what `keras_resv2.exporting.runtimes` calls it.
+# Format and precision. The first word is what `keras_resv2.exporting.inference_backends` calls it.
 EXPORTED = {
     "saved_model": "float32",
     "tflite float32": "float32",
@@ -101,13 +101,13 @@ def write_forms(name, data_dir, folder):
 
     card = keras_resv2.pretrained_card(name)
     name = card.full_name  # the version too: what is measured is one file
-    pictures = load_split(card.dataset, "train", data_dir)[0][:REPRESENTATIVE_IMAGES]
+    train_images = load_split(card.dataset, "train", data_dir)[0][:REPRESENTATIVE_IMAGES]
     model = keras_resv2.from_pretrained(name)
     results = [Result(name, form, None, card.size) for form in IN_KERAS]
     for form, precision in EXPORTED.items():
         _log(f"export: {name} as {form}")
         path = os.path.join(folder, form.replace(" ", "_"))
-        options = {"representative": pictures} if precision == "int8" else {}
+        options = {"representative": train_images} if precision == "int8" else {}
         exported = keras_resv2.export(model, path, form.partition(" ")[0], precision=precision, **options)
         results.append(Result(name, form, path, exported.size))
     return results

@@ -1,7 +1,7 @@
 """The process that runs one exported network: commands come as JSON lines on stdin, answers go to stdout.
 
 open FORM PATH NAME THREADS      the network: from PATH by its runtime, or the pretrained NAME by Keras
-error DATA_DIR IMAGES            how many of the first IMAGES test pictures it gets wrong
+error DATA_DIR IMAGES            how many of the first IMAGES test images it gets wrong
 run BATCH_SIZE BATCHES           seconds, all in all
 """
 
@@ -22,7 +22,7 @@ class Answers:
         if path is None:
             self._network = _in_keras(name, folded=form == "Keras, folded")
         else:
-            from keras_resv2.exporting.runtimes import load_exported
+            from keras_resv2.exporting.inference_backends import load_exported
 
             self._network = load_exported(path, form.partition(" ")[0], threads)
         return {}
@@ -31,17 +31,17 @@ class Answers:
         from keras_resv2.data import load_split
         from keras_resv2.evaluation import find_mistakes, slices
 
-        pictures, labels = (part[:images] for part in load_split("cifar10", "test", data_dir))
-        wrong = find_mistakes(self._network, slices(pictures, labels, min(ERROR_BATCH, len(labels))))
+        test_images, labels = (part[:images] for part in load_split("cifar10", "test", data_dir))
+        wrong = find_mistakes(self._network, slices(test_images, labels, min(ERROR_BATCH, len(labels))))
         return {"wrong": int(wrong.sum()), "images": len(wrong)}
 
     def run(self, batch_size, batches):
         import numpy as np
 
-        pictures = np.random.default_rng(0).integers(0, 256, (batch_size, 32, 32, 3), dtype="uint8")
+        pixels = np.random.default_rng(0).integers(0, 256, (batch_size, 32, 32, 3), dtype="uint8")
         started = time.perf_counter()
         for _ in range(batches):
-            self._network.predict_on_batch(pictures)
+            self._network.predict_on_batch(pixels)
         return {"seconds": time.perf_counter() - started}
 
 

@@ -174,7 +174,7 @@ def _make_steps(arguments):
     import keras
     import numpy as np
 
-    from keras_resv2.architectures import build
+    from keras_resv2.builders import build
     from train.data.device_data import DeviceData
     from train.devices import ONE_DEVICE
     from train.optimizer import make_optimizer

@@ -23,7 +23,7 @@ import keras
 import numpy as np
 
 import keras_resv2
-from keras_resv2.batch_norm_jax import batch_norm
+from keras_resv2.models.batch_norm_jax import batch_norm
 from train.data.device_data import DeviceData
 from train.devices import ONE_DEVICE
 from train.optimizer import make_optimizer

@@ -54,7 +54,7 @@ def floors(networks, precisions, batch_size):
     Args:
         networks: list of dictionaries with name, depth and activation.
         precisions: list of "float32" and "bfloat16".
-        batch_size: pictures.
+        batch_size: images.
 
     Returns:
         List of dictionaries: network, precision, measure ("infer" or "train"), operations, bytes,

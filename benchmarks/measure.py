@@ -17,7 +17,7 @@ class Settings:
 
     Attributes:
         measures: of `benchmarks.plan.MEASURES`.
-        batch_size: pictures per call.
+        batch_size: images per call.
         opens: fresh processes per contender, for what happens once in a process.
         rounds: turns of each contender.
         round_seconds: about so long is a turn.

@@ -6,7 +6,7 @@ import shutil
 import sys
 
 from keras_resv2.architectures import ARCHITECTURES
-from keras_resv2.choices import check_choice
+from keras_resv2.argument_checks import check_choice
 
 BACKENDS = ("tensorflow", "jax", "torch")
 PRECISIONS = ("float32", "bfloat16")
@@ -25,28 +25,28 @@ class Implementation:
     """One way to make and run a network.
 
     Attributes:
-        subject: ``module:class`` that does it in a worker.
+        implementation: ``module:class`` that does it in a worker.
         needs: Python packages.
         keras: whether it runs on a Keras backend.
         trains: whether it can train.
     """
 
-    subject: str
+    implementation: str
     needs: tuple[str, ...] = ()
     keras: bool = False
     trains: bool = True
 
 
 IMPLEMENTATIONS = {
-    "keras-resv2": Implementation("benchmarks.keras_subjects:KerasResv2", keras=True),
-    "keras-resv2-folded": Implementation("benchmarks.keras_subjects:Folded", keras=True, trains=False),
-    "keras-resv2-rolled": Implementation("benchmarks.keras_subjects:Rolled", keras=True),
-    "stock": Implementation("benchmarks.keras_subjects:Stock", keras=True),
-    "keras.applications": Implementation("benchmarks.keras_subjects:Applications", keras=True),
-    "torch-eager": Implementation("benchmarks.torch_subjects:Eager", ("torch",)),
-    "torch-compiled": Implementation("benchmarks.torch_subjects:Compiled", ("torch",)),
+    "keras-resv2": Implementation("benchmarks.keras_implementations:KerasResv2", keras=True),
+    "keras-resv2-folded": Implementation("benchmarks.keras_implementations:Folded", keras=True, trains=False),
+    "keras-resv2-rolled": Implementation("benchmarks.keras_implementations:Rolled", keras=True),
+    "stock": Implementation("benchmarks.keras_implementations:Stock", keras=True),
+    "keras.applications": Implementation("benchmarks.keras_implementations:Applications", keras=True),
+    "torch-eager": Implementation("benchmarks.torch_implementations:Eager", ("torch",)),
+    "torch-compiled": Implementation("benchmarks.torch_implementations:Compiled", ("torch",)),
     "onnxruntime": Implementation(
-        "benchmarks.onnx_subject:OnnxRuntime", ("onnxruntime", "torch", "onnx", "onnxscript"), trains=False
+        "benchmarks.onnx_implementation:OnnxRuntime", ("onnxruntime", "torch", "onnx", "onnxscript"), trains=False
     ),
 }
 
@@ -80,7 +80,7 @@ class Contender:
         row = ARCHITECTURES[self.network]
         return {
             **dataclasses.asdict(self),
-            "subject": IMPLEMENTATIONS[self.implementation].subject,
+            "implementation": IMPLEMENTATIONS[self.implementation].implementation,
             "depth": row.depth,
             "activation": row.activation,
             "application": APPLICATIONS.get(self.network),

@@ -1,4 +1,4 @@
-"""The ratios as a picture."""
+"""The ratios as an image."""
 
 from benchmarks.summary import QUANTITIES
 
@@ -10,7 +10,7 @@ def draw(report, path):
 
     Args:
         report: dictionary as `benchmarks.__main__.run` makes it.
-        path: of the picture.
+        path: of the image.
     """
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch

@@ -139,7 +139,7 @@ def main(argv=None):
     parser.add_argument("network", help="as `keras-resv2 list --architectures` lists them")
     parser.add_argument("--contenders", nargs="+", default=list(CONTENDERS), choices=CONTENDERS)
     parser.add_argument("--precisions", nargs="+", default=list(PRECISIONS), choices=PRECISIONS)
-    parser.add_argument("--batch_size", type=int, default=Settings.batch_size, help="pictures per step")
+    parser.add_argument("--batch_size", type=int, default=Settings.batch_size, help="images per step")
     parser.add_argument("--steps", type=int, default=STEPS, help="under the profiler")
     arguments = parser.parse_args(argv)
     try:

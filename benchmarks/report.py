@@ -52,7 +52,7 @@ def _head(report):
     sentences = [
         f"{machine['hardware']}, {machine['system']}; commit {machine['commit']}; {versions}.",
         f"`{report['command']}`",
-        f"Batches of {arguments['batch_size']} pictures; {arguments['rounds']} rounds of about "
+        f"Batches of {arguments['batch_size']} images; {arguments['rounds']} rounds of about "
         f"{arguments['round_seconds']:g} s; import, build, load and first calls in {arguments['opens']} fresh "
         f"process{'es' if arguments['opens'] > 1 else ''} of each contender; all in turns. Values are medians, spreads "
         "the quartiles. Ratios are medians over rounds; above 1 is better than the reference, in every row.",

@@ -8,9 +8,9 @@ import sys
 import keras
 from keras import layers, ops
 
-from keras_resv2.choices import check_choice
-from keras_resv2.layouts import STEMS, resolve_network
-from keras_resv2.units import STRIDE_ON
+from keras_resv2.argument_checks import check_choice
+from keras_resv2.models.blocks import STRIDE_ON
+from keras_resv2.models.config import STEMS, resolve_network
 
 RECURSION_LIMIT = 20_000  # Keras follows deep graphs by recursion
 

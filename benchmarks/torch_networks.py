@@ -10,10 +10,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from keras_resv2.choices import check_choice
+from keras_resv2.argument_checks import check_choice
 from keras_resv2.convert.pytorch import VARIABLES
-from keras_resv2.layouts import STEMS, resolve_network
-from keras_resv2.units import STRIDE_ON
+from keras_resv2.models.blocks import STRIDE_ON
+from keras_resv2.models.config import STEMS, resolve_network
 
 
 class ResidualNetwork(nn.Module):
@@ -133,7 +133,7 @@ def copy_weights(arrays, network):
 
     Args:
         arrays: dictionary from ``<layer>/<variable>`` to an array, as `read_weights` of
-            `keras_resv2.pretrained.weight_file` gives it.
+            `keras_resv2.storage.weight_file` gives it.
         network: `ResidualNetwork`, changed.
 
     Raises:
@@ -164,15 +164,15 @@ def module_name(layer):
 
 
 def export_onnx(depth, activation, batch_size, path):
-    """Writes a network, with softmax, as an ONNX file that takes uint8 pictures ``(batch, height, width, 3)``.
+    """Writes a network, with softmax, as an ONNX file that takes uint8 images ``(batch, height, width, 3)``.
 
     Args:
         depth, activation: as `ResidualNetwork`.
-        batch_size: pictures per call, fixed.
+        batch_size: images per call, fixed.
         path: of the file.
     """
 
-    class Pictures(nn.Module):
+    class RawImages(nn.Module):
         def __init__(self, network):
             super().__init__()
             self.network = network
@@ -182,7 +182,7 @@ def export_onnx(depth, activation, batch_size, path):
 
     network = ResidualNetwork(depth, activation).eval()
     pixels = torch.zeros((batch_size, network.size, network.size, 3), dtype=torch.uint8)
-    torch.onnx.export(Pictures(network).eval(), (pixels,), path, dynamo=True, external_data=False)
+    torch.onnx.export(RawImages(network).eval(), (pixels,), path, dynamo=True, external_data=False)
 
 
 if __name__ == "__main__":

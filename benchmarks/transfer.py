@@ -28,8 +28,8 @@ import keras
 import numpy as np
 
 from benchmarks import transfer_data
-from keras_resv2.architectures import build
-from keras_resv2.choices import check_choice
+from keras_resv2.argument_checks import check_choice
+from keras_resv2.builders import build
 from keras_resv2.evaluation import measure_error
 from keras_resv2.files import write_history
 from keras_resv2.pretrained import from_pretrained, pretrained_card

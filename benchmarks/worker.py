@@ -38,33 +38,33 @@ class Answers:
 
     def build(self, task, batch_size, gpu, folder):
         answer = self._start(task, batch_size, gpu, folder)
-        self._network, answer["open"] = _timed(self._subject.build)
+        self._network, answer["open"] = _timed(self._implementation.build)
         if not os.path.exists(self._file):
             os.makedirs(folder, exist_ok=True)
-            self._subject.save(self._network, self._file)
+            self._implementation.save(self._network, self._file)
         if self._network is None:
-            self._network, answer["open"] = self._subject.load(self._file), None
+            self._network, answer["open"] = self._implementation.load(self._file), None
         return {**answer, **self._facts()}
 
     def load(self, task, batch_size, gpu, folder):
         answer = self._start(task, batch_size, gpu, folder)
-        self._network, answer["open"] = _timed(self._subject.load, self._file)
+        self._network, answer["open"] = _timed(self._implementation.load, self._file)
         return {**answer, **self._facts()}
 
     def _start(self, task, batch_size, gpu, folder):
-        module, _, name = task["subject"].partition(":")
-        self._subject = getattr(importlib.import_module(module), name)(task, batch_size, gpu)
-        self._file = os.path.join(folder, self._subject.file_name)
-        answer = {"import": _timed(self._subject.start)[1]}
-        if gpu and self._subject.accelerator() is None:
+        module, _, name = task["implementation"].partition(":")
+        self._implementation = getattr(importlib.import_module(module), name)(task, batch_size, gpu)
+        self._file = os.path.join(folder, self._implementation.file_name)
+        answer = {"import": _timed(self._implementation.start)[1]}
+        if gpu and self._implementation.accelerator() is None:
             raise RuntimeError("sees no accelerator")
         return answer
 
     def _facts(self):
         return {
             "file": os.path.getsize(self._file),
-            "parameters": self._subject.parameters(self._network),
-            "device": self._subject.accelerator() or "cpu",
+            "parameters": self._implementation.parameters(self._network),
+            "device": self._implementation.accelerator() or "cpu",
         }
 
     def infer(self, batches):
@@ -80,7 +80,7 @@ class Answers:
         return {"operations": trace(self._calls["train"], batches)}
 
     def memory(self):
-        return {"bytes": self._subject.peak_device_bytes() if self._subject.gpu else peak_bytes()}
+        return {"bytes": self._implementation.peak_device_bytes() if self._implementation.gpu else peak_bytes()}
 
     def machine(self):
         from benchmarks.machine import describe
@@ -96,12 +96,12 @@ class Answers:
         """The first time, what has to be done before the first batch counts as well."""
         started = time.perf_counter()
         if kind not in self._calls:
-            make = {"infer": self._subject.inference, "train": self._subject.training}[kind]
+            make = {"infer": self._implementation.inference, "train": self._implementation.training}[kind]
             self._calls[kind] = make(self._network)
         call = self._calls[kind]
         for _ in range(batches):
             result = call()
-        self._subject.wait()
+        self._implementation.wait()
         seconds = time.perf_counter() - started
         if kind == "train" and not math.isfinite(float(result)):
             raise RuntimeError(f"the loss is {result}")

@@ -1,4 +1,4 @@
-"""Classifies the 20 labelled pictures of CIFAR-10 that the package foolbox contains.
+"""Classifies the 20 labelled images of CIFAR-10 that the package foolbox contains.
 
     python examples/demo.py --save predictions.png
 
@@ -13,27 +13,27 @@ import sys
 import numpy as np
 
 import keras_resv2
-from keras_resv2.commands.terminal import start_backend
+from keras_resv2.cli.terminal import start_backend
 from keras_resv2.data.images import draw_predictions, read_image
 
 NETWORKS = ("resnet20-cifar10", "preact_resnet20-cifar10")
 DRAWN = "preact_resnet20-cifar10"
 
 
-def labelled_pictures():
-    """Paths and labels: foolbox names its pictures cifar10_<number>_<label>.png."""
+def labelled_images():
+    """Paths and labels: foolbox names its images cifar10_<number>_<label>.png."""
     package = importlib.util.find_spec("foolbox")
     if package is None:
-        sys.exit("the demo's pictures are in the package foolbox: pip install --no-deps foolbox")
+        sys.exit("the demo's images are in the package foolbox: pip install --no-deps foolbox")
     paths = sorted(pathlib.Path(package.origin).parent.glob("data/cifar10_*.png"))
     return paths, np.array([int(path.stem.rpartition("_")[2]) for path in paths])
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--save", default="predictions.png", help="picture of the predictions")
+    parser.add_argument("--save", default="predictions.png", help="image of the predictions")
     arguments = parser.parse_args()
-    paths, labels = labelled_pictures()
+    paths, labels = labelled_images()
     start_backend()  # without TensorFlow's first lines
     pixels = np.stack([read_image(path, (32, 32)) for path in paths])
     for name in NETWORKS:
@@ -44,7 +44,7 @@ def main():
         print(f"(of the 10,000 test images {100 - card.test_error:.2f} %)")
         if name == DRAWN:
             draw(card, pixels, labels, probabilities, arguments.save)
-            print(f"its predictions, picture by picture: {arguments.save}")
+            print(f"its predictions, image by image: {arguments.save}")
 
 
 def draw(card, pixels, labels, probabilities, path):

@@ -1,9 +1,9 @@
-"""Finds the most similar pictures among the 20 pictures of CIFAR-10 that the package foolbox contains.
+"""Finds the most similar images among the 20 images of CIFAR-10 that the package foolbox contains.
 
-    keras-resv2 embed preact_resnet20-cifar10 PICTURES... --out features.npz
+    keras-resv2 embed preact_resnet20-cifar10 IMAGES... --out features.npz
     python examples/nearest_neighbours.py features.npz
 
-Without features.npz it makes the features itself. The classifier plays no part: pictures are alike where
+Without features.npz it makes the features itself. The classifier plays no part: images are alike where
 the network's body makes alike features of them.
 """
 
@@ -11,7 +11,7 @@ import argparse
 import pathlib
 
 import numpy as np
-from demo import labelled_pictures
+from demo import labelled_images
 
 from keras_resv2.data.images import read_image
 from keras_resv2.embedding import embed, nearest_neighbours
@@ -28,7 +28,7 @@ def main():
         found = np.load(arguments.features)
         names, features = [pathlib.Path(path).name for path in found["paths"]], found["features"]
     else:
-        paths, labels = labelled_pictures()
+        paths, labels = labelled_images()
         classes = pretrained_card(NETWORK).class_names
         names = [f"{path.name} ({classes[label]})" for path, label in zip(paths, labels, strict=True)]
         features = embed(NETWORK, np.stack([read_image(path, (32, 32)) for path in paths]))

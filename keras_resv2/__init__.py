@@ -18,18 +18,18 @@ __version__ = "0.2.0.dev0"
 _MODULES = {
     "ResNet": "keras_resv2.resnet",
     "features": "keras_resv2.resnet",
-    "BatchNormalization": "keras_resv2.batch_norm",
-    "to_stock_layers": "keras_resv2.batch_norm",
-    "fold": "keras_resv2.folding",
-    "deep_graph": "keras_resv2.graphs",
-    "export": "keras_resv2.exporting.writing",
-    "count_multiply_adds": "keras_resv2.complexity",
-    "build": "keras_resv2.architectures",
+    "BatchNormalization": "keras_resv2.models.batch_norm",
+    "to_stock_layers": "keras_resv2.models.batch_norm",
+    "fold": "keras_resv2.models.folding",
+    "deep_graph": "keras_resv2.models.graph",
+    "export": "keras_resv2.exporting.exporter",
+    "count_multiply_adds": "keras_resv2.models.flops",
+    "build": "keras_resv2.builders",
     "list_architectures": "keras_resv2.architectures",
     "from_pretrained": "keras_resv2.pretrained",
     "list_pretrained": "keras_resv2.pretrained",
     "pretrained_card": "keras_resv2.pretrained",
-    "decode_predictions": "keras_resv2.pretrained",
+    "decode_predictions": "keras_resv2.labels",
     "freeze": "keras_resv2.transfer",
     "unfreeze": "keras_resv2.transfer",
     "fine_tune": "keras_resv2.transfer",
@@ -38,11 +38,11 @@ _MODULES = {
     "read_folder": "keras_resv2.data",
     "read_image": "keras_resv2.data",
     "measure_error": "keras_resv2.evaluation",
-    "save_weights": "keras_resv2.pretrained.weight_file",
+    "save_weights": "keras_resv2.storage.weight_file",
 }
-_MODULES.update({row.builder: "keras_resv2.architectures" for row in ARCHITECTURES.values()})
+_MODULES.update({row.builder: "keras_resv2.builders" for row in ARCHITECTURES.values()})
 
-_PACKAGES = ("analysis", "convert", "data", "hub", "transfer")
+_PACKAGES = ("analysis", "convert", "data", "hub", "shortcuts", "transfer")
 
 __all__ = [*_MODULES, *_PACKAGES]
 

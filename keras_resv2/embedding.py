@@ -1,29 +1,33 @@
-"""Features of pictures: what the body of a network makes of them, before its classifier."""
+"""Features of images: the output of a network's body, before its classifier."""
 
 import functools
 import os
 import weakref
 
+import keras
 import numpy as np
 
+from keras_resv2.evaluation import check_images, predictions, slices
 from keras_resv2.files import atomic_write
+from keras_resv2.pretrained import from_pretrained, pretrained_card
+from keras_resv2.transfer import body_of
 
 # A network without its classifier is another one, which the backend compiles: in seconds, and TensorFlow does not give
 # back all memory that this takes. So it is made once for each model, and for the name that was embedded last.
 _BODIES = weakref.WeakKeyDictionary()
 
 
-def embed(name, images, batch_size=256):
-    """Features of pictures, for search, clustering and small classifiers.
+def embed(name: str | os.PathLike | keras.Model, images: np.ndarray, batch_size: int = 256) -> np.ndarray:
+    """Features of images, for search, clustering and small classifiers.
 
     Args:
         name: pretrained network, as `keras_resv2.from_pretrained` takes it; or a `keras.Model` that ends
             with its classifier, as a fine-tuned one.
         images: ``(n, height, width, 3)``, pixels from 0 to 255.
-        batch_size: pictures per forward pass.
+        batch_size: images per forward pass.
 
     Returns:
-        float32 ``(n, channels)``: feature maps of the last stage, averaged over the picture.
+        float32 ``(n, channels)``: feature maps of the last stage, averaged over the image.
 
     Raises:
         ValueError: as `keras_resv2.from_pretrained`; the model has no classifier to leave out; there are no images,
@@ -34,8 +38,6 @@ def embed(name, images, batch_size=256):
     >>> embed("resnet20-cifar10", np.zeros((2, 32, 32, 3), "uint8")).shape
     (2, 64)
     """
-    from keras_resv2.evaluation import check_images, predictions, slices
-
     body = _pretrained_body(name) if isinstance(name, (str, os.PathLike)) else _body(name)
     images, _ = check_images(body, images)
     batches = slices(images, range(len(images)), batch_size)
@@ -43,10 +45,6 @@ def embed(name, images, batch_size=256):
 
 
 def _pretrained_body(name):
-    import keras
-
-    from keras_resv2.pretrained import pretrained_card
-
     card = pretrained_card(name)
     settings = keras.config.dtype_policy().name, keras.config.floatx(), keras.config.image_data_format()
     return _open_body(str(name), str(card.folder), card.full_name, card.sha256, settings)
@@ -55,24 +53,20 @@ def _pretrained_body(name):
 @functools.lru_cache(maxsize=1)
 def _open_body(name, folder, full_name, sha256, settings):
     """The body of these weights, opened under these settings of Keras."""
-    from keras_resv2.pretrained import from_pretrained
-
     return from_pretrained(name, include_top=False, pooling="avg")
 
 
 def _body(model):
-    from keras_resv2.transfer import body_of
-
     if model not in _BODIES:
         _BODIES[model] = body_of(model)
     return _BODIES[model]
 
 
-def nearest_neighbours(features, queries, count=5):
-    """The most similar pictures, by the cosine of their features.
+def nearest_neighbours(features: np.ndarray, queries: np.ndarray, count: int = 5) -> tuple[np.ndarray, np.ndarray]:
+    """The most similar images, by the cosine of their features.
 
     Args:
-        features: ``(n, channels)``, of the pictures to search in.
+        features: ``(n, channels)``, of the images to search in.
         queries: ``(m, channels)``.
         count: neighbours of each query, at most n.
 

@@ -4,9 +4,10 @@ import sys
 
 import numpy as np
 
-from keras_resv2.choices import check_count
-from keras_resv2.data.checks import check_labels, check_pixels, to_array
+from keras_resv2.argument_checks import check_count
+from keras_resv2.data.checks import check_finite, check_labels, check_pixels, to_array
 from keras_resv2.data.images import channels_last_hint
+from keras_resv2.models.pixels import takes_raw_pixels
 
 # Rounding differs between backends and processors: images that may fall the other way.
 ROUNDING_SHARE, ROUNDING_AT_LEAST = 0.0005, 2
@@ -90,11 +91,8 @@ def check_images(model, images, labels=None):
             ": keras_resv2.prepare_images makes them fit; images[None] makes a batch of one"
         )
         raise ValueError(f"images are {images.shape}, the model takes (n, {', '.join(map(str, known[1:]))}){hint}.")
-    if hasattr(model, "layers"):
-        from keras_resv2.pixels import takes_raw_pixels  # Keras, which cards and files alone do not need
-
-        if takes_raw_pixels(model):
-            check_pixels(images)
+    if hasattr(model, "layers") and takes_raw_pixels(model):
+        check_pixels(images)
     return images, None if labels is None else check_labels(labels, len(images), _classes(model))
 
 
@@ -163,18 +161,6 @@ def highest_class(scores):
     array([1])
     """
     return check_finite(scores).argmax(axis=-1)
-
-
-def check_finite(scores):
-    """Scores ``(n, classes)`` as an array; raises ValueError where any is NaN or infinite."""
-    scores = np.asarray(scores)
-    bad = len(scores) - np.isfinite(scores).all(axis=-1).sum()
-    if bad:
-        raise ValueError(
-            f"class scores of {bad} of {len(scores)} images are NaN or infinite: the weights are damaged or diverged, "
-            "or this backend computes wrongly in this precision (try dtype float32)."
-        )
-    return scores
 
 
 def predictions(model, batches):

@@ -5,8 +5,8 @@ import io
 import numpy as np
 from PIL import Image
 
-from keras_resv2.data.checks import check_labels, class_numbers
-from keras_resv2.evaluation import check_finite, check_images, highest_class, measure_error, predictions, slices
+from keras_resv2.data.checks import check_finite, check_labels, class_numbers
+from keras_resv2.evaluation import check_images, highest_class, measure_error, predictions, slices
 
 BINS = 15
 JPEG_QUALITY = 75

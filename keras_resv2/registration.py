@@ -13,8 +13,8 @@ from keras_resv2.startup import around_import
 
 PACKAGE = "keras_resv2"
 CLASSES = {
-    "BatchNormalization": "keras_resv2.batch_norm",
-    "RolledUnits": "keras_resv2.rolled",
+    "BatchNormalization": "keras_resv2.models.batch_norm",
+    "RolledUnits": "keras_resv2.models.scan",
     "DiscriminativeAdam": "keras_resv2.transfer.rates",
 }
 REQUIRES = {"requires": f"import {PACKAGE}"}

@@ -1,40 +1,21 @@
-"""`ResNet`: stem, stages of residual units, head.
-
-Layer names, relied on by weight files, surgery and converters (S: stage from 1, U: unit from 1,
-K: convolution of the branch from 1; only those that the network has):
-
-| layer | name |
-| --- | --- |
-| input | `pixels` |
-| pixels to normalised input | `preprocessing` |
-| stem | `stem_conv`, `stem_bn`, `stem_relu`, `stem_pool`, `stem_pool_subsample` |
-| activation before the branch | `stageS_unitU_preact_bn`, `_preact_relu` |
-| branch | `stageS_unitU_convK`, `_bnK`, `_reluK` (what follows convolution K) |
-| 1x1 convolution of the shortcut | `stageS_unitU_shortcut_conv`, `_shortcut_bn` |
-| option A, and strides in a last unit | `stageS_unitU_shortcut_subsample` or `_shortcut_average`, `_shortcut_pad` |
-| scaling, dropout | `stageS_unitU_shortcut_scale`, `_branch_scale`, `_shortcut_dropout` |
-| gates | `stageS_unitU_gate_conv`, `_gate_carry`, `_shortcut_gated`, `_branch_gated` |
-| addition, and what follows it | `stageS_unitU_add`, `_postact_bn`, `_postact_relu` |
-| after the last addition of pre-activation networks | `head_bn`, `head_relu` |
-| head | `head_pool`, `head_dense` |
-
-Explicit padding before a strided convolution or a pooling is the layer's name with `_pad`. In a rolled
-network units 2 to 9 of a stage are one layer, `stageS_unit2_to_9`.
-"""
+"""`ResNet`: any network of the package, from its arguments; and `features`, its feature maps for other heads."""
 
 import os
 import re
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 
-from keras_resv2.choices import check_choice, check_count
-from keras_resv2.graphs import deep_graph
-from keras_resv2.layers import Layers
-from keras_resv2.layouts import STEMS, resolve_network
-from keras_resv2.rolled import rolled_units
-from keras_resv2.shortcuts import Shortcut
-from keras_resv2.units import residual_unit
+from keras_resv2.architectures import find_architecture
+from keras_resv2.argument_checks import check_choice, check_count
+from keras_resv2.models.config import STEMS, resolve_network
+from keras_resv2.models.graph import deep_graph
+from keras_resv2.models.layers import LayerFactory
+from keras_resv2.models.network import body, preprocess
+from keras_resv2.models.shortcuts import Shortcut
+from keras_resv2.models.weights import match_weights
+from keras_resv2.storage.weight_file import read_weights
 
 
 def ResNet(
@@ -83,7 +64,7 @@ def ResNet(
         stride_on: convolution of a bottleneck that takes the stride: "3x3" (torchvision, timm) or
             "1x1" (the papers). None: "3x3" for ImageNet stages, "1x1" for CIFAR stages.
         stem: "cifar" (3x3 convolution) or "imagenet" (7x7 convolution with stride 2, max-pooling);
-            "imagenet_zero_padded" if the pooling sees zeros around the picture. Of other code: "cifar_pooled",
+            "imagenet_zero_padded" if the pooling sees zeros around the image. Of other code: "cifar_pooled",
             "cifar_strided", "cifar_strided_pooled" (3x3 convolution with max-pooling, with stride 2, with both),
             "imagenet_unpooled", "imagenet_unstrided", "imagenet_unstrided_pooled" (7x7).
         preprocessing: what pixels are normalised with: the statistics of a dataset of the registry
@@ -91,16 +72,16 @@ def ResNet(
             (ImageNet's mean alone) or "tf" (from -1 to 1), the last three as keras.applications names
             them, in the order red, green, blue; or ``(mean, std)``, each of three numbers on the 0-255
             scale. None for CIFAR-10's, or ImageNet's with an "imagenet" stem.
-        stride_in: unit of a stage that halves the picture: "first"; or "last", for the stage after
+        stride_in: unit of a stage that halves the image: "first"; or "last", for the stage after
             (keras.applications' ResNetV2), with a subsampled shortcut.
         conv_bias: whether convolutions that no BN follows have a bias.
         activated_shortcuts: which shortcuts of pre-activation networks start from the activation before
             the branch: "first_and_projections" (the paper), "projections" (timm) or "none".
         include_top: whether the classifier is part of the model.
         weights: None (random), the path of a weight file of this architecture, or a dictionary from
-            ``<layer>/<variable>`` to an array, as `keras_resv2.pretrained.weight_file.read_weights` gives it.
+            ``<layer>/<variable>`` to an array, as `keras_resv2.storage.weight_file.read_weights` gives it.
         input_tensor: Keras tensor to use as the input.
-        input_shape: shape of one picture, ``(height, width, 3)`` in channels_last. By default the
+        input_shape: shape of one image, ``(height, width, 3)`` in channels_last. By default the
             dataset's with the classifier, any size without.
         pooling: without the classifier, None (feature maps), "avg" or "max".
         classes: of the classifier; by default 10 (CIFAR stem) or 1000.
@@ -108,10 +89,10 @@ def ResNet(
         include_preprocessing: whether the model takes raw pixels from 0 to 255 and normalises them
             itself.
         rolled: whether the units of a stage after its first are one layer that runs a loop over
-            stacked weights (`keras_resv2.rolled`): deep networks build and compile in the time of
+            stacked weights (`keras_resv2.models.scan`): deep networks build and compile in the time of
             shallow ones. Weight files and outputs are the same.
-        rematerialize: of a rolled network, whether the way back computes again what the units' insides
-            were, so that a step needs memory for one unit at a time.
+        rematerialize: of a rolled network, whether the backward pass recomputes the activations inside the units,
+            so that a step needs memory for one unit at a time.
         dtype: Keras dtype policy, as "mixed_bfloat16"; None for the global one. The classifier's
             output is float32 in any case. To train in "mixed_float16", which needs its loss scaled, set the
             global one (`keras.config.set_dtype_policy`), or compile with
@@ -142,10 +123,10 @@ def ResNet(
     inputs = _input(input_tensor, input_shape, include_top, include_preprocessing, layout, data_format)
     if rematerialize and not rolled:
         raise ValueError("rematerialize=True is for rolled networks: build with rolled=True too.")
-    values = _values(weights)
-    layers = Layers(dtype, data_format, values)
+    values = weights if isinstance(weights, dict) else {} if weights is None else read_weights(weights)
+    layers = LayerFactory(dtype, data_format, values)
     with deep_graph():
-        x = _preprocess(inputs, *layout.pixels, data_format) if include_preprocessing else inputs
+        x = preprocess(inputs, *layout.pixels, data_format) if include_preprocessing else inputs
         x = body(x, layout, spec, layers, rolled, rematerialize)
         if include_top or pooling == "avg":
             x = keras.layers.GlobalAveragePooling2D(data_format=data_format, dtype=dtype, name="head_pool")(x)
@@ -158,44 +139,30 @@ def ResNet(
             inputs = sources if len(sources) > 1 else sources[0]
         model = keras.Model(inputs, x, name=name or _default_name(depth, activation))
     if weights is not None:
-        from keras_resv2.pretrained.weight_file import fitting
-
-        fitting(model, values, "weights" if isinstance(weights, dict) else weights)
+        match_weights(model, values, "weights" if isinstance(weights, dict) else weights)
     return model
 
 
-def _values(weights):
-    """What weights start from, by name."""
-    if weights is None or isinstance(weights, dict):
-        return weights or {}
-    from keras_resv2.pretrained.weight_file import read_weights  # it knows files, not networks
-
-    return read_weights(weights)
-
-
-def body(x, layout, spec, layers, rolled=False, rematerialize=False):
-    """All of a network between preprocessing and head.
+def build_named(architecture: str, **arguments: Any) -> keras.Model:
+    """The network of a named architecture, without named weights: those are for `keras_resv2.build`.
 
     Args:
-        x: Keras tensor of normalised pixels.
-        layout, spec: of `keras_resv2.layouts.resolve_network`.
-        layers: `Layers`.
-        rolled, rematerialize: as `ResNet` takes them.
+        architecture: as `keras_resv2.architectures.find_architecture` takes it.
+        **arguments: as `ResNet` takes them.
 
     Returns:
-        Keras tensor: feature maps.
+        `keras.Model`.
+
+    Raises:
+        ValueError: there is no such architecture, or as `ResNet`.
+
+    Example:
+
+    >>> build_named("preact_resnet20").name
+    'preact_resnet20'
     """
-    x = _stem(x, STEMS[layout.stem], layout.widths[0], spec, layers)
-    for number, width in enumerate(layout.widths, start=1):
-        stage, strides = f"stage{number}", layout.strides(number)
-        x = residual_unit(x, width, strides[0], spec, layers, f"{stage}_unit1", first=number == 1)
-        done, alike = 1, strides[1:].count(1)
-        if rolled and alike > 1:
-            x = rolled_units(x, width, alike, spec, layers, stage, 2, rematerialize)
-            done += alike
-        for unit in range(done, len(strides)):
-            x = residual_unit(x, width, strides[unit], spec, layers, f"{stage}_unit{unit + 1}")
-    return layers.activate(x, spec.activation.before_branch, "head")
+    row = find_architecture(architecture)
+    return ResNet(row.depth, **{"activation": row.activation, **arguments})
 
 
 def features(model: keras.Model, names: Sequence[str] | None = None) -> keras.Model:
@@ -268,30 +235,6 @@ def _input(input_tensor, input_shape, include_top, include_preprocessing, layout
             + (", or build with stem='cifar'." if layout.stem != "cifar" else ".")
         )
     return keras.Input(shape, name="pixels") if input_tensor is None else input_tensor
-
-
-def _preprocess(x, mean, std, data_format):
-    """(pixels - mean) / std, in float32 whatever the policy."""
-    scale = [1 / deviation for deviation in std]
-    offset = [-value / deviation for value, deviation in zip(mean, std, strict=True)]
-    if data_format == "channels_first":
-        scale, offset = ([[[value]] for value in values] for values in (scale, offset))
-    return keras.layers.Rescaling(scale, offset, dtype="float32", name="preprocessing")(x)
-
-
-def _stem(x, stem, filters, spec, layers):
-    """The first convolution. Pre-activation networks have its BN and ReLU in their first unit."""
-    activate = not spec.activation.before_branch
-    x = layers.conv(x, filters, stem.kernel_size, stem.strides, "stem_conv", bias=spec.conv_bias and not activate)
-    if activate:
-        x = layers.activate(x, ("bn", "relu"), "stem")
-    if not stem.pool:
-        return x
-    if activate or stem.pool_zeros:  # zeros outside the picture change no maximum after a ReLU
-        return layers.max_pool(layers.zero_padding(x, 1, "stem_pool_pad"), 3, 2, "stem_pool")
-    # Values may be negative, so nothing may be padded: windows cut at the border, then every second.
-    x = layers.max_pool(x, 3, 1, "stem_pool", padding="same")
-    return layers.subsample(x, 2, "stem_pool_subsample")
 
 
 def _default_name(depth, activation):

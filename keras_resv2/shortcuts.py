@@ -1,214 +1,29 @@
-"""Fig. 2 of He et al. 2016: the six shortcuts, and the plain network that has none."""
+"""The shortcuts of He et al. 2016, Fig. 2, and `register_shortcut` for one of your own."""
 
-import dataclasses
-import math
-import numbers
-from typing import ClassVar
+from keras_resv2.models.shortcuts import (
+    SHORTCUTS,
+    ConstantScaling,
+    Conv1x1,
+    DropoutShortcut,
+    ExclusiveGating,
+    Identity,
+    NoShortcut,
+    Shortcut,
+    ShortcutOnlyGating,
+    get_shortcut,
+    register_shortcut,
+)
 
-from keras_resv2.choices import check_choice
-
-
-@dataclasses.dataclass(frozen=True)
-class Shortcut:
-    """One row of Fig. 2: what x goes through, and what the branch is multiplied by.
-
-    Subclasses are plain values: they compare equal by their parameters, and ``str`` gives the form
-    that `get_shortcut` reads back.
-
-    Example:
-
-    >>> str(ExclusiveGating(bias=-7))
-    'exclusive_gating(bias=-7.0)'
-    """
-
-    name: ClassVar[str]
-
-    def __call__(self, shortcut, branch, gate_input, strides, layers, name):
-        """Returns the two terms of the addition.
-
-        Args:
-            shortcut: x as the branch's output is shaped, ``(batch, height, width, filters)``.
-            branch: F(x), same shape.
-            gate_input: x before any change of size, for gates that read it.
-            strides: stride of the unit, for gates.
-            layers: `Layers` that make Keras layers.
-            name: prefix of the layers' names.
-        """
-        raise NotImplementedError
-
-    def __str__(self):
-        parameters = ", ".join(f"{k}={v!r}" for k, v in dataclasses.asdict(self).items())
-        return f"{self.name}({parameters})" if parameters else self.name
-
-
-@dataclasses.dataclass(frozen=True)
-class Identity(Shortcut):
-    """Fig. 2 (a): x, untouched."""
-
-    name = "identity"
-
-    def __call__(self, shortcut, branch, gate_input, strides, layers, name):
-        return shortcut, branch
-
-
-@dataclasses.dataclass(frozen=True)
-class ConstantScaling(Shortcut):
-    """Fig. 2 (b): the two paths times constants.
-
-    Args:
-        shortcut_scale: factor of x, lambda of eq. 6.
-        branch_scale: factor of the branch; Table 1 has rows with 0.5 and with 1.
-    """
-
-    shortcut_scale: float = 0.5
-    branch_scale: float = 0.5
-    name = "constant_scaling"
-
-    def __post_init__(self):
-        _set_number(self, "shortcut_scale")
-        _set_number(self, "branch_scale")
-
-    def __call__(self, shortcut, branch, gate_input, strides, layers, name):
-        shortcut = layers.rescaling(shortcut, self.shortcut_scale, f"{name}_shortcut_scale")
-        branch = layers.rescaling(branch, self.branch_scale, f"{name}_branch_scale")
-        return shortcut, branch
-
-
-@dataclasses.dataclass(frozen=True)
-class ExclusiveGating(Shortcut):
-    """Fig. 2 (c): ``(1 - g(x)) x + g(x) F(x)``, as highway networks.
-
-    Args:
-        bias: initial value of the gate's bias b in ``g(x) = sigmoid(conv1x1(x) + b)``; the paper
-            tries 0 to -10.
-    """
-
-    bias: float = -6.0
-    name = "exclusive_gating"
-
-    def __post_init__(self):
-        _set_number(self, "bias")
-
-    def __call__(self, shortcut, branch, gate_input, strides, layers, name):
-        gate = layers.gate(gate_input, branch, strides, self.bias, f"{name}_gate")
-        carried = layers.rescaling(gate, -1.0, f"{name}_gate_carry", offset=1.0)
-        shortcut = layers.multiply(carried, shortcut, f"{name}_shortcut_gated")
-        return shortcut, layers.multiply(gate, branch, f"{name}_branch_gated")
-
-
-@dataclasses.dataclass(frozen=True)
-class ShortcutOnlyGating(Shortcut):
-    """Fig. 2 (d): ``(1 - g(x)) x + F(x)``: the gate acts on the shortcut alone.
-
-    Args:
-        bias: initial value of the gate's bias, as in `ExclusiveGating`.
-    """
-
-    bias: float = -6.0
-    name = "shortcut_only_gating"
-
-    def __post_init__(self):
-        _set_number(self, "bias")
-
-    def __call__(self, shortcut, branch, gate_input, strides, layers, name):
-        gate = layers.gate(gate_input, branch, strides, self.bias, f"{name}_gate")
-        carried = layers.rescaling(gate, -1.0, f"{name}_gate_carry", offset=1.0)
-        return layers.multiply(carried, shortcut, f"{name}_shortcut_gated"), branch
-
-
-@dataclasses.dataclass(frozen=True)
-class Conv1x1(Shortcut):
-    """Fig. 2 (e): a 1x1 convolution in every unit, option C of He et al. 2015."""
-
-    name = "conv1x1"
-
-    def __call__(self, shortcut, branch, gate_input, strides, layers, name):
-        return shortcut, branch  # residual_unit has made the convolution
-
-
-@dataclasses.dataclass(frozen=True)
-class DropoutShortcut(Shortcut):
-    """Fig. 2 (f): dropout of the shortcut, during training.
-
-    Keras keeps the expectation by scaling what is kept by ``1 / (1 - rate)``.
-
-    Args:
-        rate: fraction that is dropped, at least 0 and below 1.
-    """
-
-    rate: float = 0.5
-    name = "dropout"
-
-    def __post_init__(self):
-        _set_number(self, "rate")
-        if not 0 <= self.rate < 1:
-            raise ValueError(f"dropout rate {self.rate} must be at least 0 and below 1.")
-
-    def __call__(self, shortcut, branch, gate_input, strides, layers, name):
-        return layers.dropout(shortcut, self.rate, f"{name}_shortcut_dropout"), branch
-
-
-@dataclasses.dataclass(frozen=True)
-class NoShortcut(Shortcut):
-    """The plain network: the branch alone, nothing is added."""
-
-    name = "none"
-
-
-SHORTCUTS = {
-    #   name                    x goes through     the branch is times
-    "identity":             Identity,            # x              1
-    "constant_scaling":     ConstantScaling,     # 0.5 x          0.5 (or 1)
-    "exclusive_gating":     ExclusiveGating,     # (1 - g(x)) x   g(x)
-    "shortcut_only_gating": ShortcutOnlyGating,  # (1 - g(x)) x   1
-    "conv1x1":              Conv1x1,             # 1x1 conv       1
-    "dropout":              DropoutShortcut,     # dropout 0.5    1
-    "none":                 NoShortcut,          # nothing        1
-}  # fmt: skip
-
-
-def get_shortcut(shortcut):
-    """The `Shortcut` that a name, or a name with parameters, stands for.
-
-    Args:
-        shortcut: a `Shortcut`, a key of `SHORTCUTS`, or the same with parameters as in
-            ``"exclusive_gating(bias=-7)"``.
-
-    Returns:
-        A `Shortcut`.
-
-    Raises:
-        ValueError: the name, a parameter's name or its value is not one of those there are.
-
-    Example:
-
-    >>> get_shortcut("constant_scaling(branch_scale=1)")
-    ConstantScaling(shortcut_scale=0.5, branch_scale=1.0)
-    """
-    if isinstance(shortcut, Shortcut):
-        return shortcut
-    if not isinstance(shortcut, str):
-        raise ValueError(f"shortcut={shortcut!r} must be one of {', '.join(SHORTCUTS)}, or a Shortcut object.")
-    name, _, rest = shortcut.partition("(")
-    kind = SHORTCUTS[check_choice("shortcut", name.strip(), SHORTCUTS)]
-    known = [field.name for field in dataclasses.fields(kind)]
-    parameters = {}
-    for item in filter(None, (part.strip() for part in rest.rstrip(") ").split(","))):
-        key, _, value = item.partition("=")
-        if key.strip() not in known:
-            raise ValueError(
-                f"shortcut={shortcut!r}: {name} takes {', '.join(known) or 'no parameters'}, not {key.strip()!r}."
-            )
-        try:
-            parameters[key.strip()] = float(value)
-        except ValueError:
-            raise ValueError(f"shortcut={shortcut!r}: {key.strip()} must be a number, not {value!r}.") from None
-    return kind(**parameters)
-
-
-def _set_number(shortcut, name):
-    """A parameter of Python or of NumPy as a float."""
-    value = getattr(shortcut, name)
-    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
-        raise ValueError(f"{name}={value!r} must be a finite number.")
-    object.__setattr__(shortcut, name, float(value))
+__all__ = [
+    "SHORTCUTS",
+    "ConstantScaling",
+    "Conv1x1",
+    "DropoutShortcut",
+    "ExclusiveGating",
+    "Identity",
+    "NoShortcut",
+    "Shortcut",
+    "ShortcutOnlyGating",
+    "get_shortcut",
+    "register_shortcut",
+]

@@ -10,7 +10,8 @@ import ast
 import inspect
 import pathlib
 
-from keras_resv2 import _MODULES, _PACKAGES, architectures
+from keras_resv2 import _MODULES, _PACKAGES
+from keras_resv2 import builders as named
 from keras_resv2.architectures import ARCHITECTURES
 
 FOLDER = pathlib.Path(__file__).parent
@@ -45,7 +46,7 @@ def stub():
     ]
     kinds = _annotations()
     for name, row in builders.items():
-        signature = inspect.signature(getattr(architectures, name)).parameters.values()
+        signature = inspect.signature(getattr(named, name)).parameters.values()
         arguments = [f"{given.name}: {kinds[given.name]} = {_literal(given.default)}" for given in signature]
         by_place = sum(given.kind is not given.KEYWORD_ONLY for given in signature)
         lines.append(f"def {name}(")

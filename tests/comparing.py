@@ -10,12 +10,12 @@ SIZE = (75, 101)  # odd: padding and strides that are off by one show
 RAW = dict(include_preprocessing=False, classifier_activation=None)
 
 
-def pictures(size=SIZE, count=2):
+def images(size=SIZE, count=2):
     return np.random.default_rng(1).normal(size=(count, *size, 3)).astype("float32")
 
 
 def run_torch(torch, function, x):
-    """What a PyTorch function gives for channels-last pictures, maps channels-last too."""
+    """What a PyTorch function gives for channels-last images, maps channels-last too."""
     with torch.no_grad():
         found = function(torch.from_numpy(x.transpose(0, 3, 1, 2).copy()))
     return keras.tree.map_structure(lambda y: y.numpy().transpose(0, 2, 3, 1) if y.ndim == 4 else y.numpy(), found)
@@ -34,7 +34,7 @@ def assert_same(ours, theirs, within=1e-4):
     assert len(ours) == len(theirs)
     for one, other in zip(ours, theirs, strict=True):
         tolerance = within * max(1, np.abs(other).max())
-        assert np.ptp(other, axis=0).max() > 10 * tolerance, "the pictures make no difference"
+        assert np.ptp(other, axis=0).max() > 10 * tolerance, "the images make no difference"
         np.testing.assert_allclose(one, other, rtol=0, atol=tolerance)
 
 

@@ -62,7 +62,7 @@ def cifar100(tmp_path_factory):
 
 @pytest.fixture
 def pixels():
-    """Eight random pictures, uint8 (8, 32, 32, 3)."""
+    """Eight random images, uint8 (8, 32, 32, 3)."""
     return np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), dtype="uint8")
 
 
@@ -91,10 +91,10 @@ def own_cache(tmp_path, monkeypatch):
 
 
 @pytest.fixture(scope="session")
-def picture_folder(tmp_path_factory):
-    """Pictures of three colours with noise, 80 to 120 pixels a side: 8 of each to train on, 3 to test."""
+def image_folder(tmp_path_factory):
+    """Images of three colours with noise, 80 to 120 pixels a side: 8 of each to train on, 3 to test."""
     rng = np.random.default_rng(0)
-    root = tmp_path_factory.mktemp("pictures")
+    root = tmp_path_factory.mktemp("images")
     for split, count in (("train", 8), ("val", 3)):
         for name, colour in COLOURS.items():
             (root / split / name).mkdir(parents=True)
@@ -124,7 +124,7 @@ def torchvision():
 
 @pytest.fixture(scope="session")
 def digits():
-    """scikit-learn's 1,797 real 8x8 digits, as 32x32 pictures in the form of CIFAR-10: (train, test)."""
+    """scikit-learn's 1,797 real 8x8 digits, as 32x32 images in the form of CIFAR-10: (train, test)."""
     sklearn = pytest.importorskip("sklearn.datasets", reason="scikit-learn is not installed")
     images, labels = sklearn.load_digits(return_X_y=True)
     images = np.repeat(np.repeat(images.reshape(-1, 8, 8, 1), 4, 1), 4, 2) * (255 / 16)
@@ -133,11 +133,11 @@ def digits():
 
 
 @pytest.fixture(scope="session")
-def real_pictures():
-    """20 labelled test pictures of CIFAR-10: uint8 (20, 32, 32, 3) and (20,)."""
+def real_images():
+    """20 labelled test images of CIFAR-10: uint8 (20, 32, 32, 3) and (20,)."""
     package = importlib.util.find_spec("foolbox")
     if package is None:
-        pytest.skip("real pictures come with the package foolbox: pip install --no-deps foolbox")
+        pytest.skip("real images come with the package foolbox: pip install --no-deps foolbox")
     paths = sorted(pathlib.Path(package.origin).parent.glob("data/cifar10_*.png"))
     labels = np.array([int(path.stem.rpartition("_")[2]) for path in paths])
     return np.stack([np.asarray(Image.open(path)) for path in paths]), labels

@@ -10,7 +10,7 @@ import zlib
 import h5py
 import numpy as np
 
-from keras_resv2.pretrained.weight_file import FORMAT, write_weights
+from keras_resv2.storage.weight_file import FORMAT, write_weights
 
 # A network's weights in small: what a weight file may hold without any network.
 ARRAYS = {

@@ -35,8 +35,8 @@ RUN = {"saved_model": run_saved_model, "tflite": run_tflite, "onnx": run_onnx}
 
 
 def assert_same(found, expected, within=1e-4):
-    """That outputs agree with those of Keras, relative to the largest, and differ from picture to picture."""
+    """That outputs agree with those of Keras, relative to the largest, and differ from image to image."""
     found, expected = np.asarray(found), np.asarray(expected)
     assert found.dtype == "float32" and found.shape == expected.shape
-    assert np.ptp(expected, axis=0).max() > 100 * within, "the pictures make no difference"
+    assert np.ptp(expected, axis=0).max() > 100 * within, "the images make no difference"
     np.testing.assert_allclose(found, expected, atol=within * max(1.0, np.abs(expected).max()), rtol=0)

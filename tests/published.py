@@ -4,10 +4,10 @@ import dataclasses
 
 import keras_resv2
 from keras_resv2.data import DATASETS
-from keras_resv2.pretrained.card import Card
-from keras_resv2.pretrained.checksum import sha256
-from keras_resv2.pretrained.store import CARD
-from keras_resv2.pretrained.weight_file import save_weights
+from keras_resv2.storage.card import Card
+from keras_resv2.storage.checksum import sha256
+from keras_resv2.storage.local import CARD
+from keras_resv2.storage.weight_file import save_weights
 
 
 def publish(folder, name="resnet20-cifar10", version=1, url=None, keep_file=True, **changes):

@@ -460,7 +460,7 @@ def test_command_line_paths(data, tmp_path, capsys):
 
 @pytest.fixture
 def data(pixels, labels, tmp_path_factory):
-    """Forty random pictures as an .npz."""
+    """Forty random images as an .npz."""
     path = tmp_path_factory.mktemp("data") / "data.npz"
     images, labels = np.concatenate([pixels] * 5), np.concatenate([labels] * 5)
     np.savez(path, x_train=images, y_train=labels, x_test=images, y_test=labels)
@@ -480,7 +480,7 @@ def test_architectures_are_studied_on_any_dataset(dataset, classes, size, tmp_pa
         built.append(arguments)
         return ResNet(8, **arguments)
 
-    monkeypatch.setattr("keras_resv2.analysis.command.build", build)
+    monkeypatch.setattr("keras_resv2.cli.analyze_run.build", build)
     places = ["--data_dir", str(tmp_path / "data.npz"), "--out", str(tmp_path / "out"), "--images", "3"]
     assert main(["analyze", "propagation", "resnet20", "--dataset", dataset, *places]) == 0
     mean = images.reshape(-1, 3).mean(0) if dataset == "arrays" else (129.304, 124.07, 112.434)
@@ -547,7 +547,7 @@ def test_models_that_cannot_be_analysed(make, says, pixels, labels):
     (dict(images=np.zeros((8, 16, 16, 3))), r"do not fit resnet8, which takes \(n, 32, 32, 3\)"),
     (dict(batch_size=0), "batch_size=0"),
 ])  # fmt: skip
-def test_pictures_that_do_not_fit(change, says, pixels, labels):
+def test_images_that_do_not_fit(change, says, pixels, labels):
     with pytest.raises(ValueError, match=says):
         analysis.delete_each(**{"model": ResNet(8), "images": pixels, "labels": labels, **change})
 

@@ -14,7 +14,7 @@ import pytest
 from comparing import assert_same, randomised
 
 import keras_resv2
-from keras_resv2.pretrained.weight_file import save_weights
+from keras_resv2.storage.weight_file import save_weights
 
 OTHER_BACKENDS = [name for name in ("tensorflow", "jax", "torch") if name != keras.backend.backend()]
 
@@ -44,7 +44,7 @@ for name, weights, out in zip(files[::3], files[1::3], files[2::3]):
 
 @pytest.fixture(scope="module")
 def outputs_here(tmp_path_factory):
-    """Folder of pictures and weights, and what the networks give on the backend of the tests."""
+    """Folder of images and weights, and what the networks give on the backend of the tests."""
     folder = tmp_path_factory.mktemp("outputs")
     pixels = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), dtype="uint8")
     np.save(folder / "pixels.npy", pixels)

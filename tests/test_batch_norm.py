@@ -92,7 +92,7 @@ def test_what_the_kernels_do_not_know_is_kerass_too(arguments):
 
 
 def test_a_single_value_of_each_channel():
-    """The last batch of an epoch may be one picture, whose maps are one pixel; PyTorch's kernel refuses it."""
+    """The last batch of an epoch may be one image, whose maps are one pixel; PyTorch's kernel refuses it."""
     x = np.arange(4.0, dtype="float32").reshape(1, 1, 1, 4)
     outputs = []
     for kind in KINDS:

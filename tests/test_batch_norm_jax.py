@@ -12,7 +12,7 @@ jax = pytest.importorskip("jax", reason="JAX is not installed")
 
 import jax.numpy as jnp  # noqa: E402
 
-from keras_resv2.batch_norm_jax import _sums_together, batch_norm  # noqa: E402
+from keras_resv2.models.batch_norm_jax import _sums_together, batch_norm  # noqa: E402
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 EPSILON = 1e-5
@@ -142,7 +142,7 @@ def test_statistics_of_a_batch_on_two_devices_are_those_of_the_whole_batch():
 
 FOR_CUDA = """
 import jax, numpy as np
-from keras_resv2.batch_norm_jax import _sums
+from keras_resv2.models.batch_norm_jax import _sums
 one, other = np.random.default_rng(0).normal(size=(2, 4, 3, 3, 5)).astype("float32")
 exported = jax.export.export(jax.jit(lambda a, b: _sums(a, b, 3)), platforms=["cuda"])(one, other)
 text = exported.mlir_module()

@@ -22,7 +22,7 @@ from benchmarks.profile import main as profile_main
 from benchmarks.report import as_markdown
 from benchmarks.summary import ratios, spread, summarize
 from keras_resv2.architectures import ARCHITECTURES
-from keras_resv2.pretrained.weight_file import read_weights, save_weights
+from keras_resv2.storage.weight_file import read_weights, save_weights
 
 # A worker without libraries: every batch takes a second by its own account; it can be told to die.
 FAKE = """
@@ -104,7 +104,7 @@ def test_the_floor_is_a_row_beside_the_measured():
 
 
 def test_the_floor_of_inference_is_a_third_of_a_step(monkeypatch):
-    """By stand-in rates: a picture of resnet8 has 12.1 million multiply-adds, a step six operations to each."""
+    """By stand-in rates: an image of resnet8 has 12.1 million multiply-adds, a step six operations to each."""
     import train.roofline
     from benchmarks.machine import floors
 
@@ -177,7 +177,7 @@ def test_a_worker_gets_the_cores_that_it_may_use():
 def test_an_error_in_a_worker_is_one_line_and_it_lives_on():
     with Worker(worker_environment()) as worker:
         with pytest.raises(WorkerError, match="ModuleNotFoundError: No module named 'benchmarks"):
-            worker.ask("build", task={"subject": "benchmarks.none:Nobody"}, batch_size=1, gpu=False, folder="")
+            worker.ask("build", task={"implementation": "benchmarks.none:Nobody"}, batch_size=1, gpu=False, folder="")
         assert worker.ask("hello") == {}
 
 
@@ -334,7 +334,7 @@ def test_a_small_run_of_everything(tmp_path, monkeypatch, capsys):
     try:
         import matplotlib  # noqa: F401
     except ImportError:
-        pytest.skip("matplotlib is not installed: the picture is not looked at")
+        pytest.skip("matplotlib is not installed: the image is not looked at")
     assert (tmp_path / "out" / "benchmarks.png").stat().st_size > 10_000
 
 

@@ -8,11 +8,11 @@ import types
 import keras
 import numpy as np
 import pytest
-from comparing import RAW, assert_same, pictures, randomised, run_torch
+from comparing import RAW, assert_same, images, randomised, run_torch
 
 import keras_resv2
 from keras_resv2 import convert
-from keras_resv2.pretrained.weight_file import model_arrays
+from keras_resv2.models.weights import model_arrays
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 nn = torch.nn
@@ -69,7 +69,7 @@ def test_what_our_files_say_does_not_trouble_pytorch(tmp_path):
     """`load_state_dict` takes it, strictly; what the module says then is its own."""
     ours = randomised(keras_resv2.ResNet(8, projection="B", **RAW))
     convert.save_pytorch(ours, tmp_path / "ours.pt", layout="cifar")
-    theirs, x = network(), pictures((32, 32))
+    theirs, x = network(), images((32, 32))
     theirs.load_state_dict(torch.load(tmp_path / "ours.pt", weights_only=True), strict=True)
     assert_same(ours.predict(x, verbose=0), run_torch(torch, theirs.eval(), x))
     assert not hasattr(theirs.state_dict(), "keras_resv2")
@@ -182,7 +182,7 @@ def test_a_body_inside_a_module_is_compared(state):
 def test_pruned_and_weight_normalised_networks(weights):
     from torch.nn.utils import parametrizations, prune
 
-    module, x = network(), pictures((32, 32))
+    module, x = network(), images((32, 32))
     prune.l1_unstructured(module.layer1[0].conv1, "weight", 0.6)
     prune.l1_unstructured(module.linear, "bias", 0.5)
     parametrizations.weight_norm(module.layer2[0].conv2)
@@ -209,7 +209,7 @@ def test_biases_of_convolutions(bottleneck):
     """Before batch normalisation they go into its mean; in pre-activation networks others stay biases."""
     import torch_networks
 
-    module, x = with_biases(network()), pictures((32, 32))
+    module, x = with_biases(network()), images((32, 32))
     found = convert.detect(module.state_dict())
     assert found.arguments == {"projection": "B"}
     assert_same(found.build(**RAW).predict(x, verbose=0), run_torch(torch, module, x))

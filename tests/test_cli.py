@@ -18,7 +18,7 @@ from published import publish
 
 import keras_resv2
 from keras_resv2 import cli, evaluation, metrics, startup
-from keras_resv2.commands.evaluating import DISAGREES
+from keras_resv2.cli.evaluate import DISAGREES
 from keras_resv2.data.images import draw_predictions, read_image
 
 NAME = "resnet20-cifar10"
@@ -29,7 +29,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 def picture(tmp_path):
     """A 200x120 photograph-like gradient."""
     y, x = np.mgrid[:120, :200]
-    path = tmp_path / "picture.png"
+    path = tmp_path / "image.png"
     Image.fromarray(np.stack([x, y, x + y], axis=-1).astype("uint8")).save(path)
     return str(path)
 
@@ -77,7 +77,7 @@ def test_summary(capsys):
 
 @pytest.fixture
 def tiny_data(tmp_path):
-    """An .npz in the form of CIFAR-10, of a few pictures."""
+    """An .npz in the form of CIFAR-10, of a few images."""
     rng = np.random.default_rng(0)
     images, labels = rng.integers(0, 256, (40, 32, 32, 3), dtype="uint8"), rng.integers(0, 10, 40, dtype="uint8")
     np.savez(tmp_path / "tiny.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
@@ -95,7 +95,7 @@ def test_evaluate_says_when_the_card_is_not_met(tiny_data, tmp_path, capsys):
         assert result["measured_error"] == 100 * np.mean(probabilities.argmax(1) != data["y_test"])
 
 
-def test_evaluate_does_not_compare_with_an_error_of_other_pictures(tiny_data, capsys):
+def test_evaluate_does_not_compare_with_an_error_of_other_images(tiny_data, capsys):
     """A part of the test images has another error than the 10,000."""
     assert cli.main(["evaluate", NAME, "--data_dir", tiny_data]) == 0
     error = keras_resv2.pretrained_card(NAME).test_error
@@ -105,7 +105,7 @@ def test_evaluate_does_not_compare_with_an_error_of_other_pictures(tiny_data, ca
     assert result["agrees"] is None and result["card_error"] == error
 
 
-def test_summary_of_a_folder_has_its_picture_size(tmp_path, capsys):
+def test_summary_of_a_folder_has_its_image_size(tmp_path, capsys):
     publish(tmp_path, image_shape=(64, 64, 3))
     assert cli.main(["summary", str(tmp_path / "resnet20-cifar10/1"), "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
@@ -190,13 +190,13 @@ def test_evaluate_measures_other_forms(tiny_data, capsys, monkeypatch, flags, fo
     "make, words",
     [
         (lambda p: None, "does not exist"),
-        (lambda p: p.write_text("no picture"), "not an image"),
+        (lambda p: p.write_text("no image"), "not an image"),
         (lambda p: p.write_bytes(b""), "not an image"),
         (lambda p: p.mkdir(), "is a folder"),
         (lambda p: _cut_png(p), "not an image"),
     ],
 )
-def test_pictures_that_are_none(tmp_path, capsys, picture, make, words):
+def test_images_that_are_none(tmp_path, capsys, picture, make, words):
     """One line that names it, and exit code 2."""
     path, saved = tmp_path / "bad.png", tmp_path / "out.png"
     make(path)
@@ -332,7 +332,7 @@ def test_the_command_writes_nothing_but_the_answer(picture):
     assert done.returncode == 0 and done.stdout.startswith(picture) and done.stderr == ""
 
 
-def test_reading_pictures_of_all_kinds(tmp_path):
+def test_reading_images_of_all_kinds(tmp_path):
     """Grey, palette, transparent, 16 bits, rotated by EXIF, wide: always upright RGB of the size asked for."""
     grey = np.tile(np.linspace(0, 255, 64).astype("uint8"), (64, 1))
     kinds = {

@@ -11,13 +11,13 @@ import zipfile
 import keras
 import numpy as np
 import pytest
-from comparing import RAW, SIZE, assert_same, outputs, pictures, randomised, run_torch, write_legacy
+from comparing import RAW, SIZE, assert_same, images, outputs, randomised, run_torch, write_legacy
 
 import keras_resv2
 from keras_resv2 import cli, convert
-from keras_resv2.pretrained import store
-from keras_resv2.pretrained.checksum import sha256
-from keras_resv2.pretrained.weight_file import model_arrays
+from keras_resv2.models.weights import model_arrays
+from keras_resv2.storage import local as store
+from keras_resv2.storage.checksum import sha256
 
 PAGE = pathlib.Path(__file__).resolve().parents[1] / "docs" / "convert.md"
 
@@ -75,7 +75,7 @@ def test_cifar_code_gives_the_same_outputs(torch, networks, kind):
     options = dict(RAW, input_shape=(27, 35, 3), rolled=kind == "bottleneck")
     ours = convert.from_pytorch(theirs.state_dict(), **arguments, **options)
     assert convert.detect(theirs.state_dict()).architecture == architecture
-    x = pictures((27, 35))
+    x = images((27, 35))
     assert_same(outputs(ours, x), run_torch(torch, theirs.stages, x))
 
 
@@ -89,7 +89,7 @@ def test_stages_are_those_of_torchvision_and_timm(torch, networks, name):
         return {f"stage{number}": y for number, y in enumerate(found[1:], start=1)}, theirs(x)
 
     ours = convert.from_pytorch(theirs, **RAW, input_shape=(*SIZE, 3))
-    assert_same(outputs(ours, pictures()), run_torch(torch, stages, pictures()))
+    assert_same(outputs(ours, images()), run_torch(torch, stages, images()))
 
 
 @pytest.mark.parametrize("name", ["resnet34", "resnet101", "resnet152"])
@@ -108,7 +108,7 @@ def test_a_cifar_stem_on_imagenet_stages(torch, networks, torchvision):
     }
     found = convert.detect(state)
     assert (found.architecture, found.arguments) == ("resnet18", {"stem": "cifar"})
-    x = pictures((32, 32))
+    x = images((32, 32))
     assert_same(found.build(**RAW).predict(x, verbose=0), run_torch(torch, theirs, x))
 
 
@@ -137,7 +137,7 @@ def test_without_classifier(networks):
     whole = convert.from_pytorch(theirs.state_dict(), include_top=False, pooling="avg", input_shape=(32, 32, 3))
     with pytest.raises(ValueError, match="10 classes: for a new classifier"):
         convert.from_pytorch(theirs, classes=5)
-    x = 50 * pictures((32, 32)) + 120
+    x = 50 * images((32, 32)) + 120
     assert model.output_shape == (None, 64)
     np.testing.assert_array_equal(model.predict(x, verbose=0), whole.predict(x, verbose=0))
 
@@ -288,7 +288,7 @@ def test_ours_in_their_networks(torch, torchvision, library, architecture, tmp_p
     else:
         theirs = torchvision.models.resnet18(num_classes=7)
     theirs.load_state_dict(torch.load(tmp_path / "ours.pt", weights_only=True), strict=True)
-    assert_same(ours.predict(pictures(), verbose=0), run_torch(torch, theirs.eval(), pictures()))
+    assert_same(ours.predict(images(), verbose=0), run_torch(torch, theirs.eval(), images()))
 
 
 @pytest.mark.parametrize("rolled", [False, True])
@@ -300,7 +300,7 @@ def test_ours_in_cifar_code(torch, networks, tmp_path, rolled):
 
     theirs = networks.CifarNetwork(networks.Original, option="A", word="shortcut")
     theirs.load_state_dict(load_file(tmp_path / "ours.safetensors"), strict=True)
-    x = pictures((32, 32))
+    x = images((32, 32))
     assert_same(ours.predict(x, verbose=0), run_torch(torch, theirs.eval(), x))
     again = convert.detect(tmp_path / "ours.safetensors")
     arrays = model_arrays(ours)
@@ -382,7 +382,7 @@ def test_the_command_makes_a_weight_folder(checkpoint, tmp_path, capsys):
     assert card.origin["layout"] == "cifar" and card.test_error is None and card.arguments == {"projection": "B"}
     assert card.sha256 == sha256(folder / "weights.h5") and card.class_names[0] == "airplane"
     assert card.parameters == sum(np.prod(w.shape) for w in keras_resv2.ResNet20(projection="B").trainable_weights)
-    x = 50 * pictures((32, 32)) + 120
+    x = 50 * images((32, 32)) + 120
     direct = convert.from_pytorch(checkpoint).predict(x, verbose=0)
     np.testing.assert_array_equal(keras_resv2.from_pretrained(folder).predict(x, verbose=0), direct)
     assert cli.main(arguments) == 0

@@ -11,13 +11,13 @@ import types
 import keras
 import numpy as np
 import pytest
-from comparing import SIZE, assert_same, outputs, pictures, randomised, write_legacy
+from comparing import SIZE, assert_same, images, outputs, randomised, write_legacy
 
 import keras_resv2
 from keras_resv2 import cli, convert, hub
-from keras_resv2.exporting import writing
-from keras_resv2.pretrained import store
-from keras_resv2.pretrained.weight_file import model_arrays
+from keras_resv2.exporting import exporter
+from keras_resv2.models.weights import model_arrays
+from keras_resv2.storage import local as store
 
 
 @pytest.fixture(scope="module", params=["ResNet50", "ResNet50V2"])
@@ -78,7 +78,7 @@ def test_rolled_networks_with_the_stride_in_the_last_unit(depth, activation):
     plain = randomised(keras_resv2.ResNet(depth, **arguments))
     rolled = keras_resv2.ResNet(depth, **arguments, rolled=True, weights=model_arrays(plain))
     assert [layer.name for layer in rolled.layers if "_to_" in layer.name] == ["stage3_unit2_to_3"]
-    x = 120 + 50 * pictures((32, 32))
+    x = 120 + 50 * images((32, 32))
     assert_same(outputs(rolled, x), outputs(plain, x))
     assert [y.shape[1] for y in outputs(plain, x)[0].values()] == [16, 8, 8]
 
@@ -175,7 +175,7 @@ def test_what_is_pushed_of_them_is_whole_the_first_time(publisher, monkeypatch):
 
 def test_exports_of_them_have_the_names_of_their_classes(publisher, monkeypatch, tmp_path):
     given = {}
-    monkeypatch.setattr(writing, "export", lambda *arguments, **more: given.update(more) or 1 / 0)
+    monkeypatch.setattr(exporter, "export", lambda *arguments, **more: given.update(more) or 1 / 0)
     with pytest.raises(ZeroDivisionError):
         cli.main(["export", "resnet50-imagenet", "--format", "onnx", "--out", str(tmp_path / "n.onnx")])
     assert given["class_names"] == tuple(f"thing{i}" for i in range(1000))

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from comparing import RAW, assert_same, pictures, run_torch
+from comparing import RAW, assert_same, images, run_torch
 
 import keras_resv2
 from keras_resv2 import cli, convert
@@ -46,7 +46,7 @@ OPTION_A = {
 @pytest.mark.parametrize("theirs, arguments", OPTION_A.values(), ids=OPTION_A)
 def test_option_a_of_other_code(theirs, arguments):
     """Said of a file; found of a module that is given whole. What is assumed otherwise gives other logits."""
-    module, x = network(**theirs), pictures((32, 32))
+    module, x = network(**theirs), images((32, 32))
     expected = run_torch(torch, module, x)
     found = convert.detect(module.state_dict())
     assert sum("option A" in phrase for phrase in found.assumed) == 2
@@ -76,7 +76,7 @@ def test_zeros_after_in_deep_preactivation_networks():
     for stage, width in enumerate((16, 32, 64), start=1):
         unit = getattr(module, f"layer{stage}")[0]
         unit.shortcut, unit.activated = Grow(1 if stage == 1 else 2, 4 * width), False
-    module, x = torch_networks.shaken(module), pictures((32, 32))
+    module, x = torch_networks.shaken(module), images((32, 32))
     arguments = dict(zero_channels="after", activated_shortcuts="none")
     assert convert.detect(module.state_dict()).architecture == "preact_resnet20"
     assert convert.detect(module.state_dict()).arguments["branch"] == "bottleneck"
@@ -92,7 +92,7 @@ STEMS = {
 @pytest.mark.parametrize("name", STEMS)
 def test_other_stems(torchvision, name):
     """A 3x3 convolution before max-pooling and others: said of a file, and written into ours."""
-    module, x = with_stem(torchvision, *STEMS[name]), pictures((45, 37))
+    module, x = with_stem(torchvision, *STEMS[name]), images((45, 37))
     state = module.state_dict()
     expected = run_torch(torch, module, x)
     assert any(repr(name) in phrase for phrase in convert.detect(state).assumed)
@@ -104,7 +104,7 @@ def test_other_stems(torchvision, name):
 
 
 def test_the_stem_of_a_whole_module_is_found(torchvision):
-    module, x = with_stem(torchvision, 3, 1, True), pictures((32, 32))
+    module, x = with_stem(torchvision, 3, 1, True), images((32, 32))
     assert convert.detect(module).arguments["stem"] == "cifar_pooled"
     assert_same(logits(module, x), run_torch(torch, module, x))
 
@@ -112,7 +112,7 @@ def test_the_stem_of_a_whole_module_is_found(torchvision):
 @pytest.mark.parametrize("epsilon", [1e-3, 1e-7])
 def test_another_epsilon(epsilon):
     """Said of a file, read off a module; with variances so small that the epsilon is all that counts."""
-    module, x = network(), pictures((32, 32))
+    module, x = network(), images((32, 32))
     for part in module.modules():
         if isinstance(part, nn.BatchNorm2d):
             part.eps = epsilon
@@ -203,7 +203,7 @@ def test_the_command_says_what_it_was_told_and_prints_what_it_assumed(tmp_path, 
     said = ["--zero_channels", "after", "--projection", "A_average", "--stem", "cifar", "--epsilon", "1e-5"]
     assert cli.main([*arguments, *said]) == 0
     assert capsys.readouterr().out.count("assumed,") == 2
-    x = pictures((32, 32))
+    x = images((32, 32))
     folder = tmp_path / "out/resnet8-cifar10/2"
     assert keras_resv2.pretrained_card(str(folder)).arguments == {"projection": "A_average"}
     model = keras_resv2.from_pretrained(folder, **RAW)

@@ -14,7 +14,7 @@ def pictures():
 
 @pytest.fixture(scope="module")
 def tfds_dir(pictures, tmp_path_factory):
-    """The dataset "cifar10" as tensorflow-datasets prepares it, of twelve pictures."""
+    """The dataset "cifar10" as tensorflow-datasets prepares it, of twelve images."""
     tfds = pytest.importorskip("tensorflow_datasets", reason="tensorflow-datasets is not installed")
     official = tfds.builder_cls("cifar10")
     with tfds.core.registered.skip_registration():
@@ -42,7 +42,7 @@ def test_tfds_and_npz_are_the_same(tfds_dir, pictures, tmp_path):
             np.testing.assert_array_equal(found_labels, labels)
 
 
-def test_fingerprint_knows_pictures_and_labels(pictures):
+def test_fingerprint_knows_images_and_labels(pictures):
     images, labels = pictures
     prints = [
         datasets.fingerprint(images, labels),

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from test_train import PROGRAM, ROOT, STARTED, history, no_process_is_left, wait_for  # noqa: F401
 
-from keras_resv2.pretrained.weight_file import read_weights
+from keras_resv2.storage.weight_file import read_weights
 
 
 @pytest.fixture(scope="module")
 def npz(tmp_path_factory):
-    """60 random pictures of ten colours, brighter by class: something to learn."""
+    """60 random images of ten colours, brighter by class: something to learn."""
     rng = np.random.default_rng(0)
     labels = np.arange(60) % 10
     images = rng.integers(0, 100, (60, 32, 32, 3)) + 15 * labels[:, None, None, None]
@@ -26,7 +26,7 @@ def npz(tmp_path_factory):
 
 # Gentle rates: rounding is not magnified to more than the tolerance.
 COLOURS = "--recipe=paper", "--batch_size=20", "--learning_rate=0.03"
-PICTURES = (
+IMAGES = (
     "--recipe=imagenet", "--dataset=folder", "--image_size=32", "--batch_size=8", "--learning_rate=0.001",
     "--set=views=((40, 32), (48, 48))",
 )  # fmt: skip
@@ -57,7 +57,7 @@ def assert_same_curve(found, expected):
     for row, wanted, within in zip(found, expected, (0.005, 0.05, 0.05), strict=True):
         assert row["step"] == wanted["step"] and row["learning_rate"] == wanted["learning_rate"]
         assert abs(float(row["train_loss"]) - float(wanted["train_loss"])) < within, (found, expected)
-        assert abs(float(row["test_error"]) - float(wanted["test_error"])) < 12  # one of nine pictures
+        assert abs(float(row["test_error"]) - float(wanted["test_error"])) < 12  # one of nine images
     losses = [float(row["train_loss"]) for row in expected]
     assert losses[0] - losses[-1] > 0.3  # it moves by far more
 
@@ -76,9 +76,9 @@ def free_port():
 
 
 @pytest.mark.parametrize("backend", ["tensorflow", "jax"])
-def test_two_processes_train_as_one(backend, picture_folder, tmp_path):
+def test_two_processes_train_as_one(backend, image_folder, tmp_path):
     """Each decodes its half of every batch."""
-    finish(start(picture_folder, tmp_path / "one", backend, *PICTURES))
+    finish(start(image_folder, tmp_path / "one", backend, *IMAGES))
     addresses = [f"127.0.0.1:{free_port()}" for _ in range(2)]
     both = []
     for i in range(2):
@@ -87,7 +87,7 @@ def test_two_processes_train_as_one(backend, picture_folder, tmp_path):
         else:
             task = {"type": "worker", "index": i}
             flags, environment = [], {"TF_CONFIG": json.dumps({"cluster": {"worker": addresses}, "task": task})}
-        both.append(start(picture_folder, tmp_path / "two", backend, *PICTURES, *flags, **environment))
+        both.append(start(image_folder, tmp_path / "two", backend, *IMAGES, *flags, **environment))
     finish(*both)
     assert_same_curve(history(tmp_path / "two"), history(tmp_path / "one"))
 
@@ -212,11 +212,11 @@ def test_seeds_on_two_devices(npz, tmp_path):
     assert not np.allclose(*kernels, atol=0.05)
 
 
-def test_a_worker_that_is_asked_to_stop_stops_all(picture_folder, tmp_path):
+def test_a_worker_that_is_asked_to_stop_stops_all(image_folder, tmp_path):
     addresses = [f"127.0.0.1:{free_port()}"]
     flags = "--steps=5000", "--evaluate_every=100000"
     both = [
-        start(picture_folder, tmp_path / "two", "jax", *PICTURES, *flags, f"--processes={addresses[0]},2,{i}")
+        start(image_folder, tmp_path / "two", "jax", *IMAGES, *flags, f"--processes={addresses[0]},2,{i}")
         for i in range(2)
     ]
     wait_for((tmp_path / "two/history.csv").exists, *both)
@@ -228,9 +228,7 @@ def test_a_worker_that_is_asked_to_stop_stops_all(picture_folder, tmp_path):
     # What one process refuses, the other does not wait for.
     addresses = [f"127.0.0.1:{free_port()}"]
     both = [
-        start(
-            picture_folder, tmp_path / "two", "jax", *PICTURES, *flags, f"--processes={addresses[0]},2,{i}", "--seed=1"
-        )
+        start(image_folder, tmp_path / "two", "jax", *IMAGES, *flags, f"--processes={addresses[0]},2,{i}", "--seed=1")
         for i in range(2)
     ]
     for process, words in zip(both, ("run with other seed", "another process stopped the run"), strict=True):

@@ -13,7 +13,8 @@ from published import publish
 
 import keras_resv2
 from keras_resv2 import files
-from keras_resv2.pretrained import download, store
+from keras_resv2.storage import download
+from keras_resv2.storage import local as store
 
 
 class Server(http.server.ThreadingHTTPServer):

@@ -19,8 +19,9 @@ from conftest import STRESS
 from PIL import Image
 
 import keras_resv2
-from keras_resv2 import embedding, graphs
+from keras_resv2 import embedding
 from keras_resv2.embedding import embed
+from keras_resv2.models import graph as graphs
 
 NAME = "resnet20-cifar10"
 MIB = 2**20

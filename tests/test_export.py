@@ -13,10 +13,10 @@ from exported import RUN, assert_same, open_tflite, run_onnx, run_tflite
 import keras_resv2
 from keras_resv2 import ResNet, cli, export
 from keras_resv2.data import DATASETS
-from keras_resv2.exporting import FORMATS, writing
-from keras_resv2.exporting.runtimes import load_exported
-from keras_resv2.pretrained.weight_file import save_weights
-from keras_resv2.units import ACTIVATIONS
+from keras_resv2.exporting import FORMATS, exporter
+from keras_resv2.exporting.inference_backends import load_exported
+from keras_resv2.models.blocks import ACTIVATIONS
+from keras_resv2.storage.weight_file import save_weights
 
 pytest.importorskip("onnx", reason="onnx is not installed")
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
@@ -50,8 +50,8 @@ def randomised(model, seed=0):
     return model
 
 
-def pictures(height=32, width=32, count=3):
-    """Random pictures of one random colour each and noise, uint8."""
+def images(height=32, width=32, count=3):
+    """Random images of one random colour each and noise, uint8."""
     rng = np.random.default_rng(1)
     colours = rng.integers(40, 216, (count, 1, 1, 3))
     return (colours + rng.integers(-40, 40, (count, height, width, 3))).astype("uint8")
@@ -68,7 +68,7 @@ def keras_outputs(model, x):
 def test_every_kind_of_network(depth, arguments, format, tmp_path):
     """uint8 pixels in, logits out, by the runtime itself; a batch of three and one alone."""
     model = randomised(ResNet(depth, classes=7, classifier_activation=None, **arguments))
-    x = pictures(*model.input_shape[1:3])
+    x = images(*model.input_shape[1:3])
     exported = export(model, tmp_path / "network", format)
     expected = keras_outputs(model, x)
     (found,) = RUN[format](tmp_path / "network", x).values()
@@ -80,15 +80,15 @@ def test_every_kind_of_network(depth, arguments, format, tmp_path):
 
 @pytest.mark.parametrize("format", HERE)
 @pytest.mark.parametrize("activation", ["original", "full_preactivation"])
-def test_features_of_pictures_of_any_size(activation, format, tmp_path):
+def test_features_of_images_of_any_size(activation, format, tmp_path):
     body = randomised(ResNet(8, activation=activation, include_top=False, stem="imagenet"))
     export(body, tmp_path / "body", format)
     for size in ((64, 64), (51, 70)):
-        x = pictures(*size)
+        x = images(*size)
         assert_same(RUN[format](tmp_path / "body", x)["features"], keras_outputs(body, x))
     stages = keras_resv2.features(randomised(ResNet(8, activation=activation)), ["stage3", "stage1"])
     export(stages, tmp_path / "stages", format)
-    found, expected = RUN[format](tmp_path / "stages", pictures()), keras_outputs(stages, pictures())
+    found, expected = RUN[format](tmp_path / "stages", images()), keras_outputs(stages, images())
     assert set(found) == {"stage1", "stage3"}
     for name, y in expected.items():
         assert_same(found[name], y)
@@ -107,7 +107,7 @@ def test_rolled_units_and_half_precision(format, tmp_path):
     weights = str(tmp_path / "weights.h5")
     plain = ResNet(20, activation="full_preactivation", weights=weights, dtype="float32")
     export(rolled, tmp_path / "network", format)
-    assert_same(RUN[format](tmp_path / "network", pictures())["probabilities"], keras_outputs(plain, pictures()))
+    assert_same(RUN[format](tmp_path / "network", images())["probabilities"], keras_outputs(plain, images()))
 
 
 @pytest.mark.parametrize("format", HERE)
@@ -115,14 +115,14 @@ def test_networks_built_on_these(format, tmp_path):
     """A new classifier after transfer learning, and a model inside a model."""
     new = keras_resv2.from_pretrained(NAME, classes=5)
     export(new, tmp_path / "new", format, class_names=list("abcde"))
-    assert_same(RUN[format](tmp_path / "new", pictures())["probabilities"], keras_outputs(new, pictures()))
+    assert_same(RUN[format](tmp_path / "new", images())["probabilities"], keras_outputs(new, images()))
     body = keras_resv2.from_pretrained(NAME, include_top=False, pooling="avg", input_shape=(32, 32, 3))
     head = keras.layers.Dense(4, "relu"), keras.layers.Dense(1, "sigmoid")
     outer = keras.Sequential([keras.Input((32, 32, 3)), body, *head])
     exported = export(outer, tmp_path / "outer", format)
     assert exported.input == "uint8 (batch, 32, 32, 3)"
     np.testing.assert_allclose(
-        RUN[format](tmp_path / "outer", pictures())["probabilities"], keras_outputs(outer, pictures()), atol=1e-5
+        RUN[format](tmp_path / "outer", images())["probabilities"], keras_outputs(outer, images()), atol=1e-5
     )
 
 
@@ -145,8 +145,8 @@ def test_channels_first(tmp_path):
         keras.config.set_image_data_format("channels_last")
     first.set_weights(last.get_weights())
     export(first, tmp_path / "first.onnx", "onnx")
-    found = run_onnx(tmp_path / "first.onnx", pictures().transpose(0, 3, 1, 2))["features"]
-    assert_same(found.transpose(0, 2, 3, 1), keras_outputs(last, pictures()))
+    found = run_onnx(tmp_path / "first.onnx", images().transpose(0, 3, 1, 2))["features"]
+    assert_same(found.transpose(0, 2, 3, 1), keras_outputs(last, images()))
 
 
 def test_the_onnx_graph_is_small_and_says_what_it_is(tmp_path):
@@ -160,7 +160,7 @@ def test_the_onnx_graph_is_small_and_says_what_it_is(tmp_path):
         export(model, path, "onnx", folded=folded, class_names=CLASSES)
         file = onnx.load(path)
         kinds[folded] = [node.op_type for node in file.graph.node]
-        assert_same(run_onnx(path, pictures())["probabilities"], keras_outputs(model, pictures()))
+        assert_same(run_onnx(path, images())["probabilities"], keras_outputs(model, images()))
     convolutions = sum(isinstance(layer, keras.layers.Conv2D) for layer in model.layers)
     for folded, expected in ((True, 0), (False, convolutions)):
         assert kinds[folded].count("BatchNormalization") == expected
@@ -198,15 +198,15 @@ def test_onnx_is_the_same_file_from_every_backend(backend, tmp_path):
         text=True,
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    here, there = (run_onnx(tmp_path / f"{name}.onnx", pictures()) for name in ("here", "there"))
+    here, there = (run_onnx(tmp_path / f"{name}.onnx", images()) for name in ("here", "there"))
     np.testing.assert_allclose(here["probabilities"], there["probabilities"], atol=1e-6)
 
 
 @needs_tensorflow
 @pytest.mark.parametrize("name", ["resnet20-cifar10", "preact_resnet20-cifar10"])
-def test_tflite_of_lower_precision(name, real_pictures, tmp_path):
-    """On real pictures: float16 close in every probability, int8 in what it says; files of a half and a quarter."""
-    x, labels = real_pictures
+def test_tflite_of_lower_precision(name, real_images, tmp_path):
+    """On real images: float16 close in every probability, int8 in what it says; files of a half and a quarter."""
+    x, labels = real_images
     model = keras_resv2.from_pretrained(name)
     expected = keras_outputs(model, x)
     sizes = {}
@@ -217,7 +217,7 @@ def test_tflite_of_lower_precision(name, real_pictures, tmp_path):
         found = run_tflite(path, x)["probabilities"]
         sizes[precision] = exported.size
         assert exported.size == path.stat().st_size and found.dtype == "float32"
-        if precision == "int8":  # the others are compared on random pictures
+        if precision == "int8":  # the others are compared on random images
             assert exported.difference == pytest.approx(np.abs(found - expected).max(), abs=1e-5)
         np.testing.assert_allclose(found, expected, atol={"float32": 1e-5, "float16": 1e-2, "int8": 0.2}[precision])
         assert np.mean(found.argmax(1) == expected.argmax(1)) >= 0.95
@@ -234,12 +234,12 @@ def test_tflite_of_lower_precision(name, real_pictures, tmp_path):
 
 
 @needs_tensorflow
-def test_dark_representative_pictures_do_not_scale_the_input(real_pictures, tmp_path):
-    dark = real_pictures[0] // 4
+def test_dark_representative_images_do_not_scale_the_input(real_images, tmp_path):
+    dark = real_images[0] // 4
     export(ResNet(8), tmp_path / "network.tflite", "tflite", precision="int8", representative=dark)
     (given,) = open_tflite(tmp_path / "network.tflite").get_input_details()
     assert given["quantization"] == (1.0, 0)
-    assert dark.max() < 255, "the caller's pictures are changed"
+    assert dark.max() < 255, "the caller's images are changed"
 
 
 @needs_tensorflow
@@ -254,8 +254,8 @@ def test_labels_go_with_the_network(tmp_path):
 def test_the_packages_own_runtimes(format, tmp_path):
     model = randomised(ResNet(8, classifier_activation=None))
     export(model, tmp_path / "network", format)
-    found = load_exported(tmp_path / "network", format, threads=1).predict_on_batch(pictures())
-    assert_same(found, keras_outputs(model, pictures()))
+    found = load_exported(tmp_path / "network", format, threads=1).predict_on_batch(images())
+    assert_same(found, keras_outputs(model, images()))
     with pytest.raises(FileNotFoundError, match="does not exist"):
         load_exported(tmp_path / "other", format)
 
@@ -267,21 +267,21 @@ def test_nothing_is_overwritten_unasked_and_nothing_half_written(format, tmp_pat
     export(first, path, format)
     with pytest.raises(FileExistsError, match=r"network (exists|is a SavedModel): name another"):
         export(second, path, format)
-    assert load_exported(path, format).predict_on_batch(pictures()).shape == (3, 2)
+    assert load_exported(path, format).predict_on_batch(images()).shape == (3, 2)
     export(second, path, format, overwrite=True)
-    assert load_exported(path, format).predict_on_batch(pictures()).shape == (3, 3)
+    assert load_exported(path, format).predict_on_batch(images()).shape == (3, 3)
 
     class Wrong:
         def predict_on_batch(self, x):
             return np.zeros((len(x), 2), "float32")
 
-    monkeypatch.setattr(writing, "load_exported", lambda *arguments: Wrong())
+    monkeypatch.setattr(exporter, "load_exported", lambda *arguments: Wrong())
     with pytest.raises(ValueError, match="gives other outputs than the Keras model"):
         export(first, other, format)
     with pytest.raises(ValueError, match="gives other outputs"):
         export(first, path, format, overwrite=True)
     assert [entry.name for entry in tmp_path.iterdir()] == ["network"]
-    assert load_exported(path, format).predict_on_batch(pictures()).shape == (3, 3)
+    assert load_exported(path, format).predict_on_batch(images()).shape == (3, 3)
 
 
 def test_a_folder_of_something_else_is_never_overwritten(tmp_path):
@@ -312,7 +312,7 @@ def test_bad_arguments_are_refused_before_anything_is_written(tmp_path, monkeypa
         ("format='pickle' must be one of 'saved_model', 'tflite', 'onnx'", model, "pickle", {}),
         ("precision='int4' must be one of", model, "onnx", {"precision": "int4"}),
         ("precision='int8' is for format='tflite'; onnx is written in float32", model, "onnx", {"precision": "int8"}),
-        ("representative is for precision='int8', not 'float32'", model, "onnx", {"representative": pictures()}),
+        ("representative is for precision='int8', not 'float32'", model, "onnx", {"representative": images()}),
         ("there are 3 class_names, but 10 outputs", model, "onnx", {"class_names": list("abc")}),
         ("class_names must be a list of names", model, "onnx", {"class_names": "0123456789"}),
         ("is not a functional keras.Model", Squared(), "onnx", {}),
@@ -323,10 +323,10 @@ def test_bad_arguments_are_refused_before_anything_is_written(tmp_path, monkeypa
     if ON_TENSORFLOW:
         raw = ResNet(8, include_preprocessing=False)
         cases += [
-            ("precision='int8' needs representative pictures", model, "tflite", int8),
-            ("build with include_preprocessing=True", raw, "tflite", {**int8, "representative": pictures()}),
+            ("precision='int8' needs representative images", model, "tflite", int8),
+            ("build with include_preprocessing=True", raw, "tflite", {**int8, "representative": images()}),
         ]
-        for x, was in ((pictures() / np.float32(9), "float32"), (pictures(8, 8), r"uint8 \(3, 8, 8, 3\)")):
+        for x, was in ((images() / np.float32(9), "float32"), (images(8, 8), r"uint8 \(3, 8, 8, 3\)")):
             message = rf"are {was}.*; the network takes uint8 \(n, 32, 32, 3\)"
             cases.append((message, model, "tflite", {**int8, "representative": x}))
     for message, network, format, options in cases:
@@ -339,8 +339,8 @@ def test_bad_arguments_are_refused_before_anything_is_written(tmp_path, monkeypa
 
 
 @needs_tensorflow
-def test_command(tmp_path, capsys, real_pictures):
-    (x, labels), full_name = real_pictures, keras_resv2.pretrained_card(NAME).full_name
+def test_command(tmp_path, capsys, real_images):
+    (x, labels), full_name = real_images, keras_resv2.pretrained_card(NAME).full_name
     np.savez(tmp_path / "data.npz", x_train=x, y_train=labels, x_test=x, y_test=labels)
     int8 = ["--precision", "int8", "--data_dir", str(tmp_path / "data.npz")]
     for format, options in (("onnx", []), ("saved_model", []), ("tflite", int8)):
@@ -350,7 +350,7 @@ def test_command(tmp_path, capsys, real_pictures):
         facts = json.loads(capsys.readouterr().out)
         assert facts["name"] == full_name and facts["input"] == "uint8 (batch, 32, 32, 3)" and path.exists()
         found = RUN[format](path, x)["probabilities"]
-        assert np.mean(found.argmax(1) == labels) >= 0.9, "of the 20 pictures Keras gets 20 right"
+        assert np.mean(found.argmax(1) == labels) >= 0.9, "of the 20 images Keras gets 20 right"
         assert cli.main(command) == cli.BAD_INPUT
         assert "name another" in capsys.readouterr().err
     command = ["export", NAME, "--format", "tflite", "--out", str(tmp_path / "other"), "--precision", "int8"]

@@ -7,11 +7,11 @@ import keras
 import numpy as np
 import pytest
 from exported import RUN, assert_same, open_tflite
-from test_export import HERE, keras_outputs, needs_tensorflow, pictures, randomised
+from test_export import HERE, images, keras_outputs, needs_tensorflow, randomised
 
 import keras_resv2
 from keras_resv2 import ResNet, convert, export
-from keras_resv2.pretrained.weight_file import read_weights
+from keras_resv2.storage.weight_file import read_weights
 
 layers = keras.layers
 
@@ -33,7 +33,7 @@ def test_augmentation_is_left_out(format, folded, tmp_path):
     model = behind(*random)
     exported = export(model, tmp_path / "network", format, folded=folded)
     assert exported.input == "uint8 (batch, 32, 32, 3)"
-    assert_same(RUN[format](tmp_path / "network", pictures())["logits"], keras_outputs(model.layers[-1], pictures()))
+    assert_same(RUN[format](tmp_path / "network", images())["logits"], keras_outputs(model.layers[-1], images()))
 
 
 @pytest.mark.parametrize("format", HERE)
@@ -46,16 +46,16 @@ def test_layers_that_resize(make, size, format, tmp_path):
     model = behind(layers.RandomFlip(), make(), size=size)
     exported = export(model, tmp_path / "network", format)
     assert exported.input == f"uint8 (batch, {size[0]}, {size[1]}, 3)"
-    assert_same(RUN[format](tmp_path / "network", pictures(*size))["logits"], keras_outputs(model, pictures(*size)))
+    assert_same(RUN[format](tmp_path / "network", images(*size))["logits"], keras_outputs(model, images(*size)))
 
 
 @needs_tensorflow
-def test_int8_behind_augmentation_and_resizing(real_pictures, tmp_path):
+def test_int8_behind_augmentation_and_resizing(real_images, tmp_path):
     network = keras_resv2.from_pretrained("resnet20-cifar10")
     model = keras.Sequential(
         [keras.Input((48, 48, 3)), layers.RandomFlip(), layers.Resizing(32, 32), layers.GaussianNoise(1.0), network]
     )
-    x = np.repeat(np.repeat(real_pictures[0], 2, 1), 2, 2)[:, 8:56, 8:56]
+    x = np.repeat(np.repeat(real_images[0], 2, 1), 2, 2)[:, 8:56, 8:56]
     path = tmp_path / "network.tflite"
     exported = export(model, path, "tflite", precision="int8", representative=x)
     found = RUN["tflite"](path, x)["probabilities"]
@@ -81,7 +81,7 @@ def test_networks_of_other_graphs(tmp_path):
     model = randomised(ResNet(8, projection="A_average", stem="cifar_pooled", classifier_activation=None))
     for format in HERE:
         export(model, tmp_path / format, format)
-        assert_same(RUN[format](tmp_path / format, pictures())["logits"], keras_outputs(model, pictures()))
+        assert_same(RUN[format](tmp_path / format, images())["logits"], keras_outputs(model, images()))
 
 
 # Adapters and quantized layers
@@ -101,13 +101,13 @@ def adapted():
 
 def test_adapters_are_merged(adapted, tmp_path):
     """In exports, weight files and PyTorch's tensors; the network keeps its adapters."""
-    expected = keras_outputs(adapted, pictures())
+    expected = keras_outputs(adapted, images())
     for format in HERE:
         export(adapted, tmp_path / format, format)
-        assert_same(RUN[format](tmp_path / format, pictures())["logits"], expected)
+        assert_same(RUN[format](tmp_path / format, images())["logits"], expected)
     keras_resv2.save_weights(adapted, tmp_path / "w.h5")
     again = ResNet(8, classifier_activation=None, projection="B", weights=str(tmp_path / "w.h5"))
-    assert_same(keras_outputs(again, pictures()), expected)
+    assert_same(keras_outputs(again, images()), expected)
     kernel = keras.ops.convert_to_numpy(adapted.get_layer("head_dense").kernel)
     np.testing.assert_array_equal(convert.to_pytorch(adapted, "cifar")["linear.weight"], kernel.T)
     assert adapted.get_layer("head_dense").lora_enabled

@@ -11,10 +11,10 @@ from benchmarks import exports
 NAME = "resnet20-cifar10"
 
 
-def test_a_small_run(tmp_path, monkeypatch, capsys, real_pictures):
-    """ONNX Runtime on 20 real pictures: the error is the one that Keras makes on them."""
+def test_a_small_run(tmp_path, monkeypatch, capsys, real_images):
+    """ONNX Runtime on 20 real images: the error is the one that Keras makes on them."""
     pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
-    pixels, labels = real_pictures[0], real_pictures[1].copy()
+    pixels, labels = real_images[0], real_images[1].copy()
     labels[:3] = (labels[:3] + 1) % 10  # three errors at least
     np.savez(tmp_path / "data.npz", x_train=pixels, y_train=labels, x_test=pixels, y_test=labels)
     monkeypatch.setattr(exports, "IN_KERAS", ())

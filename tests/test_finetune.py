@@ -27,11 +27,11 @@ def finetune(*arguments):
 
 
 @pytest.fixture(scope="module")
-def flat_folder(picture_folder, tmp_path_factory):
+def flat_folder(image_folder, tmp_path_factory):
     """Pictures of three colours in one folder each, of several formats and sizes; one grey, one damaged."""
     folder = tmp_path_factory.mktemp("flat") / "colours"
     for split in ("train", "val"):
-        for path in sorted((picture_folder / split).glob("*/*.jpg")):
+        for path in sorted((image_folder / split).glob("*/*.jpg")):
             ending = ("png", "jpg", "webp")[int(path.stem) % 3]
             (folder / path.parent.name).mkdir(parents=True, exist_ok=True)
             Image.open(path).save(folder / path.parent.name / f"{split}{path.stem}.{ending}")
@@ -119,17 +119,17 @@ def test_shares_are_shares(flat_folder, tmp_path):
     assert done.returncode == 1 and "--test=0.0: it must be a share between 0 and 1" in done.stderr + done.stdout
 
 
-def test_parts_of_a_folder_that_has_them(picture_folder, tmp_path):
+def test_parts_of_a_folder_that_has_them(image_folder, tmp_path):
     """Where train/ and val/ are all there is, val/ is what is measured with, and nothing is chosen by it."""
-    parts = open_labelled(str(picture_folder), None, (16, 16), (0.2, 0.2), 0)
+    parts = open_labelled(str(image_folder), None, (16, 16), (0.2, 0.2), 0)
     assert set(parts.names["test"]) == {f"{name}/{i}.jpg" for name in parts.class_names for i in range(3)}
     assert len(parts.train[1]) + len(parts.validation[1]) == 24
     assert len(parts.validation[1]) == 6 and not set(parts.names["train"]) & set(parts.names["validation"])
-    shutil.copytree(picture_folder / "train", tmp_path / "Train")
-    shutil.copytree(picture_folder / "val", tmp_path / "Test")
+    shutil.copytree(image_folder / "train", tmp_path / "Train")
+    shutil.copytree(image_folder / "val", tmp_path / "Test")
     parts = open_labelled(str(tmp_path), None, (16, 16), (0.5, 0.2), 0)
     assert len(parts.test[1]) == 9 and len(parts.validation[1]) == 12 and len(parts.train[1]) == 12
-    shutil.copytree(picture_folder / "val" / "red", tmp_path / "valid" / "red")
+    shutil.copytree(image_folder / "val" / "red", tmp_path / "valid" / "red")
     parts = open_labelled(str(tmp_path), None, (16, 16), (0.5, 0.2), 0)
     assert [len(part[1]) for part in (parts.train, parts.validation, parts.test)] == [24, 3, 9]
     assert set(parts.validation[1]) == {2}

@@ -12,8 +12,8 @@ import pytest
 import keras_resv2
 from keras_resv2 import ResNet, fold
 from keras_resv2.evaluation import find_mistakes, slices
-from keras_resv2.shortcuts import SHORTCUTS
-from keras_resv2.units import ACTIVATIONS
+from keras_resv2.models.blocks import ACTIVATIONS
+from keras_resv2.models.shortcuts import SHORTCUTS
 
 OTHER_BACKENDS = [name for name in ("tensorflow", "jax", "torch") if name != keras.backend.backend()]
 layers = keras.layers
@@ -38,7 +38,7 @@ def randomise(model, seed=0):
 
 
 def pictures(height, width, count=3):
-    """Random pictures of one random colour each and noise, uint8."""
+    """Random images of one random colour each and noise, uint8."""
     rng = np.random.default_rng(1)
     colours = rng.integers(40, 216, (count, 1, 1, 3))
     return (colours + rng.integers(-40, 40, (count, height, width, 3))).astype("uint8")
@@ -55,7 +55,7 @@ def assert_same_outputs(folded, model, x, within=1e-4):
     keras.tree.assert_same_structure(found, expected)
     for a, b in zip(keras.tree.flatten(found), keras.tree.flatten(expected), strict=True):
         a, b = (np.asarray(values, "float32") for values in (a, b))
-        assert np.ptp(b, axis=0).max() > 100 * within, "the pictures make no difference"
+        assert np.ptp(b, axis=0).max() > 100 * within, "the images make no difference"
         np.testing.assert_allclose(a, b, atol=within * max(1.0, np.abs(b).max()), rtol=0)
 
 
@@ -101,7 +101,7 @@ def test_every_network(activation, shortcut, depth, stem, size):
     ],
 )
 def test_other_arguments(activation, depth, stem, options):
-    """Pictures of any size, and floats."""
+    """Images of any size, and floats."""
     model = ResNet(depth, activation=activation, stem=stem, input_shape=(None, None, 3), **options)
     folded = fold(randomise(model))
     for size in ((33, 41), (26, 20)):
@@ -269,7 +269,7 @@ def test_adapted_normalization_is_kept():
 @pytest.mark.parametrize("dtype, within", [("mixed_bfloat16", 1.3), ("mixed_float16", 1.6)])
 @pytest.mark.parametrize("activation", ["original", "full_preactivation"])
 def test_half_precision_is_as_exact_as_before(dtype, within, activation):
-    """Against float32, over four networks: dark and bright pictures, whose values are far from the mean that is
+    """Against float32, over four networks: dark and bright images, whose values are far from the mean that is
     subtracted. In float16 the folded kernels' own rounding shows."""
     arguments = dict(activation=activation, input_shape=(19, 23, 3), classifier_activation=None)
     noise = np.random.default_rng(0).integers(-20, 20, (64, 19, 23, 3))
@@ -324,7 +324,7 @@ def test_graphs_deeper_than_pythons_recursion_limit():
     x = y = keras.Input((1,))
     for _ in range(1300):
         y = layers.ReLU()(y)
-    with keras_resv2.graphs.deep_graph():
+    with keras_resv2.models.graph.deep_graph():
         model = keras.Model(x, y)
     assert len(fold(model).layers) == 1301
 
@@ -334,7 +334,7 @@ import sys, keras, numpy as np
 import test_folding as t
 for data_format in sys.argv[1:]:
     keras.config.set_image_data_format(data_format)
-    x = t.pictures(19, 23)
+    x = t.images(19, 23)
     x = x if data_format == "channels_last" else x.transpose(0, 3, 1, 2)
     model = t.ResNet(8, activation="full_preactivation", input_shape=x.shape[1:], classifier_activation=None)
     folded = t.fold(t.randomise(model))

@@ -6,7 +6,7 @@ import pytest
 
 import keras_resv2
 from keras_resv2.exporting.network import plain_network
-from keras_resv2.graphs import all_layers
+from keras_resv2.models.graph import all_layers
 from keras_resv2.transfer.freezing import classifiers_of
 
 

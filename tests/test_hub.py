@@ -16,8 +16,8 @@ from published import publish
 
 import keras_resv2
 from keras_resv2 import cli, hub
-from keras_resv2.hub import repository
-from keras_resv2.pretrained.weight_file import read_weights
+from keras_resv2.hub import download
+from keras_resv2.storage.weight_file import read_weights
 
 hub_client = pytest.importorskip("huggingface_hub", reason="huggingface_hub is not installed")
 constants = pytest.importorskip("huggingface_hub.constants")
@@ -212,13 +212,13 @@ def test_a_card_cannot_name_a_file_elsewhere(server, file):
 def test_a_repository_that_changes_between_two_requests(server, monkeypatch):
     """The weight file is the one of the card's commit."""
     hub.push("me/weights", NAME)
-    original = repository.read_card
+    original = download.read_card
 
     def read_card(path):
         server.commit("me/weights", {"weights.h5": b"another file", "card.json": b"{}"})
         return original(path)
 
-    monkeypatch.setattr(repository, "read_card", read_card)
+    monkeypatch.setattr(download, "read_card", read_card)
     card = hub.pull("hf://me/weights")
     assert (card.folder / card.file).read_bytes() == (PLACE / "weights.h5").read_bytes()
 

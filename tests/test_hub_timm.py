@@ -10,7 +10,7 @@ from test_hub import server  # noqa: F401
 import keras_resv2
 from keras_resv2 import hub
 from keras_resv2.hub import timm as timm_repositories
-from keras_resv2.pretrained import store
+from keras_resv2.storage import local as store
 
 pytest.importorskip("huggingface_hub", reason="huggingface_hub is not installed")
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")

@@ -1,4 +1,4 @@
-"""The ImageNet recipe, from a folder of pictures to measured weights."""
+"""The ImageNet recipe, from a folder of images to measured weights."""
 
 import json
 import subprocess
@@ -17,10 +17,10 @@ def run(script, *more, ok=True):
     return done
 
 
-def train(picture_folder, out, *more, ok=True):
+def train(image_folder, out, *more, ok=True):
     return run(
         "train", "--model=resnet18", "--recipe=imagenet", "--dataset=folder",
-        f"--data_dir={picture_folder}", f"--out={out}", "--image_size=64", "--batch_size=8", "--learning_rate=0.01",
+        f"--data_dir={image_folder}", f"--out={out}", "--image_size=64", "--batch_size=8", "--learning_rate=0.01",
         "--evaluate_every=100", *more, ok=ok,
     )  # fmt: skip
 
@@ -35,36 +35,36 @@ def test_the_recipe_is_the_papers():
     assert recipe.views == ((256, 224), (320, 320)) and recipe.image_size == 224
 
 
-def test_from_a_folder_of_pictures_to_measured_weights(picture_folder, tmp_path):
+def test_from_a_folder_of_images_to_measured_weights(image_folder, tmp_path):
     out = tmp_path / "run"
-    plan = train(picture_folder, out, "--dry_run").stdout
+    plan = train(image_folder, out, "--dry_run").stdout
     assert "folder: 24 training images, 9 test images" in plan and "270 of 8 images, 90.0 epochs" in plan
     assert float(plan.partition("input alone")[2].split()[0].replace(",", "")) > 0
-    text = train(picture_folder, out, "--steps=24").stdout
+    text = train(image_folder, out, "--steps=24").stdout
     assert "input pipeline alone" in text
     rows = history(out)
     assert len(rows) == 8 and float(rows[-1]["train_loss"]) < float(rows[0]["train_loss"])
     record = json.loads((out / "run.json").read_text())
     assert record["settings"]["class_names"] == ["blue", "green", "red"]
-    measured = json.loads(run("evaluate", f"--run={out}", f"--data_dir={picture_folder}").stdout.splitlines()[-1])
+    measured = json.loads(run("evaluate", f"--run={out}", f"--data_dir={image_folder}").stdout.splitlines()[-1])
     assert measured["test_images"] == 9
     for name in ("test_error", "test_error_320"):
         assert measured[name] == float(rows[-1][name]) == record[f"{name}_at_end"]
 
 
-def test_pictures_that_cannot_be_read_stop_the_run_in_one_line(picture_folder, tmp_path):
-    damaged = tmp_path / "pictures"
-    for path in picture_folder.rglob("*.jpg"):
-        target = damaged / path.relative_to(picture_folder)
+def test_images_that_cannot_be_read_stop_the_run_in_one_line(image_folder, tmp_path):
+    damaged = tmp_path / "images"
+    for path in image_folder.rglob("*.jpg"):
+        target = damaged / path.relative_to(image_folder)
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(path.read_bytes() if path.name != "3.jpg" else b"no picture")
+        target.write_bytes(path.read_bytes() if path.name != "3.jpg" else b"no image")
     done = train(damaged, tmp_path / "run", "--steps=9", ok=False)
     assert "3.jpg is not an image that can be read" in done.stderr and "Traceback" not in done.stderr
 
 
-def test_publishing_is_for_the_datasets_of_the_package(picture_folder, tmp_path):
+def test_publishing_is_for_the_datasets_of_the_package(image_folder, tmp_path):
     for name in ("weights.h5", "history.csv"):
         (tmp_path / name).touch()
     (tmp_path / "run.json").write_text(json.dumps({"settings": {"dataset": "folder"}, "wall_seconds": 1.0}))
     with pytest.raises(ValueError, match="published for cifar10"):
-        publish(tmp_path, picture_folder, tmp_path / "weights")
+        publish(tmp_path, image_folder, tmp_path / "weights")

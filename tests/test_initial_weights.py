@@ -4,8 +4,9 @@ import keras
 import numpy as np
 import pytest
 
-from keras_resv2.pretrained.weight_file import model_arrays, save_weights
+from keras_resv2.models.weights import model_arrays
 from keras_resv2.resnet import ResNet
+from keras_resv2.storage.weight_file import save_weights
 from train.initial_weights import find_weights, repeat_units, set_initial_weights
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 import keras_resv2
 from keras_resv2 import metrics
 from keras_resv2.evaluation import find_mistakes, measure_error
-from keras_resv2.pixels import takes_raw_pixels
+from keras_resv2.models.pixels import takes_raw_pixels
 
 LABELS = np.arange(8) % 3
 
@@ -125,7 +125,7 @@ def grey(path, values, **options):
     return keras_resv2.read_image(path, values.shape)[..., 0]
 
 
-def test_pictures_of_more_than_8_bits(tmp_path):
+def test_images_of_more_than_8_bits(tmp_path):
     """By hand: the same ramp in floats of 0 to 1 and of 0 to 255, and in whole numbers of 16 and 32 bits."""
     ramp = np.linspace(0, 255, 64).round().reshape(8, 8)
     path = tmp_path / "ramp.tif"

@@ -10,12 +10,12 @@ import threading
 import pytest
 from test_download import Server
 
-from keras_resv2.pretrained import download
+from keras_resv2.storage import download
 
 PROCESSES = 8
 PROGRAM = """
 import pathlib, sys
-from keras_resv2.pretrained import download
+from keras_resv2.storage import download
 url, path, size, sha256 = sys.argv[1:]
 try:
     download.fetch(url, pathlib.Path(path), int(size), sha256)

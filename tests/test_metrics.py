@@ -50,8 +50,8 @@ def test_interval_against_the_table_of_wilson():
     assert metrics.interval(0, 100)[0] == pytest.approx(0, abs=1e-9)
 
 
-def test_compressed_images_are_close_and_not_the_same(real_pictures):
-    images, _ = real_pictures
+def test_compressed_images_are_close_and_not_the_same(real_images):
+    images, _ = real_images
     compressed = metrics.compress_images(images)
     difference = np.abs(compressed.astype(int) - images)
     assert compressed.dtype == np.uint8 and 1 < difference.mean() < 12

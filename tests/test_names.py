@@ -1,17 +1,19 @@
-"""The layer names are those of the table at the top of keras_resv2/resnet.py: surgery and files rely on them."""
+"""The layer names are those of the table in keras_resv2/models/network.py: surgery and files rely on them."""
 
 import re
 
 import pytest
 
-import keras_resv2.resnet
-from keras_resv2 import ResNet, shortcuts, units
+import keras_resv2.models.network
+from keras_resv2 import ResNet
+from keras_resv2.models import blocks as units
+from keras_resv2.models import shortcuts
 
 
 def documented():
     """A pattern for each name of the table, and for the paddings below it."""
     patterns = []
-    for row in re.findall(r"^\| (?!layer|---).* \| (.*) \|$", keras_resv2.resnet.__doc__, re.MULTILINE):
+    for row in re.findall(r"^\| (?!layer|---).* \| (.*) \|$", keras_resv2.models.network.__doc__, re.MULTILINE):
         names = re.findall(r"`(\w+)`", row)
         unit = "stageS_unitU"
         for name in names:

@@ -9,8 +9,9 @@ import pytest
 
 import keras_resv2
 from keras_resv2 import ResNet, count_multiply_adds, features
-from keras_resv2.architectures import ARCHITECTURES, BUILDERS
-from keras_resv2.pretrained.weight_file import save_weights
+from keras_resv2.architectures import ARCHITECTURES
+from keras_resv2.builders import BUILDERS
+from keras_resv2.storage.weight_file import save_weights
 
 
 def trainable(model):
@@ -91,7 +92,7 @@ def test_parameters_of_torchvision_and_timm(name, count):
     assert trainable(keras_resv2.build(name)) == count
 
 
-# He et al. 2015, Table 1: FLOPs (multiply-adds) of 224x224 pictures, strides on the first 1x1.
+# He et al. 2015, Table 1: FLOPs (multiply-adds) of 224x224 images, strides on the first 1x1.
 PAPER_FLOPS = {18: 1.8e9, 34: 3.6e9, 50: 3.8e9, 101: 7.6e9, 152: 11.3e9}
 
 
@@ -182,9 +183,9 @@ def test_input_tensor():
     assert model.output_shape == (None, 10)
     assert isinstance(model.input, keras.KerasTensor)  # as that of any model with one input
     stock, folded = keras_resv2.to_stock_layers(model), keras_resv2.fold(model)
-    picture = np.random.default_rng(0).integers(0, 256, (1, 48, 48, 3)).astype("float32")
+    image = np.random.default_rng(0).integers(0, 256, (1, 48, 48, 3)).astype("float32")
     for other in (stock, folded):
-        np.testing.assert_allclose(other.predict(picture, verbose=0), model.predict(picture, verbose=0), atol=1e-5)
+        np.testing.assert_allclose(other.predict(image, verbose=0), model.predict(image, verbose=0), atol=1e-5)
 
 
 def test_models_around_a_network(pixels, tmp_path):
@@ -288,7 +289,7 @@ def test_channels_first_is_the_same_network(builder, pixels):
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="of Keras on TensorFlow")
 def test_biases_that_keras_would_add_along_the_width_are_not_made():
-    """Where channels_first maps are as wide as they have channels: in stage 2 of pictures of 64 pixels."""
+    """Where channels_first maps are as wide as they have channels: in stage 2 of images of 64 pixels."""
     keras.config.set_image_data_format("channels_first")
     try:
         with pytest.raises(ValueError, match=r"stage2_unit1_gate_conv .* 32, .* channels_last"):

@@ -6,7 +6,8 @@ import pytest
 import keras_resv2
 from keras_resv2 import analysis
 from keras_resv2.evaluation import find_mistakes, highest_class, measure_error
-from keras_resv2.pretrained import decode_predictions, pretrained_card
+from keras_resv2.labels import decode_predictions
+from keras_resv2.pretrained import pretrained_card
 from keras_resv2.transfer.measuring import measured
 from keras_resv2.transfer.report import Report
 from train.data.inputs import view_errors

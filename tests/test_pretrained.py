@@ -11,8 +11,8 @@ import pytest
 from published import publish
 
 import keras_resv2
-from keras_resv2.pretrained import store
-from keras_resv2.pretrained.weight_file import load_weights, read_weights, save_weights
+from keras_resv2.storage import local as store
+from keras_resv2.storage.weight_file import load_weights, read_weights, save_weights
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 

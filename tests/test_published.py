@@ -8,7 +8,7 @@ import pytest
 
 import keras_resv2
 from keras_resv2 import data as datasets
-from keras_resv2.commands.listing import markdown_table
+from keras_resv2.cli.list import markdown_table
 from keras_resv2.evaluation import error_agrees, measure_error
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]

@@ -20,7 +20,7 @@ def test_the_first_example():
     assert list(names["backbone"].output) == ["stage1", "stage2", "stage3", "stage4"]
 
 
-def test_a_picture_and_saved_models(tmp_path, monkeypatch):
+def test_a_image_and_saved_models(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     pixels = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype="uint8")
     Image.fromarray(pixels).save("cat.jpg")

@@ -27,8 +27,8 @@ CIFAR10 = DATASETS["cifar10"].class_names
 TRAIN = """
 import csv, json, pathlib, sys
 import keras, numpy as np
-from keras_resv2.batch_norm import BatchNormalization
-from keras_resv2.pretrained.weight_file import read_weights
+from keras_resv2.models.batch_norm import BatchNormalization
+from keras_resv2.storage.weight_file import read_weights
 from train import loop
 from train.data.device_data import DeviceData
 from train.data.mixing import MixedBatches
@@ -140,7 +140,7 @@ def an_input(class_names=CIFAR10, size=32):
 
 def test_teachers_by_name(tmp_path, monkeypatch):
     """A pretrained name with its version, a weight folder, a run directory."""
-    monkeypatch.setattr("keras_resv2.pretrained.store.weight_folders", lambda: [tmp_path / "zoo"])
+    monkeypatch.setattr("keras_resv2.storage.local.weight_folders", lambda: [tmp_path / "zoo"])
     for version in (1, 2):
         card, _ = publish(tmp_path / "zoo", version=version)
     assert pinned("resnet20-cifar10") == "resnet20-cifar10@2" and pinned("resnet20-cifar10@1") == "resnet20-cifar10@1"

@@ -229,9 +229,9 @@ def test_processes_share_the_draws_of_a_batch():
         np.testing.assert_array_equal(np.concatenate([b[-1] for b in batches]), parts[0].draw(step)[0])
 
 
-def test_streamed_images_are_mixed_too(picture_folder):
+def test_streamed_images_are_mixed_too(image_folder):
     recipe = RECIPES["imagenet"].with_values(["batch_size=4", "image_size=24", "mixup=1.0"])
-    stream = TrainStream(open_source("folder", str(picture_folder), "train"), 4, 24, seed=0)
+    stream = TrainStream(open_source("folder", str(image_folder), "train"), 4, 24, seed=0)
     source = MixedBatches(stream, recipe, seed=0)
     found, targets = images_of(source, 2)
     images, labels = next(stream.batches(2))

@@ -14,9 +14,9 @@ def test_resnet50_is_keras_applications_resnet50():
     """Same topology, stride on the first 1x1; theirs has biases before BN, which ours takes up in the mean."""
     theirs = randomised(keras.applications.ResNet50(weights=None, classifier_activation=None))
     ours = convert.from_keras_applications(theirs, include_preprocessing=False, classifier_activation=None)
-    pictures = np.random.default_rng(1).normal(size=(2, 224, 224, 3)).astype("float32")
-    blue_first = np.ascontiguousarray(pictures[..., ::-1])
-    assert_same(ours.predict(pictures, verbose=0), theirs.predict(blue_first, verbose=0))
+    images = np.random.default_rng(1).normal(size=(2, 224, 224, 3)).astype("float32")
+    blue_first = np.ascontiguousarray(images[..., ::-1])
+    assert_same(ours.predict(images, verbose=0), theirs.predict(blue_first, verbose=0))
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def test_same_outputs_as_torchvision_and_timm(torch, source, name, size):
             value.uniform_(0.5, 1.5)
     options = dict(include_preprocessing=False, input_shape=(*size, 3), classifier_activation=None)
     ours = convert.from_pytorch(state, name.replace("resnetv2_", "preact_resnet"), **options)
-    pictures = np.random.default_rng(1).normal(size=(2, *size, 3)).astype("float32")
+    images = np.random.default_rng(1).normal(size=(2, *size, 3)).astype("float32")
     with torch.no_grad():
-        expected = theirs.eval()(torch.from_numpy(pictures.transpose(0, 3, 1, 2).copy())).numpy()
-    np.testing.assert_allclose(ours.predict(pictures, verbose=0), expected, **TOLERANCE)
+        expected = theirs.eval()(torch.from_numpy(images.transpose(0, 3, 1, 2).copy())).numpy()
+    np.testing.assert_allclose(ours.predict(images, verbose=0), expected, **TOLERANCE)

@@ -12,7 +12,7 @@ import sys
 import pytest
 
 import keras_resv2
-from keras_resv2.pretrained.card import Card
+from keras_resv2.storage.card import Card
 from train import reproduce
 from train.paper_tables import comparison
 from train.paper_tables import figures as paper_figures
@@ -378,7 +378,7 @@ def test_the_command_of_an_unfinished_run_has_its_precision(folders):
     assert "--dtype mixed_bfloat16" in cell(folders, "table1", "exclusive gating, bias -6")["command"]
 
 
-def test_commands_resume_rolled_runs_and_leave_those_on_other_pictures_alone(folders):
+def test_commands_resume_rolled_runs_and_leave_those_on_other_images_alone(folders):
     folder = add_run(folders, None, shortcut=GATES, name="resnet110-exclusive_gating-6-0")
     record = json.loads((folder / "run.json").read_text())
     record["settings"]["rolled"] = True
@@ -450,8 +450,8 @@ def test_plot(folders, capsys):
     add_run(folders, 90.0, shortcut="dropout")
     add_card(folders, {0: 7.93}, recipe="fast")
     assert run_main(folders, "table1", "--plot", str(folders / "plot.png")) == 0
-    with Image.open(folders / "plot.png") as picture:
-        assert picture.format == "PNG" and min(picture.size) > 300
+    with Image.open(folders / "plot.png") as image:
+        assert image.format == "PNG" and min(image.size) > 300
     assert run_main(folders, "table1", "--plot", str(folders / "nowhere/plot.png")) == 2
     assert run_main(folders, "table1", "--plot", str(folders / "plot.xyz")) == 2
 

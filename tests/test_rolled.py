@@ -11,8 +11,9 @@ import pytest
 from comparing import randomised
 
 import keras_resv2
-from keras_resv2.pretrained.weight_file import load_weights, model_arrays, read_weights, save_weights
-from keras_resv2.rolled import RolledUnits
+from keras_resv2.models.scan import RolledUnits
+from keras_resv2.models.weights import model_arrays
+from keras_resv2.storage.weight_file import load_weights, read_weights, save_weights
 
 VARIANTS = {
     "original": {"depth": 20},
@@ -30,7 +31,7 @@ def build(variant, **more):
 def differences(variant, rematerialize, steps=2, eagerly=True):
     """Of the rolled from the unrolled network: logits, losses of a few steps, and all weights after them.
 
-    Beside the first, how far apart the logits of the pictures are; beside the last, how far the kernels moved.
+    Beside the first, how far apart the logits of the images are; beside the last, how far the kernels moved.
     """
     rng = np.random.default_rng(0)
     pixels, labels = rng.integers(0, 256, (8, 16, 16, 3), dtype="uint8"), np.arange(8) % 10
@@ -58,7 +59,7 @@ def differences(variant, rematerialize, steps=2, eagerly=True):
 
 def check(found):
     logits, spread, losses, apart, moved = found
-    assert spread > 0.01 and moved > 0.003, f"pictures or steps make no difference: {found}"
+    assert spread > 0.01 and moved > 0.003, f"images or steps make no difference: {found}"
     assert logits < 1e-3 * spread and losses < 1e-3 and apart < 1e-3, found
 
 

@@ -11,8 +11,8 @@ import keras
 import numpy as np
 import pytest
 
-from keras_resv2.pretrained.weight_file import read_weights
 from keras_resv2.resnet import ResNet
+from keras_resv2.storage.weight_file import read_weights
 from train import loop
 from train.data.device_data import DeviceData
 from train.optimizer import make_optimizer

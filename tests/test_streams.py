@@ -1,4 +1,4 @@
-"""Pictures from disk: crops against their definition, a stream that is always the same, tfds' own reading."""
+"""Images from disk: crops against their definition, a stream that is always the same, tfds' own reading."""
 
 import io
 import itertools
@@ -28,15 +28,15 @@ def encoded(picture, kind="PNG", **options):
 
 
 def shapes(width, height, seed):
-    """A smooth picture of random colours."""
+    """A smooth image of random colours."""
     few = np.random.default_rng(seed).integers(0, 256, (5, 6, 3), dtype="uint8")
     return Image.fromarray(few).resize((width, height), Image.Resampling.BICUBIC)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """13 training pictures and 7 test pictures of several sizes and modes; each its own class, if training's."""
-    root = tmp_path_factory.mktemp("pictures")
+    """13 training images and 7 test images of several sizes and modes; each its own class, if training's."""
+    root = tmp_path_factory.mktemp("images")
     for i in range(13):
         (root / f"train/class{i:02d}").mkdir(parents=True)
         mode = ("RGB", "L", "CMYK", "RGB")[i % 4]
@@ -44,8 +44,8 @@ def folder(tmp_path_factory):
     for i in range(7):
         (root / f"val/class{2 * i % 13:02d}").mkdir(parents=True)
         shapes(40 + 9 * i, 50, 100 + i).save(root / f"val/class{2 * i % 13:02d}/b.PNG")
-    (root / "train/class00/notes.txt").write_text("no picture")
-    (root / "train/class00/.hidden.jpeg").write_text("no picture")
+    (root / "train/class00/notes.txt").write_text("no image")
+    (root / "train/class00/.hidden.jpeg").write_text("no image")
     (root / "val/README").write_text("no class")
     return root
 
@@ -115,7 +115,7 @@ def test_where_no_box_fits_it_is_the_square_in_the_middle():
 
 
 def test_random_crops_are_boxes_scaled_and_mirrored():
-    """In a picture whose colours are coordinates, a crop tells its own box."""
+    """In an image whose colours are coordinates, a crop tells its own box."""
     x, y = np.meshgrid(np.arange(250), np.arange(200))
     picture = encoded(Image.fromarray(np.stack([x, y, 0 * x], -1).astype("uint8")))
     shares, mirrored = [], 0
@@ -136,7 +136,7 @@ def test_random_crops_are_boxes_scaled_and_mirrored():
 @pytest.mark.parametrize(
     "width, height, rows, columns", [(341, 256, (16, 240), (58, 282)), (256, 300, (38, 262), (16, 240))]
 )
-def test_centre_crop_of_a_picture_of_the_right_size_is_a_slice(width, height, rows, columns):
+def test_centre_crop_of_a_image_of_the_right_size_is_a_slice(width, height, rows, columns):
     pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype="uint8")
     crop = image_files.centre_crop(encoded(Image.fromarray(pixels)), 256, 224)
     np.testing.assert_array_equal(crop, pixels[slice(*rows), slice(*columns)])
@@ -220,7 +220,7 @@ def some(stream, first, count):
 
 @pytest.fixture(scope="module")
 def one_by_one(source):
-    """Nine batches of five, of pictures that one worker made singly."""
+    """Nine batches of five, of images that one worker made singly."""
     images, labels = zip(*some(image_stream.TrainStream(source, 1, 24, seed=3, workers=1), 0, 45), strict=True)
     return np.stack(images).reshape(9, 5, 24, 24, 3), np.stack(labels).reshape(9, 5)
 
@@ -249,8 +249,8 @@ def test_processes_share_a_batch(source):
         np.testing.assert_array_equal(np.concatenate([first_labels, second_labels]), labels)
 
 
-def test_every_epoch_has_every_picture_once(source):
-    """Batches do not divide the source; labels name the pictures."""
+def test_every_epoch_has_every_image_once(source):
+    """Batches do not divide the source; labels name the images."""
     stream = image_stream.TrainStream(source, 5, 8, seed=0)
     assert stream.images_per_epoch == 13
     seen = np.concatenate([labels for _, labels in some(stream, 0, 8)])[:39].reshape(3, 13)
@@ -260,8 +260,8 @@ def test_every_epoch_has_every_picture_once(source):
     assert tuple(other) != tuple(seen[0])
 
 
-def test_a_picture_is_cropped_anew_in_every_epoch(tmp_path):
-    """Thirty epochs of a single picture."""
+def test_a_image_is_cropped_anew_in_every_epoch(tmp_path):
+    """Thirty epochs of a single image."""
     (tmp_path / "train/only").mkdir(parents=True)
     shapes(90, 70, 0).save(tmp_path / "train/only/1.png")
     source = open_source("folder", tmp_path, "train")
@@ -280,7 +280,7 @@ def test_what_the_engine_needs(source):
 
 
 def test_measured_error(tmp_path):
-    """Eleven pictures named by their strongest colour, four of them wrongly; only their middles count."""
+    """Eleven images named by their strongest colour, four of them wrongly; only their middles count."""
     named = [0, 1, 2, 0, 1, 2, 0, 1, 2, 0, 1]
     strongest = [0, 1, 2, 0, 2, 1, 0, 1, 0, 1, 1]
     for i, (label, colour) in enumerate(zip(named, strongest, strict=True)):
@@ -300,7 +300,7 @@ def test_measured_error(tmp_path):
 
 @pytest.fixture(scope="module")
 def imagenette(tmp_path_factory):
-    """A function that prepares "imagenette" with tensorflow-datasets, of twelve and five pictures, in a format."""
+    """A function that prepares "imagenette" with tensorflow-datasets, of twelve and five images, in a format."""
     tfds = pytest.importorskip("tensorflow_datasets", reason="tensorflow-datasets is not installed")
     official = tfds.builder_cls("imagenette")
     files = tmp_path_factory.mktemp("files")
@@ -363,7 +363,7 @@ def test_tfds_records_train(imagenette):
     assert sorted(np.concatenate([labels for _, labels in first[:2]])) == sorted(i % 10 for i in range(12))
 
 
-def test_larger_pictures_and_newer_versions_come_first(imagenette):
+def test_larger_images_and_newer_versions_come_first(imagenette):
     folder, _ = imagenette("tfrecord", "160px-v2")
     assert "160px-v2" in open_source("imagenette", folder, "train").name
     larger, _ = imagenette("tfrecord")
@@ -436,8 +436,8 @@ def test_bad_arguments(folder, source):
         open_source("folder", folder, "validation")
 
 
-@pytest.mark.parametrize("content", [b"", b"no picture", encoded(shapes(99, 99, 0), "JPEG")[:900]])
-def test_a_picture_that_cannot_be_read_is_named(content, tmp_path):
+@pytest.mark.parametrize("content", [b"", b"no image", encoded(shapes(99, 99, 0), "JPEG")[:900]])
+def test_a_image_that_cannot_be_read_is_named(content, tmp_path):
     for i in range(6):
         (tmp_path / "train/a").mkdir(parents=True, exist_ok=True)
         shapes(40, 40, i).save(tmp_path / f"train/a/{i}.jpg")
@@ -481,19 +481,19 @@ def test_records_of_tfrecord_files_against_tensorflow(tmp_path):
 
 @pytest.mark.parametrize("fails", [False, True])
 def test_a_stream_that_is_left_loads_nothing_more(fails):
-    """Closed, or ended by a picture that cannot be read: no call is under way that Python's end would meet."""
+    """Closed, or ended by an image that cannot be read: no call is under way that Python's end would meet."""
     calls = []
 
     def load(position):
         calls.append(position)
         time.sleep(0.01)
         if fails and position == 37:
-            raise ValueError("picture 37")
+            raise ValueError("image 37")
         return np.zeros((8, 8, 3), "uint8"), np.int32(position % 5)
 
     batches = image_stream.batches(load, range(10**9), 4, 8, workers=3)
     if fails:
-        with pytest.raises(ValueError, match="picture 37"):
+        with pytest.raises(ValueError, match="image 37"):
             list(batches)
     else:
         assert [next(batches)[1].tolist() for _ in range(2)] == [[0, 1, 2, 3], [4, 0, 1, 2]]

@@ -16,7 +16,7 @@ from rich.console import Console
 from with_resnet8 import ROW
 
 from keras_resv2.architectures import ARCHITECTURES
-from keras_resv2.pretrained.weight_file import read_weights
+from keras_resv2.storage.weight_file import read_weights
 from train import sweep
 from train.config import RunConfig
 from train.job_queue import archives, jobs, unpacking

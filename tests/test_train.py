@@ -19,7 +19,7 @@ import pytest
 
 import keras_resv2
 from keras_resv2 import data as datasets
-from keras_resv2.pretrained.weight_file import read_weights
+from keras_resv2.storage.weight_file import read_weights
 from train import evaluate, publish
 from train.callbacks import ProgressDisplay
 from train.loop import Progress

@@ -12,10 +12,10 @@ from test_train import PROGRAM, ROOT
 from with_resnet8 import ROW
 
 import keras_resv2
-from keras_resv2 import architectures, cli
+from keras_resv2 import architectures, builders, cli
 from keras_resv2.data import DATASETS, Dataset
-from keras_resv2.layouts import resolve_pixels
-from keras_resv2.pretrained.weight_file import read_weights
+from keras_resv2.models.config import resolve_pixels
+from keras_resv2.storage.weight_file import read_weights
 from train import evaluate, publish
 from train.data.inputs import open_input
 from train.recipes import RECIPES
@@ -29,7 +29,7 @@ RECIPE = ("--recipe=fast", "--dtype=float32", "--batch_size=50", "--evaluate_eve
 def resnet8(monkeypatch):
     """The network of 8 layers is one of the package's in this process too."""
     monkeypatch.setitem(architectures.ARCHITECTURES, "resnet8", ROW)
-    monkeypatch.setitem(architectures.BUILDERS, "resnet8", architectures._make_builder("resnet8", ROW))
+    monkeypatch.setitem(builders.BUILDERS, "resnet8", builders._make_builder("resnet8", ROW))
 
 
 def train(data_dir, out, *more):

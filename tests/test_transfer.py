@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 import keras_resv2
-from keras_resv2.pixels import takes_raw_pixels
+from keras_resv2.models.pixels import takes_raw_pixels
 from keras_resv2.transfer import split_images
 from keras_resv2.transfer.augmentation import AugmentedBatches
 from keras_resv2.transfer.classifier import class_weights
@@ -790,8 +790,8 @@ def test_prepare_images_makes_grey_and_other_sizes_fit():
         keras_resv2.prepare_images(colour, 32)
 
 
-def test_read_folder(picture_folder, tmp_path):
-    pictures = keras_resv2.read_folder(picture_folder / "train", (24, 32))
+def test_read_folder(image_folder, tmp_path):
+    pictures = keras_resv2.read_folder(image_folder / "train", (24, 32))
     assert pictures.images.shape == (24, 24, 32, 3) and pictures.class_names == ("blue", "green", "red")
     means = pictures.images.mean((1, 2)).argmax(1)  # channel that is brightest
     assert np.array_equal(np.array([2, 1, 0])[means], pictures.labels)
@@ -810,13 +810,13 @@ def test_read_folder(picture_folder, tmp_path):
     with pytest.raises(ValueError, match="has dog, none of the classes cat, cow"):
         keras_resv2.read_folder(tmp_path, (8, 8), class_names=("cat", "cow"))
     with pytest.raises(ValueError, match=r"holds train and val, each with class folders: name one of them, as .*train"):
-        keras_resv2.read_folder(picture_folder, (8, 8))
+        keras_resv2.read_folder(image_folder, (8, 8))
 
 
-def test_validation_folders_have_the_classes_of_training(picture_folder, tmp_path):
+def test_validation_folders_have_the_classes_of_training(image_folder, tmp_path):
     """A class that validation has and training lacks would shift all labels after it."""
-    shutil.copytree(picture_folder / "val", tmp_path / "val")
+    shutil.copytree(image_folder / "val", tmp_path / "val")
     (tmp_path / "val" / "amber").mkdir()
     model = keras_resv2.ResNet(8, classes=3)
     with pytest.raises(ValueError, match="amber"):
-        keras_resv2.fine_tune(model, picture_folder / "train", tmp_path / "val", verbose=0)
+        keras_resv2.fine_tune(model, image_folder / "train", tmp_path / "val", verbose=0)

@@ -6,7 +6,9 @@ import keras
 import numpy as np
 import pytest
 
-from keras_resv2 import ResNet, shortcuts, units
+from keras_resv2 import ResNet
+from keras_resv2.models import blocks as units
+from keras_resv2.models import shortcuts
 
 ACTIVATIONS = list(units.ACTIVATIONS)
 SHORTCUTS = list(shortcuts.SHORTCUTS)

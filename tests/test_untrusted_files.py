@@ -20,10 +20,12 @@ import keras_resv2
 from keras_resv2 import cli, files
 from keras_resv2.convert.sources import read_structure, read_tensors
 from keras_resv2.data.images import read_image
-from keras_resv2.pretrained import card as cards
-from keras_resv2.pretrained import card_schema, class_names, store
-from keras_resv2.pretrained.checksum import sha256
-from keras_resv2.pretrained.weight_file import read_weights, write_weights
+from keras_resv2.labels import class_names
+from keras_resv2.storage import card as cards
+from keras_resv2.storage import card_schema
+from keras_resv2.storage import local as store
+from keras_resv2.storage.checksum import sha256
+from keras_resv2.storage.weight_file import read_weights, write_weights
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 CARD = json.loads((ROOT / "weights/resnet20-cifar10/1/card.json").read_text())

@@ -10,7 +10,7 @@ from PIL import Image
 
 import keras_resv2
 from keras_resv2 import cli
-from keras_resv2.pretrained.labels import dataset_of
+from keras_resv2.labels import dataset_of
 from keras_resv2.transfer import body_of
 
 NAMES = ["cat", "dog", "fox"]

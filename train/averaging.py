@@ -10,7 +10,7 @@ import contextlib
 import keras
 import numpy as np
 
-from keras_resv2.rolled import RolledUnits
+from keras_resv2.models.scan import RolledUnits
 from train.optimizer import averages
 
 STATISTICS_IMAGES = 10_000

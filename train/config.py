@@ -6,7 +6,7 @@ import pathlib
 import shlex
 
 from keras_resv2.architectures import find_architecture
-from keras_resv2.choices import check_choice
+from keras_resv2.argument_checks import check_choice
 from train.recipe import Recipe
 from train.recipes import RECIPES
 

@@ -13,9 +13,9 @@ import os
 
 import keras
 
-from keras_resv2.batch_norm import BatchNormalization
-from keras_resv2.graphs import copy_model
-from keras_resv2.rolled import RolledUnits
+from keras_resv2.models.batch_norm import BatchNormalization
+from keras_resv2.models.copying import copy_model
+from keras_resv2.models.scan import RolledUnits
 
 
 class ElsewhereError(RuntimeError):

@@ -11,9 +11,9 @@ import keras
 import numpy as np
 
 from keras_resv2 import from_pretrained, pretrained_card
-from keras_resv2.architectures import build
-from keras_resv2.pretrained import class_names
-from keras_resv2.pretrained.checksum import sha256
+from keras_resv2.builders import build
+from keras_resv2.labels import class_names
+from keras_resv2.storage.checksum import sha256
 from train.data.source import SourceWrapper
 from train.losses import Targets
 from train.run_files import RUN_FILE, WEIGHTS, completed_settings, load_record, run_dataset

@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 
-from keras_resv2.complexity import count_multiply_adds
+from keras_resv2.models.flops import count_multiply_adds
 from train.devices import ONE_DEVICE
 from train.environment import environment
 from train.loop import STEPS_PER_DISPATCH_OF_PROCESSES

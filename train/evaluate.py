@@ -10,7 +10,7 @@ import sys
 from absl import app, flags
 
 from keras_resv2 import data
-from keras_resv2.architectures import build
+from keras_resv2.builders import build
 from keras_resv2.data.sources import open_source, source_fingerprint
 from keras_resv2.evaluation import highest_class
 from keras_resv2.metrics import class_scores, full_report

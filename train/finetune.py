@@ -15,7 +15,7 @@ import sys
 
 from absl import app, flags
 
-from keras_resv2.commands.finetuning import DTYPES, KINDS, SETTINGS, finetune
+from keras_resv2.cli.finetune import DTYPES, KINDS, SETTINGS, finetune
 from train.command import run
 from train.environment import environment
 

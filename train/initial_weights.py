@@ -12,8 +12,9 @@ import re
 import keras
 import numpy as np
 
-from keras_resv2.pretrained.store import find_card, weight_path
-from keras_resv2.pretrained.weight_file import fitting, read_weights
+from keras_resv2.models.weights import match_weights
+from keras_resv2.pretrained import find_card, weight_path
+from keras_resv2.storage.weight_file import read_weights
 from train.run_files import WEIGHTS
 
 UNIT = re.compile(r"(stage\d+)_unit(\d+)_(.+)/(\w+)")
@@ -48,7 +49,7 @@ def set_initial_weights(model: keras.Model, arrays: dict[str, np.ndarray], name:
 
     Args:
         model: network of this package, not rolled.
-        arrays: by ``<layer>/<variable>``, as `keras_resv2.pretrained.weight_file.read_weights` gives them.
+        arrays: by ``<layer>/<variable>``, as `keras_resv2.storage.weight_file.read_weights` gives them.
         name: of the weights, for messages.
 
     Raises:
@@ -61,7 +62,7 @@ def set_initial_weights(model: keras.Model, arrays: dict[str, np.ndarray], name:
         raise ValueError(f"--initial_weights={name} has {had} units, {model.name} {units}: only deeper networks grow.")
     if had != units:
         arrays = repeat_units(arrays, units)
-    for weight, array in fitting(model, arrays, f"--initial_weights={name}"):
+    for weight, array in match_weights(model, arrays, f"--initial_weights={name}"):
         weight.assign(array)
 
 

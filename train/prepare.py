@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import keras
 
-from keras_resv2.architectures import build
+from keras_resv2.builders import build
 from train.data.inputs import Input, open_input
 from train.data.mixing import MixedBatches
 from train.devices import check_recipe, sync_batch_norm

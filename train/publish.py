@@ -17,10 +17,10 @@ from absl import app, flags
 import train.evaluate
 from keras_resv2.data import DATASETS, chance_error
 from keras_resv2.files import atomic_write
-from keras_resv2.pretrained.card import Card
-from keras_resv2.pretrained.checksum import sha256
-from keras_resv2.pretrained.store import CARD, check_sum
-from keras_resv2.pretrained.weight_file import count_trainable, read_weights, write_weights
+from keras_resv2.storage.card import Card
+from keras_resv2.storage.checksum import sha256
+from keras_resv2.storage.local import CARD, check_sum
+from keras_resv2.storage.weight_file import count_trainable, read_weights, write_weights
 from train.callbacks import draw_curve
 from train.command import run as run_command
 from train.evaluate import evaluate

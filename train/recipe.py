@@ -9,7 +9,7 @@ import dataclasses
 import json
 import math
 
-from keras_resv2.choices import check_choice
+from keras_resv2.argument_checks import check_choice
 
 WORDS = {
     "interpolate": (False, "linear", "cosine"),
@@ -59,7 +59,7 @@ class Recipe:
         pad: pixels of padding before the shift.
         pad_mode: "mean" (zeros after normalisation, as the papers) or "reflect".
         flip: "random", or "alternating": each image is flipped every other epoch.
-        image_size: height and width in training, where the dataset has pictures of many sizes.
+        image_size: height and width in training, where the dataset has images of many sizes.
         views: (shorter side, centre crop) of each test error, for such datasets; the first is the
             one that counts.
         dtype: Keras dtype policy.

@@ -9,7 +9,7 @@ import time
 import keras
 from keras import ops
 
-from keras_resv2.complexity import count_multiply_adds, weighted_layers
+from keras_resv2.models.flops import count_multiply_adds, weighted_layers
 
 MATRIX, VECTOR = 4096, 2**26
 REPEATS = 5

@@ -10,7 +10,7 @@ import numpy as np
 
 from keras_resv2.architectures import find_architecture, is_architecture
 from keras_resv2.data.registry import find_dataset
-from keras_resv2.layouts import resolve_network
+from keras_resv2.models.config import resolve_network
 from train.recipe import completed
 
 RUN_FILE, LOCK, HISTORY, WEIGHTS = "run.json", ".lock", "history.csv", "weights.h5"

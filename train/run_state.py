@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from keras_resv2.files import write_history
-from keras_resv2.pretrained.weight_file import save_weights
+from keras_resv2.storage.weight_file import save_weights
 from train import checkpoint
 from train.averaging import averaged_weights
 from train.optimizer import make_optimizer

@@ -19,7 +19,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_resv2.graphs import calls, deep_graph
+from keras_resv2.models.graph import calls, deep_graph
 
 ADDITION = re.compile(r"stage\d+_unit\d+_add")
 

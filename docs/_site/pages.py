@@ -24,15 +24,15 @@ CURVE = "curve.png"
 API = {
     "networks": ("Networks", [
         "keras_resv2.resnet.ResNet", "keras_resv2.architectures.list_architectures",
-        "keras_resv2.architectures.build", "keras_resv2.resnet.features", "keras_resv2.shortcuts",
-        "keras_resv2.folding.fold", "keras_resv2.batch_norm.to_stock_layers",
-        "keras_resv2.complexity.count_multiply_adds", "keras_resv2.graphs.deep_graph",
+        "keras_resv2.builders.build", "keras_resv2.resnet.features", "keras_resv2.shortcuts",
+        "keras_resv2.models.folding.fold", "keras_resv2.models.batch_norm.to_stock_layers",
+        "keras_resv2.models.flops.count_multiply_adds", "keras_resv2.models.graph.deep_graph",
     ]),
     "pretrained": ("Pretrained weights", [
         "keras_resv2.pretrained.from_pretrained", "keras_resv2.pretrained.list_pretrained",
-        "keras_resv2.pretrained.pretrained_card", "keras_resv2.pretrained.card.Card",
-        "keras_resv2.pretrained.labels.decode_predictions", "keras_resv2.pretrained.weight_file.save_weights",
-        "keras_resv2.pretrained.weight_file.read_weights", "keras_resv2.evaluation.measure_error",
+        "keras_resv2.pretrained.pretrained_card", "keras_resv2.storage.card.Card",
+        "keras_resv2.labels.decode_predictions", "keras_resv2.storage.weight_file.save_weights",
+        "keras_resv2.storage.weight_file.read_weights", "keras_resv2.evaluation.measure_error",
     ]),
     "data": ("Data", [
         "keras_resv2.data.images.read_image", "keras_resv2.data.images.prepare_images",
@@ -57,8 +57,8 @@ API = {
         "keras_resv2.convert.detection.detect", "keras_resv2.convert.export.to_pytorch",
         "keras_resv2.convert.export.save_pytorch",
     ]),
-    "export": ("Export", ["keras_resv2.exporting.writing.export"]),
-    "hub": ("Hub", ["keras_resv2.hub.repository.pull", "keras_resv2.hub.repository.push"]),
+    "export": ("Export", ["keras_resv2.exporting.exporter.export"]),
+    "hub": ("Hub", ["keras_resv2.hub.download.pull", "keras_resv2.hub.upload.push"]),
 }  # fmt: skip
 
 

@@ -5,7 +5,7 @@ python docs/_site/units.py  # writes docs/figures/units.svg
 
 import pathlib
 
-from keras_resv2.units import ACTIVATIONS
+from keras_resv2.models.blocks import ACTIVATIONS
 
 TITLES = {
     "original": ("original", "ResNet-v1"),

@@ -11,8 +11,8 @@ import re
 import keras
 
 from keras_resv2.analysis.programs import Program
-from keras_resv2.graphs import calls, deep_graph, is_cast
-from keras_resv2.rolled import RolledUnits
+from keras_resv2.models.graph import calls, deep_graph, is_cast
+from keras_resv2.models.scan import RolledUnits
 
 UNIT = re.compile(r"(stage(\d+)_unit(\d+))_.*")
 NAMES = (
@@ -39,9 +39,9 @@ class Part:
         """The output for `x`, a tensor of the backend; moving statistics are not changed."""
         return self.program(self.values, x, training)
 
-    def pull_back(self, x, cotangent, training=False):
+    def vjp(self, x, cotangent, training=False):
         """Gradient by x of the sum of output times cotangent (a vector-Jacobian product)."""
-        return self.program.pull_back(self.values, x, cotangent, training)
+        return self.program.vjp(self.values, x, cotangent, training)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,7 +100,7 @@ class Dissection:
 
     Attributes:
         name: of the model.
-        stem: `Part` from pictures to the first unit.
+        stem: `Part` from images to the first unit.
         units: list of `Unit`.
         head: `Part` from the last unit to the class scores, before their softmax.
     """

@@ -7,7 +7,8 @@ import numpy as np
 from PIL import Image
 
 from keras_resv2.analysis.programs import Program
-from keras_resv2.graphs import as_functional, calls, copy_model, deep_graph
+from keras_resv2.models.copying import call_layers, copy_model
+from keras_resv2.models.graph import as_functional, check_functional, deep_graph
 
 POOLINGS = (keras.layers.GlobalAveragePooling2D, keras.layers.GlobalMaxPooling2D)
 SQUASHING = ("softmax", "sigmoid")
@@ -93,7 +94,7 @@ def _cam(activations, program, values, classes):
     logits = program(values, activations)
     scores = keras.ops.convert_to_numpy(keras.ops.cast(logits, "float32"))
     classes = scores.argmax(1) if classes is None else classes
-    gradient = program.pull_back(values, activations, keras.ops.one_hot(classes, scores.shape[1], dtype=logits.dtype))
+    gradient = program.vjp(values, activations, keras.ops.one_hot(classes, scores.shape[1], dtype=logits.dtype))
     gradient, activations = (keras.ops.convert_to_numpy(keras.ops.cast(x, "float32")) for x in (gradient, activations))
     if keras.config.image_data_format() == "channels_first":
         gradient, activations = (np.moveaxis(x, 1, -1) for x in (gradient, activations))
@@ -106,16 +107,14 @@ def _split(model):
 
     Of a copy, on which layers are called again: the model itself stays as it is.
     """
-    functional = as_functional(model)
-    if functional is None:
-        raise ValueError(f"{model!r} is no functional keras.Model, as the builders of keras_resv2 make them.")
+    functional = check_functional(model)
     if len(functional.inputs) != 1 or len(functional.outputs) != 1 or len(functional.outputs[0].shape) != 2:
         raise ValueError(f"model {model.name!r} needs one input and one row of class scores.")
     with deep_graph():
         copy = copy_model(functional)
         inputs = keras.Input(copy.inputs[0].shape[1:], dtype=copy.inputs[0].dtype)
         pooled = []
-        logits = _call_flat(copy, [inputs], _last_layer(copy), pooled)[0]
+        logits = _call_flat(copy, inputs, _last_layer(copy), pooled)
         if not pooled:
             raise ValueError(
                 f"model {model.name!r} has no global pooling before its classifier: Grad-CAM needs feature maps."
@@ -135,23 +134,18 @@ def _call_flat(model, inputs, last, pooled):
 
     Collects in `pooled` what global poolings read.
     """
-    tensors = {id(old): new for old, new in zip(model.inputs, inputs, strict=True)}
-    for node in calls(model):
-        layer = node.operation
-        if isinstance(layer, keras.layers.InputLayer):
-            continue
-        arguments, options = node.arguments.fill_in(tensors)
-        inner = as_functional(layer)
+
+    def call(node, arguments, options):
+        layer, inner = node.operation, as_functional(node.operation)
         if inner is not None:
-            outputs = _call_flat(inner, keras.tree.flatten(arguments), last, pooled)
-        elif layer is last:
-            outputs = [_logits(layer, *arguments)]
-        else:
-            if isinstance(layer, POOLINGS):
-                pooled.append(arguments[0])
-            outputs = keras.tree.flatten(layer(*arguments, **options))
-        tensors.update({id(old): new for old, new in zip(node.outputs, outputs, strict=True)})
-    return [tensors[id(output)] for output in model.outputs]
+            return _call_flat(inner, arguments[0], last, pooled)
+        if layer is last:
+            return _logits(layer, *arguments)
+        if isinstance(layer, POOLINGS):
+            pooled.append(arguments[0])
+        return layer(*arguments, **options)
+
+    return call_layers(model, inputs, call)
 
 
 def _logits(layer, x):

@@ -1,10 +1,10 @@
-"""Pictures and labels for an analysis, and the loss that they give."""
+"""Images and labels for an analysis, and the loss that they give."""
 
 import keras
 import numpy as np
 
 
-def check_pictures(parts, images, labels):
+def check_images(parts, images, labels):
     """Images and labels as arrays.
 
     Args:
@@ -21,7 +21,7 @@ def check_pictures(parts, images, labels):
     images, labels = np.asarray(images), np.asarray(labels)
     if images.ndim != 4 or labels.shape != images.shape[:1] or not len(labels):
         raise ValueError(
-            f"images {images.shape} and labels {labels.shape} do not go together: pictures (n, height, width, 3) and "
+            f"images {images.shape} and labels {labels.shape} do not go together: images (n, height, width, 3) and "
             "n class numbers are needed."
         )
     shape = parts.stem.program.input_shape

@@ -15,7 +15,7 @@ import keras
 import numpy as np
 
 from keras_resv2.analysis.dissection import dissect
-from keras_resv2.analysis.inputs import check_pictures
+from keras_resv2.analysis.inputs import check_images
 from keras_resv2.evaluation import filled_up, highest_class, slices
 from keras_resv2.files import atomic_write
 
@@ -32,7 +32,7 @@ class Deletions:
         intact_error: percent, of the whole network.
         units: names.
         errors: percent, one for each unit; NaN for a unit without which nothing is left to compute.
-        changes_size: whether a unit halves the picture; there the shortcut's own change of size stays.
+        changes_size: whether a unit halves the image; there the shortcut's own change of size stays.
         units_run, units_run_plainly: per image, by this study and by running one network per lesion.
     """
 
@@ -239,7 +239,7 @@ def _plan(parts, order, deleted):
 
 def _run(parts, plans, images, labels, batch_size, resume, progress):
     """Error of the intact network and of every plan, in percent; units run per image, so and plainly."""
-    images, labels = check_pictures(parts, images, labels)
+    images, labels = check_images(parts, images, labels)
     if batch_size < 1:
         raise ValueError(f"batch_size={batch_size} must be at least 1.")
     intact = tuple(range(len(parts.units)))

@@ -204,14 +204,14 @@ class PathTracer:
         for i in reversed(range(len(self._parts.units))):
             unit, x = self._parts.units[i], trace.inputs[i]
             if unit.after is not None:
-                gradient = unit.after.pull_back(trace.totals[i], gradient, training)
+                gradient = unit.after.vjp(trace.totals[i], gradient, training)
             before, gradient = gradient, None
             if path is None or i in path:
-                gradient = unit.branch.pull_back(x, before, training)
+                gradient = unit.branch.vjp(x, before, training)
             if path is None or i not in path:
-                straight = before if unit.shortcut is None else unit.shortcut.pull_back(x, before, training)
+                straight = before if unit.shortcut is None else unit.shortcut.vjp(x, before, training)
                 gradient = straight if gradient is None else gradient + straight
-        gradient = self._parts.stem.pull_back(trace.pixels, gradient, training)
+        gradient = self._parts.stem.vjp(trace.pixels, gradient, training)
         return keras.ops.convert_to_numpy(keras.ops.cast(gradient, "float32"))
 
 

@@ -4,6 +4,7 @@ import pathlib
 
 import numpy as np
 
+from keras_resv2.analysis.paths import paths_by_length
 from keras_resv2.files import atomic_write
 
 SIZE, DPI = (7, 4.4), 120
@@ -122,8 +123,6 @@ def draw_paths(study, path, title=None):
     Raises:
         ImportError: matplotlib is not installed.
     """
-    from keras_resv2.analysis.paths import paths_by_length
-
     figure, (left, middle, right) = _figure(3, (14, 4.6))
     left.bar(range(study.units + 1), [float(n) for n in paths_by_length(study.units)])
     left.set(title="paths of each length", ylabel="number of paths")

@@ -50,7 +50,7 @@ class Program:
         """
         return self._get("forward", training)(values, x)
 
-    def pull_back(self, values, x, cotangent, training=False):
+    def vjp(self, values, x, cotangent, training=False):
         """Gradient by x of the sum of output times cotangent (a vector-Jacobian product).
 
         Args:

@@ -16,7 +16,7 @@ from keras_resv2.analysis.trace import Trace
 
 @dataclasses.dataclass(frozen=True)
 class Propagation:
-    """What a batch of pictures looks like in every unit. Arrays have one value for each unit.
+    """What a batch of images looks like in every unit. Arrays have one value for each unit.
 
     Norms are root mean squares over all values of a tensor.
 
@@ -24,7 +24,7 @@ class Propagation:
         network: its name.
         units: names.
         stages: numbers of their stages.
-        variance: of the unit's input over pictures and positions, mean over channels.
+        variance: of the unit's input over images and positions, mean over channels.
         input_norm: of the unit's input x_l.
         shortcut_norm: of the shortcut's output h(x_l).
         branch_norm: of the branch's output F(x_l).
@@ -67,7 +67,7 @@ def propagate(model, images, labels, training=False):
         images: ``(n, height, width, 3)``, raw pixels.
         labels: ``(n,)``, class numbers; the loss is the mean cross-entropy.
         training: whether batch normalisation takes the batch's statistics, and dropout drops. A new
-            network needs it: its moving statistics are not those of any picture yet.
+            network needs it: its moving statistics are not those of any image yet.
 
     Returns:
         `Propagation`.
@@ -130,7 +130,7 @@ def _backward(parts, trace, training):
         unit, x, total = parts.units[i], trace.inputs[i], trace.totals[i]
 
         def back(cotangent, part, point):
-            return cotangent if part is None else part.pull_back(point, cotangent, training)
+            return cotangent if part is None else part.vjp(point, cotangent, training)
 
         before_addition = back(gradient, unit.after, total)
         through_shortcut = back(before_addition, unit.shortcut, x)

@@ -2,7 +2,7 @@
 
 import keras
 
-from keras_resv2.analysis.inputs import check_pictures, loss_gradient
+from keras_resv2.analysis.inputs import check_images, loss_gradient
 
 
 class Trace:
@@ -27,7 +27,7 @@ class Trace:
     def __init__(self, parts, images, labels, training=False):
         if any(unit.plain for unit in parts.units):
             raise ValueError(f"{parts.name} is a plain network: it has no shortcuts, and one path through all units.")
-        images, labels = check_pictures(parts, images, labels)
+        images, labels = check_images(parts, images, labels)
         self.pixels = keras.ops.convert_to_tensor(images, "float32")
         x = parts.stem(self.pixels, training)
         self.inputs, self.shortcuts, self.branches, self.totals = [x], [], [], []
@@ -37,4 +37,4 @@ class Trace:
             self.totals.append(self.shortcuts[-1] + self.branches[-1])
             x = self.totals[-1] if unit.after is None else unit.after(self.totals[-1], training)
             self.inputs.append(x)
-        self.gradient = parts.head.pull_back(x, loss_gradient(parts.head(x, training), labels), training)
+        self.gradient = parts.head.vjp(x, loss_gradient(parts.head(x, training), labels), training)

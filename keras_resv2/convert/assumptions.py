@@ -1,6 +1,6 @@
 """What tensors do not say of their network: names and shapes are the same for some networks that differ."""
 
-from keras_resv2.layouts import STEMS
+from keras_resv2.models.config import STEMS
 
 # By argument of `detect`. What follows "and it was assumed," in a message.
 STRIDE = "that bottlenecks take the stride on the 3x3 convolution (else: stride_on='1x1')"

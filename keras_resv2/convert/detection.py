@@ -6,8 +6,8 @@ import numbers
 import keras
 import numpy as np
 
-from keras_resv2.architectures import build, find_architecture
-from keras_resv2.choices import check_choice, some
+from keras_resv2.architectures import find_architecture
+from keras_resv2.argument_checks import check_choice, some
 from keras_resv2.convert import applications, cifar, timm, torchvision
 from keras_resv2.convert.assumptions import CLASSIFIER, assumptions
 from keras_resv2.convert.equivalence import EPSILON, ZERO_CHANNELS, with_epsilon, with_zeros_on_both_sides
@@ -16,7 +16,8 @@ from keras_resv2.convert.keras_files import layer_config
 from keras_resv2.convert.recognition import find_network
 from keras_resv2.convert.sources import CONVENTIONS, STRUCTURE, read_source
 from keras_resv2.convert.verification import agreeing, part_of, said_by
-from keras_resv2.pretrained.weight_file import check_values
+from keras_resv2.resnet import build_named
+from keras_resv2.storage.weight_file import check_values
 
 PYTORCH = (timm.LAYOUT, torchvision.LAYOUT, cifar.ORIGINAL, cifar.PREACTIVATED)
 KERAS = (applications.V1, applications.V2)
@@ -46,7 +47,7 @@ class Detected:
     weights: dict = dataclasses.field(repr=False)
     classifier_activation: str | None = "softmax"
 
-    def build(self, **options):
+    def build_named(self, **options):
         """The network with these weights.
 
         Args:
@@ -71,7 +72,7 @@ class Detected:
             )
         own = {"include_top": self.classes is not None, "classifier_activation": self.classifier_activation}
         options = {**own, **options}
-        return build(self.architecture, **self.arguments, weights=self.weights, classes=self.classes, **options)
+        return build_named(self.architecture, **self.arguments, weights=self.weights, classes=self.classes, **options)
 
 
 def detect(source, architecture=None, *, prefix=None, **structure):

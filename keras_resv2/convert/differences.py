@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from keras_resv2.choices import some
+from keras_resv2.argument_checks import some
 
 
 @dataclasses.dataclass(frozen=True)

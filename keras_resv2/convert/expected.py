@@ -2,9 +2,9 @@
 
 import dataclasses
 
-from keras_resv2.layers import Layers
-from keras_resv2.layouts import resolve_network
-from keras_resv2.resnet import body
+from keras_resv2.models.config import resolve_network
+from keras_resv2.models.layers import LayerFactory
+from keras_resv2.models.network import body
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,8 +18,8 @@ class _Map:
         return (None, None, None, self.channels)
 
 
-class _Recorder(Layers):
-    """`Layers` that make nothing, and note the shapes of the weights in `values`."""
+class _Recorder(LayerFactory):
+    """`LayerFactory` that make nothing, and note the shapes of the weights in `values`."""
 
     def conv(self, x, filters, kernel_size, strides, name, bias=False):
         self.values[f"{name}/kernel"] = (kernel_size, kernel_size, x.channels, filters)
@@ -51,7 +51,7 @@ def expected_weights(classes=None, **structure):
 
     Args:
         classes: of the classifier; None for a network without.
-        **structure: of `keras_resv2.layouts.resolve_network`, depth among them.
+        **structure: of `keras_resv2.models.config.resolve_network`, depth among them.
 
     Returns:
         Dictionary from ``<layer>/<variable>`` to a shape, in the order of the network.

@@ -5,13 +5,13 @@ import io
 import json
 import pathlib
 
-from keras_resv2.choices import check_choice
+from keras_resv2.argument_checks import check_choice
 from keras_resv2.convert import cifar, timm, torchvision
 from keras_resv2.convert.equivalence import EPSILON, ZERO_CHANNELS
 from keras_resv2.convert.sources import STRUCTURE, STRUCTURE_KEY
 from keras_resv2.convert.structure import pixels_of, structure_of
 from keras_resv2.files import atomic_write
-from keras_resv2.pretrained.weight_file import model_arrays
+from keras_resv2.models.weights import model_arrays
 
 # By name and by the networks' order of BN and ReLU.
 LAYOUTS = {

@@ -7,7 +7,7 @@ from keras_resv2.convert.differences import Differences
 from keras_resv2.convert.expected import expected_weights
 from keras_resv2.convert.recognition import stem_kernel
 from keras_resv2.convert.refusals import reason
-from keras_resv2.layouts import STEMS, needed_arguments, resolve_network
+from keras_resv2.models.config import STEMS, needed_arguments, resolve_network
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,11 +7,11 @@ from keras_resv2.architectures import find_architecture
 from keras_resv2.data import DATASETS
 from keras_resv2.data.registry import ALIASES
 from keras_resv2.files import atomic_write
-from keras_resv2.layouts import STEMS, resolve_layout
-from keras_resv2.pretrained.card import UNKNOWN, Card
-from keras_resv2.pretrained.checksum import sha256
-from keras_resv2.pretrained.store import CARD
-from keras_resv2.pretrained.weight_file import count_trainable, write_weights
+from keras_resv2.models.config import STEMS, resolve_layout
+from keras_resv2.storage.card import UNKNOWN, Card
+from keras_resv2.storage.checksum import sha256
+from keras_resv2.storage.local import CARD
+from keras_resv2.storage.weight_file import count_trainable, write_weights
 
 
 def make_card(found, name, version, dataset, class_names=None, license="unknown"):

@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 
 from keras_resv2.files import read_zip_member
-from keras_resv2.pretrained.hdf5 import Refused, attribute, open_hdf5
+from keras_resv2.storage.hdf5 import Refused, attribute, open_hdf5
 
 VARIABLES = {1: ("kernel",), 2: ("kernel", "bias"), 4: ("gamma", "beta", "moving_mean", "moving_variance")}
 MODEL_WEIGHTS, CONFIG = "model.weights.h5", "config.json"  # inside a .keras file

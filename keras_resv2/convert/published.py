@@ -8,9 +8,9 @@ from keras_resv2.convert.detection import detect
 from keras_resv2.convert.expected import expected_weights
 from keras_resv2.convert.folder import make_card, write_folder
 from keras_resv2.files import check_file_name
-from keras_resv2.pretrained import download
-from keras_resv2.pretrained.card import read_card
-from keras_resv2.pretrained.store import CARD, home
+from keras_resv2.storage import download
+from keras_resv2.storage.card import read_card
+from keras_resv2.storage.local import CARD, home
 
 MOST_TIMES = 4  # bytes of a file that is fetched, by those of its weights: optimizers keep two more of each
 
@@ -31,7 +31,7 @@ def fetch(card):
     root = home() / "weights"
     folder = root / card.name / str(card.version)
     original = folder / check_file_name(card.origin["file"], "origin: file")
-    with download.locked(folder / CARD):
+    with download.file_lock(folder / CARD):
         if not (folder / CARD).exists():
             limit = MOST_TIMES * _bytes_of(card)
             download.fetch(card.origin["url"], original, None, card.origin["md5"], limit)

@@ -22,7 +22,7 @@ class PyTorchLayout:
 
     Attributes:
         name: of the layout.
-        activation: of its networks, a key of `keras_resv2.units.ACTIVATIONS`.
+        activation: of its networks, a key of `keras_resv2.models.blocks.ACTIVATIONS`.
         fixed: modules of the layers outside the stages, by our names.
         unit: modules in a unit, by what follows "stageS_unitU_" in our names; the others are called as ours.
         block: what stands before them, with "stage" (from 1), "stage_index" and "unit_index" (from 0).

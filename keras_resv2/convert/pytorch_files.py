@@ -3,7 +3,7 @@
 import contextlib
 import warnings
 
-from keras_resv2.choices import first_line
+from keras_resv2.argument_checks import first_line
 from keras_resv2.files import check_zip, open_regular
 
 OTHER_OBJECTS = ("unsupported global", "unsupported class", "not an allowed global", "is blocked")  # PyTorch's words

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from keras_resv2.choices import some
+from keras_resv2.argument_checks import some
 from keras_resv2.convert import cifar
 from keras_resv2.convert.refusals import reason
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import keras
 import numpy as np
 
-from keras_resv2.choices import first_line
+from keras_resv2.argument_checks import first_line
 from keras_resv2.convert.keras_files import MODEL_WEIGHTS, read_config, read_keras
 from keras_resv2.convert.pytorch_files import Ignored, read_pytorch
 from keras_resv2.convert.reparametrized import plain_tensors

@@ -3,8 +3,8 @@
 import keras
 import numpy as np
 
-from keras_resv2.layouts import STEMS
-from keras_resv2.units import ACTIVATIONS
+from keras_resv2.models.blocks import ACTIVATIONS
+from keras_resv2.models.config import STEMS
 
 
 def structure_of(model):

@@ -6,7 +6,7 @@ import pathlib
 
 import numpy as np
 
-from keras_resv2.choices import first_line
+from keras_resv2.argument_checks import first_line
 from keras_resv2.files import check_regular, read_limit
 
 INDEX, SAVED_MODEL, OBJECTS = ".index", "saved_model.pb", "_CHECKPOINTABLE_OBJECT_GRAPH"

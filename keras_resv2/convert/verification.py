@@ -7,8 +7,8 @@ import numpy as np
 
 from keras_resv2.convert.pytorch import PyTorchLayout
 from keras_resv2.convert.recognition import Network
-from keras_resv2.layouts import STEMS
-from keras_resv2.units import ACTIVATED_SHORTCUTS
+from keras_resv2.models.blocks import ACTIVATED_SHORTCUTS
+from keras_resv2.models.config import STEMS
 
 CLOSE = 1e-3  # largest difference of the outputs, relative to their range, in float32
 CLOSE_IN_HALF = 5e-2

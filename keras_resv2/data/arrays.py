@@ -16,7 +16,7 @@ import zlib
 import numpy as np
 from PIL import Image
 
-from keras_resv2.choices import check_choice
+from keras_resv2.argument_checks import check_choice
 from keras_resv2.data.checks import class_numbers
 from keras_resv2.data.folders import class_folders, find_splits, read_folder
 from keras_resv2.data.images import channels_last_hint, decode_image

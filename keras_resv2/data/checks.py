@@ -143,3 +143,15 @@ def check_pixels(images, argument="images"):
         raise ValueError(f"{text}subtract no mean, the model does it.")
     elif high > 255 + OVERSHOOT:
         raise ValueError(f"{text}16-bit pixels become 8-bit ones by (images / 257).round().astype('uint8').")
+
+
+def check_finite(scores):
+    """Scores ``(n, classes)`` as an array; raises ValueError where any is NaN or infinite."""
+    scores = np.asarray(scores)
+    bad = len(scores) - np.isfinite(scores).all(axis=-1).sum()
+    if bad:
+        raise ValueError(
+            f"class scores of {bad} of {len(scores)} images are NaN or infinite: the weights are damaged or diverged, "
+            "or this backend computes wrongly in this precision (try dtype float32)."
+        )
+    return scores

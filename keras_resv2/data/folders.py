@@ -8,7 +8,7 @@ import warnings
 import numpy as np
 from PIL import Image
 
-from keras_resv2.choices import check_choice, some
+from keras_resv2.argument_checks import check_choice, some
 from keras_resv2.data.images import most_bytes, read_image
 from keras_resv2.data.splits import TEST, TRAIN, assign_splits, is_hidden, names_a_split
 from keras_resv2.files import open_regular

@@ -1,4 +1,4 @@
-"""Pictures from files, as networks take them, and pictures of what networks say of them."""
+"""Images from files, as networks take them, and images of what networks say of them."""
 
 import io
 import os
@@ -7,7 +7,7 @@ import pathlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
 
-from keras_resv2.choices import first_line
+from keras_resv2.argument_checks import first_line
 from keras_resv2.files import atomic_write, open_regular
 
 # Formats of images that are read, where Pillow was built with them. It knows more: some run other programs (EPS), and
@@ -30,10 +30,10 @@ SAVED_AS = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 
 
 def read_image(path: str | os.PathLike, size: tuple[int, int]) -> np.ndarray:
-    """A picture of any size and common format, as an array.
+    """An image of any size and common format, as an array.
 
     Turned upright by its EXIF orientation, put on white where transparent, scaled so that its short
-    side fits, and cropped in the middle. A picture of the right size is not changed.
+    side fits, and cropped in the middle. An image of the right size is not changed.
 
     Args:
         path: of the file.
@@ -59,11 +59,11 @@ def read_image(path: str | os.PathLike, size: tuple[int, int]) -> np.ndarray:
         raise ValueError(f"{path} is a folder: name the images in it.")
     try:
         with open_regular(path, most_bytes()) as content, open_image(content) as file:
-            picture = to_rgb(upright(file))
+            image = to_rgb(upright(file))
     except Exception as error:  # Pillow's decoders raise many types; all mean an image that cannot be read
         reason = "unknown format" if isinstance(error, UnidentifiedImageError) else first_line(error).rstrip(".")
         raise ValueError(f"{path} is not an image that can be read: {reason}.") from None
-    return np.asarray(fitted(picture, size))
+    return np.asarray(fitted(image, size))
 
 
 def decode_image(encoded, place, size=None):
@@ -132,40 +132,38 @@ def upright(image):
     return image if turn is None else image.transpose(turn)
 
 
-def fitted(picture, size):
-    """A Pillow picture scaled (bicubic) so that its short side fits (height, width), and its middle."""
+def fitted(image, size):
+    """A Pillow image scaled (bicubic) so that its short side fits (height, width), and its middle."""
     height, width = size
-    return (
-        picture if picture.size == (width, height) else ImageOps.fit(picture, (width, height), Image.Resampling.BICUBIC)
-    )
+    return image if image.size == (width, height) else ImageOps.fit(image, (width, height), Image.Resampling.BICUBIC)
 
 
-def to_rgb(picture):
-    if picture.mode.startswith(("I", "F")):
-        return _grey(picture).convert("RGB")
-    if "A" in picture.getbands() or "transparency" in picture.info:
-        picture = picture.convert("RGBA")
-        white = Image.new("RGBA", picture.size, "white")
-        return Image.alpha_composite(white, picture).convert("RGB")
-    return picture.convert("RGB")
+def to_rgb(image):
+    if image.mode.startswith(("I", "F")):
+        return _grey(image).convert("RGB")
+    if "A" in image.getbands() or "transparency" in image.info:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image).convert("RGB")
+    return image.convert("RGB")
 
 
-def _grey(picture):
-    """8 bits of a picture of grey in more: floats of 0 to 1 or 0 to 255; whole numbers of 8, 16 or 32 bits."""
-    values = np.asarray(picture)
-    if picture.mode == "F":
+def _grey(image):
+    """8 bits of an image of grey in more: floats of 0 to 1 or 0 to 255; whole numbers of 8, 16 or 32 bits."""
+    values = np.asarray(image)
+    if image.mode == "F":
         low, high = float(values.min()), float(values.max())
         if not (low >= 0 and high <= 255):  # NaN too
             raise ValueError(f"its pixels go from {low:.3g} to {high:.3g}: floats are read of 0 to 1 and of 0 to 255")
         factor = 255 if high <= 1 else 1
     else:
-        signed = picture.info.get(SIGNED, False)
-        if picture.mode == "I" and not signed and values.min() < 0:
+        signed = image.info.get(SIGNED, False)
+        if image.mode == "I" and not signed and values.min() < 0:
             values = values.view("uint32")
         high = int(values.max())
         if values.min() < 0:
             raise ValueError(f"its pixels go from {values.min()} to {high}: negative ones have no colour")
-        eight = picture.mode == "I" and high <= 255
+        eight = image.mode == "I" and high <= 255
         factor = 1 if eight else 255 / (65535 if high <= 65535 else 2**31 - 1 if signed else 2**32 - 1)
     grey = np.empty(values.shape, "uint8")
     for start in range(0, len(values), ROWS):  # in parts: the product takes eight bytes a pixel
@@ -225,18 +223,18 @@ def channels_last_hint(shape):
 
 
 def draw_predictions(images, predictions, path, captions=None, columns=4, shown=3):
-    """Draws a sheet: each picture with its most likely labels and bars as long as their probability.
+    """Draws a sheet: each image with its most likely labels and bars as long as their probability.
 
     Args:
         images: uint8 arrays ``(height, width, 3)``.
         predictions: per image a list of (label, probability), most likely first.
-        path: of the picture to write; its ending is the format.
+        path: of the image to write; its ending is the format.
         captions: per image a line above it, or None.
-        columns: pictures in a row.
-        shown: labels per picture.
+        columns: images in a row.
+        shown: labels per image.
 
     Raises:
-        ValueError: the ending is none that pictures are saved under.
+        ValueError: the ending is none that images are saved under.
         OSError: the place cannot be written.
     """
     check_ending(path)
@@ -249,8 +247,8 @@ def draw_predictions(images, predictions, path, captions=None, columns=4, shown=
         left, top = i % columns * cell[0] + margin, i // columns * cell[1] + margin
         if captions:
             draw.text((left, top), str(captions[i])[:42], "black", font=font)
-        picture = Image.fromarray(image).resize((side, side), Image.Resampling.NEAREST)
-        sheet.paste(picture, (left, top + line))
+        shown_image = Image.fromarray(image).resize((side, side), Image.Resampling.NEAREST)
+        sheet.paste(shown_image, (left, top + line))
         for k, (label, probability) in enumerate(ranked[:shown]):
             x, y = left + side + margin, top + line + k * 42
             draw.text((x, y), f"{label}  {100 * probability:.1f} %", "black", font=font)
@@ -261,6 +259,6 @@ def draw_predictions(images, predictions, path, captions=None, columns=4, shown=
 
 
 def check_ending(path):
-    """Raises ValueError unless a picture can be saved under this name."""
+    """Raises ValueError unless an image can be saved under this name."""
     if pathlib.Path(path).suffix.lower() not in SAVED_AS:
         raise ValueError(f"{path}: an image is saved as one of {', '.join(SAVED_AS)}.")

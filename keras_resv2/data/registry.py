@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from keras_resv2.choices import check_choice
+from keras_resv2.argument_checks import check_choice
 
 
 @dataclasses.dataclass(frozen=True)

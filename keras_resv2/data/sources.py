@@ -8,7 +8,7 @@ import hashlib
 import math
 import os
 
-from keras_resv2.choices import check_choice
+from keras_resv2.argument_checks import check_choice
 from keras_resv2.data.folders import FolderSource
 from keras_resv2.data.registry import DATASETS
 from keras_resv2.data.tfds_records import TfdsRecords, open_builder

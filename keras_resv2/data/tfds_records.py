@@ -6,7 +6,7 @@ import pathlib
 
 import numpy as np
 
-from keras_resv2.choices import first_line
+from keras_resv2.argument_checks import first_line
 
 
 class TfdsRecords:

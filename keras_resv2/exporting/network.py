@@ -2,9 +2,10 @@
 
 import keras
 
-from keras_resv2.adapters import is_plain, merged_weights
-from keras_resv2.graphs import HolderCopy, all_layers, as_functional, calls, deep_graph, inner_layers, is_cast
-from keras_resv2.rolled import RolledUnits
+from keras_resv2.models.adapters import is_plain, merged_weights
+from keras_resv2.models.copying import LayerCopies, call_layers, new_inputs
+from keras_resv2.models.graph import all_layers, as_functional, check_functional, deep_graph, inner_layers, is_cast
+from keras_resv2.models.scan import RolledUnits
 
 FLOATS = ("float16", "bfloat16", "float64", "mixed_float16", "mixed_bfloat16")
 
@@ -31,9 +32,7 @@ def plain_network(model):
     >>> plain_network(rolled).get_layer("stage1_unit3_conv2").compute_dtype
     'float32'
     """
-    functional = as_functional(model)
-    if functional is None:
-        raise ValueError(f"{model!r} is not a functional keras.Model, as the builders of keras_resv2 make them.")
+    functional = check_functional(model)
     if not isinstance(functional.input, keras.KerasTensor):
         raise ValueError(f"model {functional.name!r} has {len(functional.inputs)} inputs; exported networks have one.")
     with deep_graph():
@@ -41,52 +40,33 @@ def plain_network(model):
 
 
 def _copy(model):
-    def as_float(x):
-        dtype = "float32" if keras.backend.is_float_dtype(x.dtype) else x.dtype
-        return keras.Input(batch_shape=x.shape, dtype=dtype, name=x.name)
+    def as_float(dtype):
+        return "float32" if keras.backend.is_float_dtype(dtype) else dtype
 
-    inputs = keras.tree.map_structure(as_float, model.input)
-    old_inputs = keras.tree.flatten(model.input)
-    tensors = {id(old): new for old, new in zip(old_inputs, keras.tree.flatten(inputs), strict=True)}
-    copies, holders = {}, {}
-    for node in calls(model):
-        layer = node.operation
-        if _left_out(node, tensors):
-            continue
-        arguments, options = node.arguments.fill_in(tensors)
-        if isinstance(layer, RolledUnits):
-            outputs = _unrolled(layer, arguments[0])
-        else:
-            if layer not in copies:
-                if as_functional(layer) is None and inner_layers(layer):
-                    holders[layer] = HolderCopy(layer, plain_copy, _copy_layer, _float_config(layer))
-                    _check_inside(holders[layer].layer)
-                copies[layer] = holders[layer].layer if layer in holders else _copy_layer(layer)
-            outputs = copies[layer](*arguments, **options)
-        tensors.update((id(old), new) for old, new in zip(node.outputs, keras.tree.flatten(outputs), strict=True))
-    for layer, copy in copies.items():
-        if layer in holders:
-            holders[layer].set_weights()
-        elif getattr(layer, "weights", None) and as_functional(layer) is None:
-            merged = merged_weights(layer)
-            copy.set_weights(layer.get_weights() if merged is None else [merged[w.name] for w in copy.weights])
-            if hasattr(copy, "finalize_state"):  # of keras.layers.Normalization
-                copy.finalize_state()
-    return keras.Model(inputs, keras.tree.map_structure(lambda x: tensors[id(x)], model.output), name=model.name)
+    def call(node, arguments, options):
+        if is_cast(node):
+            return arguments[0]
+        if isinstance(node.operation, RolledUnits):
+            return _unrolled(node.operation, arguments[0])
+        copy = copies[node.operation]
+        if as_functional(node.operation) is None and inner_layers(node.operation):
+            _check_inside(copy)
+        return copy(*arguments, **options)
+
+    copies = LayerCopies(_copy_layer, plain_copy, config=_float_config)
+    inputs = new_inputs(model, as_float)
+    outputs = call_layers(model, inputs, call)
+    copies.set_weights(_merged)
+    return keras.Model(inputs, outputs, name=model.name)
 
 
-def _left_out(node, tensors):
-    """Whether a call has no copy: an input, which is there, or a cast, whose output is then its input."""
-    if is_cast(node):
-        tensors[id(node.outputs[0])] = tensors[id(node.input_tensors[0])]
-        return True
-    return node.is_input
+def _merged(layer, copy):
+    """The weights of a layer's copy, with low-rank adapters in its kernel."""
+    merged = merged_weights(layer)
+    return layer.get_weights() if merged is None else [merged[weight.name] for weight in copy.weights]
 
 
 def _copy_layer(layer, **changes):
-    functional = as_functional(layer)
-    if functional is not None:
-        return _copy(functional)
     return type(layer).from_config({**_float_config(layer), **changes})
 
 
@@ -119,15 +99,16 @@ def _unrolled(rolled, x):
     values = {name: (stack, index) for name, (stack, index) in rolled.unit_weights().items()}
     stacks = {id(stack): keras.ops.convert_to_numpy(stack) for stack, _ in values.values()}
     for number in range(rolled.count):
-        tensors = {id(rolled.unit.inputs[0]): x}
-        for node in calls(rolled.unit):
-            if _left_out(node, tensors):
-                continue
+
+        def call(node, arguments, options, number=number):
+            if is_cast(node):
+                return arguments[0]
             layer = node.operation
             copy = _copy_layer(layer, name=rolled.layer_names(layer.name)[number])
-            arguments, options = node.arguments.fill_in(tensors)
-            tensors[id(node.outputs[0])] = copy(*arguments, **options)
+            outputs = copy(*arguments, **options)
             places = [values[f"{copy.name}/{weight.name}"] for weight in layer.weights]
             copy.set_weights([stacks[id(stack)][index] for stack, index in places])
-        x = tensors[id(rolled.unit.outputs[0])]
+            return outputs
+
+        x = call_layers(rolled.unit, x, call)
     return x

@@ -6,8 +6,8 @@ ONNX convolves ``(batch, channels, height, width)``. Feature maps are held so, w
 import keras
 import numpy as np
 
-from keras_resv2.batch_norm import BatchNormalization
-from keras_resv2.folding import TRAINING_ONLY
+from keras_resv2.models.batch_norm import BatchNormalization
+from keras_resv2.models.folding import TRAINING_ONLY
 
 ACTIVATIONS = {"relu": "Relu", "sigmoid": "Sigmoid", "tanh": "Tanh", "softmax": "Softmax"}
 INTERPOLATIONS = {
@@ -24,7 +24,7 @@ def write_layer(layer, names, tensors, writer):
         layer: of Keras.
         names: of the values that it reads, in the ONNX graph.
         tensors: the same values as the Keras model has them.
-        writer: `keras_resv2.exporting.onnx_file.Writer`.
+        writer: `keras_resv2.exporting.onnx_model.Writer`.
 
     Returns:
         Name of the value that the layer gives.
@@ -57,7 +57,7 @@ def _window(layer, size, strides, dilation=(1, 1)):
     missing = [(width - 1) * step for width, step in zip(size, dilation, strict=True)]
     if layer.padding == "valid" or not any(missing):
         return attributes
-    if max(strides) > 1:  # then what is padded depends on the size of the picture
+    if max(strides) > 1:  # then what is padded depends on the size of the image
         return {**attributes, "auto_pad": "SAME_UPPER"}
     return {**attributes, "pads": [m // 2 for m in missing] + [m - m // 2 for m in missing]}
 

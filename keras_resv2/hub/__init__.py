@@ -4,6 +4,16 @@
 - `pull` fetches one, verified; `keras_resv2.from_pretrained("hf://user/name")` calls it.
 """
 
-from keras_resv2.hub.repository import PREFIX, pull, push
+import importlib
 
-__all__ = ["PREFIX", "pull", "push"]
+_MODULES = {"PREFIX": "client", "pull": "download", "push": "upload"}
+
+__all__ = list(_MODULES)
+
+
+def __getattr__(name):
+    # Imported when first used: fetching needs neither Keras nor what uploading needs.
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+    return value

@@ -11,11 +11,12 @@ import json
 
 import numpy as np
 
-from keras_resv2.choices import nearest
+from keras_resv2.argument_checks import nearest
 from keras_resv2.files import check_file_name
-from keras_resv2.layouts import PREPROCESSING
-from keras_resv2.pretrained import download, store
-from keras_resv2.pretrained.card import read_card
+from keras_resv2.hub.client import PREFIX, fetch_files
+from keras_resv2.models.config import PREPROCESSING
+from keras_resv2.storage import download, local
+from keras_resv2.storage.card import read_card
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 CONFIG_SIZE, MOST_WEIGHT_BYTES = {CONFIG: (2, 2**24)}, 2**30
@@ -68,7 +69,7 @@ def read_config(path, reference):
     """
     if not path.is_file():
         raise ValueError(
-            f"{reference} holds no {store.CARD} and no {CONFIG}: it is not a repository of keras-resv2 or timm."
+            f"{reference} holds no {local.CARD} and no {CONFIG}: it is not a repository of keras-resv2 or timm."
         )
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
@@ -145,7 +146,7 @@ def convert(reference, repository, commit, fetch_more):
     Args:
         reference: what the user wrote, for messages.
         repository, commit: ``user/name``, and which commit of it.
-        fetch_more: as `keras_resv2.hub.repository.fetch_files` returns it.
+        fetch_more: as `keras_resv2.hub.client.fetch_files` returns it.
 
     Returns:
         `keras_resv2.pretrained.Card`.
@@ -154,7 +155,7 @@ def convert(reference, repository, commit, fetch_more):
         ValueError: it is not a network that this package builds, or a file is damaged.
         ConnectionError, OSError: the Hub cannot be reached, or the cache not be written.
     """
-    root = store.home() / "hub" / check_file_name(repository.replace("/", "--"), "repository")
+    root = local.home() / "hub" / check_file_name(repository.replace("/", "--"), "repository")
     root = root / check_file_name(commit, "commit")
     name = check_file_name(repository.rpartition("/")[2], "repository")
     said = read_config(fetch_more(CONFIG_SIZE) / CONFIG, reference)
@@ -173,8 +174,6 @@ def fetch(card):
     Raises:
         ValueError, ConnectionError, OSError: as `convert`.
     """
-    from keras_resv2.hub.repository import PREFIX, fetch_files
-
     repository = card.origin["hub"]
     reference = f"{PREFIX}{repository}"
     folder, fetch_more = fetch_files(reference, repository, None, CONFIG_SIZE)
@@ -184,16 +183,17 @@ def fetch(card):
     if said.preprocessing != card.arguments.get("preprocessing"):
         raise ValueError(f"{reference} has other pixel statistics now than {card.full_name}: open it by its own name.")
     said = dataclasses.replace(said, origin={**said.origin, **card.origin}, license=card.license)
-    root, commit = store.home() / "weights", folder.name
+    root, commit = local.home() / "weights", folder.name
     return _converted(root, card.name, card.version, reference, repository, commit, said, fetch_more)
 
 
 def _converted(root, name, version, reference, repository, commit, said, fetch_more):
+    # Conversion builds the network: Keras starts here, not where a card is read.
     from keras_resv2.convert.detection import detect
     from keras_resv2.convert.folder import make_card, write_folder
 
-    path = root / name / str(version) / store.CARD
-    with download.locked(path):
+    path = root / name / str(version) / local.CARD
+    with download.file_lock(path):
         if not path.exists():
             weights = fetch_more({WEIGHTS: (1, MOST_WEIGHT_BYTES)}) / WEIGHTS
             if not weights.is_file():

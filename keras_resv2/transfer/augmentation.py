@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from keras_resv2.choices import check_choice
+from keras_resv2.argument_checks import check_choice
 from keras_resv2.evaluation import batch_devices
 
 AUGMENTATIONS = ("crop", "flip")

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 from keras_resv2.evaluation import predictions
-from keras_resv2.graphs import deep_graph
+from keras_resv2.models.graph import deep_graph
 from keras_resv2.transfer.augmentation import divided
 from keras_resv2.transfer.freezing import flat_layers
 from keras_resv2.transfer.given import check_batch, label_rows, sample_weights

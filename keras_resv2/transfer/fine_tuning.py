@@ -14,8 +14,8 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
-from keras_resv2.choices import check_choice
-from keras_resv2.pixels import takes_raw_pixels
+from keras_resv2.argument_checks import check_choice
+from keras_resv2.models.pixels import takes_raw_pixels
 from keras_resv2.transfer.augmentation import AugmentedBatches, batch_count, check_augment
 from keras_resv2.transfer.classifier import (
     RATE,

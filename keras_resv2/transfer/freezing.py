@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 import keras
 
-from keras_resv2.choices import nearest
-from keras_resv2.graphs import as_functional, inner_layers, own_weights
+from keras_resv2.argument_checks import nearest
+from keras_resv2.models.graph import as_functional, inner_layers, own_weights
 
 CLASSIFIER = "head_dense"
 

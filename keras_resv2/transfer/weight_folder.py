@@ -6,17 +6,19 @@ import re
 import keras
 import numpy as np
 
-from keras_resv2.architectures import ARCHITECTURES, build, find_architecture
+from keras_resv2.architectures import ARCHITECTURES, find_architecture
+from keras_resv2.builders import build
 from keras_resv2.convert.expected import expected_weights
 from keras_resv2.convert.folder import write_folder
 from keras_resv2.convert.structure import pixels_of, structure_of
 from keras_resv2.evaluation import measure_error
 from keras_resv2.files import check_file_name
-from keras_resv2.layouts import STEMS, needed_arguments, resolve_layout
+from keras_resv2.models.config import STEMS, needed_arguments, resolve_layout
+from keras_resv2.models.weights import model_arrays
 from keras_resv2.pretrained import pretrained_card
-from keras_resv2.pretrained.card import UNKNOWN, Card
-from keras_resv2.pretrained.card_schema import check_fields
-from keras_resv2.pretrained.weight_file import count_trainable, model_arrays
+from keras_resv2.storage.card import UNKNOWN, Card
+from keras_resv2.storage.card_schema import check_fields
+from keras_resv2.storage.weight_file import count_trainable
 from keras_resv2.transfer.classifier import activation_name, body_of, check_classifier, classifier_of
 
 SAME = 1e-3  # difference of features, relative to the largest: more is another network

@@ -31,8 +31,8 @@ from keras_resv2.convert.sources import read_structure, read_tensors  # noqa: E4
 from keras_resv2.data.images import read_image  # noqa: E402
 from keras_resv2.files import check_file_name  # noqa: E402
 from keras_resv2.hub.readme import _text  # noqa: E402
-from keras_resv2.pretrained.card import read_card  # noqa: E402
-from keras_resv2.pretrained.weight_file import read_weights  # noqa: E402
+from keras_resv2.storage.card import read_card  # noqa: E402
+from keras_resv2.storage.weight_file import read_weights  # noqa: E402
 
 ROOT = HERE.parents[1]
 PUBLISHED = ROOT / "keras_resv2/pretrained/published"

@@ -1,7 +1,7 @@
 """A small dataset on the accelerator: which images a step sees, and how they are cropped and flipped.
 
 The host draws a few numbers per image (which one, how far it is shifted, whether it is flipped); the
-compiled step turns them into pictures. All of it follows from (seed, step), so a resumed run sees what
+compiled step turns them into images. All of it follows from (seed, step), so a resumed run sees what
 an uninterrupted one would have, on any backend and any number of devices.
 """
 
@@ -39,7 +39,7 @@ class DeviceData:
     Example:
 
     >>> source = DeviceData(images, labels, RECIPES["fast"], seed=0)  # doctest: +SKIP
-    >>> pictures, classes = source.augment(source.device_data, *source.draw(100))  # doctest: +SKIP
+    >>> images, classes = source.augment(source.device_data, *source.draw(100))  # doctest: +SKIP
     """
 
     max_steps_per_dispatch = 400

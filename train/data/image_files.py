@@ -12,40 +12,40 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from keras_resv2.data.images import open_image, to_rgb
 
-# Szegedy et al. 2015, section 6: share of the picture's area, and width / height, of the training crop.
+# Szegedy et al. 2015, section 6: share of the image's area, and width / height, of the training crop.
 AREA, ASPECT, TRIES = (0.08, 1.0), (3 / 4, 4 / 3), 10
-# JPEG's decoder may halve a picture (or more) that keeps this many times the crop's pixels along each side: the
+# JPEG's decoder may halve an image (or more) that keeps this many times the crop's pixels along each side: the
 # filter of the scaling that follows then hides the decoder's.
 DRAFT_SPARE = 2
 
 
 def read_crop(source, i, crop):
-    """The crop and the label of picture `i`.
+    """The crop and the label of image `i`.
 
     Args:
         source: as `keras_resv2.data.sources.open_source` returns.
         i: position in it.
-        crop: function from the bytes of a picture file to uint8 ``(size, size, 3)``.
+        crop: function from the bytes of an image file to uint8 ``(size, size, 3)``.
 
     Returns:
         ``(crop, label)``.
 
     Raises:
-        ValueError: it is no picture, or a damaged one; the message says where it is.
+        ValueError: it is no image, or a damaged one; the message says where it is.
     """
     encoded, label = source[i]
     try:
         return crop(encoded), label
-    except Exception as error:  # Pillow's decoders raise many types; all mean a picture that cannot be read
+    except Exception as error:  # Pillow's decoders raise many types; all mean an image that cannot be read
         reason = "unknown format" if isinstance(error, UnidentifiedImageError) else error
         raise ValueError(f"{source.place(i)} is not an image that can be read: {reason}.") from None
 
 
 def random_crop(encoded, size, rng):
-    """The crop of training: `random_box` of a picture, scaled, and half the time mirrored left-right.
+    """The crop of training: `random_box` of an image, scaled, and half the time mirrored left-right.
 
     Args:
-        encoded: bytes of a picture file.
+        encoded: bytes of an image file.
         size: side of the crop in pixels.
         rng: `numpy.random.Generator`.
 
@@ -57,11 +57,11 @@ def random_crop(encoded, size, rng):
 
 
 def centre_crop(encoded, shorter_side, size):
-    """The crop of testing: the middle of a picture scaled to a shorter side.
+    """The crop of testing: the middle of an image scaled to a shorter side.
 
     Args:
-        encoded: bytes of a picture file.
-        shorter_side: of the scaled picture, in pixels.
+        encoded: bytes of an image file.
+        shorter_side: of the scaled image, in pixels.
         size: side of the crop in pixels, at most `shorter_side`.
 
     Returns:
@@ -77,7 +77,7 @@ def random_box(width, height, rng):
     then the largest square in the middle, as in fb.resnet.torch.
 
     Args:
-        width, height: of the picture, in pixels.
+        width, height: of the image, in pixels.
         rng: `numpy.random.Generator`.
 
     Returns:
@@ -95,16 +95,16 @@ def random_box(width, height, rng):
 
 
 def centre_box(width, height, shorter_side, size):
-    """The box of a picture that is its centre crop of `size` when it is scaled to `shorter_side`.
+    """The box of an image that is its centre crop of `size` when it is scaled to `shorter_side`.
 
-    It begins at a whole pixel of the scaled picture, as if that were made first and cut then.
+    It begins at a whole pixel of the scaled image, as if that were made first and cut then.
 
     Args:
-        width, height: of the picture, in pixels.
-        shorter_side, size: in pixels of the scaled picture.
+        width, height: of the image, in pixels.
+        shorter_side, size: in pixels of the scaled image.
 
     Returns:
-        (left, top, right, bottom) in pixels of the picture, with fractions.
+        (left, top, right, bottom) in pixels of the image, with fractions.
     """
     shorter = min(width, height)
     left, top = (round((edge * shorter_side // shorter - size) / 2) for edge in (width, height))
@@ -112,12 +112,12 @@ def centre_box(width, height, shorter_side, size):
 
 
 def _cut(encoded, size, choose_box):
-    """The box of a picture that `choose_box(width, height)` names, scaled to `size` in one pass."""
-    with open_image(io.BytesIO(encoded)) as picture:
-        width, height = picture.size
+    """The box of an image that `choose_box(width, height)` names, scaled to `size` in one pass."""
+    with open_image(io.BytesIO(encoded)) as image:
+        width, height = image.size
         left, top, right, bottom = choose_box(width, height)
         needed = (DRAFT_SPARE * size * width / (right - left), DRAFT_SPARE * size * height / (bottom - top))
-        draft = picture.draft(None, tuple(map(math.ceil, needed)))
+        draft = image.draft(None, tuple(map(math.ceil, needed)))
         shrunk = width / draft[1][2] if draft else 1
         box = [edge / shrunk for edge in (left, top, right, bottom)]
-        return to_rgb(picture).resize((size, size), Image.Resampling.BILINEAR, box=box)
+        return to_rgb(image).resize((size, size), Image.Resampling.BILINEAR, box=box)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import keras
 
 from keras_resv2 import data
-from keras_resv2.choices import check_choice
+from keras_resv2.argument_checks import check_choice
 from keras_resv2.data.sources import open_source, source_fingerprint
 from keras_resv2.evaluation import measure_error
 from train.data import image_stream

@@ -18,7 +18,7 @@ import re
 
 import numpy as np
 
-from keras_resv2.choices import check_choice
+from keras_resv2.argument_checks import check_choice
 from keras_resv2.data import DATASETS
 from train.config import ARGUMENTS, FORMS, RunConfig
 from train.paper_tables.figures import network

@@ -7,8 +7,7 @@ One cell of Table 3 is not here: ResNet-110 with one layer in each unit (9.90 an
 import dataclasses
 
 from keras_resv2.architectures import find_architecture, is_architecture
-from keras_resv2.layouts import resolve_network
-from keras_resv2.shortcuts import Conv1x1, Identity
+from keras_resv2.models.config import resolve_network
 from train.recipes import RECIPES
 
 DATASET = "cifar10"  # of a cell that names no other
@@ -150,8 +149,6 @@ def network(model, arguments):
     """
     row = find_architecture(model)
     layout, unit = resolve_network(**{"depth": row.depth, "activation": row.activation, **arguments})
-    if unit.projection == "C" and isinstance(unit.shortcut, Identity):
-        unit = dataclasses.replace(unit, shortcut=Conv1x1())  # two names of the 1x1 convolution in every unit
     return dataclasses.replace(layout, pixels=None), unit
 
 

@@ -6,8 +6,8 @@ import json
 import pathlib
 
 from keras_resv2.data import DATASETS, chance_error
-from keras_resv2.pretrained.card import read_card
-from keras_resv2.pretrained.store import CARD
+from keras_resv2.storage.card import read_card
+from keras_resv2.storage.local import CARD
 from train.paper_tables.figures import network
 from train.recipe import completed
 from train.recipes import RECIPES

@@ -1,0 +1,94 @@
+"""keras-resv2 evaluate NAME --data_dir DIR"""
+
+from keras_resv2.cli.terminal import print_json, start_backend
+from keras_resv2.data import fingerprint, load_split
+from keras_resv2.labels import class_names, dataset_of
+from keras_resv2.pretrained import from_pretrained, pretrained_card
+
+DISAGREES = 1
+QUICK_IMAGES = 2000
+
+
+def add_arguments(parser):
+    """Adds the command's arguments to an `argparse` parser."""
+    parser.add_argument("name", metavar="NAME", help="pretrained network")
+    parser.add_argument(
+        "--data_dir", required=True, help="tensorflow-datasets directory, .npz file, or folder of class folders"
+    )
+    parser.add_argument("--quick", action="store_true", help=f"the first {QUICK_IMAGES} test images alone")
+    parser.add_argument("--full", action="store_true", help="errors by class, calibration, likelihood, JPEG images too")
+    parser.add_argument("--dtype", default="float32", help="Keras dtype policy, as mixed_bfloat16 (default float32)")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--folded", action="store_true", help="the inference form")
+    form.add_argument("--rolled", action="store_true", help="units as loops")
+
+
+def run(arguments):
+    """keras-resv2 evaluate NAME --data_dir DIR"""
+    card = pretrained_card(arguments.name)
+    start_backend()
+    images, labels = load_split(dataset_of(card, arguments.data_dir), "test", arguments.data_dir)
+    same_data = fingerprint(images, labels) == card.dataset_sha256.get("test")
+    comparable = card.test_error is not None and len(labels) == card.test_images
+    expected = round(card.test_error * card.test_images / 100) if comparable else None
+    if arguments.quick:
+        images, labels = images[:QUICK_IMAGES], labels[:QUICK_IMAGES]
+        expected = card.test_errors_first_2000 if comparable else None
+    from keras_resv2.evaluation import error_agrees, highest_class
+    from keras_resv2.metrics import class_scores, full_report
+
+    model = _inference_model(arguments)
+    scores = class_scores(model, images)
+    measured = 100.0 * float((highest_class(scores) != labels).mean())
+    wrong = measured * len(labels) / 100
+    agrees = None if expected is None else error_agrees(wrong, expected, len(labels), same_data)
+    result = {
+        "name": card.full_name,
+        "form": "folded" if arguments.folded else "rolled" if arguments.rolled else "plain",
+        "dtype": arguments.dtype,
+        "images": len(labels),
+        "measured_error": measured,
+        "card_error": card.test_error if expected is None else 100 * expected / len(labels),
+        "agrees": agrees,
+        "same_images_as_card": same_data,
+    }
+    if arguments.full:
+        result |= full_report(model, images, labels, logits=scores)
+    if arguments.json:
+        print_json(result)
+    else:
+        print(f"{card.full_name}: {measured:.2f} % of {len(labels):,} test images; {_comparison(result, card)}.")
+        if agrees is not None and not same_data:
+            print("These test images are not, to the byte, those that the card was measured on.")
+        if arguments.full:
+            _print_full(result, class_names(card))
+    return DISAGREES if agrees is False else 0
+
+
+def _print_full(result, names):
+    """The figures of `full_report`, as text."""
+    print(f"negative log-likelihood  {result['negative_log_likelihood']:.4f} nats")
+    print(f"calibration error        {result['calibration_error']:.4f} (expected, 15 bins)")
+    print(f"error on JPEG images     {result['jpeg_error']:.2f} % (quality 75)")
+    for name, error in zip(names, result["class_errors"], strict=True):
+        print(f"{name:24} {'no images' if error is None else f'{error:.2f} %'}")
+
+
+def _comparison(result, card):
+    if card.test_error is None:
+        return "the card has none to compare with"
+    if result["agrees"] is None:
+        return f"the card's {card.test_error:.2f} % are of {card.test_images:,}, not to be compared"
+    return f"the card says {result['card_error']:.2f} %. They {'agree' if result['agrees'] else 'do not agree'}"
+
+
+def _inference_model(arguments):
+    activation = None if arguments.full else "softmax"  # the likelihood needs logits
+    model = from_pretrained(
+        arguments.name, rolled=arguments.rolled, dtype=arguments.dtype, classifier_activation=activation
+    )
+    if not arguments.folded:
+        return model
+    from keras_resv2.models.folding import fold
+
+    return fold(model)

@@ -1,0 +1,99 @@
+"""keras-resv2 export NAME --format F --out PATH"""
+
+import sys
+
+import numpy as np
+
+from keras_resv2.cli.terminal import print_json
+from keras_resv2.data import load_split
+from keras_resv2.exporting import FORMATS, PRECISIONS
+from keras_resv2.labels import class_names, dataset_of
+from keras_resv2.pretrained import from_pretrained, pretrained_card
+from keras_resv2.startup import without_native_messages
+
+REPRESENTATIVE_IMAGES = 500
+
+
+def add_arguments(parser):
+    """Adds the command's arguments to an `argparse` parser."""
+    parser.add_argument("name", metavar="NAME", help="pretrained network, as preact_resnet20-cifar10")
+    parser.add_argument("--format", choices=FORMATS, required=True, help="of what is written")
+    parser.add_argument("--out", required=True, metavar="PATH", help="file, or folder of a SavedModel, to write")
+    parser.add_argument("--precision", choices=PRECISIONS, default="float32", help="of TFLite (default float32)")
+    parser.add_argument(
+        "--data_dir", help="int8: tensorflow-datasets directory, or .npz file, for ranges of activations"
+    )
+    parser.add_argument(
+        "--images",
+        type=int,
+        default=REPRESENTATIVE_IMAGES,
+        help=f"int8: training images that the ranges are measured on (default {REPRESENTATIVE_IMAGES})",
+    )
+    parser.add_argument("--unfolded", action="store_true", help="batch normalisation as operations of its own")
+    parser.add_argument("--overwrite", action="store_true", help="replace what is there")
+
+
+def run(arguments):
+    """Writes the network and says what was written; returns the exit code.
+
+    Args:
+        arguments: as `add_arguments` defines them, and `json`.
+
+    Raises:
+        ValueError, OSError, ImportError: as `keras_resv2.export`, and where the images cannot be read.
+    """
+    if arguments.precision == "int8" and not arguments.data_dir:
+        raise ValueError("--precision int8 measures ranges of activations on training images: give --data_dir.")
+    if arguments.images < 1:
+        raise ValueError(f"--images {arguments.images} must be at least 1.")
+    card = pretrained_card(arguments.name)
+    with without_native_messages():
+        exported = _export(card, arguments)
+    if arguments.json:
+        print_json({"name": card.full_name, **vars(exported), "path": str(exported.path)})
+    else:
+        print(f"{exported.path}: {card.full_name} as {exported.format}, {exported.precision}, {_size(exported.size)}")
+        print(f"  pixels: {exported.input}; {', '.join(exported.outputs)}: float32")
+        print(f"  {_difference(exported.difference)}")
+    return 0
+
+
+def _export(card, arguments):
+    from keras_resv2.exporting.exporter import check_export, export  # Keras starts here
+
+    check_export(arguments.out, arguments.format, arguments.precision, arguments.overwrite)
+    representative, names = None, _names(card)
+    if arguments.precision == "int8":
+        images, labels = load_split(dataset_of(card, arguments.data_dir), "train", arguments.data_dir)
+        some = np.arange(len(images))
+        if (np.diff(labels) >= 0).all():  # class after class, as folders are read: some of each
+            some = np.linspace(0, len(images) - 1, min(arguments.images, len(images))).astype(int)
+        representative = images[some[: arguments.images]]
+    return export(
+        from_pretrained(arguments.name),
+        arguments.out,
+        arguments.format,
+        precision=arguments.precision,
+        representative=representative,
+        folded=not arguments.unfolded,
+        class_names=names,
+        overwrite=arguments.overwrite,
+    )
+
+
+def _names(card):
+    try:
+        return class_names(card)
+    except OSError as error:
+        print(f"classes have numbers for names: {error}", file=sys.stderr)
+        return card.class_names
+
+
+def _difference(value):
+    if value is None:
+        return "not compared with Keras: its runtime is not installed (pip install onnxruntime)"
+    return f"largest difference from the Keras model: {value:.2g}"
+
+
+def _size(size):
+    return f"{size / 1e6:.2f} MB"

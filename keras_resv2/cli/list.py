@@ -1,0 +1,125 @@
+"""keras-resv2 list"""
+
+import csv
+import io
+import json
+
+from keras_resv2.architectures import ARCHITECTURES
+from keras_resv2.cli.terminal import megabytes, new_table, percent, print_json, print_table, start_backend
+from keras_resv2.pretrained import list_pretrained, pretrained_card
+
+RESULTS_COLUMNS = (
+    "name",
+    "version",
+    "dataset",
+    "test_error",
+    "error_low",
+    "error_high",
+    "parameters",
+    "multiply_adds",
+    "steps",
+    "hours",
+    "recipe",
+    "bytes",
+)
+
+
+def add_arguments(parser):
+    """Adds the command's arguments to an `argparse` parser."""
+    parser.add_argument("--versions", action="store_true", help="every version, not the newest alone")
+    parser.add_argument("--architectures", action="store_true", help="list the networks that can be built instead")
+    parser.add_argument("--markdown", action="store_true", help="print the table of the README")
+    parser.add_argument("--csv", action="store_true", help="print every version as CSV, as in weights/results.csv")
+
+
+def run(arguments):
+    """keras-resv2 list"""
+    if arguments.architectures:
+        return _list_architectures(arguments)
+    versions = arguments.versions or arguments.csv
+    cards = [pretrained_card(name) for name in list_pretrained(versions=versions)]
+    if arguments.json:
+        print_json([_describe(card) for card in cards])
+    elif arguments.csv:
+        start_backend()
+        print(csv_table([card for card in cards if card.origin is None]), end="")
+    elif arguments.markdown:
+        print(markdown_table([card for card in cards if card.origin is None]), end="")
+    else:
+        columns = ("name", "version", "parameters", "test error", "paper's", "recipe", "file")
+        table = new_table(columns, right=columns[1:5] + columns[6:])
+        for card in cards:
+            error = percent(card.test_error)
+            if card.test_error is None and "reported_error" in card.origin:
+                error = f"{percent(card.origin['reported_error'])} (theirs)"
+            row = (card.name, str(card.version), f"{card.parameters:,}", error)
+            made = card.recipe or card.origin.get("layout", "-")
+            table.add_row(*row, percent(card.paper_error), made, megabytes(card.size))
+        print_table(table)
+    return 0
+
+
+def _list_architectures(arguments):
+    if arguments.json:
+        print_json({name: vars(row) for name, row in ARCHITECTURES.items()})
+        return 0
+    table = new_table(("name", "builder", "layers", "source"), right=("layers",))
+    for name, row in ARCHITECTURES.items():
+        table.add_row(name, row.builder, str(row.depth), row.source)
+    print_table(table)
+    return 0
+
+
+def markdown_table(cards):
+    """The zoo table of the README.
+
+    Args:
+        cards: list of `keras_resv2.pretrained.Card`.
+
+    Returns:
+        Markdown text.
+    """
+    lines = [
+        "| name | parameters | test error | the papers' | recipe | steps | trained on | file |",
+        "| --- | ---: | ---: | ---: | --- | ---: | --- | ---: |",
+    ]
+    for card in cards:
+        trained = f"{card.hardware}, {card.wall_seconds / 60:.0f} min"
+        lines.append(
+            f"| `{card.full_name}` | {card.parameters:,} | {percent(card.test_error)} | {percent(card.paper_error)} "
+            f"| `{card.recipe}` | {card.steps:,} | {trained} | {card.size / 1e6:.1f} MB |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def csv_table(cards):
+    """The published weights as a table for programs.
+
+    Args:
+        cards: list of `keras_resv2.pretrained.Card`.
+
+    Returns:
+        CSV text with a row for each card: name, version, dataset, test_error and the bounds of its 95 % interval
+        over test images (percent), parameters, multiply_adds (of one image), steps, hours, recipe, bytes.
+    """
+    from keras_resv2.builders import build
+    from keras_resv2.metrics import interval
+    from keras_resv2.models.flops import count_multiply_adds
+
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(RESULTS_COLUMNS)
+    for card in cards:
+        model = build(
+            card.architecture, **card.arguments, classes=len(card.class_names), input_shape=tuple(card.image_shape)
+        )
+        low, high = interval(round(card.test_error * card.test_images / 100), card.test_images)
+        writer.writerow([
+            card.name, card.version, card.dataset, card.test_error, f"{low:.2f}", f"{high:.2f}", card.parameters,
+            count_multiply_adds(model), card.steps, f"{card.wall_seconds / 3600:.2f}", card.recipe, card.size,
+        ])  # fmt: skip
+    return text.getvalue()
+
+
+def _describe(card):
+    return json.loads(card.to_json())

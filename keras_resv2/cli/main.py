@@ -1,0 +1,64 @@
+"""The command line: keras-resv2 COMMAND, of those in `COMMANDS`.
+
+Exit codes: 0 done; 1 `evaluate` measured another error than the card says; 2 bad input. Of several images `predict` and
+`embed` answer those that can be read, name the others, and end with 2.
+
+A command is a module with `add_arguments(parser)` and `run(arguments)`, which returns the exit code. Keras starts in
+`run`, after the arguments were checked.
+"""
+
+import argparse
+import sys
+
+from keras_resv2 import __version__
+from keras_resv2.argument_checks import one_line
+from keras_resv2.cli import analyze, convert, embed, evaluate, export, finetune, list, predict, pull, push, summary
+from keras_resv2.cli.terminal import BAD_INPUT
+from keras_resv2.startup import prepare_streams
+
+INTERRUPTED = 130
+
+COMMANDS = {
+    "list": ("List the pretrained networks.", list),
+    "predict": ("Classify image files, of any size and format.", predict),
+    "evaluate": ("Measure a network's error again and compare it with its card.", evaluate),
+    "summary": ("Show the stages, size and card of a network.", summary),
+    "embed": ("Write the features of images, for search and small classifiers.", embed),
+    "finetune": ("Train a network further on images of your own, in class folders.", finetune),
+    "convert": ("Make a weight folder from a file of another library.", convert),
+    "export": ("Write a network as SavedModel, TFLite or ONNX.", export),
+    "analyze": ("Repeat experiments of He et al. 2016 and Veit et al. 2016.", analyze),
+    "push": ("Upload weights to the Hugging Face Hub.", push),
+    "pull": ("Fetch weights from the Hugging Face Hub and show their card.", pull),
+}
+
+
+def main(argv=None):
+    """Runs one command; returns its exit code."""
+    prepare_streams()
+    arguments = _parser().parse_args(argv)
+    try:
+        return arguments.command(arguments)
+    except (ValueError, OSError, ImportError, FloatingPointError) as error:
+        print(f"keras-resv2: error: {one_line(error)}", file=sys.stderr)
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def _parser():
+    parser = argparse.ArgumentParser(
+        prog="keras-resv2", description="Residual networks with weights whose error was measured."
+    )
+    parser.add_argument("--version", action="version", version=f"keras-resv2 {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for name, (description, module) in COMMANDS.items():
+        command = commands.add_parser(name, help=description, description=description)
+        command.set_defaults(command=module.run)
+        command.add_argument("--json", action="store_true", help="print JSON")
+        module.add_arguments(command)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

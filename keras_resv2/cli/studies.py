@@ -1,0 +1,259 @@
+"""keras-resv2 analyze propagation|lesions|paths|cam NAME ..."""
+
+import contextlib
+import csv
+import dataclasses
+import json
+import pathlib
+
+import keras
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from keras_resv2 import analysis
+from keras_resv2.analysis import plots
+from keras_resv2.architectures import ARCHITECTURES, is_architecture
+from keras_resv2.argument_checks import nearest
+from keras_resv2.builders import build
+from keras_resv2.data import described, find_dataset, load_split, open_dataset
+from keras_resv2.pretrained import from_pretrained, list_pretrained, pretrained_card
+from keras_resv2.storage.local import is_folder
+
+PROPAGATION_IMAGES, PATH_IMAGES, CAM_IMAGES = 128, 32, 12
+
+
+def run_study(arguments):
+    """Runs a study; returns the exit code.
+
+    Args:
+        arguments: of `keras-resv2 analyze`, as `keras_resv2.cli` has them.
+
+    Raises:
+        ValueError: there is no such network, or data and network do not go together.
+        ImportError: matplotlib is not installed.
+    """
+    plots.check_matplotlib()
+    variant = {key: getattr(arguments, key) for key in ("weights", "activation", "shortcut") if getattr(arguments, key)}
+    for name in arguments.names:
+        _check_name(name, variant)
+    shortcuts = variant.pop("shortcut", [None])
+    dataset = _dataset(arguments)
+    images, labels = load_split(dataset, "test", arguments.data_dir)
+    limit = arguments.images
+    if limit is not None and not 1 <= limit <= len(labels):
+        raise ValueError(f"--images {limit} must be from 1 to {len(labels)}.")
+    folder = pathlib.Path(arguments.out)
+    folder.mkdir(parents=True, exist_ok=True)
+    keras.utils.set_random_seed(arguments.seed)
+    cases = {}
+    for name in arguments.names:
+        for shortcut in shortcuts:
+            title = f"{name}-{shortcut}" if shortcut else _title(name)
+            if title in cases:
+                raise ValueError(f"{name} and another network are both called {title}: study them one by one.")
+            cases[title] = _open(name, {**variant, **({"shortcut": shortcut} if shortcut else {})}, dataset)
+    arguments.class_names = dataset.class_names
+    study, text = STUDIES[arguments.study]
+    facts = study(cases, images[:limit], labels[:limit], folder, arguments)
+    if arguments.json:
+        print(json.dumps(facts, indent=2))
+    else:
+        for name, values in facts.items():
+            print(text.format(name=name, **values))
+    return 0
+
+
+def _title(name):
+    """What stands for a network in tables and names of files: of a folder or repository, what its card says."""
+    return pretrained_card(name).full_name if is_folder(name) else name
+
+
+def _check_name(name, variant):
+    pretrained = name.partition("@")[0] in list_pretrained() or is_folder(name)
+    if not pretrained and not is_architecture(name):
+        offer = nearest(name, [*ARCHITECTURES, *list_pretrained()])
+        raise ValueError(f"there is no network {name!r}; nearest: {offer}.")
+    if pretrained and variant:
+        raise ValueError(f"--{next(iter(variant))} is for architectures; {name} has weights and layers of its own.")
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A network to study.
+
+    Attributes:
+        model: `keras.Model`.
+        new: whether its weights are random: batch normalisation then has no statistics of its own to use.
+    """
+
+    model: object
+    new: bool
+
+
+def _dataset(arguments):
+    """The dataset that all networks are studied on: that of the pretrained ones, else the one that was named."""
+    cards = [pretrained_card(name) for name in arguments.names if not is_architecture(name)]
+    found = {(known.name, known.class_names, known.image_shape): known for known in map(described, cards)}
+    if arguments.dataset is not None or not found:
+        known = open_dataset(find_dataset(arguments.dataset or "cifar10").name, arguments.data_dir)
+        found[known.name, known.class_names, known.image_shape] = known
+    if len(found) > 1:
+        names = ", ".join(sorted(name for name, *_ in found))
+        raise ValueError(f"these networks are of several datasets ({names}): study them one by one.")
+    return next(iter(found.values()))
+
+
+def _open(name, variant, dataset):
+    if is_architecture(name):
+        pixels = {"preprocessing": dataset.pixels} if dataset.pixels else {}
+        network = {"classes": dataset.classes, "input_shape": dataset.image_shape, **pixels}
+        return Case(build(name, **network, **variant), "weights" not in variant)
+    return Case(from_pretrained(name), False)
+
+
+def _propagation(cases, images, labels, folder, arguments):
+    count = arguments.images or PROPAGATION_IMAGES
+    studies, facts = {}, {}
+    for name, case in cases.items():
+        studies[name] = study = analysis.propagate(case.model, images[:count], labels[:count], training=case.new)
+        facts[name] = {
+            "batch_statistics": case.new,
+            "least_residual": float(np.nanmin(study.residual)),
+            "largest_residual": float(np.nanmax(study.residual)),
+            "gradient_first_to_last": float(study.gradient_norm[0] / study.gradient_norm[-1]),
+            "straight_norm": float(study.straight_norm[0]),
+            "predicted_norm": float(study.predicted_norm[0]),
+        }
+    columns = next(iter(studies.values())).columns()
+    rows = [(name, *row) for name, s in studies.items() for row in zip(*s.columns().values(), strict=True)]
+    _write(folder / "propagation.csv", ("network", *columns), rows)
+    plots.draw_propagation(studies, folder / "propagation.png")
+    return facts
+
+
+PROPAGATION_TEXT = """{name}:
+  x_L differs from x_l + the sum of F by {least_residual:.2g} to {largest_residual:.2g} of its norm (eq. 4)
+  gradient at the first unit: {gradient_first_to_last:.2g} times the last one's
+  gradient through all shortcuts alone: {straight_norm:.2g}; by eq. 8: {predicted_norm:.2g}"""
+
+
+def _lesions(cases, images, labels, folder, arguments):
+    each, facts = {}, {}
+    draws = dict(draws=arguments.draws, seed=arguments.seed)
+    for name, case in cases.items():
+
+        def study(kind, function, name=name, model=case.model, **more):
+            with _progress(f"{name}, {kind}") as progress:
+                resume = folder / f"{name}-{kind}.json"
+                return function(model, images, labels, resume=resume, progress=progress, **more)
+
+        each[name] = found = study("each", analysis.delete_each)
+        studies = [found]
+        rows = zip(found.units, found.errors, found.changes_size, strict=True)
+        _write(folder / f"{name}-deletions.csv", ("unit", "error_percent", "changes_size"), rows)
+        studies.append(found := study("random", analysis.delete_random, **draws))
+        rows = zip(found.deleted, found.errors, map(" ".join, found.units), strict=True)
+        _write(folder / f"{name}-random_deletions.csv", ("deleted", "error_percent", "units"), rows)
+        plots.draw_random_deletions(found, folder / f"{name}-random_deletions.png", name)
+        if _can_reorder(case.model):
+            studies.append(found := study("order", analysis.reorder, **draws))
+            rows = zip(found.swaps, found.taus, found.errors, strict=True)
+            _write(folder / f"{name}-reorderings.csv", ("swaps", "kendall_tau", "error_percent"), rows)
+            plots.draw_reorderings(found, folder / f"{name}-reorderings.png", name)
+        facts[name] = {
+            "images": each[name].images,
+            "intact_error": each[name].intact_error,
+            "median_error": float(np.nanmedian(each[name].errors)),
+            "largest_error": float(np.nanmax(each[name].errors)),
+            "units_run": sum(found.units_run for found in studies),
+            "units_run_plainly": sum(found.units_run_plainly for found in studies),
+        }
+    plots.draw_deletions(each, folder / "deletions.png")
+    return facts
+
+
+LESIONS_TEXT = """{name}: {intact_error:.2f} % of {images:,} images
+  one unit less: median {median_error:.2f} %, at most {largest_error:.2f} %
+  {units_run:,} units run per image; a network per lesion would be {units_run_plainly:,}"""
+
+
+def _can_reorder(model):
+    kept = [unit.stage for unit in analysis.dissect(model).units if not unit.changes_size]
+    return len(set(kept)) < len(kept)
+
+
+def _paths(cases, images, labels, folder, arguments):
+    count, facts = arguments.images or PATH_IMAGES, {}
+    for name, case in cases.items():
+        with _progress(f"{name}, paths") as progress:
+            study = analysis.path_gradients(
+                case.model,
+                images[:count],
+                labels[:count],
+                samples=arguments.draws,
+                seed=arguments.seed,
+                training=case.new,
+                progress=progress,
+            )
+        lengths, means, totals = study.by_length()
+        numbers = analysis.paths_by_length(study.units)
+        rows = [(k, numbers[k], mean, total) for k, mean, total in zip(lengths, means, totals, strict=True)]
+        _write(folder / f"{name}-paths.csv", ("length", "paths", "mean_gradient_norm", "paths_times_mean"), rows)
+        plots.draw_paths(study, folder / f"{name}-paths.png", name)
+        shortest, longest, share = study.effective_range()
+        facts[name] = {
+            "units": study.units,
+            "decay": study.decay(),
+            "shortest": shortest,
+            "longest": longest,
+            "share_of_paths": share,
+        }
+    return facts
+
+
+PATHS_TEXT = """{name}: {units} units; each more on a path leaves {decay:.1%} of its gradient
+  95 % of the gradient's magnitude: lengths {shortest} to {longest}, {share_of_paths:.2%} of the paths"""
+
+
+def _cam(cases, images, labels, folder, arguments):
+    count, facts = arguments.images or CAM_IMAGES, {}
+    for name, case in cases.items():
+        study = analysis.grad_cam(case.model, images[:count])
+        rows = zip(range(count), labels[:count], study.classes, study.scores, strict=True)
+        _write(folder / f"{name}-cam.csv", ("image", "label", "class", "logit"), rows)
+        np.save(folder / f"{name}-cam.npy", study.maps)
+        plots.draw_grad_cam(study, images[:count], folder / f"{name}-cam.png", arguments.class_names)
+        facts[name] = {
+            "images": count,
+            "correct": int((study.classes == labels[:count]).sum()),
+            "layer": study.layer,
+            "size": list(study.maps.shape[1:]),
+        }
+    return facts
+
+
+CAM_TEXT = "{name}: {correct} of {images} images correct; maps of {size[0]}x{size[1]} at {layer}"
+
+STUDIES = {
+    "propagation": (_propagation, PROPAGATION_TEXT),
+    "lesions": (_lesions, LESIONS_TEXT),
+    "paths": (_paths, PATHS_TEXT),
+    "cam": (_cam, CAM_TEXT),
+}
+
+
+@contextlib.contextmanager
+def _progress(title):
+    """A bar on the terminal; nothing where there is none."""
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(title, total=None)
+        yield lambda done, of: progress.update(task, completed=done, total=of)
+
+
+def _write(path, columns, rows):
+    with open(path, "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        writer.writerows(rows)

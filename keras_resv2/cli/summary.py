@@ -1,0 +1,64 @@
+"""keras-resv2 summary NAME"""
+
+import json
+import math
+
+from keras_resv2.architectures import ARCHITECTURES, is_architecture
+from keras_resv2.argument_checks import nearest
+from keras_resv2.cli.terminal import new_table, print_json, print_table, start_backend
+from keras_resv2.pretrained import list_pretrained, pretrained_card
+from keras_resv2.storage.local import is_folder
+
+
+def add_arguments(parser):
+    """Adds the command's arguments to an `argparse` parser."""
+    parser.add_argument("name", metavar="NAME", help="pretrained network or architecture")
+
+
+def run(arguments):
+    """keras-resv2 summary NAME"""
+    pretrained = list_pretrained()
+    known = arguments.name.partition("@")[0] in pretrained or is_folder(arguments.name)
+    if not is_architecture(arguments.name) and not known:
+        offer = nearest(arguments.name, [*ARCHITECTURES, *pretrained])
+        raise ValueError(f"there is no network {arguments.name!r}; nearest: {offer}.")
+    card = None if is_architecture(arguments.name) else pretrained_card(arguments.name)
+    start_backend()
+    from keras_resv2.builders import build
+    from keras_resv2.models.flops import count_multiply_adds
+    from keras_resv2.resnet import features
+
+    own = {**card.arguments, "classes": len(card.class_names), "input_shape": card.image_shape} if card else {}
+    model = build(card.architecture if card else arguments.name, **own)  # its weights are not needed
+    facts = {
+        "name": model.name,
+        "input": list(model.input_shape[1:]),
+        "stages": {name: list(output.shape[1:]) for name, output in features(model).output.items()},
+        "output": list(model.output_shape[1:]),
+        "layers": len(model.layers),
+        "parameters": sum(math.prod(weight.shape) for weight in model.trainable_weights),
+        "multiply_adds": count_multiply_adds(model),
+    }
+    if arguments.json:
+        print_json({**facts, "card": json.loads(card.to_json()) if card else None})
+        return 0
+    table = new_table(("", ""), right=())
+    table.show_header = False
+    for key in ("name", "input"):
+        table.add_row(key, _shape(facts[key]))
+    for key, shape in facts["stages"].items():
+        table.add_row(key, _shape(shape))
+    table.add_row("output", _shape(facts["output"]))
+    for key in ("layers", "parameters", "multiply_adds"):
+        table.add_row(key.replace("_", "-"), f"{facts[key]:,}")
+    for key, value in (json.loads(card.to_json()) if card else {}).items():
+        if key == "test_error" and value is None:
+            table.add_row("test error", "not measured")
+        elif key not in ("architecture", "parameters") and not isinstance(value, (dict, list, type(None))):
+            table.add_row(key.replace("_", " "), str(value))
+    print_table(table)
+    return 0
+
+
+def _shape(value):
+    return value if isinstance(value, str) else " x ".join(map(str, value))

@@ -1,0 +1,199 @@
+"""`export`: a network in a format that other programs run."""
+
+import dataclasses
+import importlib.util
+import pathlib
+
+import keras
+import numpy as np
+
+from keras_resv2.argument_checks import check_choice
+from keras_resv2.exporting import FORMATS, PRECISIONS
+from keras_resv2.exporting.inference_backends import load_exported
+from keras_resv2.exporting.network import plain_network
+from keras_resv2.exporting.onnx_model import check_onnx, write_onnx
+from keras_resv2.exporting.signature import by_name, interface_of, named_outputs
+from keras_resv2.exporting.tensorflow_formats import check_backend, write_labels, write_saved_model, write_tflite
+from keras_resv2.files import atomic_write, check_parent
+from keras_resv2.models.folding import fold
+
+ENDINGS = {"onnx": ".onnx", "tflite": ".tflite"}
+ROUNDING = 1e-3  # of float32 outputs, relative to the largest: more is another network
+
+
+@dataclasses.dataclass(frozen=True)
+class Exported:
+    """What `export` has written.
+
+    Attributes:
+        path: `pathlib.Path` of the file or folder.
+        format: of `keras_resv2.exporting.FORMATS`.
+        precision: of `keras_resv2.exporting.PRECISIONS`.
+        size: bytes.
+        input: type and shape of the input, as "uint8 (batch, 32, 32, 3)".
+        outputs: names of the outputs, all float32.
+        difference: largest difference from the Keras model in float32, over random images (int8: over the
+            representative ones); None where the runtime to try it is not installed.
+    """
+
+    path: pathlib.Path
+    format: str
+    precision: str
+    size: int
+    input: str
+    outputs: tuple[str, ...]
+    difference: float | None
+
+
+def export(
+    model, path, format, *, precision="float32", representative=None, folded=True, class_names=None, overwrite=False
+):
+    """Writes a network in a format that runs without Keras, and compares what was written with it.
+
+    What is written takes raw pixels, uint8 ``(batch, height, width, 3)`` as the model takes them, any number at a
+    time, by the name "pixels", and gives float32 "probabilities" (or "logits", "features"). It computes in
+    float32 whatever the model's dtype; rolled units become single layers again. A network without preprocessing
+    takes float32, as the model does.
+
+    Args:
+        model: functional `keras.Model` with one input: a network of this package, or one built on it.
+        path: of what is written, a folder for SavedModel. It appears whole or not at all.
+        format: "saved_model", "tflite" or "onnx". The first two are written on Keras' TensorFlow backend, ONNX on
+            all three.
+        precision: of TFLite: "float32"; "float16", weights of half the size; or "int8", weights and activations,
+            a quarter of the size.
+        representative: for int8: uint8 images ``(n, height, width, 3)`` as the network will see them, some
+            hundred; from them the ranges of activations are measured.
+        folded: whether batch normalisation goes into the convolutions where that is exact (`keras_resv2.fold`).
+        class_names: in the order of the outputs; kept with the network: in the metadata of ONNX, in
+            ``assets.extra/labels.txt`` of a SavedModel, in ``<name>.labels.txt`` beside a TFLite file.
+        overwrite: whether an existing file, or a SavedModel's folder, is replaced.
+
+    Returns:
+        `Exported`, with the largest difference from the model.
+
+    Raises:
+        ValueError: an argument is none of the choices or does not fit the others, the network has a layer that
+            the format has no form for, or what was written computes something else: nothing is left at `path`.
+        FileExistsError: there is something at `path`.
+        FileNotFoundError: the folder that it would be in does not exist.
+        ImportError: the format needs a package, or a backend, that is not there.
+
+    Example:
+
+    >>> import tempfile, keras_resv2
+    >>> path = f"{tempfile.mkdtemp()}/resnet8.onnx"
+    >>> exported = keras_resv2.export(keras_resv2.ResNet(8), path, format="onnx")
+    >>> exported.input, exported.outputs
+    ('uint8 (batch, 32, 32, 3)', ('probabilities',))
+    """
+    path = pathlib.Path(path)
+    check_export(path, format, precision, overwrite)
+    reference = plain_network(model)
+    interface = interface_of(reference)
+    _check_representative(representative, precision, interface)
+    _check_class_names(class_names, reference)
+    network = fold(reference) if folded else reference
+    with atomic_write(path) as partial:
+        if format == "saved_model":
+            write_saved_model(network, interface, partial, class_names)
+        elif format == "tflite":
+            write_tflite(network, interface, partial, precision, representative)
+        else:
+            write_onnx(network, interface, partial, class_names)
+        images = interface.random_images() if precision != "int8" else representative[:64]
+        difference = _compare(reference, interface, partial, format, precision, images)
+    if format == "tflite" and class_names:
+        with atomic_write(path.with_name(path.name.removesuffix(".tflite") + ".labels.txt")) as partial:
+            write_labels(class_names, partial)
+    sides = ", ".join("any" if side is None else str(side) for side in interface.shape[1:])
+    taken = f"{interface.dtype} (batch, {sides})"
+    return Exported(path, format, precision, _size(path), taken, tuple(interface.outputs), difference)
+
+
+def check_export(path, format, precision="float32", overwrite=False):
+    """Raises what `export` would, of what needs no network: so that nobody waits for one in vain."""
+    check_choice("format", format, FORMATS)
+    check_choice("precision", precision, PRECISIONS)
+    if precision != "float32" and format != "tflite":
+        raise ValueError(f"precision={precision!r} is for format='tflite'; {format} is written in float32.")
+    if format == "onnx":
+        check_onnx()
+    if format != "onnx":
+        check_backend(format)
+    path = pathlib.Path(path)
+    check_parent(path)
+    if path.suffix in ENDINGS.values() and path.suffix != ENDINGS.get(format):
+        raise ValueError(f"{path} ends as another format than format={format!r} does: name it otherwise.")
+    if path.is_dir() and any(path.iterdir()):
+        if format != "saved_model" or not (path / "saved_model.pb").exists():
+            raise FileExistsError(f"{path} is a folder with other files than a SavedModel's: name another.")
+        if not overwrite:
+            raise FileExistsError(f"{path} is a SavedModel: name another, or say overwrite=True (--overwrite).")
+    elif path.is_dir() and format != "saved_model":
+        raise FileExistsError(f"{path} is a folder; {format} is a file.")
+    elif path.exists() and not path.is_dir():
+        if not overwrite:
+            raise FileExistsError(f"{path} exists: name another file, or say overwrite=True (--overwrite).")
+        if format == "saved_model":
+            raise FileExistsError(f"{path} is a file; a SavedModel is a folder.")
+
+
+def _check_representative(images, precision, interface):
+    if precision != "int8":
+        if images is not None:
+            raise ValueError(f"representative is for precision='int8', not {precision!r}.")
+        return
+    if images is None:
+        raise ValueError(
+            "precision='int8' needs representative images, from which ranges of activations are measured: "
+            "representative=images, uint8, some hundred of those that the network was trained on."
+        )
+    if interface.dtype != "uint8":
+        raise ValueError("precision='int8' is for networks that take pixels: build with include_preprocessing=True.")
+    dtype, shape = getattr(images, "dtype", type(images).__name__), np.shape(images)
+    fits = len(shape) == len(interface.shape) and shape[0] > 0
+    fits = fits and all(a in (None, b) for a, b in zip(interface.shape[1:], shape[1:], strict=True))
+    if str(dtype) != "uint8" or not fits:
+        wanted = ", ".join("n" if side is None else str(side) for side in interface.shape)
+        raise ValueError(f"representative images are {dtype} {shape}; the network takes uint8 ({wanted}).")
+
+
+def _check_class_names(class_names, network):
+    if not class_names:
+        return
+    if isinstance(class_names, str) or any("\n" in str(name) for name in class_names):
+        raise ValueError("class_names must be a list of names, each of one line.")
+    counts = {x.shape[-1] for x in named_outputs(network).values()}
+    if counts != {len(class_names)}:
+        raise ValueError(f"there are {len(class_names)} class_names, but {min(counts)} outputs of {network.name!r}.")
+
+
+def _compare(reference, interface, path, format, precision, images):
+    """Largest difference between what was written, in its own runtime, and the Keras model."""
+    if format == "onnx" and importlib.util.find_spec("onnxruntime") is None:
+        return None
+    # JAX compiles each operation by itself in a direct call; TensorFlow warns of many predict functions.
+    if keras.backend.backend() == "jax":
+        expected = reference.predict_on_batch(images)
+    else:
+        expected = reference(images, training=False)
+    expected = by_name(interface.outputs, expected)
+    found = load_exported(path, format).predict_on_batch(images)
+    found = found if isinstance(found, dict) else by_name(interface.outputs, found)
+    differences, sizes = [], [1.0]
+    for name, y in expected.items():
+        y = keras.ops.convert_to_numpy(y)
+        differences.append(float(np.abs(found[name] - y).max()))
+        sizes.append(float(np.abs(y).max()))
+    if precision == "float32" and not max(differences) <= ROUNDING * max(sizes):
+        raise ValueError(
+            f"the exported network gives other outputs than the Keras model (largest difference {max(differences):.3g}"
+            f"): {format} was not written. Please report this with the versions of Keras and of the runtime."
+        )
+    return max(differences)
+
+
+def _size(path):
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    return sum(file.stat().st_size for file in files)

@@ -1,0 +1,96 @@
+"""Exported networks in their own runtimes, without Keras."""
+
+import contextlib
+import pathlib
+import warnings
+
+from keras_resv2.argument_checks import check_choice
+from keras_resv2.exporting import FORMATS, INPUT
+
+
+def load_exported(path, format, threads=None):
+    """Opens an exported network in its own runtime.
+
+    Args:
+        path: of the file or folder that `keras_resv2.export` wrote.
+        format: "saved_model" (TensorFlow), "tflite" (LiteRT, or TensorFlow's interpreter) or "onnx" (ONNX Runtime).
+        threads: that the runtime may use; None for its own choice. TensorFlow has one number for the process:
+            set it with `tf.config.threading` before.
+
+    Returns:
+        Object whose `predict_on_batch` takes pixels as the model does, uint8 ``(batch, height, width, 3)``, and
+        gives what the network gives: an array, or a dictionary of arrays where there are several outputs.
+
+    Raises:
+        ImportError: the runtime is not installed.
+        FileNotFoundError: there is no such file.
+
+    Example:
+
+    >>> network = load_exported("resnet20.onnx", "onnx")  # doctest: +SKIP
+    >>> network.predict_on_batch(pixels).shape  # doctest: +SKIP
+    (8, 10)
+    """
+    check_choice("format", format, FORMATS)
+    if not pathlib.Path(path).exists():
+        raise FileNotFoundError(f"exported network {path} does not exist.")
+    return {"saved_model": _SavedModel, "tflite": _TFLite, "onnx": _Onnx}[format](str(path), threads)
+
+
+@contextlib.contextmanager
+def without_deprecation():
+    """Leaves out the warning that TensorFlow's interpreter will be LiteRT's: it is where that is installed."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"(?s).*tf\.lite\.Interpreter is deprecated")
+        yield
+
+
+class _SavedModel:
+    def __init__(self, path, threads):
+        import tensorflow as tf
+
+        self._loaded = tf.saved_model.load(path)  # kept: it owns the variables of its signatures
+        self._serve, self._constant = self._loaded.signatures["serving_default"], tf.constant
+
+    def predict_on_batch(self, pixels):
+        return _single({name: y.numpy() for name, y in self._serve(**{INPUT: self._constant(pixels)}).items()})
+
+
+class _TFLite:
+    def __init__(self, path, threads):
+        with without_deprecation():
+            self._interpreter = _tflite_interpreter()(path, num_threads=threads)
+        self._run = self._interpreter.get_signature_runner("serving_default")
+
+    def predict_on_batch(self, pixels):
+        return _single(self._run(**{INPUT: pixels}))
+
+
+def _tflite_interpreter():
+    """LiteRT's where it is installed; TensorFlow's own is the same code, and about to leave it."""
+    try:
+        from ai_edge_litert.interpreter import Interpreter
+    except ImportError:
+        import tensorflow as tf
+
+        return tf.lite.Interpreter
+    return Interpreter
+
+
+class _Onnx:
+    def __init__(self, path, threads):
+        try:
+            import onnxruntime
+        except ImportError:
+            raise ImportError("running an ONNX file needs ONNX Runtime: pip install onnxruntime.") from None
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads or 0
+        self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        self._names = [output.name for output in self._session.get_outputs()]
+
+    def predict_on_batch(self, pixels):
+        return _single(dict(zip(self._names, self._session.run(None, {INPUT: pixels}), strict=True)))
+
+
+def _single(outputs):
+    return outputs if len(outputs) > 1 else next(iter(outputs.values()))

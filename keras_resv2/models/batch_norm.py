@@ -1,0 +1,155 @@
+"""Batch normalisation by the fastest kernel of each backend, and the way back to Keras' own layer.
+
+Keras 3 puts the normalisation together from separate operations on a float32 copy of its input. The
+backends have kernels that read and write each value as seldom as can be, and that take half precision
+while they sum in float32. The layer here uses them where they fit, and is Keras' layer in all else:
+arguments, weights, moving statistics and, to rounding, results.
+"""
+
+import functools
+
+import keras
+
+from keras_resv2.models.copying import copy_model
+from keras_resv2.models.graph import all_layers
+from keras_resv2.registration import saying_what_to_import
+
+
+@keras.saving.register_keras_serializable(package="keras_resv2")
+class BatchNormalization(keras.layers.BatchNormalization):
+    """`keras.layers.BatchNormalization`, faster on feature maps.
+
+    On TensorFlow and PyTorch it uses their fused kernels for feature maps ``(batch, height, width,
+    channels)`` with scale and offset, on JAX in training `keras_resv2.models.batch_norm_jax`, which has a gradient of
+    its own (reverse mode, first order). What else Keras' layer can do (masks, renormalisation, statistics
+    synchronised over devices, channels_first on TensorFlow) Keras' own code does, and inference on JAX, whose
+    compiler fuses the separate operations itself.
+
+    Arguments, weights, inputs and outputs are those of `keras.layers.BatchNormalization`. Frozen
+    (``trainable = False``) it uses and keeps its moving statistics, in `fit` too.
+
+    Example:
+
+    >>> layer = BatchNormalization(momentum=0.9, epsilon=1e-5)
+    >>> layer(keras.ops.ones((2, 4, 4, 3)), training=True).shape == (2, 4, 4, 3)
+    True
+    """
+
+    def call(self, inputs, training=None, mask=None):
+        training = bool(training) and self.trainable
+        kernel = self._kernel(inputs, mask, training)
+        if kernel is None:
+            return super().call(inputs, training=training, mask=mask)
+        outputs, statistics = kernel(self, inputs, training)
+        if statistics is not None:
+            for moving, batch in zip((self.moving_mean, self.moving_variance), statistics, strict=True):
+                # In float32 also where the variables are not, as in the policies "float16" and "bfloat16".
+                value = keras.ops.cast(moving, "float32") * self.momentum + batch * (1.0 - self.momentum)
+                moving.assign(keras.ops.cast(value, moving.dtype))
+        return keras.ops.cast(outputs, self.compute_dtype)
+
+    def get_build_config(self):
+        return saying_what_to_import(super().get_build_config())
+
+    def _kernel(self, inputs, mask, training):
+        """Function from (layer, inputs, training) to outputs and batch statistics, where one fits."""
+        axis = self.axis % 4
+        plain = self.scale and self.center and not self.synchronized and not getattr(self, "renorm", False)
+        if mask is not None or len(inputs.shape) != 4 or axis not in (1, 3) or not plain:
+            return None
+        dtype = keras.backend.standardize_dtype(inputs.dtype)
+        if dtype not in ("float32", "float16", "bfloat16"):
+            return None
+        backend = keras.backend.backend()
+        if backend == "tensorflow":
+            return _tensorflow if axis == 3 else None
+        if backend == "jax":
+            return _jax if training else None
+        if backend != "torch":
+            return None
+        # PyTorch's refuses to train on a single value per channel.
+        alone = all(size == 1 for i, size in enumerate(inputs.shape) if i != axis)
+        return None if alone and training else _torch
+
+
+def _tensorflow(layer, inputs, training):
+    import tensorflow as tf
+
+    scale, offset, moving_mean, moving_variance = (
+        tf.cast(variable, "float32") for variable in (layer.gamma, layer.beta, layer.moving_mean, layer.moving_variance)
+    )
+    kernel = functools.partial(tf.compat.v1.nn.fused_batch_norm, inputs, scale, offset, epsilon=layer.epsilon)
+    if not training:
+        return kernel(moving_mean, moving_variance, is_training=False)[0], None
+    outputs, mean, variance = kernel(is_training=True)
+    # The kernel's variance is the unbiased one; Keras' is not.
+    count = tf.cast(tf.size(inputs) // inputs.shape[-1], "float32")
+    return outputs, (mean, variance * ((count - 1) / count))
+
+
+def _jax(layer, inputs, training):
+    from keras_resv2.models.batch_norm_jax import batch_norm
+
+    scale, offset = (keras.ops.cast(variable, "float32") for variable in (layer.gamma, layer.beta))
+    outputs, *statistics = batch_norm(inputs, scale, offset, layer.axis % 4, layer.epsilon)
+    return outputs, statistics
+
+
+def _torch(layer, inputs, training):
+    import torch
+    from torch.nn.functional import batch_norm
+
+    scale, offset = (keras.ops.convert_to_tensor(v) for v in (layer.gamma, layer.beta))
+    channels_first = inputs if layer.axis % 4 == 1 else inputs.permute(0, 3, 1, 2)
+    if training:
+        # With momentum 1 the buffers are the batch's own statistics afterwards.
+        mean, variance = torch.zeros_like(scale), torch.zeros_like(scale)
+        outputs = batch_norm(channels_first, mean, variance, scale, offset, True, 1.0, layer.epsilon)
+        count = channels_first.numel() // channels_first.shape[1]
+        statistics = mean, variance * ((count - 1) / count)
+    else:
+        moving = (keras.ops.convert_to_tensor(v) for v in (layer.moving_mean, layer.moving_variance))
+        outputs = batch_norm(channels_first, *moving, scale, offset, False, 0.0, layer.epsilon)
+        statistics = None
+    return outputs if layer.axis % 4 == 1 else outputs.permute(0, 2, 3, 1), statistics
+
+
+def to_stock_layers(model: keras.Model) -> keras.Model:
+    """A copy of a model in which every layer is one of Keras.
+
+    Its `.keras` file opens without this package.
+
+    Args:
+        model: a functional `keras.Model`; networks inside it, in wrappers and in layers of the user's own too.
+
+    Returns:
+        `keras.Model` with the same layer names, a copy of the weights, and the same outputs to rounding.
+
+    Raises:
+        ValueError: the model is not a functional one, or a rolled one, whose loops Keras has no layer for; or a layer
+            of the user's own makes layers of this package itself.
+
+    Example:
+
+    >>> import keras_resv2
+    >>> stock = to_stock_layers(keras_resv2.ResNet(8))
+    >>> type(stock.get_layer("stem_bn")) is keras.layers.BatchNormalization
+    True
+    """
+
+    def replace(layer):
+        if hasattr(layer, "unit_weights"):
+            raise ValueError(f"model {model.name!r} is rolled: build it without rolled=True, from the same weights.")
+        if type(layer) is BatchNormalization:
+            return keras.layers.BatchNormalization.from_config(layer.get_config())
+        return None
+
+    copy = copy_model(model, replace)
+    for holder in copy.layers:
+        for layer in all_layers(holder):
+            if type(layer).__module__.split(".")[0] == __name__.split(".")[0]:
+                raise ValueError(
+                    f"layer {holder.name!r} ({type(holder).__name__}) makes the layer {layer.name!r} itself, which "
+                    "cannot be replaced there: give it the network as an argument that its get_config has."
+                )
+    return copy

@@ -1,0 +1,175 @@
+"""The residual unit of He et al. 2016 (arXiv 1603.05027): its two tables as tables.
+
+A unit computes ``y = f(h(x) + F(x))`` (eq. 1 and 2 of the paper): F is the branch, h the shortcut, f
+the activation after the addition. `ACTIVATIONS` is the paper's Fig. 4, `SHORTCUTS` (in
+`keras_resv2.models.shortcuts`) its Fig. 2, and `residual_unit` puts a row of each together.
+
+Layer names are a contract (weight files, surgery and converters rely on them); they are documented
+in `keras_resv2.models.network`.
+"""
+
+import dataclasses
+
+from keras_resv2.models.shortcuts import SHORTCUTS, NoShortcut, Shortcut
+
+__all__ = [
+    "ACTIVATED_SHORTCUTS",
+    "ACTIVATIONS",
+    "BRANCHES",
+    "PROJECTIONS",
+    "SHORTCUTS",
+    "STRIDE_IN",
+    "STRIDE_ON",
+    "UnitSpec",
+    "residual_unit",
+]
+
+
+@dataclasses.dataclass(frozen=True)
+class Activation:
+    """One row of Fig. 4: which of BN and ReLU stand where in a unit."""
+
+    before_branch: tuple[str, ...]
+    after_last_conv: tuple[str, ...]
+    after_addition: tuple[str, ...]
+
+
+# Inside a branch every convolution but the last is followed by BN and ReLU, in all five rows.
+ACTIVATIONS = {
+    #                                     before the branch  after its last conv  after the addition
+    "original":                Activation((),                ("bn",),             ("relu",)),
+    "bn_after_addition":       Activation((),                (),                  ("bn", "relu")),
+    "relu_before_addition":    Activation((),                ("bn", "relu"),      ()),
+    "relu_only_preactivation": Activation(("relu",),         ("bn",),             ()),
+    "full_preactivation":      Activation(("bn", "relu"),    (),                  ()),
+}  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Branch:
+    """Kernel size of each convolution, and its filters as a multiple of the stage's width."""
+
+    kernel_sizes: tuple[int, ...]
+    width_factors: tuple[int, ...]
+
+    @property
+    def expansion(self):
+        """Channels that leave the branch, per unit of the stage's width."""
+        return self.width_factors[-1]
+
+
+BRANCHES = {
+    "basic": Branch(kernel_sizes=(3, 3), width_factors=(1, 1)),
+    "bottleneck": Branch(kernel_sizes=(1, 3, 1), width_factors=(1, 1, 4)),
+}
+
+# What the shortcut does where a unit changes size (He et al. 2015, section 3.3).
+PROJECTIONS = {
+    "A": "subsample, and fill the new channels with zeros: no parameters",
+    "A_average": "the same with averages of 2x2 pixels in place of every second pixel: other code's",
+    "B": "1x1 convolution where the size changes, identity elsewhere",
+    "C": "1x1 convolution in every unit",
+}
+
+# Which convolution of a bottleneck takes the stride.
+STRIDE_ON = {"1x1": 0, "3x3": 1}
+
+# Which unit of a stage takes the stride; in the last unit its shortcut subsamples, whatever the projection.
+STRIDE_IN = ("first", "last")
+
+# Which shortcuts start from the activation before the branch, where there is one.
+ACTIVATED_SHORTCUTS = {
+    "first_and_projections": "the first unit's, and 1x1 convolutions: the paper's appendix and the authors' code",
+    "projections": "1x1 convolutions: timm, and much code that follows Torch",
+    "none": "none: all start from the sum before",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class UnitSpec:
+    """What all units of a network share.
+
+    Attributes:
+        activation: a row of `ACTIVATIONS`.
+        shortcut: a `Shortcut`.
+        branch: a row of `BRANCHES`.
+        projection: a key of `PROJECTIONS`; None for the plain network.
+        stride_on: a key of `STRIDE_ON`; bottleneck branches only.
+        activated_shortcuts: a key of `ACTIVATED_SHORTCUTS`.
+        conv_bias: whether convolutions that no BN follows have a bias.
+    """
+
+    activation: Activation
+    shortcut: Shortcut
+    branch: Branch
+    projection: str | None
+    stride_on: str
+    activated_shortcuts: str = "first_and_projections"
+    conv_bias: bool = False
+
+    def projects(self, changes_width):
+        """Whether the shortcut of a unit is a 1x1 convolution."""
+        return self.projection == "C" or (changes_width and self.projection == "B")
+
+    def activates_shortcut(self, first, projects):
+        """Whether the shortcut of a unit starts from the activation before the branch."""
+        if self.activated_shortcuts == "first_and_projections":
+            return first or projects
+        return projects and self.activated_shortcuts == "projections"
+
+
+def residual_unit(x, width, strides, spec, layers, name, first=False):
+    """One unit of a residual network: eq. 1 and 2.
+
+    Args:
+        x: Keras tensor, ``(batch, height, width, channels)``.
+        width: filters of the branch's inner convolutions.
+        strides: 2 where the unit halves the image, else 1.
+        spec: `UnitSpec`.
+        layers: `LayerFactory`.
+        name: prefix of all layer names, "stage2_unit3".
+        first: whether it is the network's first unit, whose shortcut too starts from the activation
+            before the branch (the paper's appendix).
+
+    Returns:
+        Keras tensor, ``(batch, height / strides, width / strides, width * expansion)``.
+    """
+    activated = layers.activate(x, spec.activation.before_branch, f"{name}_preact")
+    y = _branch(activated, width, strides, spec, layers, name)
+    if not isinstance(spec.shortcut, NoShortcut):
+        filters = width * spec.branch.expansion
+        projects = spec.projects(x.shape[layers.channel_axis] != filters)
+        source = activated if spec.activates_shortcut(first, projects) else x
+        shortcut = _project(source, filters, strides, projects, spec, layers, f"{name}_shortcut")
+        shortcut, y = spec.shortcut(shortcut, y, source, strides, layers, name)
+        y = layers.add(shortcut, y, f"{name}_add")
+    return layers.activate(y, spec.activation.after_addition, f"{name}_postact")
+
+
+def _branch(x, width, strides, spec, layers, name):
+    """F(x): the convolutions, each but the last followed by BN and ReLU."""
+    last = len(spec.branch.kernel_sizes)
+    strided = STRIDE_ON[spec.stride_on] if last == 3 else 0
+    for i, (kernel_size, factor) in enumerate(zip(spec.branch.kernel_sizes, spec.branch.width_factors, strict=True)):
+        after = spec.activation.after_last_conv if i + 1 == last else ("bn", "relu")
+        bias = spec.conv_bias and "bn" not in after
+        x = layers.conv(x, width * factor, kernel_size, strides if i == strided else 1, f"{name}_conv{i + 1}", bias)
+        for kind in after:
+            x = layers.batch_norm(x, f"{name}_bn{i + 1}") if kind == "bn" else layers.relu(x, f"{name}_relu{i + 1}")
+    return x
+
+
+def _project(x, filters, strides, projects, spec, layers, name):
+    """h(x) before scaling, gates and dropout: x in the shape of the branch's output."""
+    if projects:
+        normalised = "bn" in spec.activation.after_last_conv
+        x = layers.conv(x, filters, 1, strides, f"{name}_conv", bias=spec.conv_bias and not normalised)
+        # Normalised where the branch's last convolution is, so that the two terms are alike.
+        return layers.batch_norm(x, f"{name}_bn") if normalised else x
+    if strides > 1 and spec.projection == "A_average":
+        x = layers.average_pool(x, strides, f"{name}_average")
+    elif strides > 1:
+        x = layers.subsample(x, strides, f"{name}_subsample")
+    if x.shape[layers.channel_axis] != filters:
+        x = layers.pad_channels(x, filters, f"{name}_pad")
+    return x

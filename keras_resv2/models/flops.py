@@ -1,0 +1,54 @@
+"""What a network costs: multiply-adds, as the papers' tables count FLOPs."""
+
+import math
+
+import keras
+
+from keras_resv2.models.graph import as_functional
+from keras_resv2.models.scan import RolledUnits
+
+
+def count_multiply_adds(model: keras.Model) -> int:
+    """Multiply-adds of one forward pass of one image: convolutions and dense layers, each counted once.
+
+    The papers' tables call these FLOPs (He et al. 2015, Table 1).
+
+    Args:
+        model: a functional `keras.Model` with a fixed input size.
+
+    Returns:
+        The number of multiply-adds.
+
+    Raises:
+        ValueError: the input size is open, or that of a model inside it.
+
+    Example:
+
+    >>> import keras_resv2
+    >>> round(count_multiply_adds(keras_resv2.ResNet20()) / 1e6)
+    41
+    """
+    if any(side is None for side in model.input_shape[1:]):
+        raise ValueError(f"model {model.name!r} takes any size: build it with input_shape=(height, width, 3).")
+    return sum(count * _multiply_adds(layer) for layer, count in weighted_layers(model))
+
+
+def weighted_layers(model):
+    """Convolutions and dense layers of a network, with how often each is computed (units of a loop more than once)."""
+    for layer in model.layers:
+        if isinstance(layer, RolledUnits):
+            yield from ((inner, layer.count * count) for inner, count in weighted_layers(layer.unit))
+        elif (inside := as_functional(layer)) is not None:
+            yield from weighted_layers(inside)
+        elif isinstance(layer, (keras.layers.Conv2D, keras.layers.Dense)):
+            yield layer, 1
+
+
+def _multiply_adds(layer):
+    if isinstance(layer, keras.layers.Dense):
+        return math.prod(layer.kernel.shape)
+    last = layer.data_format == "channels_last"
+    height, width = layer.output.shape[1:3] if last else layer.output.shape[2:4]
+    if height is None or width is None:
+        raise ValueError(f"layer {layer.name!r} takes any size: build its model with input_shape=(height, width, 3).")
+    return height * width * math.prod(layer.kernel.shape)

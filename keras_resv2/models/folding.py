@@ -1,0 +1,204 @@
+"""The inference form of a network: batch normalisation and constants of preprocessing in the convolutions.
+
+With its moving statistics, batch normalisation multiplies each channel by a constant and adds another.
+Right after a convolution that nothing else reads, both go into the convolution::
+
+    gamma (W * x - mean) / sqrt(variance + epsilon) + beta
+        = (f W) * x + (beta - f mean),   f = gamma / sqrt(variance + epsilon)
+
+So ResNet-v1 keeps no batch normalisation; ResNet-v2 keeps those that read the sum of two paths, one per
+unit and the head's. What can be folded is read off the graph, not off the names of its layers.
+"""
+
+import collections
+import dataclasses
+
+import keras
+import numpy as np
+
+from keras_resv2.models.adapters import is_plain
+from keras_resv2.models.batch_norm import BatchNormalization
+from keras_resv2.models.copying import LayerCopies, call_layers, new_inputs
+from keras_resv2.models.graph import calls, check_functional, deep_graph
+from keras_resv2.models.layers import misplaces_bias
+
+# Exact types: a subclass may compute anything.
+BATCH_NORMS = (keras.layers.BatchNormalization, BatchNormalization)
+LINEAR_MAPS = (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D, keras.layers.Dense)
+# Random in training alone: in inference their output is their input.
+RANDOM_LAYERS = ("Dropout", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D", "AlphaDropout")
+RANDOM_LAYERS += ("GaussianDropout", "GaussianNoise", "ActivityRegularization")
+RANDOM_LAYERS += ("RandomFlip", "RandomRotation", "RandomZoom", "RandomTranslation", "RandomContrast", "RandomShear")
+RANDOM_LAYERS += ("RandomBrightness", "RandomHue", "RandomSaturation", "RandomColorJitter", "RandomColorDegeneration")
+RANDOM_LAYERS += ("RandomGrayscale", "RandomSharpness", "RandomPosterization", "RandomErasing", "RandomPerspective")
+RANDOM_LAYERS += ("RandomGaussianBlur", "RandomElasticTransform", "RandomInvert", "AugMix", "RandAugment")
+RANDOM_LAYERS += ("MixUp", "CutMix")
+TRAINING_ONLY = tuple(getattr(keras.layers, name) for name in RANDOM_LAYERS if hasattr(keras.layers, name))
+
+
+def fold(model: keras.Model) -> keras.Model:
+    """A copy of a network for inference: fewer operations, the same outputs.
+
+    - Batch normalisation whose input is a convolution (or dense layer) that nothing else reads goes
+      into the kernel and a bias. Elsewhere, as before the branch in pre-activation units, it stays,
+      frozen.
+    - The first convolution's kernel divides the pixels by their standard deviation. Their mean is still
+      subtracted before, in float32: zeros around the image stand for pixels of mean value, so that a
+      bias instead would be wrong along the border, and raw pixels would round worse in half precision.
+      In float16, whose smallest numbers have fewer digits, preprocessing stays as it is.
+    - Dropout, noise and augmentation are left out.
+    - The loops of a rolled network stay as they are: build it unrolled to fold it.
+
+    Layers that stay keep their names. Constants are worked out in float64.
+
+    Args:
+        model: a functional `keras.Model` with any inputs and outputs: a network of this package, its
+            `features`, its copy by `to_stock_layers`, or a network built on one; models inside it are
+            folded too, in wrappers (`TimeDistributed`) and in layers of your own as well, where their `get_config` has
+            them.
+
+    Returns:
+        `keras.Model` from the same inputs to the same outputs to rounding, not compiled, which shares
+        nothing with `model`.
+
+    Raises:
+        ValueError: the model is not a functional one.
+
+    Example:
+
+    >>> import keras_resv2
+    >>> [layer.name for layer in fold(keras_resv2.ResNet(8)).layers][:4]
+    ['pixels', 'preprocessing', 'stem_conv', 'stem_relu']
+    """
+    model = check_functional(model)
+    with deep_graph():
+        return _rebuild(model, _plan(_Graph(model)))
+
+
+def _rebuild(model, plan):
+    copies = LayerCopies(lambda layer: _copy(layer, plan), fold)
+
+    def call(node, arguments, options):
+        return arguments[0] if node.operation in plan.left_out else copies[node.operation](*arguments, **options)
+
+    inputs = new_inputs(model)
+    outputs = call_layers(model, inputs, call)
+    copies.set_weights(lambda layer, copy: _weights(layer, plan))
+    return keras.Model(inputs, outputs, name=model.name)
+
+
+class _Graph:
+    """The calls of a model's layers, inputs first, and who makes and reads their tensors."""
+
+    def __init__(self, model):
+        self.nodes = calls(model)
+        self.calls = collections.Counter(node.operation for node in self.nodes)
+        self.readers = collections.defaultdict(list)
+        for node in self.nodes:
+            for x in node.input_tensors:
+                self.readers[id(x)].append(node)
+        for x in keras.tree.flatten(model.output):
+            self.readers[id(x)].append(None)
+
+    def only_reader(self, node):
+        """The call that alone reads this one's output, if both are the only calls of their layers."""
+        readers = self.readers[id(node.outputs[0])]
+        if len(readers) != 1 or readers[0] is None:
+            return None
+        return readers[0] if self.calls[node.operation] == self.calls[readers[0].operation] == 1 else None
+
+
+@dataclasses.dataclass
+class _Plan:
+    """What becomes of the layers that are not copied as they are.
+
+    Attributes:
+        left_out: layers whose input stands for their output.
+        batch_norms: from a convolution to the batch normalisation that goes into it.
+        scales: from a convolution to the factors of its input's channels.
+        offsets: from the `Rescaling` that no longer applies those factors to what it still adds.
+    """
+
+    left_out: set = dataclasses.field(default_factory=set)
+    batch_norms: dict = dataclasses.field(default_factory=dict)
+    scales: dict = dataclasses.field(default_factory=dict)
+    offsets: dict = dataclasses.field(default_factory=dict)
+
+
+def _plan(graph):
+    plan = _Plan()
+    for node in graph.nodes:
+        layer, reader = node.operation, graph.only_reader(node)
+        if type(layer) in TRAINING_ONLY and node.outputs[0].dtype == node.input_tensors[0].dtype:
+            plan.left_out.add(layer)
+        elif type(layer) in LINEAR_MAPS and reader and _normalizes(reader.operation, node):
+            plan.batch_norms[layer] = reader.operation
+            plan.left_out.add(reader.operation)
+        elif type(layer) is keras.layers.Rescaling and layer.compute_dtype == "float32":
+            if reader and type(reader.operation) is keras.layers.ZeroPadding2D:  # zeros times a factor are zeros
+                reader = graph.only_reader(reader)
+            if reader and type(reader.operation) is keras.layers.Conv2D:
+                _plan_scale(layer, reader.operation, plan)
+    return plan
+
+
+def _normalizes(layer, node):
+    """Whether a layer is batch normalisation of the channels that a call of a linear map makes."""
+    linear, rank = node.operation, len(node.outputs[0].shape)
+    channel_axis = 1 if getattr(linear, "data_format", None) == "channels_first" else rank - 1
+    return (
+        type(layer) in BATCH_NORMS
+        and layer.axis % rank == channel_axis
+        and layer.compute_dtype == linear.compute_dtype
+        and linear.activation in (None, keras.activations.linear)
+        and is_plain(linear)
+        and not misplaces_bias(linear, node.outputs[0].shape)
+    )
+
+
+def _plan_scale(rescaling, conv, plan):
+    """Moves a `Rescaling`'s factors into the convolution behind it, where they are one per channel."""
+    channels = conv.kernel.shape[-2]
+    by_channel = (channels,) if conv.data_format == "channels_last" else (channels, 1, 1)
+    scale, offset = (np.asarray(x, "float64") for x in (rescaling.scale, rescaling.offset))
+    fits = all(x.shape in ((), by_channel) for x in (scale, offset)) and np.all(scale != 0) and np.any(scale != 1)
+    # A kernel for values of 0 to 255 is so small that float16 has fewer digits for it.
+    if fits and conv.groups == 1 and is_plain(conv) and conv.compute_dtype != "float16":
+        plan.scales[conv] = np.broadcast_to(scale.ravel(), channels)
+        plan.offsets[rescaling] = (offset / scale).tolist()
+
+
+def _copy(layer, plan):
+    """A new layer, without its weights."""
+    config = layer.get_config()
+    if layer in plan.batch_norms:
+        config["use_bias"] = True
+    if layer in plan.offsets:
+        config.update(scale=1.0, offset=plan.offsets[layer])
+    copy = type(layer).from_config(config)
+    if type(layer) in BATCH_NORMS:
+        copy.trainable = False
+    return copy
+
+
+def _weights(layer, plan):
+    """The weights of a layer's copy: its own, or those of a convolution with what goes into it."""
+    if layer not in plan.batch_norms and layer not in plan.scales:
+        return layer.get_weights()
+    kernel, *bias = (np.asarray(weight, "float64") for weight in layer.get_weights())
+    if layer in plan.scales:
+        kernel = kernel * plan.scales[layer][:, None]
+    if layer in plan.batch_norms:
+        factor, offset = _affine(plan.batch_norms[layer])
+        kernel, bias = kernel * factor, [sum(bias) * factor + offset]
+    return [kernel, *bias]
+
+
+def _affine(layer):
+    """Batch normalisation in inference as a factor and an offset per channel."""
+
+    def read(name, present=True, absent=None):
+        return np.asarray(keras.ops.convert_to_numpy(getattr(layer, name)), "float64") if present else absent
+
+    factor = read("gamma", layer.scale, 1.0) / np.sqrt(read("moving_variance") + layer.epsilon)
+    return factor, read("beta", layer.center, 0.0) - factor * read("moving_mean")

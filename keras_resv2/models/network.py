@@ -1,0 +1,78 @@
+"""The parts of a network: preprocessing, stem, stages of residual units.
+
+Layer names, relied on by weight files, surgery and converters (S: stage from 1, U: unit from 1,
+K: convolution of the branch from 1; only those that the network has):
+
+| layer | name |
+| --- | --- |
+| input | `pixels` |
+| pixels to normalised input | `preprocessing` |
+| stem | `stem_conv`, `stem_bn`, `stem_relu`, `stem_pool`, `stem_pool_subsample` |
+| activation before the branch | `stageS_unitU_preact_bn`, `_preact_relu` |
+| branch | `stageS_unitU_convK`, `_bnK`, `_reluK` (what follows convolution K) |
+| 1x1 convolution of the shortcut | `stageS_unitU_shortcut_conv`, `_shortcut_bn` |
+| option A, and strides in a last unit | `stageS_unitU_shortcut_subsample` or `_shortcut_average`, `_shortcut_pad` |
+| scaling, dropout | `stageS_unitU_shortcut_scale`, `_branch_scale`, `_shortcut_dropout` |
+| gates | `stageS_unitU_gate_conv`, `_gate_carry`, `_shortcut_gated`, `_branch_gated` |
+| addition, and what follows it | `stageS_unitU_add`, `_postact_bn`, `_postact_relu` |
+| after the last addition of pre-activation networks | `head_bn`, `head_relu` |
+| head | `head_pool`, `head_dense` |
+
+Explicit padding before a strided convolution or a pooling is the layer's name with `_pad`. In a rolled
+network units 2 to 9 of a stage are one layer, `stageS_unit2_to_9`.
+"""
+
+import keras
+
+from keras_resv2.models.blocks import residual_unit
+from keras_resv2.models.config import STEMS
+from keras_resv2.models.scan import rolled_units
+
+
+def body(x, layout, spec, layers, rolled=False, rematerialize=False):
+    """All of a network between preprocessing and head.
+
+    Args:
+        x: Keras tensor of normalised pixels.
+        layout, spec: of `keras_resv2.models.config.resolve_network`.
+        layers: `LayerFactory`.
+        rolled, rematerialize: as `ResNet` takes them.
+
+    Returns:
+        Keras tensor: feature maps.
+    """
+    x = _stem(x, STEMS[layout.stem], layout.widths[0], spec, layers)
+    for number, width in enumerate(layout.widths, start=1):
+        stage, strides = f"stage{number}", layout.strides(number)
+        x = residual_unit(x, width, strides[0], spec, layers, f"{stage}_unit1", first=number == 1)
+        done, alike = 1, strides[1:].count(1)
+        if rolled and alike > 1:
+            x = rolled_units(x, width, alike, spec, layers, stage, 2, rematerialize)
+            done += alike
+        for unit in range(done, len(strides)):
+            x = residual_unit(x, width, strides[unit], spec, layers, f"{stage}_unit{unit + 1}")
+    return layers.activate(x, spec.activation.before_branch, "head")
+
+
+def preprocess(x, mean, std, data_format):
+    """(pixels - mean) / std, in float32 whatever the policy."""
+    scale = [1 / deviation for deviation in std]
+    offset = [-value / deviation for value, deviation in zip(mean, std, strict=True)]
+    if data_format == "channels_first":
+        scale, offset = ([[[value]] for value in values] for values in (scale, offset))
+    return keras.layers.Rescaling(scale, offset, dtype="float32", name="preprocessing")(x)
+
+
+def _stem(x, stem, filters, spec, layers):
+    """The first convolution. Pre-activation networks have its BN and ReLU in their first unit."""
+    activate = not spec.activation.before_branch
+    x = layers.conv(x, filters, stem.kernel_size, stem.strides, "stem_conv", bias=spec.conv_bias and not activate)
+    if activate:
+        x = layers.activate(x, ("bn", "relu"), "stem")
+    if not stem.pool:
+        return x
+    if activate or stem.pool_zeros:  # zeros outside the image change no maximum after a ReLU
+        return layers.max_pool(layers.zero_padding(x, 1, "stem_pool_pad"), 3, 2, "stem_pool")
+    # Values may be negative, so nothing may be padded: windows cut at the border, then every second.
+    x = layers.max_pool(x, 3, 1, "stem_pool", padding="same")
+    return layers.subsample(x, 2, "stem_pool_subsample")

@@ -1,0 +1,220 @@
+"""Identical units as one loop over stacked weights: what is compiled is one unit, however deep the network.
+
+A stage of n units after its first is ``x -> unit(x, w_1) -> ... -> unit(x, w_n)``. `RolledUnits` holds
+each weight of the n units as one array ``(n, ...)`` and runs the loop inside the compiled program, by
+`jax.lax.scan` or `tf.while_loop`; PyTorch, which compiles nothing by itself, runs Python's.
+"""
+
+import dataclasses
+import re
+
+import keras
+import numpy as np
+
+from keras_resv2.models.blocks import residual_unit
+from keras_resv2.models.graph import deep_graph
+from keras_resv2.models.layers import fast_initializer
+from keras_resv2.registration import saying_what_to_import
+
+
+@keras.saving.register_keras_serializable(package="keras_resv2")
+class RolledUnits(keras.layers.Layer):
+    """Units of the same shape, one after another.
+
+    Args:
+        unit: functional `keras.Model` of one unit, as `keras_resv2.models.blocks.residual_unit` makes it. Its
+            layers are named ``stageS_unitU_...`` after the first unit; the others count on.
+        count: how many units.
+        rematerialize: what a unit computes is not kept but computed again on the way back: memory for
+            one unit and the states between them, for a second forward pass.
+        values: dictionary from ``<layer>/<variable>`` to an array: what the weights of the units start
+            from. Those that are not in it start as those of the unit do.
+
+    Inputs and outputs are those of the unit, all of one shape: ``(batch, height, width, channels)``.
+
+    Example:
+
+    >>> import keras_resv2
+    >>> model = keras_resv2.ResNet56(rolled=True)
+    >>> model.get_layer("stage2_unit2_to_9").count
+    8
+    """
+
+    def __init__(self, unit, count, rematerialize=False, values=None, **arguments):
+        super().__init__(**arguments)
+        if rematerialize and not hasattr(keras, "remat"):
+            raise ValueError(
+                f"rematerialize=True needs keras.remat, which Keras {keras.__version__} does not have: update it."
+            )
+        self.count, self.rematerialize = count, rematerialize
+        # Behind a function, so that Keras does not take the unit's own weights for this layer's.
+        self._unit, self._values = (lambda: unit), (lambda: values or {})
+
+    @property
+    def unit(self):
+        """The unit, whose own weights are not used."""
+        return self._unit()
+
+    def get_build_config(self):
+        return saying_what_to_import(super().get_build_config())
+
+    def build(self, input_shape):
+        layers = {id(v): layer for layer in self.unit.layers for v in layer.weights}
+        stacks = []
+        for variable in self.unit.variables:
+            layer = layers.get(id(variable))
+            stack = self.add_weight(
+                name=f"{_short(layer.name)}_{variable.name}" if layer else variable.name,
+                shape=(self.count, *variable.shape),
+                dtype=variable.dtype,
+                initializer=self._start(layer, variable) if layer else self._seeds,
+                # By its kind: what is frozen now may train later, and saved weights keep one order.
+                trainable=bool(layer) and not variable.name.startswith("moving_"),
+                autocast=False,  # the layers of the unit cast their parts
+            )
+            stacks.append((stack, layer.name if layer else None, variable.name))
+        self._stacks = stacks
+        self._values = dict
+        self.match_unit()
+
+    def _start(self, layer, variable):
+        """Initializer of a stack: each unit's own value, or numbers of its own from the unit's initializer."""
+        initializer = getattr(layer, f"{variable.name}_initializer")
+        names, values = self.layer_names(layer.name), self._values()
+
+        def start(shape, dtype):
+            parts = []
+            for name in names:
+                value = values.get(f"{name}/{variable.name}")
+                if value is None or value.shape != tuple(shape[1:]):
+                    value = fast_initializer(initializer.clone())(shape[1:], dtype="float32")
+                parts.append(keras.ops.convert_to_numpy(value))
+            return keras.ops.convert_to_tensor(np.stack(parts), dtype)
+
+        return start
+
+    def _seeds(self, shape, dtype):
+        """A state of random numbers for each unit (dropout)."""
+        states = [keras.ops.convert_to_numpy(keras.random.SeedGenerator().state) for _ in range(self.count)]
+        return keras.ops.convert_to_tensor(np.stack(states), dtype)
+
+    def layer_names(self, layer):
+        """A layer's name in each unit."""
+        stage, first, rest = re.fullmatch(r"(stage\d+_unit)(\d+)(_.*)", layer).groups()
+        return [f"{stage}{unit}{rest}" for unit in range(int(first), int(first) + self.count)]
+
+    def match_unit(self):
+        """Lets those weights train that train in the unit: its batch normalisation may be frozen alone."""
+        for (stack, *_), variable in zip(self._stacks, self.unit.variables, strict=True):
+            stack.trainable = variable.trainable and self.trainable
+
+    def unit_weights(self):
+        """Weights by their names in the network that is not rolled.
+
+        Returns:
+            Dictionary from ``<layer>/<variable>`` to ``(stack, index of the unit)``.
+        """
+        return {
+            f"{name}/{variable}": (stack, index)
+            for stack, layer, variable in self._stacks
+            if layer
+            for index, name in enumerate(self.layer_names(layer))
+        }
+
+    def call(self, x, training=None):
+        training = bool(training) and self.trainable
+        variables = self.unit.variables
+        moving = [variable for variable in variables if not variable.trainable] if training else []
+
+        def unit(x, *weights):
+            with keras.StatelessScope(state_mapping=list(zip(variables, weights, strict=True))) as scope:
+                y = self.unit(x, training=training)
+            return y, [scope.get_current_value(variable) for variable in moving]
+
+        stacks = [stack for stack, *_ in self._stacks]
+        # PyTorch assigns in place: what is computed again on the way back must find the values of the way there.
+        values = [s.value if v.trainable else keras.ops.copy(s.value) for s, v in zip(stacks, variables, strict=True)]
+        scan = {"jax": _jax_scan, "tensorflow": _tensorflow_scan}.get(keras.backend.backend(), _python_scan)
+        y, moved = scan(keras.remat(unit) if self.rematerialize else unit, x, values, moving)
+        moving_stacks = [stack for stack, variable in zip(stacks, variables, strict=True) if not variable.trainable]
+        for stack, value in zip(moving_stacks if moving else [], moved, strict=True):
+            stack.assign(value)
+        return y
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        own = {
+            "unit": keras.saving.serialize_keras_object(self.unit),
+            "count": self.count,
+            "rematerialize": self.rematerialize,
+        }
+        return {**super().get_config(), **own}
+
+    @classmethod
+    def from_config(cls, config):
+        with deep_graph():
+            return cls(**{**config, "unit": keras.saving.deserialize_keras_object(config["unit"])})
+
+
+def rolled_units(x, width, count, spec, layers, stage, first, rematerialize):
+    """`count` units after the first of a stage as one layer.
+
+    Args:
+        x, width, spec, layers: as `keras_resv2.models.blocks.residual_unit` takes them; `x` has the shape of the
+            units' output.
+        count: how many units.
+        stage: "stage2".
+        first: number of the first of them.
+        rematerialize: as `RolledUnits` takes it.
+
+    Returns:
+        Keras tensor of the shape of `x`.
+    """
+    inputs = keras.Input(x.shape[1:], dtype=x.dtype)
+    own = dataclasses.replace(layers, values={}, template=True)
+    unit = keras.Model(inputs, residual_unit(inputs, width, 1, spec, own, f"{stage}_unit{first}"))
+    name = f"{stage}_unit{first}_to_{first + count - 1}"
+    return RolledUnits(unit, count, rematerialize, layers.values, dtype=layers.dtype, name=name)(x)
+
+
+def _short(layer):
+    """A layer's name without its stage and unit."""
+    return layer.split("_", 2)[2]
+
+
+# Each runs `unit(x, *weights)` over the parts of the stacks, feeding it its own first output, and returns the
+# last one and what else the units gave (values like those of `moving`), stacked.
+
+
+def _jax_scan(unit, x, stacks, moving):
+    import jax
+
+    return jax.lax.scan(lambda x, weights: unit(x, *weights), x, stacks)
+
+
+def _python_scan(unit, x, stacks, moving):
+    given = []
+    for weights in zip(*stacks, strict=True):
+        x, more = unit(x, *weights)
+        given.append(more)
+    return x, [keras.ops.stack(parts) for parts in zip(*given, strict=True)]
+
+
+def _tensorflow_scan(unit, x, stacks, moving):
+    import tensorflow as tf
+
+    count = stacks[0].shape[0]
+    # Arrays, because the gradient of an index into a stack is as large as the stack, for every unit.
+    arrays = [tf.TensorArray(stack.dtype, count, element_shape=stack.shape[1:]) for stack in stacks]
+    arrays = [array.unstack(stack) for array, stack in zip(arrays, stacks, strict=True)]
+    given = [tf.TensorArray(variable.dtype, count, element_shape=variable.shape) for variable in moving]
+
+    def step(index, x, given):
+        y, more = unit(x, *(array.read(index) for array in arrays))
+        given = [array.write(index, value) for array, value in zip(given, more, strict=True)]
+        return index + 1, tf.ensure_shape(y, x.shape), given
+
+    _, y, given = tf.while_loop(lambda index, *_: index < count, step, (0, x, given), maximum_iterations=count)
+    return y, [array.stack() for array in given]

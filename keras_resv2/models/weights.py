@@ -1,0 +1,137 @@
+"""The weights of a model by name: read from it, and matched with those of a file.
+
+Names are ``<layer>/<variable>``, as ``stem_conv/kernel``. Units that run as a loop (`keras_resv2.models.scan`) have
+the names that they have outside of it.
+"""
+
+import dataclasses
+
+import keras
+import numpy as np
+
+from keras_resv2.argument_checks import some
+from keras_resv2.models.adapters import merged_weights
+
+HEAD = "head_dense"
+
+
+def model_arrays(model):
+    """The weights of a model: float32 arrays by ``<layer>/<variable>``.
+
+    Low-rank adapters are merged into the kernels.
+
+    Raises:
+        ValueError: a layer is quantized; the message names it.
+    """
+    arrays, stacks = {}, {}
+    for name, weight in _variables(model).items():
+        if isinstance(weight, _Part):
+            if id(weight.stack) not in stacks:
+                stacks[id(weight.stack)] = _to_numpy(weight.stack)
+            arrays[name] = stacks[id(weight.stack)][weight.index]
+        else:
+            arrays[name] = _to_numpy(weight)
+    for layer in model.layers:
+        merged = merged_weights(layer)
+        if merged is not None:
+            arrays = {name: array for name, array in arrays.items() if not name.startswith(f"{layer.name}/lora_")}
+            arrays |= {f"{layer.name}/{name}": array.astype("float32") for name, array in merged.items()}
+    return arrays
+
+
+def set_weights(model, arrays, source):
+    """Sets the weights of a model from arrays: all of them, or none.
+
+    Args:
+        model: a `keras.Model` of the architecture that the arrays are of. A model without classifier takes the rest.
+        arrays: dictionary from ``<layer>/<variable>`` to an array.
+        source: where they come from, for messages.
+
+    Raises:
+        ValueError: names or shapes differ; the message says which. The model is unchanged.
+    """
+    stacks = {}
+    for weight, array in match_weights(model, arrays, source):
+        if isinstance(weight, _Part):
+            stack, parts = stacks.setdefault(id(weight.stack), (weight.stack, {}))
+            parts[weight.index] = array
+        else:
+            weight.assign(array)
+    for stack, parts in stacks.values():
+        stack.assign(np.stack([parts[index] for index in range(len(parts))]))
+
+
+def match_weights(model, arrays, source):
+    """Pairs of a weight of the model and its array.
+
+    Args:
+        model: as `set_weights` takes it.
+        arrays: dictionary from ``<layer>/<variable>`` to an array.
+        source: where they come from, for the message.
+
+    Raises:
+        ValueError: names or shapes differ; the message says which.
+    """
+    variables = _variables(model)
+    if not any(_is_head(name) for name in variables):
+        arrays = {name: value for name, value in arrays.items() if not _is_head(name)}
+    problems = _differences(variables, arrays)
+    if problems:
+        raise ValueError(f"{source} does not fit model {model.name!r}: {'; '.join(problems)}. The model is unchanged.")
+    return [(variable, arrays[name]) for name, variable in variables.items()]
+
+
+def _differences(variables, arrays):
+    """What keeps the arrays from being the variables' values, as phrases."""
+    missing = [name for name in variables if name not in arrays]
+    unexpected = [name for name in arrays if name not in variables]
+    shapes = [
+        f"{name} is {tuple(arrays[name].shape)} in the file, {tuple(variable.shape)} in the model"
+        for name, variable in variables.items()
+        if name in arrays and tuple(arrays[name].shape) != tuple(variable.shape)
+    ]
+    problems = []
+    if missing:
+        problems.append(f"{len(missing)} weights are not in the file ({some(missing)})")
+    if unexpected:
+        problems.append(f"{len(unexpected)} in the file are not in the model ({some(unexpected)})")
+    if shapes:
+        problems.append(f"{len(shapes)} differ in shape ({some(shapes, '; ')})")
+    return problems
+
+
+def _is_head(name):
+    return name.startswith(f"{HEAD}/")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Part:
+    """The weight of one unit in the stack of a rolled network."""
+
+    stack: object
+    index: int
+
+    @property
+    def shape(self):
+        return self.stack.shape[1:]
+
+
+def _variables(model):
+    """Weights by name; those of rolled units as `_Part`."""
+    found = {}
+    for layer in model.layers:
+        if hasattr(layer, "unit_weights"):
+            found |= {name: _Part(*place) for name, place in layer.unit_weights().items()}
+        else:
+            own = {f"{layer.name}/{weight.name}": weight for weight in layer.weights}
+            if len(own) < len(layer.weights):
+                raise ValueError(
+                    f"weights of {layer.name!r}, inside model {model.name!r}, share their names, and weight files tell "
+                    "them apart by name: save a model that is inside another, model.get_layer(...), by itself."
+                )
+            found |= own
+    return found
+
+
+def _to_numpy(variable):
+    return keras.ops.convert_to_numpy(keras.ops.cast(variable, "float32"))

@@ -1,0 +1,236 @@
+"""Pretrained weights by name: from the package, the cache, the Hub, or converted from the files of others."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import pathlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from keras_resv2.architectures import find_architecture
+from keras_resv2.argument_checks import check_count
+from keras_resv2.files import check_file_name
+from keras_resv2.hub import timm
+from keras_resv2.hub.client import PREFIX
+from keras_resv2.hub.download import pull
+from keras_resv2.models.config import resolve_network
+from keras_resv2.storage import local
+from keras_resv2.storage.card import Card
+
+if TYPE_CHECKING:
+    import keras
+
+__all__ = ["Card", "find_card", "from_pretrained", "list_pretrained", "pretrained_card", "weight_path"]
+
+# Arguments of the builders that change nothing that weights depend on.
+FREE_ARGUMENTS = ("dtype", "include_preprocessing", "rolled", "rematerialize")
+
+
+def list_pretrained(pattern: str = "*", versions: bool = False) -> list[str]:
+    """Names that `from_pretrained` takes.
+
+    Args:
+        pattern: shell-style, as "preact_*".
+        versions: list every version, as "resnet20-cifar10@1", not each name once.
+
+    Returns:
+        List of names.
+
+    Example:
+
+    >>> list_pretrained("*resnet20-cifar10")
+    ['preact_resnet20-cifar10', 'resnet20-cifar10']
+    """
+    names = {name: found for name, found in local.card_paths().items() if fnmatch.fnmatch(name, pattern)}
+    return [f"{name}@{v}" for name, found in names.items() for v in found] if versions else list(names)
+
+
+def pretrained_card(name: str | os.PathLike) -> Card:
+    """The card of a weight file: its measured error, how it was made, its classes.
+
+    Args:
+        name: as `from_pretrained` takes it.
+
+    Returns:
+        `Card`, with attributes name, version, test_error and paper_error (percent) among others.
+
+    Raises:
+        ValueError: unknown name or version.
+
+    Example:
+
+    >>> pretrained_card("resnet20-cifar10").class_names[0]
+    'airplane'
+    """
+    return find_card(name)
+
+
+def find_card(name: str | os.PathLike) -> Card:
+    """The card of a pretrained name, wherever its weights come from.
+
+    Args:
+        name: as `from_pretrained` takes it.
+
+    Returns:
+        `Card`. Its weight file may still have to be downloaded or converted: `weight_path` does.
+
+    Raises:
+        ValueError: unknown name (with the nearest ones) or version, or a damaged card.
+        FileNotFoundError: a path holds no card.
+        ConnectionError, ImportError: as `keras_resv2.hub.pull`, of a name ``hf://user/name``.
+    """
+    return pull(name) if isinstance(name, str) and name.startswith(PREFIX) else local.find_card(name)
+
+
+def weight_path(card: Card) -> pathlib.Path:
+    """The verified weight file of a card: downloaded into the cache, and converted, where necessary.
+
+    Args:
+        card: `Card`.
+
+    Returns:
+        Path of a file whose SHA-256 is the card's.
+
+    Raises:
+        FileNotFoundError: the file is not there and the card has no URL.
+        ValueError: the file is damaged.
+        OSError: it cannot be downloaded, or the cache cannot be written.
+    """
+    if card.sha256 is None and not (card.folder / check_file_name(card.file, "file")).exists():
+        if "hub" in card.origin:
+            return local.weight_path(timm.fetch(card))
+        from keras_resv2.convert.published import fetch  # conversion builds the network: Keras starts here
+
+        return local.weight_path(fetch(card))
+    return local.weight_path(card)
+
+
+def from_pretrained(
+    name: str | os.PathLike,
+    classes: int | None = None,
+    include_top: bool = True,
+    input_tensor: keras.KerasTensor | None = None,
+    input_shape: tuple[int | None, ...] | None = None,
+    pooling: str | None = None,
+    classifier_activation: str | Callable | None = "softmax",
+    include_preprocessing: bool = True,
+    rolled: bool = False,
+    rematerialize: bool = False,
+    dtype: str | keras.DTypePolicy | None = None,
+) -> keras.Model:
+    """A network with its trained weights.
+
+    Args:
+        name: ``<architecture>-<dataset>``, as `list_pretrained` has it; ``@<version>`` pins a
+            version, else the newest is taken. Or the path of a weight folder, ``DIR/<name>/<version>``; or
+            ``hf://user/name`` (``@<revision>``), a repository of the Hugging Face Hub.
+        classes: None for the classes that the weights know; another number puts a new, random
+            classifier of that many classes on the pretrained body. Their own number keeps theirs.
+        include_top: whether the classifier is part of the model.
+        input_tensor: Keras tensor to use as the input.
+        input_shape: shape of one image, ``(height, width, 3)``; by default, with the classifier,
+            that of the images that the weights were trained on.
+        pooling: without the classifier, None (feature maps), "avg" or "max".
+        classifier_activation: of the classifier; None for logits.
+        include_preprocessing: whether the model takes raw pixels from 0 to 255 and normalises them
+            as in training.
+        rolled, rematerialize: as `keras_resv2.ResNet` takes them.
+        dtype: Keras dtype policy; None for the global one.
+
+    Returns:
+        `keras.Model` from pixels ``(batch, height, width, 3)`` to probabilities
+        ``(batch, classes)``, or to features as `keras_resv2.ResNet` with ``include_top=False``.
+
+    Raises:
+        ValueError: unknown name or version, a damaged file, or an argument that no network takes.
+        OSError: the weights are missing or cannot be downloaded.
+
+    Example:
+
+    >>> model = from_pretrained("resnet20-cifar10", classes=5)
+    >>> model.output_shape
+    (None, 5)
+    """
+    # Keras starts here: listing weights and reading cards do without it.
+    from keras_resv2.resnet import build_named
+    from keras_resv2.storage.weight_file import read_weights
+
+    if classes is not None:
+        check_count("classes", classes)
+    card = find_card(name)
+    path = weight_path(card)
+    weights = read_weights(path)
+    if "head_dense/kernel" not in weights or weights["head_dense/kernel"].ndim != 2:
+        raise ValueError(f"weight file {path} does not fit {card.full_name}: it has no classifier.")
+    if input_shape is None and input_tensor is None and include_top:
+        input_shape = _in_data_format(card.image_shape)
+    if include_top and classes not in (None, len(card.class_names)):
+        weights |= _new_classifier(weights["head_dense/kernel"].shape[0], classes)
+    return build_named(
+        card.architecture,
+        **card.arguments,
+        include_top=include_top,
+        weights=weights,
+        input_tensor=input_tensor,
+        input_shape=input_shape,
+        pooling=pooling,
+        classes=len(card.class_names) if classes is None else classes,
+        classifier_activation=classifier_activation,
+        include_preprocessing=include_preprocessing,
+        rolled=rolled,
+        rematerialize=rematerialize,
+        dtype=dtype,
+    )
+
+
+def _new_classifier(channels, classes):
+    """First values of a classifier that is still to be trained, as `keras.layers.Dense` has them."""
+    import keras
+    import numpy as np
+
+    shape = (channels, classes)
+    kernel = keras.ops.convert_to_numpy(keras.initializers.GlorotUniform()(shape, dtype="float32"))
+    return {"head_dense/kernel": kernel, "head_dense/bias": np.zeros(classes, "float32")}
+
+
+def weights_for_builder(architecture, weights, include_top, classes, variant):
+    """What ``ResNet20(weights="cifar10")`` stands for: a verified file, its classes and its pixel statistics.
+
+    Args:
+        architecture: key of the builder.
+        weights: dataset, with or without ``@<version>``.
+        include_top, classes: as the builder got them.
+        variant: the other arguments that the builder got.
+
+    Returns:
+        ``(path, classes, variant)``: `variant` with the pixel statistics of the weights.
+
+    Raises:
+        ValueError: there are no such weights, or the builder's arguments are not those of the
+            weights.
+    """
+    card = find_card(f"{architecture}-{weights}")
+    if "preprocessing" in card.arguments and variant.get("preprocessing") is None:
+        variant = {**variant, "preprocessing": card.arguments["preprocessing"]}
+    given = {key: value for key, value in variant.items() if key not in FREE_ARGUMENTS}
+    row = find_architecture(architecture)
+    defaults = {"depth": row.depth, "activation": row.activation}
+    if resolve_network(**{**defaults, **given}) != resolve_network(**{**defaults, **card.arguments}):
+        raise ValueError(
+            f"weights={weights!r} of {architecture} were trained with {card.arguments or 'the default arguments'}, "
+            f"not with {given or 'the default arguments'}; from_pretrained({card.name!r}) builds it so."
+        )
+    if include_top and classes not in (None, len(card.class_names)):
+        raise ValueError(
+            f"weights={weights!r} have {len(card.class_names)} classes, not {classes}: for a new classifier use "
+            f"from_pretrained({card.name!r}, classes={classes})."
+        )
+    return weight_path(card), len(card.class_names), variant
+
+
+def _in_data_format(shape):
+    import keras
+
+    height, width, channels = shape
+    return shape if keras.config.image_data_format() == "channels_last" else (channels, height, width)
