@@ -8,13 +8,15 @@ import pathlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from keras_resv2.architectures import find_architecture
 from keras_resv2.argument_checks import check_count
 from keras_resv2.files import check_file_name
 from keras_resv2.hub import timm
 from keras_resv2.hub.client import PREFIX
 from keras_resv2.hub.download import pull
-from keras_resv2.models.config import resolve_network
+from keras_resv2.models.config import pixels_of_channels, resolve_network
 from keras_resv2.storage import local
 from keras_resv2.storage.card import Card
 
@@ -25,6 +27,10 @@ __all__ = ["Card", "find_card", "from_pretrained", "list_pretrained", "pretraine
 
 # Arguments of the builders that change nothing that weights depend on.
 FREE_ARGUMENTS = ("dtype", "include_preprocessing", "rolled", "rematerialize")
+
+# Where the weights of a name with such a prefix come from: a function from the name to the `Card` of weights that lie
+# on this machine then. Names without one of these prefixes are looked up in the package, the cache and folders.
+SOURCES: dict[str, Callable[[str], Card]] = {PREFIX: pull}
 
 
 def list_pretrained(pattern: str = "*", versions: bool = False) -> list[str]:
@@ -80,7 +86,11 @@ def find_card(name: str | os.PathLike) -> Card:
         FileNotFoundError: a path holds no card.
         ConnectionError, ImportError: as `keras_resv2.hub.pull`, of a name ``hf://user/name``.
     """
-    return pull(name) if isinstance(name, str) and name.startswith(PREFIX) else local.find_card(name)
+    if isinstance(name, str):
+        for prefix, fetch in SOURCES.items():
+            if name.startswith(prefix):
+                return fetch(name)
+    return local.find_card(name)
 
 
 def weight_path(card: Card) -> pathlib.Path:
@@ -118,6 +128,7 @@ def from_pretrained(
     rolled: bool = False,
     rematerialize: bool = False,
     dtype: str | keras.DTypePolicy | None = None,
+    channels: int | None = None,
 ) -> keras.Model:
     """A network with its trained weights.
 
@@ -129,7 +140,7 @@ def from_pretrained(
             classifier of that many classes on the pretrained body. Their own number keeps theirs.
         include_top: whether the classifier is part of the model.
         input_tensor: Keras tensor to use as the input.
-        input_shape: shape of one image, ``(height, width, 3)``; by default, with the classifier,
+        input_shape: shape of one image, ``(height, width, channels)``; by default, with the classifier,
             that of the images that the weights were trained on.
         pooling: without the classifier, None (feature maps), "avg" or "max".
         classifier_activation: of the classifier; None for logits.
@@ -137,6 +148,9 @@ def from_pretrained(
             as in training.
         rolled, rematerialize: as `keras_resv2.ResNet` takes them.
         dtype: Keras dtype policy; None for the global one.
+        channels: of the images; None for those that the weights were trained on. Another number adapts the first
+            convolution, as timm does: for one channel its kernel is summed over the three, for others it is
+            repeated and scaled. Pixels are then normalised by the averages of the weights' statistics.
 
     Returns:
         `keras.Model` from pixels ``(batch, height, width, 3)`` to probabilities
@@ -163,13 +177,21 @@ def from_pretrained(
     weights = read_weights(path)
     if "head_dense/kernel" not in weights or weights["head_dense/kernel"].ndim != 2:
         raise ValueError(f"weight file {path} does not fit {card.full_name}: it has no classifier.")
+    image_shape, arguments = tuple(card.image_shape), dict(card.arguments)
+    if channels is not None and check_count("channels", channels) != image_shape[-1]:
+        weights["stem_conv/kernel"] = adapt_channels(weights["stem_conv/kernel"], channels)
+        arguments["preprocessing"] = pixels_of_channels(_pixels(card), channels)
+        image_shape = (*image_shape[:2], channels)
+        if input_shape is None and input_tensor is None and not include_top:
+            input_shape = _in_data_format((None, None, channels))
     if input_shape is None and input_tensor is None and include_top:
-        input_shape = _in_data_format(card.image_shape)
+        input_shape = _in_data_format(image_shape)
+    _check_channels(input_shape if input_tensor is None else input_tensor.shape[1:], image_shape[-1], card)
     if include_top and classes not in (None, len(card.class_names)):
         weights |= _new_classifier(weights["head_dense/kernel"].shape[0], classes)
     return build_named(
         card.architecture,
-        **card.arguments,
+        **arguments,
         include_top=include_top,
         weights=weights,
         input_tensor=input_tensor,
@@ -184,10 +206,52 @@ def from_pretrained(
     )
 
 
+def adapt_channels(kernel: np.ndarray, channels: int) -> np.ndarray:
+    """The kernel of a first convolution for images with another number of channels.
+
+    Args:
+        kernel: ``(height, width, 3, filters)``.
+        channels: number of channels of the images.
+
+    Returns:
+        float32 ``(height, width, channels, filters)``: for one channel the sum over the three, so that a grey image
+        gives what its three copies give; for others the three repeated and multiplied by ``3 / channels``, which keeps
+        the scale of the outputs.
+
+    Example:
+
+    >>> adapt_channels(np.ones((1, 1, 3, 1), "float32"), 4).ravel().tolist()
+    [0.75, 0.75, 0.75, 0.75]
+    """
+    given = kernel.shape[2]
+    if channels == 1:
+        return kernel.sum(axis=2, keepdims=True)
+    repeated = np.tile(kernel, (1, 1, -(-channels // given), 1))[:, :, :channels]
+    return repeated * (given / channels)
+
+
+def _pixels(card):
+    row = find_architecture(card.architecture)
+    return resolve_network(**{"depth": row.depth, "activation": row.activation, **card.arguments})[0].pixels
+
+
+def _check_channels(shape, channels, card):
+    """Raises ValueError where images have another number of channels than the weights."""
+    if shape is None or len(shape) != 3:
+        return  # the builder says what is wrong
+    import keras
+
+    given = shape[-1] if keras.config.image_data_format() == "channels_last" else shape[0]
+    if given is not None and given != channels:
+        raise ValueError(
+            f"input_shape={tuple(shape)} has {given} channels, and {card.full_name} takes {channels}: "
+            f"from_pretrained(..., channels={given}) adapts the first convolution."
+        )
+
+
 def _new_classifier(channels, classes):
     """First values of a classifier that is still to be trained, as `keras.layers.Dense` has them."""
     import keras
-    import numpy as np
 
     shape = (channels, classes)
     kernel = keras.ops.convert_to_numpy(keras.initializers.GlorotUniform()(shape, dtype="float32"))

@@ -9,7 +9,7 @@ import keras
 
 from keras_resv2.architectures import find_architecture
 from keras_resv2.argument_checks import check_choice, check_count
-from keras_resv2.models.config import STEMS, resolve_network
+from keras_resv2.models.config import STEMS, pixels_of_channels, resolve_network
 from keras_resv2.models.graph import deep_graph
 from keras_resv2.models.layers import LayerFactory
 from keras_resv2.models.network import body, preprocess
@@ -81,8 +81,9 @@ def ResNet(
         weights: None (random), the path of a weight file of this architecture, or a dictionary from
             ``<layer>/<variable>`` to an array, as `keras_resv2.storage.weight_file.read_weights` gives it.
         input_tensor: Keras tensor to use as the input.
-        input_shape: shape of one image, ``(height, width, 3)`` in channels_last. By default the
-            dataset's with the classifier, any size without.
+        input_shape: shape of one image, ``(height, width, channels)`` in channels_last. By default the
+            dataset's with the classifier, any size and three channels without. Of other numbers of channels than
+            three, `preprocessing` takes one number per channel, or the average of its three numbers for each.
         pooling: without the classifier, None (feature maps), "avg" or "max".
         classes: of the classifier; by default 10 (CIFAR stem) or 1000.
         classifier_activation: of the classifier; None for logits.
@@ -120,13 +121,16 @@ def ResNet(
     stem = STEMS[layout.stem]
     classes = _check_head(include_top, pooling, classes, stem)
     data_format = keras.config.image_data_format()
-    inputs = _input(input_tensor, input_shape, include_top, include_preprocessing, layout, data_format)
+    inputs = _input(input_tensor, input_shape, include_top, layout, data_format)
     if rematerialize and not rolled:
         raise ValueError("rematerialize=True is for rolled networks: build with rolled=True too.")
     values = weights if isinstance(weights, dict) else {} if weights is None else read_weights(weights)
     layers = LayerFactory(dtype, data_format, values)
     with deep_graph():
-        x = preprocess(inputs, *layout.pixels, data_format) if include_preprocessing else inputs
+        x = inputs
+        if include_preprocessing:
+            channels = inputs.shape[layers.channel_axis]
+            x = preprocess(x, *pixels_of_channels(layout.pixels, channels), data_format)
         x = body(x, layout, spec, layers, rolled, rematerialize)
         if include_top or pooling == "avg":
             x = keras.layers.GlobalAveragePooling2D(data_format=data_format, dtype=dtype, name="head_pool")(x)
@@ -209,7 +213,7 @@ def _check_head(include_top, pooling, classes, stem):
     return check_count("classes", classes) if include_top else classes
 
 
-def _input(input_tensor, input_shape, include_top, include_preprocessing, layout, data_format):
+def _input(input_tensor, input_shape, include_top, layout, data_format):
     if input_tensor is not None:
         shape = tuple(input_tensor.shape[1:])
     elif input_shape is not None:
@@ -218,13 +222,10 @@ def _input(input_tensor, input_shape, include_top, include_preprocessing, layout
         height, width, _ = STEMS[layout.stem].dataset.image_shape if include_top else (None, None, 3)
         shape = (height, width, 3) if data_format == "channels_last" else (3, height, width)
     if len(shape) != 3:
-        raise ValueError(f"input_shape={shape} must have three entries: height, width and 3 channels.")
+        raise ValueError(f"input_shape={shape} must have three entries: height, width and channels.")
     channels = shape[-1] if data_format == "channels_last" else shape[0]
-    if channels != 3 and (include_preprocessing or channels is None):
-        raise ValueError(
-            f"input_shape={shape} must have three channels ({data_format}): repeat a grey image three times, "
-            "or build with include_preprocessing=False."
-        )
+    if channels is None:
+        raise ValueError(f"input_shape={shape} must say how many channels images have ({data_format}).")
     sides = shape[:2] if data_format == "channels_last" else shape[1:]
     stem = STEMS[layout.stem]
     smallest = stem.strides * (2 if stem.pool else 1) * 2 ** (len(layout.units) - 1)

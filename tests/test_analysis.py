@@ -480,7 +480,7 @@ def test_architectures_are_studied_on_any_dataset(dataset, classes, size, tmp_pa
         built.append(arguments)
         return ResNet(8, **arguments)
 
-    monkeypatch.setattr("keras_resv2.cli.analyze_run.build", build)
+    monkeypatch.setattr("keras_resv2.cli.studies.build", build)
     places = ["--data_dir", str(tmp_path / "data.npz"), "--out", str(tmp_path / "out"), "--images", "3"]
     assert main(["analyze", "propagation", "resnet20", "--dataset", dataset, *places]) == 0
     mean = images.reshape(-1, 3).mean(0) if dataset == "arrays" else (129.304, 124.07, 112.434)

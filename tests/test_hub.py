@@ -51,7 +51,7 @@ def client_environment(server, tmp_path, **changes):
 
 
 def pull_elsewhere(reference, environment):
-    command = [sys.executable, "-m", "keras_resv2.cli", "pull", reference, "--json"]
+    command = [sys.executable, "-m", "keras_resv2", "pull", reference, "--json"]
     return subprocess.run(command, capture_output=True, text=True, env=environment)
 
 
@@ -227,7 +227,7 @@ def test_processes_that_pull_at_once_download_once(server, tmp_path):
     """From a slow Hub. The client locks its cache; every process gets the verified file."""
     hub.push("me/weights", NAME)
     server.delay, environment = 0.5, client_environment(server, tmp_path)
-    command = [sys.executable, "-m", "keras_resv2.cli", "pull", "hf://me/weights", "--json"]
+    command = [sys.executable, "-m", "keras_resv2", "pull", "hf://me/weights", "--json"]
     started = [
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
         for _ in range(8 if STRESS > 1 else 3)

@@ -1,5 +1,6 @@
 """The command line, ``keras-resv2 COMMAND``: `main` runs it; a file for each command."""
 
-from keras_resv2.cli.main import main
+from keras_resv2.cli.main import COMMANDS, main
+from keras_resv2.cli.terminal import BAD_INPUT
 
-__all__ = ["main"]
+__all__ = ["BAD_INPUT", "COMMANDS", "main"]

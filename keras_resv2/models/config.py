@@ -31,6 +31,7 @@ IMAGENET_WIDTHS = (64, 128, 256, 512)
 # CIFAR networks have three stages of n units: depth = 6n+2 (basic) or 9n+2 (bottleneck).
 CIFAR_LAYERS_PER_N = {"basic": 6, "bottleneck": 9}
 CIFAR_WIDTHS = (16, 32, 64)
+MOST_CHANNELS = 1024  # of images: a card from a stranger may ask for any number
 CIFAR_BOTTLENECK_DEPTHS = (164, 1001)  # those that the paper makes of bottlenecks
 
 
@@ -151,10 +152,10 @@ def resolve_pixels(preprocessing):
 
     Args:
         preprocessing: a dataset of the registry, as "cifar100"; or a key of `PREPROCESSING`; or
-            ``(mean, std)``, each of three numbers for red, green and blue on the 0-255 scale.
+            ``(mean, std)``, each with one number per channel (red, green, blue) on the 0-255 scale.
 
     Returns:
-        ``(mean, std)``, each a tuple of three numbers.
+        ``(mean, std)``, each a tuple with one number per channel.
 
     Raises:
         ValueError: it is neither.
@@ -171,17 +172,48 @@ def resolve_pixels(preprocessing):
         mean, std = (tuple(float(value) for value in values) for values in preprocessing)
     except (TypeError, ValueError):
         mean = std = ()
-    if len(mean) == len(std) == 3 and min(std) > 0 and all(map(math.isfinite, (*mean, *std))):
+    if 0 < len(mean) == len(std) <= MOST_CHANNELS and min(std) > 0 and all(map(math.isfinite, (*mean, *std))):
         if max(map(abs, mean)) <= 1 and max(std) < 1:
             raise ValueError(
                 f"preprocessing={preprocessing!r} is for pixels from 0 to 1, and pixels here go from 0 to 255: "
-                "multiply all six numbers by 255."
+                "multiply all numbers by 255."
             )
         return mean, std
     raise ValueError(
         f"preprocessing={preprocessing!r} must be one of {', '.join(map(repr, named))}, or a pair (mean, std), "
-        "each three numbers on the 0-255 scale, std above 0."
+        "each with one number per channel on the 0-255 scale, std above 0."
     )
+
+
+def pixels_of_channels(pixels, channels):
+    """The pixel statistics of images with another number of channels than three.
+
+    Args:
+        pixels: ``(mean, std)``, as `resolve_pixels` returns them.
+        channels: number of channels of the images.
+
+    Returns:
+        ``(mean, std)`` with one number per channel: as given where they have so many, else, of three, their averages
+        for every channel.
+
+    Raises:
+        ValueError: they have neither three numbers nor one per channel.
+
+    Example:
+
+    >>> pixels_of_channels(((120.0, 117.0, 105.0), (60.0, 60.0, 66.0)), 1)
+    ((114.0,), (62.0,))
+    """
+    counts = len(pixels[0])
+    if counts == channels:
+        return pixels
+    if counts != 3:
+        raise ValueError(
+            f"preprocessing has statistics of {counts} channels, and images have {channels}: give one number per "
+            "channel."
+        )
+    mean, std = (sum(values) / 3 for values in pixels)
+    return (mean,) * channels, (std,) * channels
 
 
 def needed_arguments(own, arguments):
