@@ -18,6 +18,7 @@ __version__ = "0.2.0.dev0"
 _MODULES = {
     "ResNet": "keras_resv2.resnet",
     "features": "keras_resv2.resnet",
+    "feature_info": "keras_resv2.resnet",
     "BatchNormalization": "keras_resv2.models.batch_norm",
     "to_stock_layers": "keras_resv2.models.batch_norm",
     "fold": "keras_resv2.models.folding",

@@ -27,6 +27,7 @@ from keras_resv2.pretrained import from_pretrained as from_pretrained
 from keras_resv2.pretrained import list_pretrained as list_pretrained
 from keras_resv2.pretrained import pretrained_card as pretrained_card
 from keras_resv2.resnet import ResNet as ResNet
+from keras_resv2.resnet import feature_info as feature_info
 from keras_resv2.resnet import features as features
 from keras_resv2.shortcuts import Shortcut
 from keras_resv2.storage.weight_file import save_weights as save_weights

@@ -1,5 +1,6 @@
 """`ResNet`: any network of the package, from its arguments; and `features`, its feature maps for other heads."""
 
+import dataclasses
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -193,17 +194,66 @@ def features(model: keras.Model, names: Sequence[str] | None = None) -> keras.Mo
     >>> list(backbone.output)
     ['stage1', 'stage2', 'stage3', 'stage4']
     """
-    outputs = {}
-    for layer in model.layers:  # in topological order: the last layer of a stage wins
-        group = layer.name.split("_")[0]
-        if re.fullmatch(r"stem|stage\d+|head", group) and layer.name not in ("head_pool", "head_dense"):
-            outputs[group] = layer.output
+    outputs = {name: layers[-1].output for name, layers in _groups(model).items()}
     stages = [name for name in outputs if name.startswith("stage")]
-    if not stages:
-        raise ValueError(f"model {model.name!r} has no layers named stage1_..., as those of keras_resv2 have.")
     chosen = stages if names is None else [check_choice("name", name, list(outputs)) for name in names]
     with deep_graph():
         return keras.Model(model.input, {name: outputs[name] for name in chosen}, name=f"{model.name}_features")
+
+
+@dataclasses.dataclass(frozen=True)
+class Feature:
+    """One of the feature maps that `features` gives.
+
+    Attributes:
+        name: "stage1", ...
+        channels: number of channels.
+        stride: pixels of the input per pixel of the map, along each side.
+    """
+
+    name: str
+    channels: int
+    stride: int
+
+
+def feature_info(model: keras.Model) -> list[Feature]:
+    """Names, channels and strides of the stages, for heads that need them.
+
+    Args:
+        model: a network of this package, with or without its classifier.
+
+    Returns:
+        List of `Feature`, one for each output of ``features(model)``, in the same order.
+
+    Raises:
+        ValueError: the model has no stages.
+
+    Example:
+
+    >>> [(f.name, f.channels, f.stride) for f in feature_info(ResNet(18))][-1]
+    ('stage4', 512, 32)
+    """
+    stride, found = 1, []
+    axis = -1 if keras.config.image_data_format() == "channels_last" else 1
+    for name, layers in _groups(model).items():
+        for layer in layers:  # of the branches and the stem: shortcuts take the same strides
+            if re.fullmatch(r"stem_(conv|pool|pool_subsample)|stage\d+_unit\d+_conv\d", layer.name):
+                stride *= layer.strides[0]
+        if name.startswith("stage"):
+            found.append(Feature(name, layers[-1].output.shape[axis], stride))
+    return found
+
+
+def _groups(model):
+    """The layers of the stem, of each stage and of the head below its pooling, in topological order."""
+    groups = {}
+    for layer in model.layers:
+        group = layer.name.split("_")[0]
+        if re.fullmatch(r"stem|stage\d+|head", group) and layer.name not in ("head_pool", "head_dense"):
+            groups.setdefault(group, []).append(layer)
+    if not any(name.startswith("stage") for name in groups):
+        raise ValueError(f"model {model.name!r} has no layers named stage1_..., as those of keras_resv2 have.")
+    return groups
 
 
 def _check_head(include_top, pooling, classes, stem):

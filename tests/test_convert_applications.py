@@ -115,7 +115,7 @@ def publisher(published, tmp_path, monkeypatch, server):
     index = tmp_path / "index.json"
     index.write_text(json.dumps({str(i): [f"n{i:08}", f"thing{i}"] for i in range(1000)}))
     server.files = {"/resnet50.h5": weights.read_bytes(), "/index.json": index.read_bytes()}
-    source = next(folder for folder in store.weight_folders() if folder.name == "published")
+    source = next(folder for folder in store.weight_folders() if folder.name == "third_party")
     shutil.copytree(source / "resnet50-imagenet", tmp_path / "published" / "resnet50-imagenet")
     path = tmp_path / "published/resnet50-imagenet/1/card.json"
     card = json.loads(path.read_text())

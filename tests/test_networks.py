@@ -302,3 +302,13 @@ def test_biases_that_keras_would_add_along_the_width_are_not_made():
         keras.config.set_image_data_format("channels_last")
     left = [layer.name for layer in folded.layers if layer.name.endswith(("bn1", "bn2", "stem_bn"))]
     assert left == ["stage2_unit1_bn1", "stage2_unit1_bn2"]
+
+
+@pytest.mark.parametrize("options", [{}, {"rolled": True}, {"stride_in": "last"}, {"include_top": False}])
+@pytest.mark.parametrize("depth, stem", [(50, None), (34, "imagenet_unpooled"), (20, None), (18, "cifar")])
+def test_feature_info_is_what_the_maps_have(depth, stem, options):
+    """Against the sizes of the maps that an image of 256 x 128 pixels makes."""
+    model = ResNet(depth, stem=stem, input_shape=(256, 128, 3), **options)
+    maps = features(model).output
+    found = {f.name: (256 // f.stride, 128 // f.stride, f.channels) for f in keras_resv2.feature_info(model)}
+    assert found == {name: tuple(output.shape[1:]) for name, output in maps.items()}

@@ -29,7 +29,7 @@ from keras_resv2.storage.weight_file import read_weights, write_weights
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 CARD = json.loads((ROOT / "weights/resnet20-cifar10/1/card.json").read_text())
-CONVERTED = json.loads((ROOT / "keras_resv2/pretrained/published/resnet50-imagenet/1/card.json").read_text())
+CONVERTED = json.loads((ROOT / "keras_resv2/storage/third_party/resnet50-imagenet/1/card.json").read_text())
 
 
 @contextlib.contextmanager
