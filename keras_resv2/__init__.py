@@ -1,4 +1,4 @@
-"""keras-resv2: residual networks in Keras, with weights whose error was measured.
+"""keras-resv2: residual networks in Keras, with weights of measured test error.
 
 >>> import keras_resv2
 >>> model = keras_resv2.from_pretrained("preact_resnet20-cifar10")
@@ -13,8 +13,8 @@ from keras_resv2.registration import register
 
 __version__ = "0.2.0.dev0"
 
-# Where each public name lives. They are imported when first used, so that what needs no Keras, as the
-# list of weights, does not wait for it.
+# The module of each public name. Modules are imported on first use, so that what does not need Keras, such as listing
+# the weights, does not wait for it to start.
 _MODULES = {
     "ResNet": "keras_resv2.resnet",
     "features": "keras_resv2.resnet",
@@ -48,7 +48,7 @@ _PACKAGES = ("analysis", "convert", "data", "hub", "shortcuts", "transfer")
 __all__ = [*_MODULES, *_PACKAGES]
 
 
-register()  # so that `keras.models.load_model` knows the classes of this package
+register()  # so that `keras.models.load_model` finds the classes of this package
 
 
 def __getattr__(name):

@@ -1,4 +1,4 @@
-"""The named networks: one table. It needs no Keras; `keras_resv2.builders` makes the builders from it."""
+"""The table of named networks. It does not need Keras; `keras_resv2.builders` creates the builders from it."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from keras_resv2.argument_checks import check_choice
 
 @dataclasses.dataclass(frozen=True)
 class Architecture:
-    """A named network: what `ResNet` is called with.
+    """A named network: the arguments of `ResNet`.
 
     Attributes:
-        builder: name of the function, "PreActResNet20".
-        depth: weighted layers.
+        builder: name of the builder function, such as "PreActResNet20".
+        depth: number of weighted layers.
         activation: "original" (v1) or "full_preactivation" (v2).
-        source: paper that has it.
+        source: paper that describes it.
     """
 
     builder: str
@@ -30,8 +30,8 @@ V1 = "He et al. 2015, arXiv 1512.03385"
 V2 = "He et al. 2016, arXiv 1603.05027"
 CIFAR_DEPTHS = (20, 32, 44, 56, 110, 164, 1001)
 IMAGENET_DEPTHS = (18, 34, 50, 101, 152, 200)
-LAYERS_PER_N = (6, 9)  # of CIFAR networks: 6n+2 of basic units, 9n+2 of bottlenecks
-DEEPEST = 1202  # a card from a stranger may name any depth
+LAYERS_PER_N = (6, 9)  # CIFAR networks: 6n+2 with basic units, 9n+2 with bottlenecks
+DEEPEST = 1202  # a card from an untrusted source may name any depth
 
 ARCHITECTURES = {
     **{f"resnet{d}": Architecture(f"ResNet{d}", d, "original", V1) for d in (*CIFAR_DEPTHS, 1202, *IMAGENET_DEPTHS)},
@@ -43,13 +43,13 @@ ARCHITECTURES = {
 
 
 def list_architectures(pattern: str = "*") -> list[str]:
-    """Names of the networks that this package builds.
+    """Lists the networks that this package builds.
 
     Args:
-        pattern: shell-style, as "preact_*".
+        pattern: shell-style pattern, such as "preact_*".
 
     Returns:
-        List of names, each also the lower-case name of a builder's network.
+        List of names; each is the name of a builder in lower case.
 
     Example:
 
@@ -60,17 +60,17 @@ def list_architectures(pattern: str = "*") -> list[str]:
 
 
 def find_architecture(name: str) -> Architecture:
-    """The row of an architecture, of any depth that there is: "resnet14", "preact_resnet38".
+    """Returns the row of an architecture of any valid depth, such as "resnet14" or "preact_resnet38".
 
     Args:
         name: one of `list_architectures()`, or "resnet" or "preact_resnet" with another depth of 6n+2 or 9n+2,
             up to 1,202.
 
     Returns:
-        `Architecture`; those that have no builder are built by `keras_resv2.build`.
+        `Architecture`; `keras_resv2.build` builds those that have no builder function.
 
     Raises:
-        ValueError: there is none of that name; the message has the nearest.
+        ValueError: if there is no such architecture; the message lists the closest names.
 
     Example:
 
@@ -88,7 +88,7 @@ def find_architecture(name: str) -> Architecture:
 
 
 def is_architecture(name: str) -> bool:
-    """Whether `find_architecture` knows a name: a named network, or one of another depth of 6n+2 or 9n+2.
+    """Returns whether `find_architecture` knows a name: a named network, or one of another depth of 6n+2 or 9n+2.
 
     Example:
 

@@ -1,4 +1,4 @@
-"""One sentence for an argument that is none of its choices."""
+"""Checks of arguments, and one-line error messages."""
 
 import difflib
 import numbers
@@ -11,15 +11,15 @@ def check_choice(argument, value, choices):
     """Returns `value` if it is one of `choices`.
 
     Args:
-        argument: its name, for the message.
-        value: what was given.
-        choices: what there is.
+        argument: name of the argument, for the message.
+        value: the value to check.
+        choices: the valid values.
 
     Returns:
         `value`.
 
     Raises:
-        ValueError: it is none of them; the message lists them, or the nearest of many.
+        ValueError: if it is not; the message lists the choices, or the closest ones if there are many.
 
     Example:
 
@@ -31,16 +31,17 @@ def check_choice(argument, value, choices):
         return value
     if len(choices) > MANY:
         raise ValueError(
-            f"{argument}={value!r} is none of the {len(choices)} there are; nearest: {nearest(value, choices)}."
+            f"{argument}={value!r} is not one of the {len(choices)} known names; did you mean "
+            f"{nearest(value, choices)}?"
         )
     raise ValueError(f"{argument}={value!r} must be one of {', '.join(map(repr, choices))}.")
 
 
 def check_count(argument, value):
-    """Returns `value`, of Python or of NumPy, as an int if it is a whole number, at least 1.
+    """Returns `value`, a Python or NumPy integer, as an int if it is at least 1.
 
     Raises:
-        ValueError: it is none.
+        ValueError: if it is not.
 
     Example:
 
@@ -53,7 +54,7 @@ def check_count(argument, value):
 
 
 def first_line(error):
-    """What an exception of another library says, in a line: the first of its own, or its kind where it says nothing.
+    """Returns the first line of an exception's message, or the name of its class if the message is empty.
 
     Example:
 
@@ -64,7 +65,7 @@ def first_line(error):
 
 
 def one_line(error):
-    """What an exception says, as one line without control characters, which could command the terminal.
+    """Returns an exception's message as one line without control characters, which could control the terminal.
 
     Example:
 
@@ -77,7 +78,7 @@ def one_line(error):
 
 
 def nearest(value, choices):
-    """Text of the three choices that look most like `value`, those that begin with it first; or of the first three."""
+    """Lists the three choices most similar to `value`, those that start with it first; else the first three."""
     choices = [str(choice) for choice in choices]
     alike = difflib.get_close_matches(str(value), choices, n=3, cutoff=0.5)
     begin = [choice for choice in choices if choice.startswith(f"{value}-")]
@@ -85,5 +86,5 @@ def nearest(value, choices):
 
 
 def some(names, separator=", "):
-    """Text of the first three names, and a sign that there are more."""
+    """Lists the first three names, followed by an ellipsis if there are more."""
     return separator.join(names[:3]) + (f"{separator}..." if len(names) > 3 else "")

@@ -1,4 +1,4 @@
-"""The builders, ``ResNet20`` to ``PreActResNet200``: a function for each row of the table of architectures."""
+"""The builders, ``ResNet20`` to ``PreActResNet200``: one function for each row of the table of architectures."""
 
 import dataclasses
 import os
@@ -12,17 +12,17 @@ from keras_resv2.resnet import ResNet
 
 
 def build(architecture: str, **arguments: Any) -> keras.Model:
-    """The network of that name.
+    """Builds a network by name.
 
     Args:
-        architecture: one of `list_architectures()`, or of another depth, as `find_architecture` takes it.
-        **arguments: of the builder, as `ResNet` takes them.
+        architecture: one of `list_architectures()`, or a name with another depth, see `find_architecture`.
+        **arguments: arguments of the builder, see `ResNet`.
 
     Returns:
         `keras.Model`.
 
     Raises:
-        ValueError: an unknown name (the message has the nearest), or as `ResNet`.
+        ValueError: if the name is unknown (the message lists the closest ones), or as in `ResNet`.
 
     Example:
 
@@ -37,17 +37,17 @@ def build(architecture: str, **arguments: Any) -> keras.Model:
 _DOC = """{builder}: {depth} layers ({source}).
 
     Args:
-        include_top: whether the classifier is part of the model.
-        weights: None (random), the dataset that pretrained weights were made on ("cifar10", or
+        include_top: whether to include the classifier.
+        weights: None (random), the dataset that pretrained weights were trained on ("cifar10", or
             "cifar10@1" for version 1), the path of a weight file, or a dictionary of arrays.
         input_tensor: Keras tensor to use as the input.
         input_shape: shape of one image, ``(height, width, 3)``.
-        pooling: without the classifier, None (feature maps), "avg" or "max".
-        classes: of the classifier; by default the dataset's.
-        classifier_activation: of the classifier; None for logits.
-        name: of the model.
+        pooling: pooling of the output without the classifier: None (feature maps), "avg" or "max".
+        classes: number of classes; defaults to that of the dataset.
+        classifier_activation: activation of the classifier; None for logits.
+        name: name of the model.
         activation, shortcut, branch, projection, stride_on, stem, preprocessing, stride_in, conv_bias,
-        activated_shortcuts, include_preprocessing, rolled, rematerialize, dtype: as `keras_resv2.ResNet` takes them.
+        activated_shortcuts, include_preprocessing, rolled, rematerialize, dtype: see `keras_resv2.ResNet`.
 
     Returns:
         `keras.Model` from raw pixels ``(batch, height, width, 3)``, 0 to 255, to class
@@ -55,8 +55,7 @@ _DOC = """{builder}: {depth} layers ({source}).
         ``(batch, channels)`` with pooling.
 
     Raises:
-        ValueError: as `keras_resv2.ResNet`; or there are no such weights, or they are damaged or
-            of another network.
+        ValueError: as in `keras_resv2.ResNet`, or if the weights are missing, damaged or from another network.
 
     Example:
 
@@ -67,7 +66,7 @@ _DOC = """{builder}: {depth} layers ({source}).
 
 
 def _is_path(weights):
-    """Whether `weights` names a file, not a dataset."""
+    """Returns whether `weights` names a file rather than a dataset."""
     return os.sep in weights or weights.endswith(".h5")
 
 

@@ -1,4 +1,4 @@
-"""Features of images: the output of a network's body, before its classifier."""
+"""Image features: the output of a network before its classifier."""
 
 import functools
 import os
@@ -12,17 +12,17 @@ from keras_resv2.files import atomic_write
 from keras_resv2.pretrained import from_pretrained, pretrained_card
 from keras_resv2.transfer import body_of
 
-# A network without its classifier is another one, which the backend compiles: in seconds, and TensorFlow does not give
-# back all memory that this takes. So it is made once for each model, and for the name that was embedded last.
+# A network without its classifier is a new model, which takes the backend seconds to compile, and TensorFlow does not
+# free all of the memory. So it is created once for each model, and cached for the name used last.
 _BODIES = weakref.WeakKeyDictionary()
 
 
 def embed(name: str | os.PathLike | keras.Model, images: np.ndarray, batch_size: int = 256) -> np.ndarray:
-    """Features of images, for search, clustering and small classifiers.
+    """Computes image features, for search, clustering and small classifiers.
 
     Args:
-        name: pretrained network, as `keras_resv2.from_pretrained` takes it; or a `keras.Model` that ends
-            with its classifier, as a fine-tuned one.
+        name: pretrained network, see `keras_resv2.from_pretrained`; or a `keras.Model` that ends with its classifier,
+            such as a fine-tuned one.
         images: ``(n, height, width, 3)``, pixels from 0 to 255.
         batch_size: images per forward pass.
 
@@ -30,8 +30,8 @@ def embed(name: str | os.PathLike | keras.Model, images: np.ndarray, batch_size:
         float32 ``(n, channels)``: feature maps of the last stage, averaged over the image.
 
     Raises:
-        ValueError: as `keras_resv2.from_pretrained`; the model has no classifier to leave out; there are no images,
-            or their pixels are on another scale than the model's.
+        ValueError: as in `keras_resv2.from_pretrained`, or if the model has no classifier to remove, there are no
+            images, or their pixels have the wrong scale.
 
     Example:
 
@@ -52,7 +52,7 @@ def _pretrained_body(name):
 
 @functools.lru_cache(maxsize=1)
 def _open_body(name, folder, full_name, sha256, settings):
-    """The body of these weights, opened under these settings of Keras."""
+    """Returns the body with these weights, built under these Keras settings."""
     return from_pretrained(name, include_top=False, pooling="avg")
 
 
@@ -63,12 +63,12 @@ def _body(model):
 
 
 def nearest_neighbours(features: np.ndarray, queries: np.ndarray, count: int = 5) -> tuple[np.ndarray, np.ndarray]:
-    """The most similar images, by the cosine of their features.
+    """Finds the most similar images by the cosine of their features.
 
     Args:
-        features: ``(n, channels)``, of the images to search in.
+        features: ``(n, channels)``, features of the images to search.
         queries: ``(m, channels)``.
-        count: neighbours of each query, at most n.
+        count: number of neighbours of each query, at most n.
 
     Returns:
         ``(positions, similarities)``, both ``(m, count)``, most similar first: int and float32, -1 to 1.
@@ -90,6 +90,6 @@ def _unit(vectors):
 
 
 def write_features(path, name, paths, features):
-    """Writes ``paths`` (text), ``features`` (float32) and ``network`` to an .npz file, whole or not at all."""
+    """Writes ``paths`` (text), ``features`` (float32) and ``network`` to an .npz file, atomically."""
     with atomic_write(path) as partial, open(partial, "wb") as file:
         np.savez(file, paths=np.array(paths), features=features, network=np.array(name))

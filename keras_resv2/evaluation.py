@@ -1,4 +1,4 @@
-"""The error of a classifier on labelled images."""
+"""Measures the error of a classifier on labelled images."""
 
 import sys
 
@@ -9,23 +9,23 @@ from keras_resv2.data.checks import check_finite, check_labels, check_pixels, to
 from keras_resv2.data.images import channels_last_hint
 from keras_resv2.models.pixels import takes_raw_pixels
 
-# Rounding differs between backends and processors: images that may fall the other way.
+# Rounding differs between backends and processors: how many images may be classified differently.
 ROUNDING_SHARE, ROUNDING_AT_LEAST = 0.0005, 2
-# Copies of CIFAR-10 are not all equal to the byte: some test images of ours are decodes of JPEG files.
+# Copies of CIFAR-10 are not all identical: in some, a part of the test images was decoded from JPEG files.
 OTHER_COPY_SHARE = 0.0025
 
 
 def error_agrees(wrong, expected, images, same_copy=True):
-    """Whether a measured error confirms another.
+    """Returns whether a measured error agrees with another.
 
     Args:
-        wrong: images classified wrongly.
-        expected: how many were to be expected.
+        wrong: number of misclassified images.
+        expected: expected number.
         images: number of images.
-        same_copy: whether both were measured on the same bytes.
+        same_copy: whether both were measured on identical copies of the data.
 
     Returns:
-        Whether they differ by no more than rounding, and what differs between copies, explain.
+        Whether rounding, and differences between copies of the data, explain the difference.
 
     Example:
 
@@ -39,21 +39,21 @@ def error_agrees(wrong, expected, images, same_copy=True):
 
 
 def measure_error(model, images, labels, batch_size=500):
-    """Top-1 error, one view per image, nothing averaged.
+    """Measures the top-1 error with a single view per image.
 
     Args:
-        model: as `find_mistakes` takes it.
+        model: see `find_mistakes`.
         images: ``(n, height, width, 3)``, raw pixels from 0 to 255: an array, a tensor or a list of images.
-        labels: ``(n,)`` or ``(n, 1)``, class numbers from 0.
+        labels: ``(n,)`` or ``(n, 1)``, class indices from 0.
         batch_size: images per forward pass.
 
     Returns:
-        Percent of the images whose highest score is not the label's.
+        Percentage of the images whose highest score is not that of the label.
 
     Raises:
-        ValueError: there are no images, or not as many labels; labels are no class numbers of the model; pixels are
-            on another scale than the model's; the model does not give scores of two classes or more for each image;
-            or scores are NaN or infinite.
+        ValueError: if there are no images, or the number of labels differs; labels are not class indices of the model;
+            pixels have the wrong scale; the model does not return scores of at least two classes for each image; or
+            scores are NaN or infinite.
 
     Example:
 
@@ -64,17 +64,17 @@ def measure_error(model, images, labels, batch_size=500):
 
 
 def check_images(model, images, labels=None):
-    """Images and labels for a model as arrays.
+    """Converts images and labels to arrays and checks that they fit a model.
 
     Args:
-        model: as `find_mistakes` takes it.
-        images, labels: as `measure_error` takes them; labels may be None.
+        model: see `find_mistakes`.
+        images, labels: see `measure_error`; labels may be None.
 
     Returns:
-        ``(images, labels)``: arrays ``(n, height, width, channels)`` and int64 ``(n,)``; None for labels of None.
+        ``(images, labels)``: arrays ``(n, height, width, channels)`` and int64 ``(n,)``; labels of None stay None.
 
     Raises:
-        ValueError: as `measure_error`, before anything is computed.
+        ValueError: see `measure_error`; raised before anything is computed.
 
     Example:
 
@@ -83,40 +83,42 @@ def check_images(model, images, labels=None):
     """
     images = to_array(images, "images")
     if not images.ndim or not len(images):
-        raise ValueError("images: there are none.")
+        raise ValueError("images is empty.")
     shape = getattr(model, "input_shape", None)
     known = shape if isinstance(shape, tuple) else (None,) * images.ndim
     if len(known) != images.ndim or any(a not in (None, b) for a, b in zip(known[1:], images.shape[1:], strict=True)):
         hint = channels_last_hint(images.shape) or (
-            ": keras_resv2.prepare_images makes them fit; images[None] makes a batch of one"
+            ": keras_resv2.prepare_images resizes them; images[None] makes a batch of one"
         )
-        raise ValueError(f"images are {images.shape}, the model takes (n, {', '.join(map(str, known[1:]))}){hint}.")
+        raise ValueError(
+            f"images have the shape {images.shape}, the model expects (n, {', '.join(map(str, known[1:]))}){hint}."
+        )
     if hasattr(model, "layers") and takes_raw_pixels(model):
         check_pixels(images)
     return images, None if labels is None else check_labels(labels, len(images), _classes(model))
 
 
 def _classes(model):
-    """Number of classes of a Keras model of one output; None where it is not known before it is called."""
+    """Returns the number of classes of a Keras model with one output; None if unknown before it is called."""
     shape = getattr(model, "output_shape", None)
     return shape[1] if isinstance(shape, tuple) and len(shape) == 2 and shape[1] != 1 else None
 
 
 def find_mistakes(model, batches):
-    """Which images a classifier gets wrong.
+    """Finds the images that a classifier gets wrong.
 
     Args:
-        model: a `keras.Model` from pixels to class scores (probabilities or logits), or another object
-            with `predict_on_batch`.
-        batches: of ``(images, labels)``: ``(n, height, width, 3)`` and ``(n,)`` or ``(n, 1)``. A shorter one
-            is filled up to the first one's size, so that one compiled program serves all.
+        model: a `keras.Model` from pixels to class scores (probabilities or logits), or any object with
+            `predict_on_batch`.
+        batches: iterable of ``(images, labels)``: ``(n, height, width, 3)`` and ``(n,)`` or ``(n, 1)``. A shorter batch
+            is padded to the size of the first one, so that one compiled program serves all.
 
     Returns:
-        Boolean array, one for each image: whether its highest score is not the label's.
+        Boolean array, one value for each image: whether its highest score is not that of the label.
 
     Raises:
-        ValueError: labels are no class numbers of the model, one for each image; the model does not give scores of two
-            classes or more for each image; scores are NaN or infinite; or there are no batches.
+        ValueError: if labels are not class indices of the model, one for each image; the model does not return scores
+            of at least two classes for each image; scores are NaN or infinite; or there are no batches.
 
     Example:
 
@@ -128,32 +130,32 @@ def find_mistakes(model, batches):
         if _check_scores(scores)
     ]
     if not found:
-        raise ValueError("batches: there are none.")
+        raise ValueError("batches is empty.")
     return np.concatenate(found)
 
 
 def _check_scores(scores):
-    """True of scores ``(n, classes)`` of two classes or more; else raises ValueError."""
+    """Returns True for scores ``(n, classes)`` of at least two classes; raises ValueError otherwise."""
     if scores.ndim != 2 or scores.shape[1] < 2:
-        one = " A single score has a threshold, which is yours to choose." if scores.shape[1:] == (1,) else ""
+        one = " A single score needs a threshold, which you have to choose." if scores.shape[1:] == (1,) else ""
         raise ValueError(
-            f"the model gives {scores.shape} for {len(scores)} images: errors are counted of class scores, "
-            f"(n, classes), of two classes or more.{one}"
+            f"the model returns {scores.shape} for {len(scores)} images: measuring the error needs class scores, "
+            f"(n, classes), of at least two classes.{one}"
         )
     return True
 
 
 def highest_class(scores):
-    """The class of the highest score of each image.
+    """Returns the class with the highest score for each image.
 
     Args:
         scores: ``(n, classes)``, probabilities or logits.
 
     Returns:
-        ``(n,)`` class numbers.
+        ``(n,)`` class indices.
 
     Raises:
-        ValueError: scores are NaN or infinite; `argmax` would give some class for them.
+        ValueError: if scores are NaN or infinite; `argmax` would silently return some class.
 
     Example:
 
@@ -164,13 +166,13 @@ def highest_class(scores):
 
 
 def predictions(model, batches):
-    """Yields ``(outputs, labels)`` of batches.
+    """Yields ``(outputs, labels)`` for each batch.
 
     Args:
-        model, batches: as `find_mistakes` takes them.
+        model, batches: see `find_mistakes`.
 
     Raises:
-        ValueError: a batch has not as many labels as images, or the model has several outputs.
+        ValueError: if a batch does not have as many labels as images, or the model has several outputs.
     """
     size = None
     for images, labels in batches:
@@ -179,18 +181,20 @@ def predictions(model, batches):
         size = size or whole_batch(len(labels))
         outputs = model.predict_on_batch(filled_up(images, size))
         if isinstance(outputs, (list, tuple, dict)):
-            raise ValueError(f"the model has {len(outputs)} outputs: keras.Model(model.input, one_of_them) has one.")
+            raise ValueError(
+                f"the model has {len(outputs)} outputs: select one with keras.Model(model.input, model.outputs[i])."
+            )
         yield np.asarray(outputs)[: len(labels)], labels
 
 
 def whole_batch(count):
-    """The smallest number of images, at least `count`, that divides among the devices that share a batch."""
+    """Returns the smallest multiple of the number of devices sharing a batch that is at least `count`."""
     devices = batch_devices()
     return -(-count // devices) * devices
 
 
 def batch_devices():
-    """How many devices share a batch: those of `keras.distribution`'s data axis, or of a `tf.distribute` strategy.
+    """Returns how many devices share a batch: those of `keras.distribution`'s data axis or a `tf.distribute` strategy.
 
     Example:
 
@@ -211,12 +215,12 @@ def batch_devices():
 
 
 def filled_up(images, size):
-    """The images, and black ones after them where they are fewer than `size`."""
+    """Pads the images with black ones up to `size`."""
     empty = np.zeros((max(0, size - len(images)), *images.shape[1:]), images.dtype)
     return np.concatenate([images, empty])
 
 
 def slices(images, labels, batch_size):
-    """Yields ``(images, labels)`` in their order, `batch_size` at a time; the last may be shorter."""
+    """Yields ``(images, labels)`` in order, `batch_size` at a time; the last batch may be shorter."""
     for first in range(0, len(labels), batch_size):
         yield images[first : first + batch_size], labels[first : first + batch_size]

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and files and names that strangers made."""
+"""Atomic writing of files, and checks of untrusted files and file names."""
 
 import contextlib
 import csv
@@ -16,37 +16,37 @@ import zipfile
 import zlib
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
-# What HDF5, TensorFlow, PyTorch and others say instead of an errno.
+# What HDF5, TensorFlow, PyTorch and others report instead of an errno.
 NO_ROOM_WORDS = ("no space left on device", "disk quota exceeded", "errno = 28", "os error 28", "os error 122")
 LEFTOVER_SECONDS = 3600
 LONGEST_NAME = 255
-# Path separators, drive letters, wildcards and what Windows refuses, control characters.
+# Path separators, drive letters, wildcards, characters that Windows rejects, control characters.
 NOT_IN_NAMES = re.compile(r'[/\\:*?"<>|\x00-\x1f\x7f-\x9f\ud800-\udfff]')
 
-# What is read of a file takes at most this many times its size in memory, plus the spare for small files. Weights
-# that are stored as float16 or int8, or compressed, take two to four times the size of their file.
+# The content of a file takes at most this many times its size in memory, plus an allowance for small files. Weights
+# stored as float16 or int8, or compressed, take two to four times the size of their file.
 EXPANSION, SPARE = 20, 16 << 20
 
 
 class DiskFullError(OSError):
-    """There is no room for a file; nothing of it was left."""
+    """Raised when the disk is full; nothing of the file is left behind."""
 
 
 @contextlib.contextmanager
 def atomic_write(path, sync=False, keep=()):
-    """Context for writing a file or a folder whole or not at all.
+    """Context manager that writes a file or a folder atomically: whole or not at all.
 
     Args:
-        path: of the file or folder; what is there is replaced when the block ends. Its folder must exist.
-        sync: whether a file is on the disk before it gets its name, so that it survives a power failure.
-        keep: exceptions after which what was written stays, as ``<path>.part``: the next call finds it there and
-            goes on. One process at a time may write such a file; the caller holds a lock.
+        path: path of the file or folder; an existing one is replaced when the block ends. Its parent folder must exist.
+        sync: whether to flush the file to disk before it is renamed, so that it survives a power failure.
+        keep: exceptions after which the partial file is kept as ``<path>.part``, for the next call to resume from. Only
+            one process at a time may write such a file; the caller holds a lock.
 
     Yields:
-        `pathlib.Path` to write to, beside `path`. It is removed if the block raises anything but `keep`.
+        `pathlib.Path` to write to, next to `path`. It is removed if the block raises anything but `keep`.
 
     Raises:
-        DiskFullError: the disk is full, however the library that writes says so.
+        DiskFullError: if the disk is full, however the writing library reports it.
 
     Example:
 
@@ -71,13 +71,13 @@ def atomic_write(path, sync=False, keep=()):
             _remove(partial)
         if is_disk_full(error):
             raise DiskFullError(
-                f"no room on the disk of {path.parent} for {path.name}: it was not written. Make room and try again."
+                f"the disk of {path.parent} is full: {path.name} was not written. Free some space and try again."
             ) from None
         raise
 
 
 def is_disk_full(error):
-    """Whether an exception, or one that it comes from, says that the disk or the quota is full.
+    """Returns whether an exception, or one that caused it, means that the disk or the quota is full.
 
     Example:
 
@@ -96,12 +96,12 @@ def is_disk_full(error):
 
 
 def _partial_path(path):
-    # A name of its own for each writer: two processes that write the same file do not write into each other's.
+    # A unique name for each writer, so that two processes writing the same file do not share a partial file.
     return path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
 
 
 def _remove_leftovers(path):
-    """Takes away what writers of the same file left that were killed long ago."""
+    """Removes partial files left by writers of the same file that were killed long ago."""
     for left in path.parent.glob(f"{glob.escape(path.name)}.{'[0-9a-f]' * 8}.part"):
         with contextlib.suppress(OSError):
             if time.time() - left.lstat().st_mtime > LEFTOVER_SECONDS:
@@ -111,7 +111,7 @@ def _remove_leftovers(path):
 def _replace(partial, path):
     if path.is_dir() and not path.is_symlink():
         if not partial.is_dir():
-            raise FileExistsError(f"{path} has become a folder meanwhile.")
+            raise FileExistsError(f"{path} has become a folder in the meantime.")
         replaced = _partial_path(path)
         os.replace(path, replaced)
         os.replace(partial, path)
@@ -139,7 +139,7 @@ def check_file_name(name, what):
         what: it is, for the message.
 
     Raises:
-        ValueError: it is not text, is empty or too long, starts with a dot, or has a path separator, a drive, a
+        ValueError: if it is not text, is empty or too long, starts with a dot, or has a path separator, a drive, a
             wildcard or a control character in it.
 
     Example:
@@ -160,22 +160,22 @@ def check_file_name(name, what):
 
 
 def check_parent(path):
-    """Raises FileNotFoundError unless the folder exists that a file will be written into.
+    """Raises FileNotFoundError unless the parent folder of a file to write exists.
 
     Args:
-        path: of the file. Nothing is made: a folder that is missing is more often misspelt than new.
+        path: path of the file. The folder is not created, because a missing folder is usually a typo.
     """
     folder = pathlib.Path(os.path.abspath(path)).parent
     if not folder.is_dir():
-        raise FileNotFoundError(f"cannot write {path}: the folder {folder} does not exist. Make it first.")
+        raise FileNotFoundError(f"cannot write {path}: the folder {folder} does not exist. Create it first.")
 
 
 def check_regular(path):
-    """Returns the size of a file in bytes.
+    """Checks that a path is a regular file and returns its size in bytes.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is a folder, or a pipe, device or socket, which may have no end.
+        FileNotFoundError: if the file does not exist.
+        ValueError: if it is a folder, or a pipe, device or socket, which may be endless.
     """
     try:
         found = os.stat(path)
@@ -191,31 +191,31 @@ def check_regular(path):
 
 
 def open_regular(path, limit=None):
-    """Opens a file for reading bytes; never waits for a pipe.
+    """Opens a regular file in binary mode; never blocks on a pipe.
 
     Args:
-        path: of the file.
-        limit: most bytes that it may have; None for any number.
+        path: path of the file.
+        limit: maximum size in bytes; None for no limit.
 
     Returns:
         A binary file object.
 
     Raises:
-        FileNotFoundError, ValueError: as `check_regular`; or the file is larger than `limit`.
+        FileNotFoundError, ValueError: as in `check_regular`, or if the file is larger than `limit`.
     """
     check_regular(path)
-    # The path may have become a pipe since: opening one does not wait, and what was opened is looked at again.
+    # The path may have become a pipe since: opening it must not block, and the open file is checked again.
     file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0)))  # noqa: SIM115
     found = os.fstat(file.fileno())
     if not stat.S_ISREG(found.st_mode) or (limit is not None and found.st_size > limit):
         file.close()
-        reason = f"has {found.st_size:,} bytes, at most {limit:,} are read" if limit else "is not a file"
+        reason = f"has {found.st_size:,} bytes, the limit is {limit:,}" if limit else "is not a file"
         raise ValueError(f"{path} {reason}.")
     return file
 
 
 def read_limit(size):
-    """Most bytes that reading a file of `size` bytes may take.
+    """Returns the maximum memory, in bytes, that reading a file of `size` bytes may take.
 
     Example:
 
@@ -226,9 +226,9 @@ def read_limit(size):
 
 
 def check_zip(path):
-    """Raises ValueError unless a zip archive can be read, and expands to no more than its size allows.
+    """Raises ValueError unless a zip archive is readable and expands to no more than its size allows.
 
-    What an archive declares is the most that is unpacked of it: zipfile and PyTorch stop there.
+    zipfile and PyTorch unpack no more than the archive declares.
     """
     size = check_regular(path)
     try:
@@ -237,31 +237,31 @@ def check_zip(path):
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise ValueError(f"{path} is a damaged zip archive: {error}") from None
     if declared > read_limit(size):
-        raise ValueError(f"{path} has {size:,} bytes and expands to {declared:,}: more than weights do.")
+        raise ValueError(f"{path} has {size:,} bytes and expands to {declared:,}: too much for weights.")
 
 
 def read_zip_member(path, name):
-    """The bytes of one file in a zip archive.
+    """Returns the bytes of one file in a zip archive.
 
     Raises:
-        ValueError: as `check_zip`; or there is no such file in it, or it is damaged.
+        ValueError: as in `check_zip`, or if the archive does not contain the file, or it is damaged.
     """
     check_zip(path)
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.read(name)
     except (zipfile.BadZipFile, zlib.error, KeyError, EOFError, OSError, RuntimeError, NotImplementedError) as error:
-        raise ValueError(f"{path} is damaged, or holds no {name}: {error}") from None
+        raise ValueError(f"{path} is damaged or does not contain {name}: {error}") from None
 
 
 def write_json(path, content):
-    """Writes a JSON file whole or not at all."""
+    """Writes a JSON file atomically."""
     with atomic_write(path) as partial:
         partial.write_text(json.dumps(content, indent=2) + "\n")
 
 
 def write_history(rows, path):
-    """Writes rows as history.csv, whole or not at all."""
+    """Writes rows as CSV atomically."""
     columns = dict.fromkeys(name for row in sorted(rows, key=len, reverse=True) for name in row)
     with atomic_write(path) as partial, open(partial, "w", newline="") as file:
         writer = csv.DictWriter(file, list(columns))

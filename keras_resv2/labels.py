@@ -1,4 +1,4 @@
-"""From class probabilities to names."""
+"""Converts class probabilities to class names."""
 
 import dataclasses
 import hashlib
@@ -22,10 +22,9 @@ OLDER = "imagenet_class_index.json"
 
 
 def class_names(card):
-    """Names of a card's classes, in the order of the outputs.
+    """Returns the names of a card's classes, in the order of the outputs.
 
-    Where the card has not the names itself but where they are (ImageNet's), they are fetched into the cache
-    at the first call.
+    If the card only says where the names are (ImageNet), they are downloaded into the cache on the first call.
 
     Args:
         card: `keras_resv2.pretrained.Card`.
@@ -34,8 +33,8 @@ def class_names(card):
         Tuple of names.
 
     Raises:
-        OSError: the names cannot be fetched.
-        ValueError: the file fetched is another than the one expected.
+        OSError: if the names cannot be downloaded.
+        ValueError: if the downloaded file is not the expected one.
     """
     if card.class_index is None:
         return card.class_names
@@ -43,9 +42,9 @@ def class_names(card):
 
 
 def _class_index(card):
-    """Pairs of WordNet's number and the name of each class of ImageNet, fetched into the cache at the first call."""
+    """Returns a pair of WordNet ID and name for each ImageNet class, downloaded into the cache on the first call."""
     url, md5 = card.class_index["url"], card.class_index["md5"]
-    # By its sum: the files of two cards may have the same name. Versions before 0.2 went by the name.
+    # Named by checksum, because the files of two cards may have the same name. Versions before 0.2 used the name.
     path, older = home() / "class_index" / f"{md5}.json", home() / OLDER
     if older.is_file() and agrees(older, md5):
         path = older
@@ -61,24 +60,24 @@ def _class_index(card):
     except (ValueError, KeyError, IndexError, TypeError, RecursionError):
         pairs = [(None, None)]
     if not all(isinstance(word, str) and word.isprintable() for pair in pairs for word in pair):
-        raise ValueError(f"{url} does not hold the names of {len(card.class_names):,} classes by number.")
+        raise ValueError(f"{url} does not contain the names of {len(card.class_names):,} classes by number.")
     return pairs
 
 
 def dataset_of(card, data_dir):
-    """The dataset of a card as it is in a place: with folders of the card's classes, whatever the dataset is, or not.
+    """Returns the dataset of a card as found in a directory, which may hold folders of the card's classes.
 
     Args:
         card: `keras_resv2.pretrained.Card`.
-        data_dir: as `keras_resv2.data.load_split` takes it; or a folder with a folder of images per class, or with
-            such in ``train`` and ``test``. Folders are called by the names of the classes; ImageNet's by WordNet's
-            numbers (n01440764) too.
+        data_dir: see `keras_resv2.data.load_split`; or a folder with one folder of images per class, directly or in
+            ``train`` and ``test``. Folders have the names of the classes, for ImageNet alternatively their WordNet IDs
+            (n01440764).
 
     Returns:
         `keras_resv2.data.Dataset`, for `load_split`.
 
     Raises:
-        ValueError, OSError: as `class_names`.
+        ValueError, OSError: see `class_names`.
     """
     row = described(card)
     if data_dir is None or not os.path.isdir(data_dir):
@@ -98,7 +97,7 @@ def dataset_of(card, data_dir):
 
 
 def _dataset(name):
-    """The row of the registry of that name, if it has class names; else None."""
+    """Returns a dataset of the registry if it has class names, else None."""
     row = DATASETS.get(name) if isinstance(name, str) else None
     return row if row and row.class_names else None
 
@@ -106,20 +105,20 @@ def _dataset(name):
 def decode_predictions(
     predictions: np.ndarray, name: str | os.PathLike | Card, top: int = 5
 ) -> list[list[tuple[str, float]]]:
-    """The most probable classes of each image, by name.
+    """Returns the names of the most probable classes of each image.
 
     Args:
-        predictions: array ``(images, classes)``: what the model gives; scores of a quantized network too.
-        name: of the pretrained weights, as `from_pretrained` takes it; or their `Card`; or a dataset of
-            `keras_resv2.data.DATASETS` that has class names, as "cifar100".
-        top: how many classes per image.
+        predictions: array ``(images, classes)``, the outputs of the model; those of quantized networks work too.
+        name: name of the pretrained weights, see `from_pretrained`; or their `Card`; or a dataset of
+            `keras_resv2.data.DATASETS` with class names, such as "cifar100".
+        top: number of classes per image.
 
     Returns:
-        List of one list per image of pairs ``(class name, probability)``, the most probable first.
+        A list for each image of pairs ``(class name, probability)``, the most probable first.
 
     Raises:
-        ValueError: `predictions` has another shape or values that are NaN or infinite, or there are no such weights.
-        OSError: ImageNet's class names, which are fetched when first needed, cannot be had.
+        ValueError: if `predictions` has another shape or contains NaN or infinite values, or the weights do not exist.
+        OSError: if the class names of ImageNet, which are downloaded on first use, are unavailable.
 
     Example:
 
@@ -130,11 +129,12 @@ def decode_predictions(
     predictions = np.asarray(predictions)
     if predictions.ndim != 2 or predictions.shape[1] != len(known.class_names):
         raise ValueError(
-            f"predictions of {known.name} have the shape (images, {len(known.class_names)}), not {predictions.shape}."
+            f"predictions of {known.name} must have the shape (images, {len(known.class_names)}), not "
+            f"{predictions.shape}."
         )
     check_count("top", top)
     check_finite(predictions)
-    if predictions.dtype.kind in "iu":  # of a quantized network: the negative of its least number overflows
+    if predictions.dtype.kind in "iu":  # quantized network: negating the smallest integer overflows
         predictions = predictions.astype("int64")
     names = class_names(known) if isinstance(known, Card) else known.class_names
     return [[(names[i], float(row[i])) for i in np.argsort(-row, kind="stable")[:top]] for row in predictions]

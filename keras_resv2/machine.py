@@ -1,4 +1,4 @@
-"""What a figure was measured on: accelerators or processor, backend, versions."""
+"""Describes the machine that results are measured on: accelerators or processor, backend, versions."""
 
 import os
 import pathlib
@@ -11,7 +11,7 @@ import keras_resv2
 
 
 def versions():
-    """Versions of Python, Keras, this package and the backend, by name."""
+    """Returns the versions of Python, Keras, this package and the backend, by name."""
     backend = keras.backend.backend()
     return {
         "python": platform.python_version(),
@@ -22,27 +22,27 @@ def versions():
 
 
 def hardware(devices=1):
-    """The accelerators in use, or the processor and the number of cores that may be used.
+    """Describes the accelerators in use, or the processor and the number of usable cores.
 
     Args:
-        devices: how many accelerators.
+        devices: number of accelerators.
     """
     seen = accelerators()
     return f"{devices} x {seen[0]}" if seen else processor(len(usable_cores()))
 
 
 def usable_cores():
-    """Indices of the cores that this process may use."""
+    """Returns the indices of the cores that this process may use."""
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count()))
 
 
 def processor(cores):
-    """So many cores of the processor, as `hardware` names them."""
+    """Describes a number of cores of the processor, as in `hardware`."""
     return f"{cores} {'core' if cores == 1 else 'cores'} of {_processor()}"
 
 
 def accelerators():
-    """Names of the accelerators that Keras' backend sees, one for each; none on a processor alone."""
+    """Returns the names of the accelerators visible to the Keras backend; empty on a CPU-only machine."""
     backend = keras.backend.backend()
     if backend == "tensorflow":
         import tensorflow as tf
@@ -67,7 +67,7 @@ def _processor():
 
 
 def cpuinfo():
-    """What Linux says of the last processor, by key; empty where it does not."""
+    """Returns the entries of /proc/cpuinfo for the last processor; empty if it is not available."""
     try:
         lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""What a test error does not say: errors by class, calibration, likelihood, and the error on compressed images."""
+"""Metrics beyond the test error: error per class, calibration, likelihood, and error on compressed images."""
 
 import io
 
@@ -13,18 +13,18 @@ JPEG_QUALITY = 75
 
 
 def class_errors(predicted: np.ndarray, labels: np.ndarray, classes: int) -> list[float | None]:
-    """Test error of each class.
+    """Computes the test error of each class.
 
     Args:
-        predicted: ``(n,)`` class numbers.
-        labels: ``(n,)`` class numbers.
-        classes: how many there are.
+        predicted: ``(n,)`` class indices.
+        labels: ``(n,)`` class indices.
+        classes: number of classes.
 
     Returns:
-        Percent of the images of each class that are classified wrongly; None for a class without images.
+        Percentage of misclassified images of each class; None for a class without images.
 
     Raises:
-        ValueError: they are no class numbers, or not equally many.
+        ValueError: if they are not class indices, or differ in number.
 
     Example:
 
@@ -40,21 +40,21 @@ def class_errors(predicted: np.ndarray, labels: np.ndarray, classes: int) -> lis
 
 
 def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int = BINS) -> float:
-    """How far confidence is from accuracy: Guo et al. 2017 (arXiv 1706.04599), eq. 3.
+    """Computes the expected calibration error: Guo et al. 2017 (arXiv 1706.04599), eq. 3.
 
-    Images are put into bins of equal width by the probability of their predicted class; of each bin the
-    difference between mean probability and accuracy counts, weighted by its images.
+    Images are assigned to bins of equal width by the probability of their predicted class. The error is the difference
+    between mean probability and accuracy of each bin, averaged with the bins' numbers of images as weights.
 
     Args:
         probabilities: ``(n, classes)``.
-        labels: ``(n,)`` class numbers.
-        bins: how many.
+        labels: ``(n,)`` class indices.
+        bins: number of bins.
 
     Returns:
         From 0 (calibrated) to 1.
 
     Raises:
-        ValueError: they are no probabilities, or labels are not theirs.
+        ValueError: if they are not probabilities, or the labels do not match them.
 
     Example:
 
@@ -63,7 +63,7 @@ def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray, bi
     """
     probabilities, labels = _checked(probabilities, labels)
     if probabilities.min() < 0 or probabilities.max() > 1 + 1e-3:
-        raise ValueError("calibration is measured of probabilities, from 0 to 1: softmax(logits) makes them.")
+        raise ValueError("calibration needs probabilities, from 0 to 1: compute them with softmax(logits).")
     confidence, correct = probabilities.max(1), probabilities.argmax(1) == labels
     which = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)  # bins are open below, closed above
     gaps = np.bincount(which, weights=correct - confidence, minlength=bins)
@@ -71,11 +71,11 @@ def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray, bi
 
 
 def negative_log_likelihood(logits: np.ndarray, labels: np.ndarray) -> float:
-    """Mean cross-entropy of the labels, in nats.
+    """Computes the mean cross-entropy of the labels, in nats.
 
     Args:
         logits: ``(n, classes)``, scores before the softmax.
-        labels: ``(n,)`` class numbers.
+        labels: ``(n,)`` class indices.
 
     Example:
 
@@ -89,25 +89,25 @@ def negative_log_likelihood(logits: np.ndarray, labels: np.ndarray) -> float:
 
 
 def _checked(scores, labels):
-    """Scores ``(n, classes)`` in double precision and class numbers ``(n,)``; raises ValueError of others."""
+    """Returns scores ``(n, classes)`` in double precision and class indices ``(n,)``; raises ValueError if invalid."""
     scores = check_finite(np.asarray(scores, "float64"))
     if scores.ndim != 2 or not len(scores):
-        raise ValueError(f"scores are {scores.shape}: they must be (n, classes), of one image at least.")
+        raise ValueError(f"scores have the shape {scores.shape}, it must be (n, classes) with at least one image.")
     return scores, check_labels(labels, len(scores), scores.shape[1], owner="the network")
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
-    """Probabilities ``(n, classes)`` of logits, in double precision."""
+    """Converts logits ``(n, classes)`` to probabilities, in double precision."""
     exponents = np.exp(np.asarray(logits, "float64") - np.max(logits, axis=1, keepdims=True))
     return exponents / exponents.sum(1, keepdims=True)
 
 
 def compress_images(images: np.ndarray, quality: int = JPEG_QUALITY) -> np.ndarray:
-    """Images as they are after JPEG compression by Pillow.
+    """Compresses images as JPEG with Pillow and decodes them again.
 
     Args:
         images: uint8 ``(n, height, width, 3)``.
-        quality: of Pillow, 1 to 95.
+        quality: JPEG quality, 1 to 95.
 
     Returns:
         uint8 ``(n, height, width, 3)``.
@@ -127,14 +127,14 @@ def compress_images(images: np.ndarray, quality: int = JPEG_QUALITY) -> np.ndarr
 
 
 def interval(wrong: int, images: int) -> tuple[float, float]:
-    """95 % interval of an error rate (Wilson 1927), percent.
+    """Computes the 95 % confidence interval of an error rate (Wilson 1927), in percent.
 
     Args:
-        wrong: images classified wrongly.
+        wrong: number of misclassified images.
         images: number of images.
 
     Raises:
-        ValueError: there are no images, or fewer than mistakes.
+        ValueError: if there are no images, or more mistakes than images.
 
     Example:
 
@@ -143,7 +143,7 @@ def interval(wrong: int, images: int) -> tuple[float, float]:
     """
     if not 0 <= wrong <= images or not images:
         raise ValueError(
-            f"wrong={wrong!r} of images={images!r}: there must be images, and no more mistakes than images."
+            f"wrong={wrong!r} of images={images!r}: images must be at least 1, and wrong from 0 to images."
         )
     z, share = 1.959964, wrong / images
     middle = (share + z**2 / (2 * images)) / (1 + z**2 / images)
@@ -152,10 +152,10 @@ def interval(wrong: int, images: int) -> tuple[float, float]:
 
 
 def class_scores(model, images: np.ndarray, batch_size: int = 500) -> np.ndarray:
-    """What a classifier gives for images, in batches.
+    """Returns the outputs of a classifier for images, computed in batches.
 
     Args:
-        model: `keras.Model` from pixels to class scores, or another object with `predict_on_batch`.
+        model: `keras.Model` from pixels to class scores, or any object with `predict_on_batch`.
         images: ``(n, height, width, 3)``, pixels from 0 to 255.
         batch_size: images per forward pass.
 
@@ -175,21 +175,21 @@ def class_scores(model, images: np.ndarray, batch_size: int = 500) -> np.ndarray
 def full_report(
     model, images: np.ndarray, labels: np.ndarray, batch_size: int = 500, logits: np.ndarray | None = None
 ) -> dict:
-    """All figures of a classifier of logits on test images.
+    """Computes all metrics of a classifier that returns logits.
 
     Args:
-        model: `keras.Model` from pixels to logits, or another object with `predict_on_batch`.
+        model: `keras.Model` from pixels to logits, or any object with `predict_on_batch`.
         images: uint8 ``(n, height, width, 3)``.
-        labels: ``(n,)`` class numbers.
+        labels: ``(n,)`` class indices.
         batch_size: images per forward pass.
-        logits: ``(n, classes)``, what the model gives for the images, where that is known already; else it is run.
+        logits: ``(n, classes)``, outputs of the model for the images if already known; None to run the model.
 
     Returns:
         Dictionary: class_errors (percent), calibration_error (0 to 1, 15 bins), negative_log_likelihood (nats),
         jpeg_error (percent, quality 75).
 
     Raises:
-        ValueError: as `keras_resv2.evaluation.measure_error`.
+        ValueError: see `keras_resv2.evaluation.measure_error`.
 
     Example:
 

@@ -1,4 +1,4 @@
-"""Pretrained weights by name: from the package, the cache, the Hub, or converted from the files of others."""
+"""Pretrained weights by name: from the package, the cache or the Hub, or converted from third-party files."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Card", "find_card", "from_pretrained", "list_pretrained", "pretrained_card", "weight_path"]
 
-# Arguments of the builders that change nothing that weights depend on.
+# Arguments of the builders that the weights do not depend on.
 FREE_ARGUMENTS = ("dtype", "include_preprocessing", "rolled", "rematerialize")
 
 # Where the weights of a name with such a prefix come from: a function from the name to the `Card` of weights that lie
@@ -34,11 +34,11 @@ SOURCES: dict[str, Callable[[str], Card]] = {PREFIX: pull}
 
 
 def list_pretrained(pattern: str = "*", versions: bool = False) -> list[str]:
-    """Names that `from_pretrained` takes.
+    """Lists the names that `from_pretrained` accepts.
 
     Args:
-        pattern: shell-style, as "preact_*".
-        versions: list every version, as "resnet20-cifar10@1", not each name once.
+        pattern: shell-style pattern, such as "preact_*".
+        versions: whether to list every version, such as "resnet20-cifar10@1", instead of each name once.
 
     Returns:
         List of names.
@@ -53,16 +53,16 @@ def list_pretrained(pattern: str = "*", versions: bool = False) -> list[str]:
 
 
 def pretrained_card(name: str | os.PathLike) -> Card:
-    """The card of a weight file: its measured error, how it was made, its classes.
+    """Returns the card of a weight file: its measured error, how it was trained, its classes.
 
     Args:
-        name: as `from_pretrained` takes it.
+        name: see `from_pretrained`.
 
     Returns:
-        `Card`, with attributes name, version, test_error and paper_error (percent) among others.
+        `Card`, with the attributes name, version, test_error and paper_error (percent), among others.
 
     Raises:
-        ValueError: unknown name or version.
+        ValueError: if the name or version is unknown.
 
     Example:
 
@@ -73,18 +73,18 @@ def pretrained_card(name: str | os.PathLike) -> Card:
 
 
 def find_card(name: str | os.PathLike) -> Card:
-    """The card of a pretrained name, wherever its weights come from.
+    """Returns the card of a pretrained name, wherever its weights come from.
 
     Args:
-        name: as `from_pretrained` takes it.
+        name: see `from_pretrained`.
 
     Returns:
-        `Card`. Its weight file may still have to be downloaded or converted: `weight_path` does.
+        `Card`. Its weight file may not have been downloaded or converted yet: `weight_path` does that.
 
     Raises:
-        ValueError: unknown name (with the nearest ones) or version, or a damaged card.
-        FileNotFoundError: a path holds no card.
-        ConnectionError, ImportError: as `keras_resv2.hub.pull`, of a name ``hf://user/name``.
+        ValueError: if the name (the message lists the closest ones) or version is unknown, or the card is damaged.
+        FileNotFoundError: if a path does not contain a card.
+        ConnectionError, ImportError: see `keras_resv2.hub.pull`, for names ``hf://user/name``.
     """
     if isinstance(name, str):
         for prefix, fetch in SOURCES.items():
@@ -94,23 +94,23 @@ def find_card(name: str | os.PathLike) -> Card:
 
 
 def weight_path(card: Card) -> pathlib.Path:
-    """The verified weight file of a card: downloaded into the cache, and converted, where necessary.
+    """Returns the verified weight file of a card, downloading and converting it into the cache if necessary.
 
     Args:
         card: `Card`.
 
     Returns:
-        Path of a file whose SHA-256 is the card's.
+        Path of a file whose SHA-256 matches the card.
 
     Raises:
-        FileNotFoundError: the file is not there and the card has no URL.
-        ValueError: the file is damaged.
-        OSError: it cannot be downloaded, or the cache cannot be written.
+        FileNotFoundError: if the file does not exist and the card has no URL.
+        ValueError: if the file is damaged.
+        OSError: if it cannot be downloaded, or the cache is not writable.
     """
     if card.sha256 is None and not (card.folder / check_file_name(card.file, "file")).exists():
         if "hub" in card.origin:
             return local.weight_path(timm.fetch(card))
-        from keras_resv2.convert.published import fetch  # conversion builds the network: Keras starts here
+        from keras_resv2.convert.published import fetch  # conversion builds the network, which imports Keras
 
         return local.weight_path(fetch(card))
     return local.weight_path(card)
@@ -130,35 +130,35 @@ def from_pretrained(
     dtype: str | keras.DTypePolicy | None = None,
     channels: int | None = None,
 ) -> keras.Model:
-    """A network with its trained weights.
+    """Loads a network with its trained weights.
 
     Args:
-        name: ``<architecture>-<dataset>``, as `list_pretrained` has it; ``@<version>`` pins a
-            version, else the newest is taken. Or the path of a weight folder, ``DIR/<name>/<version>``; or
-            ``hf://user/name`` (``@<revision>``), a repository of the Hugging Face Hub.
-        classes: None for the classes that the weights know; another number puts a new, random
-            classifier of that many classes on the pretrained body. Their own number keeps theirs.
-        include_top: whether the classifier is part of the model.
+        name: ``<architecture>-<dataset>``, as listed by `list_pretrained`; ``@<version>`` pins a version, otherwise the
+            newest is used. Or the path of a weight folder, ``DIR/<name>/<version>``; or ``hf://user/name``
+            (``@<revision>``), a repository on the Hugging Face Hub.
+        classes: number of classes. None, or the number that the weights were trained with, keeps their classifier; any
+            other number adds a new, randomly initialized classifier to the pretrained body.
+        include_top: whether to include the classifier.
         input_tensor: Keras tensor to use as the input.
-        input_shape: shape of one image, ``(height, width, channels)``; by default, with the classifier,
-            that of the images that the weights were trained on.
-        pooling: without the classifier, None (feature maps), "avg" or "max".
-        classifier_activation: of the classifier; None for logits.
+        input_shape: shape of one image, ``(height, width, channels)``. With the classifier it defaults to the shape of the
+            training images.
+        pooling: pooling of the output without the classifier: None (feature maps), "avg" or "max".
+        classifier_activation: activation of the classifier; None for logits.
         include_preprocessing: whether the model takes raw pixels from 0 to 255 and normalises them
             as in training.
-        rolled, rematerialize: as `keras_resv2.ResNet` takes them.
-        dtype: Keras dtype policy; None for the global one.
-        channels: of the images; None for those that the weights were trained on. Another number adapts the first
-            convolution, as timm does: for one channel its kernel is summed over the three, for others it is
-            repeated and scaled. Pixels are then normalised by the averages of the weights' statistics.
+        rolled, rematerialize: see `keras_resv2.ResNet`.
+        dtype: Keras dtype policy; None for the global policy.
+        channels: number of channels of the images; None for that of the training images. Any other number adapts the
+            first convolution as timm does: for one channel the kernel is summed over its three channels, otherwise it
+            is repeated and scaled. Pixels are then normalised by the averages of the weights' statistics.
 
     Returns:
-        `keras.Model` from pixels ``(batch, height, width, 3)`` to probabilities
-        ``(batch, classes)``, or to features as `keras_resv2.ResNet` with ``include_top=False``.
+        `keras.Model` from pixels ``(batch, height, width, 3)`` to probabilities ``(batch, classes)``, or to features,
+        like `keras_resv2.ResNet` with ``include_top=False``.
 
     Raises:
-        ValueError: unknown name or version, a damaged file, or an argument that no network takes.
-        OSError: the weights are missing or cannot be downloaded.
+        ValueError: if the name or version is unknown, the file is damaged, or an argument is invalid.
+        OSError: if the weights are missing or cannot be downloaded.
 
     Example:
 
@@ -166,7 +166,7 @@ def from_pretrained(
     >>> model.output_shape
     (None, 5)
     """
-    # Keras starts here: listing weights and reading cards do without it.
+    # These import Keras, which listing weights and reading cards do not need.
     from keras_resv2.resnet import build_named
     from keras_resv2.storage.weight_file import read_weights
 
@@ -250,7 +250,7 @@ def _check_channels(shape, channels, card):
 
 
 def _new_classifier(channels, classes):
-    """First values of a classifier that is still to be trained, as `keras.layers.Dense` has them."""
+    """Returns initial values of a new classifier, as `keras.layers.Dense` initializes them."""
     import keras
 
     shape = (channels, classes)
@@ -259,20 +259,19 @@ def _new_classifier(channels, classes):
 
 
 def weights_for_builder(architecture, weights, include_top, classes, variant):
-    """What ``ResNet20(weights="cifar10")`` stands for: a verified file, its classes and its pixel statistics.
+    """Resolves ``ResNet20(weights="cifar10")`` to a verified file, its classes and its pixel statistics.
 
     Args:
-        architecture: key of the builder.
-        weights: dataset, with or without ``@<version>``.
-        include_top, classes: as the builder got them.
-        variant: the other arguments that the builder got.
+        architecture: name of the architecture.
+        weights: name of the dataset, with or without ``@<version>``.
+        include_top, classes: arguments of the builder.
+        variant: the other arguments of the builder.
 
     Returns:
         ``(path, classes, variant)``: `variant` with the pixel statistics of the weights.
 
     Raises:
-        ValueError: there are no such weights, or the builder's arguments are not those of the
-            weights.
+        ValueError: if the weights do not exist, or were trained with other arguments.
     """
     card = find_card(f"{architecture}-{weights}")
     if "preprocessing" in card.arguments and variant.get("preprocessing") is None:
@@ -283,7 +282,7 @@ def weights_for_builder(architecture, weights, include_top, classes, variant):
     if resolve_network(**{**defaults, **given}) != resolve_network(**{**defaults, **card.arguments}):
         raise ValueError(
             f"weights={weights!r} of {architecture} were trained with {card.arguments or 'the default arguments'}, "
-            f"not with {given or 'the default arguments'}; from_pretrained({card.name!r}) builds it so."
+            f"not with {given or 'the default arguments'}; from_pretrained({card.name!r}) builds the matching network."
         )
     if include_top and classes not in (None, len(card.class_names)):
         raise ValueError(

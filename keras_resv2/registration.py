@@ -1,8 +1,8 @@
-"""Keras gets to know the classes of this package, whichever of the two is imported first.
+"""Registers the classes of this package with Keras, whichever of the two is imported first.
 
-`keras.models.load_model` looks classes up by name among those that were registered. A class is registered when its
-module is imported, which imports Keras and its backend; `import keras_resv2` imports neither. So a stand-in is
-registered for each class, as soon as there is a Keras to register it with, and imports the class when it is needed.
+`keras.models.load_model` looks up registered classes by name. A class is registered when its module is imported, which
+imports Keras and its backend; `import keras_resv2` imports neither. So a proxy is registered for each class as soon as
+Keras is imported, and imports the class when it is needed.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ REQUIRES = {"requires": f"import {PACKAGE}"}
 
 
 def register():
-    """Registers the classes with Keras: now where it is loaded, else when it is."""
+    """Registers the classes with Keras: now if it is already imported, otherwise when it is."""
     if "keras" in sys.modules:
         _register_classes()
     else:
@@ -29,9 +29,9 @@ def register():
 
 
 def saying_what_to_import(build_config):
-    """What `get_build_config` of a layer gives, with a line for those who open its file without this package.
+    """Adds a hint to the `get_build_config` of a layer, for users who open its file without this package.
 
-    Keras puts all that a file says of a layer into its error message where the class is not registered.
+    If a class is not registered, Keras includes the saved configuration of the layer in its error message.
     """
     return {**REQUIRES, **build_config} if build_config else build_config
 
@@ -49,7 +49,7 @@ def _register_classes():
 
 
 def _stand_in(name, module):
-    """A class with the one method that Keras calls to open what was saved. The class itself replaces it on import."""
+    """Creates a class with the one method that Keras calls to load a saved object. The import replaces it."""
 
     def from_config(cls, config, **options):
         return getattr(importlib.import_module(module), name).from_config(config, **options)

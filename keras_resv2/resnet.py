@@ -1,4 +1,4 @@
-"""`ResNet`: any network of the package, from its arguments; and `features`, its feature maps for other heads."""
+"""`ResNet`, which builds any network of the package, and `features`, which extracts feature maps for other heads."""
 
 import dataclasses
 import os
@@ -45,61 +45,58 @@ def ResNet(
     dtype: str | keras.DTypePolicy | None = None,
     name: str | None = None,
 ) -> keras.Model:
-    """A residual network of any depth, activation order and shortcut of He et al. 2016.
+    """Builds a residual network of any depth, activation order and shortcut of He et al. 2016.
 
     Args:
-        depth: weighted layers: 18, 34, 50, 101, 152 or 200 (ImageNet stages), 6n+2 (three stages of
-            n basic units) or 9n+2 (three stages of n bottleneck units).
-        activation: where BN and ReLU stand (the paper's Fig. 4): "original" (ResNet-v1),
-            "bn_after_addition", "relu_before_addition", "relu_only_preactivation" or
-            "full_preactivation" (ResNet-v2).
-        shortcut: what the shortcut does (Fig. 2): "identity", "constant_scaling",
-            "exclusive_gating", "shortcut_only_gating", "conv1x1", "dropout", or "none" for the plain
-            network. With parameters: an object of `keras_resv2.shortcuts`, as
-            ``ExclusiveGating(bias=-7)``, or its text ``"exclusive_gating(bias=-7)"``.
+        depth: number of weighted layers: 18, 34, 50, 101, 152 or 200 (ImageNet stages), 6n+2 (three stages of n basic
+            units) or 9n+2 (three stages of n bottleneck units).
+        activation: placement of BN and ReLU (the paper's Fig. 4): "original" (ResNet-v1), "bn_after_addition",
+            "relu_before_addition", "relu_only_preactivation" or "full_preactivation" (ResNet-v2).
+        shortcut: what the shortcut does (Fig. 2): "identity", "constant_scaling", "exclusive_gating",
+            "shortcut_only_gating", "conv1x1", "dropout", or "none" for the plain network. For a shortcut with
+            parameters, an object of `keras_resv2.shortcuts`, such as ``ExclusiveGating(bias=-7)``, or its text form
+            ``"exclusive_gating(bias=-7)"``.
         branch: "basic" or "bottleneck"; None for the paper's choice at this depth.
-        projection: shortcut where the size changes: "A" (no parameters), "B" (1x1 convolution) or
-            "C" (1x1 convolution in every unit). None: "A" for basic CIFAR networks, "C" with the
-            shortcut "conv1x1", else "B". "A_average" is "A" with averages of 2x2 pixels in place of every
-            second pixel, as some code has it.
-        stride_on: convolution of a bottleneck that takes the stride: "3x3" (torchvision, timm) or
-            "1x1" (the papers). None: "3x3" for ImageNet stages, "1x1" for CIFAR stages.
+        projection: shortcut used where the size changes: "A" (no parameters), "B" (1x1 convolution) or "C" (1x1
+            convolution in every unit). None: "A" for basic CIFAR networks, "C" with the shortcut "conv1x1", else "B".
+            "A_average" is "A" with 2x2 average pooling instead of subsampling, as some implementations do.
+        stride_on: convolution of a bottleneck that has the stride: "3x3" (torchvision, timm) or "1x1" (the papers).
+            None: "3x3" for ImageNet stages, "1x1" for CIFAR stages.
         stem: "cifar" (3x3 convolution) or "imagenet" (7x7 convolution with stride 2, max-pooling);
-            "imagenet_zero_padded" if the pooling sees zeros around the image. Of other code: "cifar_pooled",
+            "imagenet_zero_padded" if the pooling pads with zeros. Found in other implementations: "cifar_pooled",
             "cifar_strided", "cifar_strided_pooled" (3x3 convolution with max-pooling, with stride 2, with both),
             "imagenet_unpooled", "imagenet_unstrided", "imagenet_unstrided_pooled" (7x7).
-        preprocessing: what pixels are normalised with: the statistics of a dataset of the registry
-            ("cifar10", "cifar100"), "torch" (ImageNet's mean and standard deviation), "caffe"
-            (ImageNet's mean alone) or "tf" (from -1 to 1), the last three as keras.applications names
-            them, in the order red, green, blue; or ``(mean, std)``, each of three numbers on the 0-255
-            scale. None for CIFAR-10's, or ImageNet's with an "imagenet" stem.
-        stride_in: unit of a stage that halves the image: "first"; or "last", for the stage after
-            (keras.applications' ResNetV2), with a subsampled shortcut.
-        conv_bias: whether convolutions that no BN follows have a bias.
+        preprocessing: statistics to normalise pixels with: those of a dataset of the registry ("cifar10", "cifar100"),
+            "torch" (ImageNet's mean and standard deviation), "caffe" (ImageNet's mean alone) or "tf" (from -1 to 1),
+            the last three with the names of keras.applications but always in RGB order; or ``(mean, std)``, each of
+            three numbers on the 0-255 scale. None for CIFAR-10's, or ImageNet's with an "imagenet" stem.
+        stride_in: unit of a stage that has the stride: "first"; or "last", where the last unit carries the stride of
+            the next stage (keras.applications' ResNetV2), with a subsampled shortcut.
+        conv_bias: whether convolutions that are not followed by BN have a bias.
         activated_shortcuts: which shortcuts of pre-activation networks start from the activation before
             the branch: "first_and_projections" (the paper), "projections" (timm) or "none".
-        include_top: whether the classifier is part of the model.
+        include_top: whether to include the classifier.
         weights: None (random), the path of a weight file of this architecture, or a dictionary from
-            ``<layer>/<variable>`` to an array, as `keras_resv2.storage.weight_file.read_weights` gives it.
+            ``<layer>/<variable>`` to an array, as returned by `keras_resv2.storage.weight_file.read_weights`.
         input_tensor: Keras tensor to use as the input.
-        input_shape: shape of one image, ``(height, width, channels)`` in channels_last. By default the
-            dataset's with the classifier, any size and three channels without. Of other numbers of channels than
-            three, `preprocessing` takes one number per channel, or the average of its three numbers for each.
-        pooling: without the classifier, None (feature maps), "avg" or "max".
-        classes: of the classifier; by default 10 (CIFAR stem) or 1000.
-        classifier_activation: of the classifier; None for logits.
+        input_shape: shape of one image, ``(height, width, channels)`` in channels_last. Defaults to the dataset's
+            image size with the classifier, and to any size with three channels without. For other numbers of channels
+            `preprocessing` takes one number per channel; of three numbers, every channel gets the average.
+        pooling: pooling of the output without the classifier: None (feature maps), "avg" or "max".
+        classes: number of classes; defaults to 10 (CIFAR stem) or 1000.
+        classifier_activation: activation of the classifier; None for logits.
         include_preprocessing: whether the model takes raw pixels from 0 to 255 and normalises them
             itself.
-        rolled: whether the units of a stage after its first are one layer that runs a loop over
-            stacked weights (`keras_resv2.models.scan`): deep networks build and compile in the time of
-            shallow ones. Weight files and outputs are the same.
-        rematerialize: of a rolled network, whether the backward pass recomputes the activations inside the units,
-            so that a step needs memory for one unit at a time.
-        dtype: Keras dtype policy, as "mixed_bfloat16"; None for the global one. The classifier's
-            output is float32 in any case. To train in "mixed_float16", which needs its loss scaled, set the
-            global one (`keras.config.set_dtype_policy`), or compile with
-            `keras.optimizers.LossScaleOptimizer`: Keras does it by itself for the global one alone.
-        name: of the model.
+        rolled: whether all units of a stage after the first form one layer that loops over stacked weights
+            (`keras_resv2.models.scan`): deep networks then build and compile as fast as shallow ones. Weight files and
+            outputs are the same.
+        rematerialize: whether the backward pass of a rolled network recomputes the activations inside the units, so
+            that a step needs memory for one unit at a time.
+        dtype: Keras dtype policy, such as "mixed_bfloat16"; None for the global policy. The classifier's output is
+            always float32. Training in "mixed_float16" needs loss scaling: set the global policy
+            (`keras.config.set_dtype_policy`), for which Keras scales the loss automatically, or compile with
+            `keras.optimizers.LossScaleOptimizer`.
+        name: name of the model.
 
     Returns:
         A functional `keras.Model` from pixels ``(batch, height, width, 3)`` to
@@ -107,9 +104,9 @@ def ResNet(
         pooling, ``(batch, channels)``.
 
     Raises:
-        ValueError: an argument is none of the choices, or the choices make no network; or the weights
-            are damaged or of another network.
-        FileNotFoundError: there is no such weight file.
+        ValueError: if an argument is not a valid choice, the arguments contradict each other, or the weights are
+            damaged or belong to another network.
+        FileNotFoundError: if the weight file does not exist.
 
     Example:
 
@@ -124,7 +121,7 @@ def ResNet(
     data_format = keras.config.image_data_format()
     inputs = _input(input_tensor, input_shape, include_top, layout, data_format)
     if rematerialize and not rolled:
-        raise ValueError("rematerialize=True is for rolled networks: build with rolled=True too.")
+        raise ValueError("rematerialize=True requires a rolled network: build it with rolled=True as well.")
     values = weights if isinstance(weights, dict) else {} if weights is None else read_weights(weights)
     layers = LayerFactory(dtype, data_format, values)
     with deep_graph():
@@ -149,17 +146,17 @@ def ResNet(
 
 
 def build_named(architecture: str, **arguments: Any) -> keras.Model:
-    """The network of a named architecture, without named weights: those are for `keras_resv2.build`.
+    """Builds a named architecture. Named weights are not supported here, see `keras_resv2.build`.
 
     Args:
-        architecture: as `keras_resv2.architectures.find_architecture` takes it.
-        **arguments: as `ResNet` takes them.
+        architecture: see `keras_resv2.architectures.find_architecture`.
+        **arguments: passed to `ResNet`.
 
     Returns:
         `keras.Model`.
 
     Raises:
-        ValueError: there is no such architecture, or as `ResNet`.
+        ValueError: if there is no such architecture, or as in `ResNet`.
 
     Example:
 
@@ -171,22 +168,21 @@ def build_named(architecture: str, **arguments: Any) -> keras.Model:
 
 
 def features(model: keras.Model, names: Sequence[str] | None = None) -> keras.Model:
-    """The same network with the output of each stage, for detection and segmentation heads.
+    """Builds a model that outputs the feature maps of each stage, for detection and segmentation heads.
 
     Weights are shared with `model`, not copied.
 
     Args:
         model: a network of this package, with or without its classifier.
-        names: the outputs wanted: "stem", "stage1", "stage2", ..., and in pre-activation networks
-            "head" (the last stage after its final BN and ReLU). None for all stages.
+        names: the outputs to return: "stem", "stage1", "stage2", ..., and in pre-activation networks "head" (the last
+            stage after its final BN and ReLU). None for all stages.
 
     Returns:
-        A `keras.Model` that gives a dictionary from each name to feature maps
-        ``(batch, h, w, channels)``. In pre-activation networks stages end with the addition: a
-        head that reads them starts with BN and ReLU.
+        A `keras.Model` that gives a dictionary from each name to feature maps ``(batch, h, w, channels)``. In
+        pre-activation networks a stage ends with the addition, so a head on top of it should start with BN and ReLU.
 
     Raises:
-        ValueError: the model has no stages, or none of that name.
+        ValueError: if the model has no stages, or not the ones named.
 
     Example:
 

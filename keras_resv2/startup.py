@@ -1,4 +1,4 @@
-"""How programs start: what runs around the import of a library, and what is written meanwhile and later."""
+"""Start of programs: hooks around the import of a library, quiet imports, and standard streams."""
 
 import contextlib
 import importlib.abc
@@ -10,10 +10,10 @@ LEVEL, QUIET = "TF_CPP_MIN_LOG_LEVEL", "3"
 
 
 def around_import(name, context):
-    """Runs the import of a module, whenever it comes, inside a context manager. Nothing happens where it was imported.
+    """Runs the future import of a module inside a context manager. Does nothing if it is already imported.
 
     Args:
-        name: of the module, as "tensorflow".
+        name: name of the module, such as "tensorflow".
         context: function that returns a context manager.
     """
     if name not in sys.modules:
@@ -21,7 +21,7 @@ def around_import(name, context):
 
 
 class _Around(importlib.abc.MetaPathFinder):
-    """Finds one module, as Python does without this finder, and is gone."""
+    """A finder that finds one module as Python would without it, then removes itself."""
 
     def __init__(self, name, context):
         self._name, self._context = name, context
@@ -44,9 +44,9 @@ class _Around(importlib.abc.MetaPathFinder):
 
 @contextlib.contextmanager
 def without_native_messages():
-    """Keeps what the libraries' C++ code writes from the terminal, unless TF_CPP_MIN_LOG_LEVEL asks for it.
+    """Suppresses what the libraries' C++ code writes to the terminal, unless TF_CPP_MIN_LOG_LEVEL asks for it.
 
-    That variable alone is not enough: TensorFlow writes its first lines before it looks at it.
+    The variable alone is not enough: TensorFlow writes its first lines before reading it.
     """
     if os.environ.setdefault(LEVEL, QUIET) != QUIET or sys.stderr is None:
         yield
@@ -63,10 +63,11 @@ def without_native_messages():
 
 
 def prepare_streams():
-    """Lines of the program appear as they are written, redirected too, on consoles of any code page.
+    """Makes output line-buffered, even when redirected, and safe on consoles of any code page.
 
-    Characters that the code page does not have are written as escapes (``\\u4e2d``): results are not lost for a name.
+    Characters that the code page cannot encode are written as escapes (``\\u4e2d``), so that they do not raise an
+    error.
     """
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # not where a notebook or a test has put another object
+        if hasattr(stream, "reconfigure"):  # notebooks and tests may replace the stream
             stream.reconfigure(errors="backslashreplace", line_buffering=True)

@@ -102,12 +102,12 @@ def gzip_bomb(file):
 
 
 REFUSED = {
-    external_storage: "in another place",
-    external_link: "leads elsewhere",
-    link_to_a_pipe: "leads elsewhere",
-    virtual_dataset: "in another place",
-    soft_link: "leads elsewhere",
-    soft_loop: "leads elsewhere",
+    external_storage: "stored elsewhere",
+    external_link: "to elsewhere",
+    link_to_a_pipe: "to elsewhere",
+    virtual_dataset: "stored elsewhere",
+    soft_link: "to elsewhere",
+    soft_loop: "to elsewhere",
     hard_loop: "a second time",
     unknown_filter: "filters other than",
     compound_type: "not an array of numbers",
@@ -115,7 +115,7 @@ REFUSED = {
     eight_gigabytes: "declares 8,589,934,592 bytes",
     eight_gigabytes_in_chunks: "declares 8,589,934,592 bytes",
     no_values: "has no values",
-    gzip_bomb: "does not expand to the size that it declares",
+    gzip_bomb: "does not expand to its declared size",
 }
 
 

@@ -490,7 +490,7 @@ def test_architectures_are_studied_on_any_dataset(dataset, classes, size, tmp_pa
 
 
 @pytest.mark.parametrize("more, says", [
-    (["resnet21"], "nearest: resnet32"),
+    (["resnet21"], "did you mean resnet32"),
     (["resnet20-cifar10", "--shortcut", "none"], "--shortcut is for architectures"),
     (["resnet20", "--shortcut", "gate"], "must be one of"),
     (["resnet20", "--shortcut", "none"], "plain network"),

@@ -207,7 +207,7 @@ def test_the_reference_is_stock_keras_in_float32():
 
 
 @pytest.mark.parametrize("flags, says", [
-    (["--networks", "resnet21"], "network='resnet21' is none of the"),
+    (["--networks", "resnet21"], "network='resnet21' is not one of the"),
     (["--contenders", "caffe"], "contender='caffe' must be one of 'keras-resv2', "),
     (["--backends", "mxnet"], "backend='mxnet' must be one of"),
     (["--precisions", "int8"], "precision='int8' must be one of"),

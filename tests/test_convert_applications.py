@@ -196,7 +196,7 @@ def test_published_cards_are_those_of_keras_applications():
 
 def test_another_file_than_the_published_one_is_refused(publisher, server):
     server.files["/resnet50.h5"] += b"?"
-    with pytest.raises(ValueError, match="not the file expected"):
+    with pytest.raises(ValueError, match="not the expected file"):
         keras_resv2.from_pretrained("resnet50-imagenet")
     server.files = {}
     with pytest.raises(ConnectionError, match="404"):

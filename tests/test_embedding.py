@@ -58,7 +58,7 @@ def test_embed_command_and_the_example_on_its_file(pixels, tmp_path, capsys):
 
 def test_embed_refuses_a_place_that_cannot_be(tmp_path, capsys):
     assert cli.main(["embed", NAME, "a.png", "--out", str(tmp_path / "no" / "f.npz")]) == 2
-    assert f"{tmp_path / 'no'} does not exist. Make it first" in capsys.readouterr().err
+    assert f"{tmp_path / 'no'} does not exist. Create it first" in capsys.readouterr().err
     assert cli.main(["embed", NAME, "a.png", "--out", str(tmp_path / "f.npy")]) == 2
     assert "must be an .npz file" in capsys.readouterr().err
 

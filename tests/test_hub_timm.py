@@ -97,7 +97,7 @@ def test_classes_pixels_and_names_of_ones_own(timm, server, images, tmp_path):  
     card = keras_resv2.pretrained_card(f"hf://me/pets@{commit}")
     assert card.class_names == ("cat", "dog", "fox") and card.architecture == "preact_resnet18"
     assert card.arguments["preprocessing"] == "tf"  # 0.5 and 0.5
-    with pytest.raises(ValueError, match="neither a card of keras-resv2 nor"):
+    with pytest.raises(ValueError, match="neither a keras-resv2 card nor"):
         hub.pull("hf://me/pets")
 
 
@@ -109,14 +109,14 @@ CONFIG = {
 
 
 @pytest.mark.parametrize("change, says", [
-    ({"architecture": "resnet50d"}, "resnet50d.*does not build; nearest: resnet50,"),
+    ({"architecture": "resnet50d"}, "resnet50d.*does not build; did you mean resnet50,"),
     ({"architecture": "vit_base_patch16_224"}, "does not build"),
     ({"model_args": {"output_stride": 8}}, "output_stride=8, which"),
     ({"pretrained_cfg": {**CONFIG["pretrained_cfg"], "mean": [0.5]}}, "mean .* must be three numbers"),
     ({"pretrained_cfg": {**CONFIG["pretrained_cfg"], "input_size": [1, 28, 28]}}, "1 channels"),
-    ({"label_names": ["a", "b"]}, "names 2 classes of 10"),
+    ({"label_names": ["a", "b"]}, "names 2 of 10 classes"),
     ({"num_classes": "many"}, "neither a card"),
-    ({}, "no model.safetensors"),
+    ({}, "does not contain model.safetensors"),
 ])  # fmt: skip
 def test_repositories_that_are_refused(change, says, server):  # noqa: F811
     server.repositories["me/odd"] = []

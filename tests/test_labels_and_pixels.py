@@ -43,7 +43,7 @@ REFUSED = {
     "infinite": (lambda x: (x, np.where(LABELS == 1, np.inf, LABELS)), "class numbers from 0"),
     "halves": (lambda x: (x, LABELS + 0.5), "class numbers from 0"),
     "rows": (lambda x: (x, np.eye(3)[LABELS]), "argmax"),
-    "none": (lambda x: (x[:0], []), "there are none"),
+    "none": (lambda x: (x[:0], []), "is empty"),
     "sizes": (lambda x: ([x[0], x[1][:9]], [0, 1]), "do not make one array"),
     "one image": (lambda x: (x[0], [1]), r"images\[None\]"),
     "0 to 1": (lambda x: (x / 255, LABELS), "do not scale them"),
@@ -64,11 +64,11 @@ def test_what_cannot_be_measured_is_refused(case, model, pixels):
 def test_batches_whose_labels_do_not_go_with_them(model, pixels):
     with pytest.raises(ValueError, match="8 images but 4 labels"):
         find_mistakes(model, [(pixels, LABELS[:4])])
-    with pytest.raises(ValueError, match="there are none"):
+    with pytest.raises(ValueError, match="is empty"):
         find_mistakes(model, [])
 
 
-@pytest.mark.parametrize("outputs, words", [(1, "threshold"), ("maps", "two classes or more"), ("two", "2 outputs")])
+@pytest.mark.parametrize("outputs, words", [(1, "threshold"), ("maps", "at least two classes"), ("two", "2 outputs")])
 def test_models_that_give_no_class_scores(outputs, words, pixels):
     x = keras.Input((32, 32, 3))
     y = keras.layers.Conv2D(2, 1)(x)
@@ -106,7 +106,7 @@ def test_embedding_refuses_them_too(pixels):
 
     with pytest.raises(ValueError, match="do not scale them"):
         embed("resnet20-cifar10", pixels / 255)
-    with pytest.raises(ValueError, match="there are none"):
+    with pytest.raises(ValueError, match="is empty"):
         embed("resnet20-cifar10", pixels[:0])
 
 
@@ -155,5 +155,5 @@ def test_figures_refuse_labels_that_are_not_theirs():
     with pytest.raises(ValueError, match="2 images but 3 labels"):
         metrics.class_errors(np.array([0, 1]), np.array([0, 0, 1]), 2)
     for counts in ((0, 0), (3, 2), (-1, 2)):
-        with pytest.raises(ValueError, match="there must be images"):
+        with pytest.raises(ValueError, match="images must be at least 1"):
             metrics.interval(*counts)

@@ -61,7 +61,7 @@ def test_of_a_server_that_lies_nobody_takes_anything(server, tmp_path):
     server.content = CONTENT[:-1] + b"?"
     codes, said = fetch_in_processes(server, tmp_path / "w.h5")
     assert codes == [1] * PROCESSES
-    assert all("ValueError" in text and "not the file expected" in text and text.count("\n") == 1 for text in said)
+    assert all("ValueError" in text and "not the expected file" in text and text.count("\n") == 1 for text in said)
     assert left_in(tmp_path) == []
 
 
@@ -69,7 +69,7 @@ def test_of_a_server_that_cuts_every_time_the_next_go_on(server, tmp_path):
     """Three attempts each: what one process got is where the next one starts."""
     server.cut_after, server.cuts = 20_000, 1000
     codes, said = fetch_in_processes(server, tmp_path / "w.h5")
-    assert codes == [1] * PROCESSES and all("Call again to go on" in text for text in said)
+    assert codes == [1] * PROCESSES and all("Call again to resume" in text for text in said)
     assert (tmp_path / "w.h5.part").read_bytes() == CONTENT[: 3 * PROCESSES * 20_000]
     server.cuts = 0
     download.fetch(server.url, tmp_path / "w.h5", len(CONTENT), hashlib.sha256(CONTENT).hexdigest())

@@ -204,7 +204,7 @@ def test_models_around_a_network(pixels, tmp_path):
     with pytest.raises(ValueError, match=r"share their names, .* model\.get_layer"):
         save_weights(model, tmp_path / "weights.h5")
     any_size = keras_resv2.ResNet(8, include_top=False, pooling="avg")
-    with pytest.raises(ValueError, match="takes any size"):
+    with pytest.raises(ValueError, match="accepts any size"):
         keras_resv2.count_multiply_adds(keras.Model(inputs, any_size(inputs)))
 
 

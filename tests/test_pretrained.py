@@ -131,11 +131,11 @@ def test_versions(zoo):
 @pytest.mark.parametrize(
     "name, words",
     [
-        ("resnet2-cifar10", "nearest: resnet20-cifar10"),
-        ("vgg", "nearest: resnet20-cifar10"),
-        ("resnet20", "nearest: resnet20-cifar10"),
-        ("tuned/model.keras", "a weight folder, .* is wanted"),
-        ("resnet20-cifar10@3", "no version 3; there is resnet20-cifar10@1, resnet20-cifar10@2"),
+        ("resnet2-cifar10", "did you mean resnet20-cifar10"),
+        ("vgg", "did you mean resnet20-cifar10"),
+        ("resnet20", "did you mean resnet20-cifar10"),
+        ("tuned/model.keras", "expected a weight folder"),
+        ("resnet20-cifar10@3", "no version 3; available: resnet20-cifar10@1, resnet20-cifar10@2"),
         ("resnet20-cifar10@new", "whole number"),
         (20, "is text"),
     ],
@@ -193,7 +193,7 @@ def test_builders_take_a_dataset_as_weights(zoo):
 @pytest.mark.parametrize(
     "arguments, words",
     [
-        (dict(weights="imagenet"), "nearest: resnet20-cifar10"),
+        (dict(weights="imagenet"), "did you mean resnet20-cifar10"),
         (dict(weights="cifar10", classes=5), r"from_pretrained\('resnet20-cifar10', classes=5\)"),
         (dict(weights="cifar10", shortcut="constant_scaling"), "trained with the default arguments"),
     ],
@@ -208,7 +208,7 @@ def test_damaged_and_missing_files(zoo):
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    with pytest.raises(ValueError, match="SHA-256 is not that of resnet20-cifar10@2"):
+    with pytest.raises(ValueError, match="SHA-256 does not match resnet20-cifar10@2"):
         keras_resv2.from_pretrained("resnet20-cifar10")
     path.write_bytes(content[:-1])
     with pytest.raises(ValueError, match=r"damaged: \d+ bytes"):

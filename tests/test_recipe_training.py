@@ -160,7 +160,7 @@ def test_teachers_by_name(tmp_path, monkeypatch):
         other, found = open_teacher(str(place), an_input())
         assert found["sha256"] == card.sha256
         np.testing.assert_allclose(other.predict(pixels, verbose=0), model.predict(pixels, verbose=0), atol=1e-5)
-    with pytest.raises(ValueError, match="nearest"):
+    with pytest.raises(ValueError, match="did you mean"):
         pinned("resnet2-cifar10")
 
 

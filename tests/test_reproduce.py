@@ -478,7 +478,7 @@ def test_a_damaged_run_is_one_line(folders, capsys, content, words):
 def test_bad_input_is_one_line(folders, capsys):
     add_card(folders, {0: "six"})
     assert run_main(folders, "table1") == 2
-    assert "seed_errors is {'0': 'six'} and must be" in capsys.readouterr().err
+    assert "seed_errors is {'0': 'six'} but must be" in capsys.readouterr().err
     assert reproduce.main(["table1", "--runs", str(folders / "nowhere"), "--weights_dir", str(folders)]) == 2
     assert capsys.readouterr().err == f"error: the folder {folders / 'nowhere'} does not exist.\n"
     with pytest.raises(SystemExit) as stopped:

@@ -222,7 +222,7 @@ def test_other_settings_do_not_resume(finished, digits_npz):
 
 
 REFUSED = {
-    "model": (["--model=resnet21"], "nearest: resnet32, resnet20"),
+    "model": (["--model=resnet21"], "did you mean resnet32, resnet20"),
     "shortcut": (["--shortcut=gate"], "exclusive_gating"),
     "data": (["--data_dir=nowhere"], "nowhere does not exist"),
     "processes": (["--processes=here"], "TF_CONFIG"),

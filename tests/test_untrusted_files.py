@@ -107,7 +107,7 @@ def test_a_fetched_file_that_is_refused_is_removed(tmp_path):
     crafted.with_values(evil, crafted.soft_link)
     sums = {"url": evil.as_uri(), "md5": _md5(evil), "file": "evil.h5", "layout": "x"}
     folder = write_card(tmp_path, CONVERTED | {"origin": sums})
-    assert "leads elsewhere" in refusal(keras_resv2.from_pretrained, folder)
+    assert "to elsewhere" in refusal(keras_resv2.from_pretrained, folder)
     assert [path.suffix for path in tree(store.home()) if path.is_file()] == [".lock", ".lock"]
 
 
@@ -299,7 +299,7 @@ def test_a_changed_bit_is_noticed(tmp_path, half):
         changed = bytearray(content)
         changed[place] ^= 1
         path.write_bytes(changed)
-        assert "does not have the SHA-256" in refusal(read_weights, path)
+        assert "does not match its SHA-256" in refusal(read_weights, path)
 
 
 def test_weight_files_without_a_checksum_open(tmp_path):
@@ -487,7 +487,7 @@ def test_a_full_disk_is_one_line_and_leaves_what_was_there(tmp_path, full_disk, 
         "w.npz": lambda path: embedding.write_features(path, "x", ["a"], np.zeros((1, 100_000))),
         "w.png": lambda path: images.draw_predictions([np.zeros((32, 32, 3), "uint8")], [[("cat", 1.0)]], path),
     }[name]
-    with pytest.raises(files.DiskFullError, match=r"no room on the disk of .*Make room and try again") as error:
+    with pytest.raises(files.DiskFullError, match=r"the disk of .* is full.*Free some space and try again") as error:
         write(tmp_path / name)
     assert "\n" not in str(error.value)
     assert (tmp_path / name).read_text() == "before" and os.listdir(tmp_path) == [name]

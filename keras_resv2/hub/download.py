@@ -1,4 +1,4 @@
-"""`pull`: weights from a repository of the Hugging Face Hub, verified."""
+"""`pull`: downloads and verifies weights from a repository on the Hugging Face Hub."""
 
 from keras_resv2.hub import timm
 from keras_resv2.hub.client import REFERENCE, fetch_files
@@ -7,20 +7,20 @@ from keras_resv2.storage.card import LARGEST, Card, read_card
 
 
 def pull(reference: str) -> Card:
-    """Fetches the card and the weight file of a repository into the Hub client's cache, where they are not yet.
+    """Downloads the card and the weight file of a repository into the Hub client's cache unless they are there already.
 
     Args:
-        reference: ``hf://user/name``, or with ``@`` and a branch, tag or commit.
+        reference: ``hf://user/name``, optionally followed by ``@`` and a branch, tag or commit.
 
     Returns:
-        `keras_resv2.pretrained.Card`; its `folder` holds the files, whose SHA-256 is the card's. Of a repository of
-        timm's (``hf://timm/resnet18.a1_in1k``) that is a folder of the cache, with the converted weights.
+        `keras_resv2.pretrained.Card`; its `folder` contains the files, verified by SHA-256. For a timm repository
+        (``hf://timm/resnet18.a1_in1k``) it is a folder of the cache with the converted weights.
 
     Raises:
-        ValueError: the reference is none, there is no such repository or revision, it holds neither a card nor a
-            network of timm's that this package builds, or the weight file is damaged.
-        ConnectionError: the Hub cannot be reached, or must not (HF_HUB_OFFLINE=1), and the cache has no copy.
-        ImportError: huggingface_hub is not installed.
+        ValueError: if the reference is malformed, the repository or revision does not exist, it contains neither a card
+            nor a timm network that this package builds, or the weight file is damaged.
+        ConnectionError: if the Hub cannot be reached, or HF_HUB_OFFLINE=1 is set, and the cache has no copy.
+        ImportError: if huggingface_hub is not installed.
 
     Example:
 
@@ -38,16 +38,17 @@ def pull(reference: str) -> Card:
         card = read_card(folder / local.CARD)
     except ValueError as error:
         raise ValueError(f"{reference}: {error}") from None
-    if not (folder / card.file).is_file():  # of the card's commit, should the branch move meanwhile
+    if not (folder / card.file).is_file():  # from the card's commit, in case the branch has moved
         fetch({local.CARD: (0, LARGEST), card.file: (card.size, card.size)})
     path = folder / card.file
     if not path.is_file():
-        raise ValueError(f"{reference} holds no {card.file}, which its card names.")
+        raise ValueError(f"{reference} does not contain {card.file}, which its card names.")
     try:
         local.check_sum(path, card)
     except ValueError:
         raise ValueError(
-            f"{reference}: {card.file} is damaged, its SHA-256 is not the card's. Delete {path.resolve()} to fetch it "
-            "again; if that does not help, what the Hub has is damaged."
+            f"{reference}: {card.file} is damaged, its SHA-256 does not match the card. Delete {path.resolve()} to "
+            "download it "
+            "again; if that does not help, the file on the Hub is damaged."
         ) from None
     return card

@@ -1,8 +1,8 @@
-"""The README of a repository on the Hub: what it shows above the files, from the card."""
+"""Writes the README of a repository on the Hub from a card."""
 
 from keras_resv2.data import DATASETS
 
-# Where the Hub has the datasets of the package.
+# Names of the package's datasets on the Hub.
 HUB_DATASETS = {
     "cifar10": "uoft-cs/cifar10",
     "cifar100": "uoft-cs/cifar100",
@@ -13,12 +13,12 @@ FEW_CLASSES = 20
 
 
 def readme(card, repository, base_model=None):
-    """Text of README.md: the facts that the Hub reads (YAML), then those for people (Markdown).
+    """Returns the text of README.md: metadata for the Hub (YAML), then a description (Markdown).
 
     Args:
         card: `keras_resv2.pretrained.Card`.
         repository: ``user/name``.
-        base_model: ``user/name`` on the Hub of the network that this one was fine-tuned from; or None.
+        base_model: ``user/name`` on the Hub of the network that this one was fine-tuned from, or None.
     """
     from huggingface_hub import ModelCardData
 
@@ -39,7 +39,7 @@ def readme(card, repository, base_model=None):
 
 
 def hub_dataset(card):
-    """Name on the Hub of the dataset of a card; None where the Hub does not have it, or where it is another.
+    """Returns the name on the Hub of a card's dataset; None if the Hub does not have it, or has a different one.
 
     Example:
 
@@ -48,7 +48,7 @@ def hub_dataset(card):
     'uoft-cs/cifar10'
     """
     names = DATASETS[card.dataset].class_names if card.dataset in DATASETS else ()
-    another = names and tuple(names) != tuple(card.class_names)  # a folder of images may have any name
+    another = names and tuple(names) != tuple(card.class_names)  # a folder of images can have any name
     imagenet = card.dataset.startswith("imagenet") and len(card.class_names) != 1000
     return None if another or imagenet else HUB_DATASETS.get(card.dataset)
 
@@ -68,11 +68,11 @@ def _result(card):
 
 
 def facts(card, base_model=None):
-    """What a card says, for people: Markdown by title.
+    """Describes a card: a dictionary from titles to Markdown.
 
     Args:
         card: `keras_resv2.pretrained.Card`.
-        base_model: as `readme` takes it.
+        base_model: see `readme`.
     """
     height, width, channels = card.image_shape
     arguments = ", ".join(f"{key}={value!r}" for key, value in card.arguments.items())
@@ -105,7 +105,7 @@ model = keras_resv2.from_pretrained("hf://{repository}")
 probabilities = model.predict(images)  # (batch, {height}, {width}, {channels}), 0 to 255
 ```
 
-With Keras 3.6 or newer alone (`pip install tensorflow huggingface_hub`), from the same weights in layers of Keras:
+With only Keras 3.6 or newer (`pip install tensorflow huggingface_hub`), from the same weights in Keras layers:
 
 ```python
 import keras
@@ -113,7 +113,7 @@ import keras
 model = keras.saving.load_model("hf://{repository}")
 ```
 
-`card.json` holds all that is known of the weights.
+`card.json` contains everything that is known about the weights.
 """
 
 

@@ -1,7 +1,7 @@
-"""timm's repositories on the Hub, ``hf://timm/resnet18.a1_in1k``: converted once into the cache.
+"""Converts timm repositories on the Hub, such as ``hf://timm/resnet18.a1_in1k``, once into the cache.
 
-They hold ``config.json`` (architecture, classes, pixel statistics, crop) and ``model.safetensors``, as timm's
-`save_for_hf` writes them. Neither timm nor PyTorch is needed. What timm's networks look like under our names says
+They contain ``config.json`` (architecture, classes, pixel statistics, crop) and ``model.safetensors``, as written by
+timm's `save_for_hf`. Neither timm nor PyTorch is needed. The names of weights are mapped by
 `keras_resv2.convert.torchvision` (`resnet18` to `resnet152`) and `keras_resv2.convert.timm` (`resnetv2_18` to
 `resnetv2_152`).
 """
@@ -24,25 +24,25 @@ ARCHITECTURES = {
     **{f"resnet{depth}": f"resnet{depth}" for depth in (18, 34, 50, 101, 152, 200)},
     **{f"resnetv2_{depth}": f"preact_resnet{depth}" for depth in (18, 34, 50, 101, 152)},
 }
-# Of `model_args`: what changes no network, and values that are those of ours.
+# Keys of `model_args` that do not affect inference, and values that match our networks.
 TRAINING = ("num_classes", "drop_rate", "drop_path_rate", "drop_block_rate")
 USUAL = {"in_chans": 3, "global_pool": "avg", "output_stride": 32}
-# Of `pretrained_cfg`, what a card keeps: how its authors measure, and where the weights come from.
+# Keys of `pretrained_cfg` that are copied to the card: how its authors evaluate, and where the weights come from.
 KEPT = ("tag", "crop_pct", "crop_mode", "interpolation", "test_input_size", "test_crop_pct", "origin_url", "paper_ids")
 
 
 @dataclasses.dataclass(frozen=True)
 class Repository:
-    """What a config.json says.
+    """The content of a config.json.
 
     Attributes:
-        architecture: ours.
-        preprocessing: as `keras_resv2.ResNet` takes it.
-        image_shape: that the weights were trained on.
+        architecture: name in this package.
+        preprocessing: see `keras_resv2.ResNet`.
+        image_shape: shape of the training images.
         dataset: "imagenet", or the tag of the weights.
-        class_names: None where the file has none; ImageNet's are known.
-        license: as the file has it.
-        origin: what a card keeps of the rest.
+        class_names: class names; None if the file has none, or they are ImageNet's.
+        license: license given in the file.
+        origin: other values that are copied to the card.
     """
 
     architecture: str
@@ -55,21 +55,22 @@ class Repository:
 
 
 def read_config(path, reference):
-    """Reads a config.json of timm.
+    """Reads a timm config.json.
 
     Args:
-        path: of the file.
+        path: path of the file.
         reference: what the user wrote, for messages.
 
     Returns:
         `Repository`.
 
     Raises:
-        ValueError: it is no config of timm, or of a network that this package does not build; the message says why.
+        ValueError: if it is not a timm config, or describes a network that this package does not build; the message
+            says why.
     """
     if not path.is_file():
         raise ValueError(
-            f"{reference} holds no {local.CARD} and no {CONFIG}: it is not a repository of keras-resv2 or timm."
+            f"{reference} contains neither {local.CARD} nor {CONFIG}: it is not a repository of keras-resv2 or timm."
         )
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
@@ -79,13 +80,13 @@ def read_config(path, reference):
             raise TypeError
     except (ValueError, KeyError, TypeError, RecursionError):
         raise ValueError(
-            f"{reference} holds neither a card of keras-resv2 nor a {CONFIG} of timm: it is not a repository of "
-            "weights that this package reads."
+            f"{reference} contains neither a keras-resv2 card nor a timm {CONFIG}: it is not a repository of "
+            "weights that this package can read."
         ) from None
     if name not in ARCHITECTURES:
         raise ValueError(
-            f"{reference} is timm's {name!r}, which this package does not build; nearest: "
-            f"{nearest(name, ARCHITECTURES)}."
+            f"{reference} is timm's {name!r}, which this package does not build; did you mean "
+            f"{nearest(name, ARCHITECTURES)}?"
         )
     others = config.get("model_args") or {}
     changed = [key for key in others if key not in TRAINING and others[key] != USUAL.get(key)]
@@ -108,7 +109,7 @@ def read_config(path, reference):
 
 
 def _preprocessing(trained, reference):
-    """By name where it has one."""
+    """Returns the name of the pixel statistics if they have one, else the values."""
     found = tuple(_three(trained, key, reference, scale=255) for key in ("mean", "std"))
     names = (name for name in ("torch", "tf") if np.allclose(PREPROCESSING[name], found, atol=1e-3))
     return next(names, found)
@@ -117,43 +118,45 @@ def _preprocessing(trained, reference):
 def _three(trained, key, reference, scale=1):
     value = trained.get(key)
     if not isinstance(value, list) or len(value) != 3 or not all(isinstance(v, int | float) for v in value):
-        raise ValueError(f"{reference}: {key} of {CONFIG} must be three numbers, and is {str(value)[:60]}.")
+        raise ValueError(f"{reference}: {key} in {CONFIG} must be three numbers, not {str(value)[:60]}.")
     return tuple(round(float(v) * scale, 6) for v in value)
 
 
 def _image_shape(trained, reference):
     channels, height, width = map(int, _three(trained, "input_size", reference))
     if channels != 3:
-        raise ValueError(f"{reference} takes images of {channels} channels; this package converts networks of three.")
+        raise ValueError(
+            f"{reference} expects images with {channels} channels; only networks with three can be converted."
+        )
     return height, width, channels
 
 
 def _class_names(config, classes, reference):
-    """Descriptions of the classes, else their names; None where there are neither."""
+    """Returns the descriptions of the classes, else their names; None if there are neither."""
     names, described = config.get("label_names"), config.get("label_descriptions") or {}
     if names is None:
         return None
     if isinstance(names, dict):
         names = [names.get(str(number), f"class {number}") for number in range(classes)]
     if len(names) != classes or not isinstance(described, dict):
-        raise ValueError(f"{reference}: {CONFIG} names {len(names)} classes of {classes}.")
+        raise ValueError(f"{reference}: {CONFIG} names {len(names)} of {classes} classes.")
     return tuple(str(described.get(name, name)) for name in names)
 
 
 def convert(reference, repository, commit, fetch_more):
-    """The card of a repository of timm's, whose weights are converted into the cache unless that is done.
+    """Returns the card of a timm repository, converting its weights into the cache if necessary.
 
     Args:
         reference: what the user wrote, for messages.
-        repository, commit: ``user/name``, and which commit of it.
-        fetch_more: as `keras_resv2.hub.client.fetch_files` returns it.
+        repository, commit: ``user/name``, and the commit.
+        fetch_more: function returned by `keras_resv2.hub.client.fetch_files`.
 
     Returns:
         `keras_resv2.pretrained.Card`.
 
     Raises:
-        ValueError: it is not a network that this package builds, or a file is damaged.
-        ConnectionError, OSError: the Hub cannot be reached, or the cache not be written.
+        ValueError: if it is not a network that this package builds, or a file is damaged.
+        ConnectionError, OSError: if the Hub cannot be reached, or the cache is not writable.
     """
     root = local.home() / "hub" / check_file_name(repository.replace("/", "--"), "repository")
     root = root / check_file_name(commit, "commit")
@@ -163,32 +166,32 @@ def convert(reference, repository, commit, fetch_more):
 
 
 def fetch(card):
-    """Converts what a card's origin names as ``hub`` into the cache, under the card's own name.
+    """Converts the repository named in a card's origin (``hub``) into the cache, under the card's own name.
 
     Args:
-        card: `keras_resv2.pretrained.Card` of this package, whose weights others publish.
+        card: `keras_resv2.pretrained.Card` of this package for third-party weights.
 
     Returns:
         `keras_resv2.pretrained.Card` of the converted weights.
 
     Raises:
-        ValueError, ConnectionError, OSError: as `convert`.
+        ValueError, ConnectionError, OSError: see `convert`.
     """
     repository = card.origin["hub"]
     reference = f"{PREFIX}{repository}"
     folder, fetch_more = fetch_files(reference, repository, None, CONFIG_SIZE)
     said = read_config(folder / CONFIG, reference)
     if said.architecture != card.architecture:
-        raise ValueError(f"{reference} is a {said.architecture} now, and {card.full_name} is a {card.architecture}.")
+        raise ValueError(f"{reference} is now a {said.architecture}, but {card.full_name} is a {card.architecture}.")
     if said.preprocessing != card.arguments.get("preprocessing"):
-        raise ValueError(f"{reference} has other pixel statistics now than {card.full_name}: open it by its own name.")
+        raise ValueError(f"{reference} now has other pixel statistics than {card.full_name}: load it by its own name.")
     said = dataclasses.replace(said, origin={**said.origin, **card.origin}, license=card.license)
     root, commit = local.home() / "weights", folder.name
     return _converted(root, card.name, card.version, reference, repository, commit, said, fetch_more)
 
 
 def _converted(root, name, version, reference, repository, commit, said, fetch_more):
-    # Conversion builds the network: Keras starts here, not where a card is read.
+    # Conversion builds the network, which imports Keras; reading a card does not.
     from keras_resv2.convert.detection import detect
     from keras_resv2.convert.folder import make_card, write_folder
 
@@ -197,7 +200,9 @@ def _converted(root, name, version, reference, repository, commit, said, fetch_m
         if not path.exists():
             weights = fetch_more({WEIGHTS: (1, MOST_WEIGHT_BYTES)}) / WEIGHTS
             if not weights.is_file():
-                raise ValueError(f"{reference} holds no {WEIGHTS}: weights in other files are converted by hand.")
+                raise ValueError(
+                    f"{reference} does not contain {WEIGHTS}: convert weights in other files with keras-resv2 convert."
+                )
             found = detect(weights, said.architecture, preprocessing=said.preprocessing)
             card = make_card(found, name, version, said.dataset, said.class_names, said.license)
             origin = {**said.origin, "hub": repository, "commit": commit, **card.origin, "file": WEIGHTS}

@@ -1,4 +1,4 @@
-"""`push`: weights into a repository of the Hugging Face Hub."""
+"""`push`: uploads weights to a repository on the Hugging Face Hub."""
 
 import pathlib
 import tempfile
@@ -13,32 +13,32 @@ from keras_resv2.resnet import build_named
 from keras_resv2.storage.card import read_card
 from keras_resv2.storage.local import CARD
 
-KERAS_FILES = ("config.json", "metadata.json", "model.weights.h5")  # as `keras.saving` names them
-EXTRAS = ("history.csv", "curve.png")  # beside a card and its weights, where there are such
+KERAS_FILES = ("config.json", "metadata.json", "model.weights.h5")  # names used by `keras.saving`
+EXTRAS = ("history.csv", "curve.png")  # optional files next to a card and its weights
 
 
 def push(repository: str, source: str, private: bool = False, base_model: str | None = None) -> str:
-    """Uploads weights to the Hub: one commit with the weight file, its card, its history and a README.
+    """Uploads weights to the Hub in one commit: the weight file, its card, its history and a README.
 
-    Beside them stands the same network as Keras saves it, in layers of Keras alone, so that
+    The commit also contains the network as saved by Keras, with Keras layers only, so that
     ``keras.saving.load_model("hf://user/name")`` opens it without this package.
 
     Args:
-        repository: ``user/name``; made where there is none.
-        source: a pretrained name, as "resnet20-cifar10", or a folder with a card.json and its weight file.
-        private: whether a new repository is visible to its owner alone.
-        base_model: ``user/name`` on the Hub of the network that this one was fine-tuned from; None where that is
-            not on the Hub, or where the card names it (``initial_weights``).
+        repository: ``user/name``; created if it does not exist.
+        source: a pretrained name, such as "resnet20-cifar10", or a folder with a card.json and its weight file.
+        private: whether a new repository is private.
+        base_model: ``user/name`` on the Hub of the network that this one was fine-tuned from; None if it is not on the
+            Hub, or if the card names it (``initial_weights``).
 
     Returns:
-        Text that `keras_resv2.from_pretrained` takes for exactly these files, ``hf://user/name@<commit>``.
+        Name for `keras_resv2.from_pretrained` that refers to exactly these files, ``hf://user/name@<commit>``.
 
     Raises:
-        ValueError: there is no such source, its card is not complete or its weight file is damaged; or
-            `repository` or `base_model` is not of the form ``user/name``.
-        PermissionError: nobody is logged in, or may not write there.
-        ConnectionError: the Hub cannot be reached.
-        ImportError: huggingface_hub is not installed.
+        ValueError: if the source does not exist, its card is incomplete or its weight file is damaged; or `repository`
+            or `base_model` is not of the form ``user/name``.
+        PermissionError: if you are not logged in, or do not have write access.
+        ConnectionError: if the Hub cannot be reached.
+        ImportError: if huggingface_hub is not installed.
 
     Example:
 
@@ -51,12 +51,12 @@ def push(repository: str, source: str, private: bool = False, base_model: str | 
             raise ValueError(f"{what} {name!r} must be of the form user/name.")
     card = _card_of(source)
     weights = weight_path(card)
-    if card.sha256 is None:  # converted just now: the card with size and sum lies beside the weights
+    if card.sha256 is None:  # just converted: the card with size and checksum is next to the weights
         card = read_card(weights.parent / CARD)
     if card.file in KERAS_FILES:
-        raise ValueError(f"{card.file} is the name of a file of Keras beside it: give the weight file another one.")
+        raise ValueError(f"{card.file} is also the name of a Keras file in the repository: rename the weight file.")
     if hub.get_token() is None:
-        raise PermissionError(f"nobody is logged in to the Hub: {LOGIN}.")
+        raise PermissionError(f"you are not logged in to the Hub: {LOGIN}.")
     started_from = REFERENCE.fullmatch(card.initial_weights or "")
     if base_model is None and started_from:
         base_model = started_from[1]
@@ -77,9 +77,9 @@ def push(repository: str, source: str, private: bool = False, base_model: str | 
 
 
 def _keras_files(card, weights, folder):
-    """Files of the network as Keras saves it into a folder, from their names in a repository to their paths."""
+    """Saves the network with Keras into a folder; returns a dictionary from names in the repository to paths."""
     data_format = keras.config.image_data_format()
-    keras.config.set_image_data_format("channels_last")  # which every backend can run on a processor
+    keras.config.set_image_data_format("channels_last")  # which every backend can run on a CPU
     try:
         network = dict(classes=len(card.class_names), input_shape=tuple(card.image_shape), dtype="float32")
         model = to_stock_layers(build_named(card.architecture, **card.arguments, weights=str(weights), **network))
@@ -93,6 +93,8 @@ def _card_of(source):
     folder = pathlib.Path(source)
     if folder.is_dir():
         if not (folder / CARD).is_file():
-            raise ValueError(f"folder {folder} holds no {CARD}: name one that does, as weights/<name>/<version>.")
+            raise ValueError(
+                f"folder {folder} does not contain {CARD}: use one that does, such as weights/<name>/<version>."
+            )
         return read_card(folder / CARD)
     return find_card(str(source))

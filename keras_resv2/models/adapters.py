@@ -1,25 +1,25 @@
-"""Layers whose kernel is not the weight of that name: low-rank adapters are merged, quantized layers are refused."""
+"""Layers whose kernel is not their weight named kernel: merges low-rank adapters, rejects quantized layers."""
 
 import keras
 import numpy as np
 
 
 def is_plain(layer):
-    """Whether a layer's kernel is the weight of that name: not quantized, nothing added to it."""
+    """Returns whether a layer's kernel is its weight named kernel: not quantized, without adapters."""
     return getattr(layer, "quantization_mode", None) is None and not getattr(layer, "lora_enabled", False)
 
 
 def merged_weights(layer):
-    """The weights of a layer with low-rank adapters (`layer.enable_lora`) as those of one without.
+    """Merges the low-rank adapters of a layer (`layer.enable_lora`) into its weights.
 
     Args:
-        layer: of Keras.
+        layer: a Keras layer.
 
     Returns:
         Dictionary from the name of each variable to an array; None for a layer without adapters.
 
     Raises:
-        ValueError: the layer is quantized: its outputs are those of no float32 weights.
+        ValueError: if the layer is quantized: no float32 weights give the same outputs.
 
     Example:
 
@@ -30,8 +30,8 @@ def merged_weights(layer):
     """
     if getattr(layer, "quantization_mode", None) is not None:
         raise ValueError(
-            f"layer {layer.name!r} is quantized ({layer.quantization_mode}), and what is written holds float32 "
-            "weights: give the network as it was before quantize(), or keep this one by model.save(path)."
+            f"layer {layer.name!r} is quantized ({layer.quantization_mode}), but the file to write holds float32 "
+            "weights: pass the network before quantize(), or save this one with model.save(path)."
         )
     if not getattr(layer, "lora_enabled", False):
         return None

@@ -1,9 +1,9 @@
-"""Batch normalisation by the fastest kernel of each backend, and the way back to Keras' own layer.
+"""Batch normalisation with the fastest kernel of each backend, and conversion back to Keras' own layer.
 
-Keras 3 puts the normalisation together from separate operations on a float32 copy of its input. The
-backends have kernels that read and write each value as seldom as can be, and that take half precision
-while they sum in float32. The layer here uses them where they fit, and is Keras' layer in all else:
-arguments, weights, moving statistics and, to rounding, results.
+Keras 3 composes the normalisation from separate operations on a float32 copy of its input. The backends have fused
+kernels that minimize memory traffic, and that take half precision while accumulating in float32. The layer here uses
+them where they apply. In all other respects it is Keras' layer: arguments, weights, moving statistics and, up to
+rounding, results.
 """
 
 import functools
@@ -19,14 +19,14 @@ from keras_resv2.registration import saying_what_to_import
 class BatchNormalization(keras.layers.BatchNormalization):
     """`keras.layers.BatchNormalization`, faster on feature maps.
 
-    On TensorFlow and PyTorch it uses their fused kernels for feature maps ``(batch, height, width,
-    channels)`` with scale and offset, on JAX in training `keras_resv2.models.batch_norm_jax`, which has a gradient of
-    its own (reverse mode, first order). What else Keras' layer can do (masks, renormalisation, statistics
-    synchronised over devices, channels_first on TensorFlow) Keras' own code does, and inference on JAX, whose
-    compiler fuses the separate operations itself.
+    On TensorFlow and PyTorch it uses their fused kernels for feature maps ``(batch, height, width, channels)`` with
+    scale and offset, and on JAX, in training, `keras_resv2.models.batch_norm_jax`, which defines its own gradient
+    (reverse mode, first order). All other features of Keras' layer (masks, renormalisation, statistics synchronised
+    across devices, channels_first on TensorFlow) use Keras' code, as does inference on JAX, whose compiler fuses the
+    separate operations itself.
 
-    Arguments, weights, inputs and outputs are those of `keras.layers.BatchNormalization`. Frozen
-    (``trainable = False``) it uses and keeps its moving statistics, in `fit` too.
+    Arguments, weights, inputs and outputs are those of `keras.layers.BatchNormalization`. When frozen (``trainable =
+    False``), the layer uses its moving statistics and does not update them, even in `fit`.
 
     Example:
 
@@ -43,7 +43,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
         outputs, statistics = kernel(self, inputs, training)
         if statistics is not None:
             for moving, batch in zip((self.moving_mean, self.moving_variance), statistics, strict=True):
-                # In float32 also where the variables are not, as in the policies "float16" and "bfloat16".
+                # In float32 even if the variables are not, as with the policies "float16" and "bfloat16".
                 value = keras.ops.cast(moving, "float32") * self.momentum + batch * (1.0 - self.momentum)
                 moving.assign(keras.ops.cast(value, moving.dtype))
         return keras.ops.cast(outputs, self.compute_dtype)
@@ -52,7 +52,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
         return saying_what_to_import(super().get_build_config())
 
     def _kernel(self, inputs, mask, training):
-        """Function from (layer, inputs, training) to outputs and batch statistics, where one fits."""
+        """Returns a function (layer, inputs, training) to outputs and batch statistics, or None if none applies."""
         axis = self.axis % 4
         plain = self.scale and self.center and not self.synchronized and not getattr(self, "renorm", False)
         if mask is not None or len(inputs.shape) != 4 or axis not in (1, 3) or not plain:
@@ -67,7 +67,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
             return _jax if training else None
         if backend != "torch":
             return None
-        # PyTorch's refuses to train on a single value per channel.
+        # PyTorch's kernel rejects training on a single value per channel.
         alone = all(size == 1 for i, size in enumerate(inputs.shape) if i != axis)
         return None if alone and training else _torch
 
@@ -82,7 +82,7 @@ def _tensorflow(layer, inputs, training):
     if not training:
         return kernel(moving_mean, moving_variance, is_training=False)[0], None
     outputs, mean, variance = kernel(is_training=True)
-    # The kernel's variance is the unbiased one; Keras' is not.
+    # The kernel returns the unbiased variance; Keras uses the biased one.
     count = tf.cast(tf.size(inputs) // inputs.shape[-1], "float32")
     return outputs, (mean, variance * ((count - 1) / count))
 
@@ -102,7 +102,7 @@ def _torch(layer, inputs, training):
     scale, offset = (keras.ops.convert_to_tensor(v) for v in (layer.gamma, layer.beta))
     channels_first = inputs if layer.axis % 4 == 1 else inputs.permute(0, 3, 1, 2)
     if training:
-        # With momentum 1 the buffers are the batch's own statistics afterwards.
+        # With momentum 1 the buffers hold the batch statistics afterwards.
         mean, variance = torch.zeros_like(scale), torch.zeros_like(scale)
         outputs = batch_norm(channels_first, mean, variance, scale, offset, True, 1.0, layer.epsilon)
         count = channels_first.numel() // channels_first.shape[1]
@@ -115,19 +115,19 @@ def _torch(layer, inputs, training):
 
 
 def to_stock_layers(model: keras.Model) -> keras.Model:
-    """A copy of a model in which every layer is one of Keras.
+    """Copies a model, replacing the layers of this package by Keras' own.
 
-    Its `.keras` file opens without this package.
+    The `.keras` file of the copy opens without this package.
 
     Args:
-        model: a functional `keras.Model`; networks inside it, in wrappers and in layers of the user's own too.
+        model: a functional `keras.Model`; networks nested in it, in wrappers and in custom layers are converted too.
 
     Returns:
-        `keras.Model` with the same layer names, a copy of the weights, and the same outputs to rounding.
+        `keras.Model` with the same layer names, copied weights, and the same outputs up to rounding.
 
     Raises:
-        ValueError: the model is not a functional one, or a rolled one, whose loops Keras has no layer for; or a layer
-            of the user's own makes layers of this package itself.
+        ValueError: if the model is not functional, is rolled (Keras has no layer for its loops), or contains a custom
+            layer that creates layers of this package itself.
 
     Example:
 
@@ -149,7 +149,7 @@ def to_stock_layers(model: keras.Model) -> keras.Model:
         for layer in all_layers(holder):
             if type(layer).__module__.split(".")[0] == __name__.split(".")[0]:
                 raise ValueError(
-                    f"layer {holder.name!r} ({type(holder).__name__}) makes the layer {layer.name!r} itself, which "
-                    "cannot be replaced there: give it the network as an argument that its get_config has."
+                    f"layer {holder.name!r} ({type(holder).__name__}) creates the layer {layer.name!r} itself, which "
+                    "cannot be replaced there: pass it the network as an argument that its get_config returns."
                 )
     return copy

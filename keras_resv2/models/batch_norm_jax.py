@@ -1,9 +1,9 @@
-"""Batch normalisation of one batch on JAX with few passes over the feature maps.
+"""Batch normalisation on JAX in few passes over the feature maps.
 
-Written in separate operations, as in Keras, it takes one pass over the feature maps for the mean, another for the
-variance and, for the gradient, one for each sum. On an accelerator a pass is one or two kernel launches, and the
-time of deep networks of small images is the time of their launches. Here one pass computes two sums, forward and
-backward.
+Written as separate operations, as in Keras, it takes one pass over the feature maps for the mean, another for the
+variance and, for the gradient, one for each sum. On an accelerator a pass is one or two kernel launches, and launches
+dominate the run time of deep networks on small images. Here each pass computes two sums, in the forward and the
+backward pass.
 """
 
 import functools
@@ -15,24 +15,23 @@ __all__ = ["batch_norm"]
 
 
 def batch_norm(x, gamma, beta, axis, epsilon):
-    """Normalises a batch by its own statistics, which are computed in float32.
+    """Normalises a batch by its own statistics, computed in float32.
 
-    The sums are of the differences from the first value f of each channel, so the variance does not suffer from
-    cancellation where the mean m is large: its relative rounding error grows with ``(f - m)^2 / variance``, which
-    is about 1 and cannot exceed the number of values. A shift by the moving mean has no such bound: it is 0
-    before the first step.
+    The sums are taken over the differences from the first value f of each channel, which avoids cancellation in the
+    variance where the mean m is large: the relative rounding error grows with ``(f - m)^2 / variance``, which is about
+    1 and cannot exceed the number of values. Shifting by the moving mean has no such bound, because it is 0 before the
+    first step.
 
     Args:
         x: feature maps, float32, bfloat16 or float16, of any rank.
-        gamma: float32 ``(channels,)``, scale.
-        beta: float32 ``(channels,)``, offset.
-        axis: of the channels, not negative.
-        epsilon: added to the variance.
+        gamma: scale, float32 ``(channels,)``.
+        beta: offset, float32 ``(channels,)``.
+        axis: channel axis, non-negative.
+        epsilon: constant added to the variance.
 
     Returns:
-        ``(y, mean, variance)``: normalised maps of the shape and dtype of `x`; float32 ``(channels,)`` each, the
-        variance without Bessel's correction. No gradient passes through mean and variance, and the gradient of
-        `y` has no gradient itself.
+        ``(y, mean, variance)``: normalised feature maps of the shape and dtype of `x`, and float32 ``(channels,)``
+        each, the variance without Bessel's correction. Mean and variance are not differentiable, and `y` only once.
 
     Source:
         Ioffe and Szegedy 2015 (arXiv 1502.03167), algorithm 1, and the gradient below it.
@@ -79,22 +78,22 @@ _batch_norm.defvjp(_forward, _backward)
 
 
 def _count(x, axis):
-    """Values per channel."""
+    """Returns the number of values per channel."""
     return x.size // x.shape[axis]
 
 
 def _like_maps(values, rank, axis):
-    """``(channels,)`` in a shape that broadcasts against feature maps."""
+    """Reshapes ``(channels,)`` to broadcast against feature maps."""
     return values.reshape([-1 if i == axis else 1 for i in range(rank)])
 
 
 def _sums(one, other, axis):
-    """Sums of two arrays over all axes but one, in the same pass."""
+    """Sums two arrays over all axes but one, in the same pass."""
     axes = [i for i in range(one.ndim) if i != axis]
     return jax.lax.platform_dependent(
         one,
         other,
-        # XLA makes no vector instructions for a reduction of two arrays on a processor.
+        # On a CPU, XLA does not vectorize a reduction of two arrays.
         cpu=lambda one, other: (one.sum(axes), other.sum(axes)),
         default=lambda one, other: _sums_together(one, other, axes),
     )

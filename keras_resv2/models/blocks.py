@@ -1,11 +1,11 @@
-"""The residual unit of He et al. 2016 (arXiv 1603.05027): its two tables as tables.
+"""The residual unit of He et al. 2016 (arXiv 1603.05027), as two tables.
 
-A unit computes ``y = f(h(x) + F(x))`` (eq. 1 and 2 of the paper): F is the branch, h the shortcut, f
-the activation after the addition. `ACTIVATIONS` is the paper's Fig. 4, `SHORTCUTS` (in
-`keras_resv2.models.shortcuts`) its Fig. 2, and `residual_unit` puts a row of each together.
+A unit computes ``y = f(h(x) + F(x))`` (eq. 1 and 2 of the paper): F is the branch, h the shortcut and f the activation
+after the addition. `ACTIVATIONS` is the paper's Fig. 4, `SHORTCUTS` (in `keras_resv2.models.shortcuts`) its Fig. 2, and
+`residual_unit` combines a row of each.
 
-Layer names are a contract (weight files, surgery and converters rely on them); they are documented
-in `keras_resv2.models.network`.
+Layer names are a contract that weight files, model surgery and converters rely on; they are documented in
+`keras_resv2.models.network`.
 """
 
 import dataclasses
@@ -27,14 +27,14 @@ __all__ = [
 
 @dataclasses.dataclass(frozen=True)
 class Activation:
-    """One row of Fig. 4: which of BN and ReLU stand where in a unit."""
+    """One row of Fig. 4: the positions of BN and ReLU in a unit."""
 
     before_branch: tuple[str, ...]
     after_last_conv: tuple[str, ...]
     after_addition: tuple[str, ...]
 
 
-# Inside a branch every convolution but the last is followed by BN and ReLU, in all five rows.
+# In all five rows, every convolution of a branch but the last is followed by BN and ReLU.
 ACTIVATIONS = {
     #                                     before the branch  after its last conv  after the addition
     "original":                Activation((),                ("bn",),             ("relu",)),
@@ -47,14 +47,14 @@ ACTIVATIONS = {
 
 @dataclasses.dataclass(frozen=True)
 class Branch:
-    """Kernel size of each convolution, and its filters as a multiple of the stage's width."""
+    """The kernel size of each convolution, and its filters as a multiple of the stage's width."""
 
     kernel_sizes: tuple[int, ...]
     width_factors: tuple[int, ...]
 
     @property
     def expansion(self):
-        """Channels that leave the branch, per unit of the stage's width."""
+        """Output channels of the branch as a multiple of the stage's width."""
         return self.width_factors[-1]
 
 
@@ -63,40 +63,40 @@ BRANCHES = {
     "bottleneck": Branch(kernel_sizes=(1, 3, 1), width_factors=(1, 1, 4)),
 }
 
-# What the shortcut does where a unit changes size (He et al. 2015, section 3.3).
+# The shortcut where a unit changes the size (He et al. 2015, section 3.3).
 PROJECTIONS = {
-    "A": "subsample, and fill the new channels with zeros: no parameters",
-    "A_average": "the same with averages of 2x2 pixels in place of every second pixel: other code's",
+    "A": "subsampling, and zeros in the new channels: no parameters",
+    "A_average": "the same with 2x2 average pooling instead of subsampling: other implementations",
     "B": "1x1 convolution where the size changes, identity elsewhere",
     "C": "1x1 convolution in every unit",
 }
 
-# Which convolution of a bottleneck takes the stride.
+# The convolution of a bottleneck that has the stride.
 STRIDE_ON = {"1x1": 0, "3x3": 1}
 
-# Which unit of a stage takes the stride; in the last unit its shortcut subsamples, whatever the projection.
+# The unit of a stage that has the stride; in the last unit the shortcut subsamples, whatever the projection.
 STRIDE_IN = ("first", "last")
 
-# Which shortcuts start from the activation before the branch, where there is one.
+# The shortcuts that start from the activation before the branch, if there is one.
 ACTIVATED_SHORTCUTS = {
     "first_and_projections": "the first unit's, and 1x1 convolutions: the paper's appendix and the authors' code",
-    "projections": "1x1 convolutions: timm, and much code that follows Torch",
-    "none": "none: all start from the sum before",
+    "projections": "1x1 convolutions: timm, and many ports of Torch code",
+    "none": "none: all start from the output of the unit before",
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class UnitSpec:
-    """What all units of a network share.
+    """The settings that all units of a network share.
 
     Attributes:
         activation: a row of `ACTIVATIONS`.
         shortcut: a `Shortcut`.
         branch: a row of `BRANCHES`.
         projection: a key of `PROJECTIONS`; None for the plain network.
-        stride_on: a key of `STRIDE_ON`; bottleneck branches only.
+        stride_on: a key of `STRIDE_ON`; only used by bottleneck branches.
         activated_shortcuts: a key of `ACTIVATED_SHORTCUTS`.
-        conv_bias: whether convolutions that no BN follows have a bias.
+        conv_bias: whether convolutions that are not followed by BN have a bias.
     """
 
     activation: Activation
@@ -108,28 +108,28 @@ class UnitSpec:
     conv_bias: bool = False
 
     def projects(self, changes_width):
-        """Whether the shortcut of a unit is a 1x1 convolution."""
+        """Returns whether the shortcut of a unit is a 1x1 convolution."""
         return self.projection == "C" or (changes_width and self.projection == "B")
 
     def activates_shortcut(self, first, projects):
-        """Whether the shortcut of a unit starts from the activation before the branch."""
+        """Returns whether the shortcut of a unit starts from the activation before the branch."""
         if self.activated_shortcuts == "first_and_projections":
             return first or projects
         return projects and self.activated_shortcuts == "projections"
 
 
 def residual_unit(x, width, strides, spec, layers, name, first=False):
-    """One unit of a residual network: eq. 1 and 2.
+    """Builds one unit of a residual network: eq. 1 and 2.
 
     Args:
         x: Keras tensor, ``(batch, height, width, channels)``.
-        width: filters of the branch's inner convolutions.
-        strides: 2 where the unit halves the image, else 1.
+        width: number of filters of the branch's inner convolutions.
+        strides: 2 if the unit halves height and width, else 1.
         spec: `UnitSpec`.
         layers: `LayerFactory`.
-        name: prefix of all layer names, "stage2_unit3".
-        first: whether it is the network's first unit, whose shortcut too starts from the activation
-            before the branch (the paper's appendix).
+        name: prefix of all layer names, such as "stage2_unit3".
+        first: whether this is the network's first unit, whose shortcut also starts from the activation before the
+            branch (the paper's appendix).
 
     Returns:
         Keras tensor, ``(batch, height / strides, width / strides, width * expansion)``.
@@ -164,7 +164,7 @@ def _project(x, filters, strides, projects, spec, layers, name):
     if projects:
         normalised = "bn" in spec.activation.after_last_conv
         x = layers.conv(x, filters, 1, strides, f"{name}_conv", bias=spec.conv_bias and not normalised)
-        # Normalised where the branch's last convolution is, so that the two terms are alike.
+        # Normalised if the branch's last convolution is, so that both terms have the same form.
         return layers.batch_norm(x, f"{name}_bn") if normalised else x
     if strides > 1 and spec.projection == "A_average":
         x = layers.average_pool(x, strides, f"{name}_average")

@@ -1,4 +1,4 @@
-"""From the arguments of a network to its stages and units: depths, stems, and what is the default of what."""
+"""Resolves the arguments of a network to its stages and units: depths, stems and defaults."""
 
 import dataclasses
 import math
@@ -31,20 +31,20 @@ IMAGENET_WIDTHS = (64, 128, 256, 512)
 # CIFAR networks have three stages of n units: depth = 6n+2 (basic) or 9n+2 (bottleneck).
 CIFAR_LAYERS_PER_N = {"basic": 6, "bottleneck": 9}
 CIFAR_WIDTHS = (16, 32, 64)
-MOST_CHANNELS = 1024  # of images: a card from a stranger may ask for any number
-CIFAR_BOTTLENECK_DEPTHS = (164, 1001)  # those that the paper makes of bottlenecks
+MOST_CHANNELS = 1024  # of images: an untrusted card may name any number
+CIFAR_BOTTLENECK_DEPTHS = (164, 1001)  # those that use bottlenecks in the paper
 
 
 @dataclasses.dataclass(frozen=True)
 class Stem:
-    """First layers, and the dataset that they are made for.
+    """The first layers, and the dataset that they are designed for.
 
     Attributes:
-        kernel_size, strides: of the first convolution.
+        kernel_size, strides: kernel size and stride of the first convolution.
         pool: whether a 3x3 max-pooling with stride 2 follows.
-        made_for: key of `keras_resv2.data.DATASETS`: image size, number of classes and pixel statistics of a
-            network of which nothing else is said.
-        pool_zeros: whether the max-pooling sees zeros around the image, which are above negative values.
+        made_for: key of `keras_resv2.data.DATASETS`, which gives the default image size, number of classes and pixel
+            statistics.
+        pool_zeros: whether the max-pooling pads with zeros, which exceed negative values.
     """
 
     kernel_size: int
@@ -68,12 +68,12 @@ STEMS = {
     "imagenet_unpooled": Stem(7, 2, False, "imagenet2012"),
     "imagenet_unstrided": Stem(7, 1, False, "imagenet2012"),
     "imagenet_unstrided_pooled": Stem(7, 1, True, "imagenet2012"),
-    # ResNet50V2 of keras.applications; of ResNet-v1 the same as "imagenet".
+    # ResNet50V2 of keras.applications; for ResNet-v1 the same as "imagenet".
     "imagenet_zero_padded": Stem(7, 2, True, "imagenet2012", pool_zeros=True),
 }
 
-# Mean and standard deviation of pixels per channel (red, green, blue), on the 0-255 scale, by the names that
-# keras.applications gives them. The datasets of the registry have theirs by their own names.
+# Mean and standard deviation of pixels per channel (red, green, blue), on the 0-255 scale, under their names in
+# keras.applications. The statistics of the registry's datasets are named after the datasets.
 PREPROCESSING = {
     "torch": DATASETS["imagenet2012"].pixels,
     "caffe": ((123.68, 116.779, 103.939), (1.0, 1.0, 1.0)),
@@ -83,14 +83,14 @@ PREPROCESSING = {
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """Units and widths of the stages; `resolve_layout` finds it from a depth.
+    """The units and widths of the stages; `resolve_layout` derives them from a depth.
 
     Attributes:
         branch: a key of `keras_resv2.models.blocks.BRANCHES`.
-        units, widths: of each stage.
+        units, widths: number of units and width of each stage.
         stem: a key of `STEMS`.
-        stride_in: the unit of a stage that takes its stride, one of `keras_resv2.models.blocks.STRIDE_IN`.
-        pixels: mean and standard deviation that preprocessing takes out; None for those of the stem's dataset.
+        stride_in: the unit of a stage that has the stride, one of `keras_resv2.models.blocks.STRIDE_IN`.
+        pixels: mean and standard deviation for preprocessing; None for those of the stem's dataset.
     """
 
     branch: str
@@ -101,7 +101,7 @@ class Layout:
     pixels: tuple | None = None
 
     def strides(self, stage):
-        """Stride of each unit of a stage (from 1). In the last unit, it is that of the stage that follows."""
+        """Returns the stride of each unit of a stage (from 1). A last unit has the stride of the following stage."""
         plain = [1] * (self.units[stage - 1] - 1)
         if self.stride_in == "last":
             return [*plain, 1 if stage == len(self.units) else 2]
@@ -109,19 +109,19 @@ class Layout:
 
 
 def resolve_layout(depth, branch=None, stem=None):
-    """The stages of a network of `depth` weighted layers.
+    """Resolves the stages of a network of `depth` weighted layers.
 
     Args:
         depth: 18, 34, 50, 101, 152, 200 (four stages, ImageNet widths); else 6n+2 (basic) or 9n+2
             (bottleneck): three stages, CIFAR widths.
-        branch: a key of `keras_resv2.models.blocks.BRANCHES`; None for the paper's.
-        stem: a key of `STEMS`; None for the one of the depth's family.
+        branch: a key of `keras_resv2.models.blocks.BRANCHES`; None for the paper's choice.
+        stem: a key of `STEMS`; None for the default of the depth.
 
     Returns:
         `Layout`.
 
     Raises:
-        ValueError: no network has that depth, or not with that branch.
+        ValueError: if no network has this depth, or not with this branch.
     """
     if branch is not None:
         check_choice("branch", branch, BRANCHES)
@@ -133,7 +133,7 @@ def resolve_layout(depth, branch=None, stem=None):
     if depth in IMAGENET_UNITS:
         own_branch, counts = IMAGENET_UNITS[depth]
         if branch not in (None, own_branch):
-            raise ValueError(f"ResNet-{depth} is made of {own_branch} branches: leave branch out.")
+            raise ValueError(f"ResNet-{depth} uses {own_branch} branches: omit branch.")
         return Layout(own_branch, counts, IMAGENET_WIDTHS, stem or "imagenet")
     if branch is None:
         fits_basic = depth > 2 and (depth - 2) % CIFAR_LAYERS_PER_N["basic"] == 0
@@ -141,24 +141,24 @@ def resolve_layout(depth, branch=None, stem=None):
     n, remainder = divmod(depth - 2, CIFAR_LAYERS_PER_N[branch])
     if n < 1 or remainder:
         raise ValueError(
-            f"depth={depth} fits no network with {branch} branches: choose 6n+2 (basic: 20, 32, 44, 56, 110, ...), "
+            f"depth={depth} is not valid with {branch} branches: choose 6n+2 (basic: 20, 32, 44, 56, 110, ...), "
             f"9n+2 (bottleneck: 164, 1001, ...) or one of {', '.join(map(str, IMAGENET_UNITS))}."
         )
     return Layout(branch, (n,) * len(CIFAR_WIDTHS), CIFAR_WIDTHS, stem or "cifar")
 
 
 def resolve_pixels(preprocessing):
-    """Mean and standard deviation of pixels that a name, or a pair of them, stands for.
+    """Resolves a name or a pair to the mean and standard deviation of pixels.
 
     Args:
-        preprocessing: a dataset of the registry, as "cifar100"; or a key of `PREPROCESSING`; or
+        preprocessing: a dataset of the registry, such as "cifar100"; or a key of `PREPROCESSING`; or
             ``(mean, std)``, each with one number per channel (red, green, blue) on the 0-255 scale.
 
     Returns:
         ``(mean, std)``, each a tuple with one number per channel.
 
     Raises:
-        ValueError: it is neither.
+        ValueError: if it is none of these.
 
     Example:
 
@@ -175,7 +175,7 @@ def resolve_pixels(preprocessing):
     if 0 < len(mean) == len(std) <= MOST_CHANNELS and min(std) > 0 and all(map(math.isfinite, (*mean, *std))):
         if max(map(abs, mean)) <= 1 and max(std) < 1:
             raise ValueError(
-                f"preprocessing={preprocessing!r} is for pixels from 0 to 1, and pixels here go from 0 to 255: "
+                f"preprocessing={preprocessing!r} is for pixels from 0 to 1, but pixels here go from 0 to 255: "
                 "multiply all numbers by 255."
             )
         return mean, std
@@ -217,11 +217,11 @@ def pixels_of_channels(pixels, channels):
 
 
 def needed_arguments(own, arguments):
-    """Arguments of a network without those that change nothing.
+    """Removes the arguments of a network that have no effect.
 
     Args:
-        own: other arguments of `resolve_network`, which stay: the depth at least.
-        arguments: dictionary of its arguments.
+        own: other arguments of `resolve_network`, which are kept: at least the depth.
+        arguments: dictionary of arguments.
 
     Returns:
         Dictionary.
@@ -252,17 +252,17 @@ def resolve_network(
     conv_bias=False,
     activated_shortcuts="first_and_projections",
 ):
-    """What the structural arguments of `ResNet` come to, defaults filled in.
+    """Resolves the structural arguments of `ResNet`, with defaults filled in.
 
     Args:
-        depth, activation, shortcut, branch, projection, stride_on, stem, preprocessing, stride_in,
-            conv_bias, activated_shortcuts: as `keras_resv2.ResNet`.
+        depth, activation, shortcut, branch, projection, stride_on, stem, preprocessing, stride_in, conv_bias,
+            activated_shortcuts: see `keras_resv2.ResNet`.
 
     Returns:
-        ``(Layout, UnitSpec)``: equal for calls that make the same network.
+        ``(Layout, UnitSpec)``: equal for arguments that build the same network.
 
     Raises:
-        ValueError: an argument is none of the choices, or the choices make no network.
+        ValueError: if an argument is not a valid choice, or the arguments contradict each other.
 
     Example:
 
@@ -275,11 +275,11 @@ def resolve_network(
     cifar_stages = layout.widths == CIFAR_WIDTHS
     if isinstance(shortcut, Conv1x1):
         if projection not in (None, "B", "C"):
-            raise ValueError(f"projection={projection!r} contradicts shortcut='conv1x1', which is projection 'C'.")
+            raise ValueError(f"projection={projection!r} contradicts shortcut='conv1x1', which implies projection='C'.")
         shortcut, projection = Identity(), "C"
     if isinstance(shortcut, NoShortcut):
         if projection is not None:
-            raise ValueError(f"projection={projection!r} has no place in a plain network (shortcut='none').")
+            raise ValueError(f"projection={projection!r} does not apply to a plain network (shortcut='none').")
     elif projection == "none":
         raise ValueError(
             "projection='none': the stages differ in size, so shortcuts need a projection: choose 'A', 'B' or 'C'."

@@ -1,4 +1,4 @@
-"""Copies of functional models, layer by layer, with other layers, inputs or weights."""
+"""Copies functional models layer by layer, with other layers, inputs or weights."""
 
 import functools
 
@@ -8,18 +8,18 @@ from keras_resv2.models.graph import as_functional, calls, check_functional, dee
 
 
 class HolderCopy:
-    """A copy of a layer with layers inside it: a wrapper, or a layer or model of the user's own.
+    """A copy of a layer that contains other layers: a wrapper, or a custom layer or model.
 
-    Those inside are replaced where the layer's configuration has them, by their names.
+    The inner layers are replaced, by name, where they appear in the layer's configuration.
 
     Args:
-        layer: that has layers inside it.
-        copy_network: function from a functional model inside to its copy, with its weights.
-        copy_layer: function from another layer inside to its copy, without weights.
-        config: of the copy; None for the layer's.
+        layer: the layer to copy.
+        copy_network: function from an inner functional model to its copy, with its weights.
+        copy_layer: function from any other inner layer to its copy, without weights.
+        config: configuration of the copy; None for that of the layer.
 
     Attributes:
-        layer: the copy, which has no weights before it is called.
+        layer: the copy, which has no weights until it is called.
     """
 
     def __init__(self, layer, copy_network, copy_layer, config=None):
@@ -35,7 +35,7 @@ class HolderCopy:
         self.layer = type(layer).from_config(_with_layers(config or layer.get_config(), copies))
 
     def set_weights(self, layer=None):
-        """Gives the copy, which has been called, the weights of the layer; networks inside it those of their copies."""
+        """Sets the weights of the copy, once it has been called; inner networks get those of their copies."""
         layer, originals = layer or self.layer, inner_layers(self._original)
         by_name = {inside.name: inside for inside in originals}
         for place, inside in enumerate(inner_layers(layer)):
@@ -49,7 +49,7 @@ class HolderCopy:
 
 
 def _with_layers(config, copies):
-    """A configuration with other layers in it, which have the names of those that they replace."""
+    """Replaces layers in a configuration by those of the same name."""
     if isinstance(config, (list, tuple)):
         return type(config)(_with_layers(item, copies) for item in config)
     if not isinstance(config, dict):
@@ -65,13 +65,13 @@ def _nothing(layer):
 
 
 class LayerCopies:
-    """Copies of the layers of a model, each made once.
+    """Copies of the layers of a model, each created once.
 
     Args:
-        copy_layer: function from a layer without others inside it to its copy, which has no weights yet.
-        copy_network: function from a model inside the model to its copy, with its weights.
-        replace: function from a layer to the one that takes its place, which has no weights yet; or to None.
-        config: function from a layer with others inside it to the configuration of its copy.
+        copy_layer: function from a layer without inner layers to its copy, which has no weights yet.
+        copy_network: function from a nested model to its copy, with its weights.
+        replace: function from a layer to its replacement, which has no weights yet, or to None.
+        config: function from a layer with inner layers to the configuration of its copy.
     """
 
     def __init__(self, copy_layer, copy_network, replace=None, config=None):
@@ -80,7 +80,7 @@ class LayerCopies:
         self._copies, self._holders = {}, {}
 
     def __getitem__(self, layer):
-        """The copy of a layer."""
+        """Returns the copy of a layer."""
         if layer not in self._copies:
             self._copies[layer] = self._make(layer)
         return self._copies[layer]
@@ -96,31 +96,31 @@ class LayerCopies:
         return self._holders[layer].layer
 
     def set_weights(self, weights_of=lambda layer, copy: layer.get_weights()):
-        """Gives the copies, which have been called, their weights.
+        """Sets the weights of the copies, once they have been called.
 
         Args:
-            weights_of: function from a layer and its copy to the arrays that the copy gets.
+            weights_of: function from a layer and its copy to the weights of the copy.
         """
         for layer, copy in self._copies.items():
             if layer in self._holders:
                 self._holders[layer].set_weights()
-            elif getattr(layer, "weights", None) and as_functional(layer) is None:  # models inside have theirs
+            elif getattr(layer, "weights", None) and as_functional(layer) is None:  # nested models already have theirs
                 copy.set_weights(weights_of(layer, copy))
-                if hasattr(copy, "finalize_state"):  # of keras.layers.Normalization
+                if hasattr(copy, "finalize_state"):  # keras.layers.Normalization
                     copy.finalize_state()
 
 
 def call_layers(model, inputs, call):
-    """Follows the graph of a model with other inputs and, it may be, other layers.
+    """Runs the graph of a model on other inputs, optionally with other layers.
 
     Args:
         model: a functional `keras.Model`.
-        inputs: Keras tensors in the structure of ``model.input``.
-        call: function ``(node, arguments, options)`` to the outputs that stand for those of the node of `calls`;
-            arguments and options are those of its call, with the tensors that stand for the model's.
+        inputs: Keras tensors, structured like ``model.input``.
+        call: function ``(node, arguments, options)`` that returns the outputs for a node of `calls`; arguments and
+            options are those of the original call, with the new tensors in place of the model's.
 
     Returns:
-        Keras tensors in the structure of ``model.output``.
+        Keras tensors, structured like ``model.output``.
     """
     tensors = dict(zip(map(id, keras.tree.flatten(model.input)), keras.tree.flatten(inputs), strict=True))
     for node in calls(model):
@@ -133,11 +133,11 @@ def call_layers(model, inputs, call):
 
 
 def new_inputs(model, dtype=lambda dtype: dtype):
-    """Inputs as those of a functional model, in the same structure.
+    """Creates inputs like those of a functional model, in the same structure.
 
     Args:
         model: a functional `keras.Model`.
-        dtype: function from the type of an input to the type of the new one.
+        dtype: function from the dtype of an input to that of the new one.
     """
     return keras.tree.map_structure(
         lambda x: keras.Input(batch_shape=x.shape, dtype=dtype(x.dtype), name=x.name), model.input
@@ -145,21 +145,21 @@ def new_inputs(model, dtype=lambda dtype: dtype):
 
 
 def copy_model(model, replace=None, call=None):
-    """A copy of a model, layer by layer, with the same weights.
+    """Copies a model layer by layer, with the same weights.
 
     Args:
-        model: a functional `keras.Model`; models inside it, in wrappers and in layers of the user's own are copied
-            too, the last where their `get_config` has them.
-        replace: function from a layer to the one that takes its place, with weights of the same shapes;
-            or to None for a copy of it; None for copies of all.
-        call: function ``(layer, *arguments, **options)`` that calls a layer of the copy, as
-            `keras.models.clone_model` takes it; layers that it adds have no weights.
+        model: a functional `keras.Model`; models nested in it, in wrappers and in custom layers are copied too, the
+            latter if their `get_config` returns them.
+        replace: function from a layer to its replacement with weights of the same shapes, or to None for a copy of it;
+            None to copy all layers.
+        call: function ``(layer, *arguments, **options)`` that calls a layer of the copy, see
+            `keras.models.clone_model`; layers that it adds have no weights.
 
     Returns:
         `keras.Model`, which shares nothing with `model`.
 
     Raises:
-        ValueError: the model is not a functional one.
+        ValueError: if the model is not functional.
 
     Example:
 

@@ -1,4 +1,4 @@
-"""What a network costs: multiply-adds, as the papers' tables count FLOPs."""
+"""Counts multiply-adds, which the papers' tables call FLOPs."""
 
 import math
 
@@ -9,7 +9,7 @@ from keras_resv2.models.scan import RolledUnits
 
 
 def count_multiply_adds(model: keras.Model) -> int:
-    """Multiply-adds of one forward pass of one image: convolutions and dense layers, each counted once.
+    """Counts the multiply-adds of convolutions and dense layers in a forward pass of one image.
 
     The papers' tables call these FLOPs (He et al. 2015, Table 1).
 
@@ -20,7 +20,7 @@ def count_multiply_adds(model: keras.Model) -> int:
         The number of multiply-adds.
 
     Raises:
-        ValueError: the input size is open, or that of a model inside it.
+        ValueError: if the input size of the model, or of a model nested in it, is not fixed.
 
     Example:
 
@@ -29,12 +29,12 @@ def count_multiply_adds(model: keras.Model) -> int:
     41
     """
     if any(side is None for side in model.input_shape[1:]):
-        raise ValueError(f"model {model.name!r} takes any size: build it with input_shape=(height, width, 3).")
+        raise ValueError(f"model {model.name!r} accepts any size: build it with input_shape=(height, width, 3).")
     return sum(count * _multiply_adds(layer) for layer, count in weighted_layers(model))
 
 
 def weighted_layers(model):
-    """Convolutions and dense layers of a network, with how often each is computed (units of a loop more than once)."""
+    """Lists convolutions and dense layers, with how often each is computed (more than once in a loop of units)."""
     for layer in model.layers:
         if isinstance(layer, RolledUnits):
             yield from ((inner, layer.count * count) for inner, count in weighted_layers(layer.unit))
@@ -50,5 +50,5 @@ def _multiply_adds(layer):
     last = layer.data_format == "channels_last"
     height, width = layer.output.shape[1:3] if last else layer.output.shape[2:4]
     if height is None or width is None:
-        raise ValueError(f"layer {layer.name!r} takes any size: build its model with input_shape=(height, width, 3).")
+        raise ValueError(f"layer {layer.name!r} accepts any size: build its model with input_shape=(height, width, 3).")
     return height * width * math.prod(layer.kernel.shape)

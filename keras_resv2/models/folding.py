@@ -1,13 +1,13 @@
-"""The inference form of a network: batch normalisation and constants of preprocessing in the convolutions.
+"""The inference form of a network, with batch normalisation and preprocessing folded into the convolutions.
 
-With its moving statistics, batch normalisation multiplies each channel by a constant and adds another.
-Right after a convolution that nothing else reads, both go into the convolution::
+With its moving statistics, batch normalisation multiplies each channel by a constant and adds another. Directly after a
+convolution whose output has no other consumer, both fold into the convolution::
 
     gamma (W * x - mean) / sqrt(variance + epsilon) + beta
         = (f W) * x + (beta - f mean),   f = gamma / sqrt(variance + epsilon)
 
-So ResNet-v1 keeps no batch normalisation; ResNet-v2 keeps those that read the sum of two paths, one per
-unit and the head's. What can be folded is read off the graph, not off the names of its layers.
+ResNet-v1 therefore keeps no batch normalisation; ResNet-v2 keeps those that read the sum of two paths, one per unit and
+the head's. What can be folded is determined from the graph, not from layer names.
 """
 
 import collections
@@ -25,7 +25,7 @@ from keras_resv2.models.layers import misplaces_bias
 # Exact types: a subclass may compute anything.
 BATCH_NORMS = (keras.layers.BatchNormalization, BatchNormalization)
 LINEAR_MAPS = (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D, keras.layers.Dense)
-# Random in training alone: in inference their output is their input.
+# Random in training only: the identity in inference.
 RANDOM_LAYERS = ("Dropout", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D", "AlphaDropout")
 RANDOM_LAYERS += ("GaussianDropout", "GaussianNoise", "ActivityRegularization")
 RANDOM_LAYERS += ("RandomFlip", "RandomRotation", "RandomZoom", "RandomTranslation", "RandomContrast", "RandomShear")
@@ -37,32 +37,30 @@ TRAINING_ONLY = tuple(getattr(keras.layers, name) for name in RANDOM_LAYERS if h
 
 
 def fold(model: keras.Model) -> keras.Model:
-    """A copy of a network for inference: fewer operations, the same outputs.
+    """Copies a network for inference: fewer operations, the same outputs.
 
-    - Batch normalisation whose input is a convolution (or dense layer) that nothing else reads goes
-      into the kernel and a bias. Elsewhere, as before the branch in pre-activation units, it stays,
-      frozen.
-    - The first convolution's kernel divides the pixels by their standard deviation. Their mean is still
-      subtracted before, in float32: zeros around the image stand for pixels of mean value, so that a
-      bias instead would be wrong along the border, and raw pixels would round worse in half precision.
-      In float16, whose smallest numbers have fewer digits, preprocessing stays as it is.
-    - Dropout, noise and augmentation are left out.
-    - The loops of a rolled network stay as they are: build it unrolled to fold it.
+    - Batch normalisation whose input is a convolution (or dense layer) without another consumer is folded into
+      the kernel and a bias. Elsewhere, as before the branch in pre-activation units, it is kept, frozen.
+    - The first convolution's kernel absorbs the division of the pixels by their standard deviation. Their mean is
+      still subtracted first, in float32: the zero padding stands for pixels of mean value, so a bias instead would
+      be wrong along the border, and raw pixels lose more precision in half precision. In float16, whose smallest
+      numbers have fewer digits, preprocessing is kept unchanged.
+    - Dropout, noise and augmentation are removed.
+    - The loops of a rolled network are kept unchanged: build it unrolled to fold it.
 
-    Layers that stay keep their names. Constants are worked out in float64.
+    Layers that remain keep their names. Constants are computed in float64.
 
     Args:
-        model: a functional `keras.Model` with any inputs and outputs: a network of this package, its
-            `features`, its copy by `to_stock_layers`, or a network built on one; models inside it are
-            folded too, in wrappers (`TimeDistributed`) and in layers of your own as well, where their `get_config` has
-            them.
+        model: a functional `keras.Model` with any inputs and outputs: a network of this package, its `features`, its
+            copy by `to_stock_layers`, or a network built on top of one. Nested models are folded too, as are those in
+            wrappers (`TimeDistributed`) and in custom layers if their `get_config` returns them.
 
     Returns:
-        `keras.Model` from the same inputs to the same outputs to rounding, not compiled, which shares
-        nothing with `model`.
+        `keras.Model` with the same inputs, and the same outputs up to rounding; not compiled, and sharing nothing with
+        `model`.
 
     Raises:
-        ValueError: the model is not a functional one.
+        ValueError: if the model is not functional.
 
     Example:
 
@@ -88,7 +86,7 @@ def _rebuild(model, plan):
 
 
 class _Graph:
-    """The calls of a model's layers, inputs first, and who makes and reads their tensors."""
+    """The calls of a model's layers, inputs first, and the producers and consumers of their tensors."""
 
     def __init__(self, model):
         self.nodes = calls(model)
@@ -101,7 +99,7 @@ class _Graph:
             self.readers[id(x)].append(None)
 
     def only_reader(self, node):
-        """The call that alone reads this one's output, if both are the only calls of their layers."""
+        """Returns the only consumer of this call's output, if both are the only calls of their layers."""
         readers = self.readers[id(node.outputs[0])]
         if len(readers) != 1 or readers[0] is None:
             return None
@@ -110,13 +108,13 @@ class _Graph:
 
 @dataclasses.dataclass
 class _Plan:
-    """What becomes of the layers that are not copied as they are.
+    """What is done with the layers that are not copied unchanged.
 
     Attributes:
-        left_out: layers whose input stands for their output.
-        batch_norms: from a convolution to the batch normalisation that goes into it.
-        scales: from a convolution to the factors of its input's channels.
-        offsets: from the `Rescaling` that no longer applies those factors to what it still adds.
+        left_out: layers that are removed: their input replaces their output.
+        batch_norms: dictionary from a convolution to the batch normalisation folded into it.
+        scales: dictionary from a convolution to the factors of its input channels.
+        offsets: dictionary from a `Rescaling` that no longer scales to the offset that it still adds.
     """
 
     left_out: set = dataclasses.field(default_factory=set)
@@ -143,7 +141,7 @@ def _plan(graph):
 
 
 def _normalizes(layer, node):
-    """Whether a layer is batch normalisation of the channels that a call of a linear map makes."""
+    """Returns whether a layer is batch normalisation of the output channels of a call of a linear map."""
     linear, rank = node.operation, len(node.outputs[0].shape)
     channel_axis = 1 if getattr(linear, "data_format", None) == "channels_first" else rank - 1
     return (
@@ -157,19 +155,19 @@ def _normalizes(layer, node):
 
 
 def _plan_scale(rescaling, conv, plan):
-    """Moves a `Rescaling`'s factors into the convolution behind it, where they are one per channel."""
+    """Moves the factors of a `Rescaling`, if there is one per channel, into the convolution after it."""
     channels = conv.kernel.shape[-2]
     by_channel = (channels,) if conv.data_format == "channels_last" else (channels, 1, 1)
     scale, offset = (np.asarray(x, "float64") for x in (rescaling.scale, rescaling.offset))
     fits = all(x.shape in ((), by_channel) for x in (scale, offset)) and np.all(scale != 0) and np.any(scale != 1)
-    # A kernel for values of 0 to 255 is so small that float16 has fewer digits for it.
+    # A kernel for values from 0 to 255 is so small that float16 represents it with fewer digits.
     if fits and conv.groups == 1 and is_plain(conv) and conv.compute_dtype != "float16":
         plan.scales[conv] = np.broadcast_to(scale.ravel(), channels)
         plan.offsets[rescaling] = (offset / scale).tolist()
 
 
 def _copy(layer, plan):
-    """A new layer, without its weights."""
+    """Creates a new layer, without its weights."""
     config = layer.get_config()
     if layer in plan.batch_norms:
         config["use_bias"] = True
@@ -182,7 +180,7 @@ def _copy(layer, plan):
 
 
 def _weights(layer, plan):
-    """The weights of a layer's copy: its own, or those of a convolution with what goes into it."""
+    """Returns the weights of a layer's copy: its own, or for a convolution the folded ones."""
     if layer not in plan.batch_norms and layer not in plan.scales:
         return layer.get_weights()
     kernel, *bias = (np.asarray(weight, "float64") for weight in layer.get_weights())
@@ -195,7 +193,7 @@ def _weights(layer, plan):
 
 
 def _affine(layer):
-    """Batch normalisation in inference as a factor and an offset per channel."""
+    """Converts batch normalisation in inference to a factor and an offset per channel."""
 
     def read(name, present=True, absent=None):
         return np.asarray(keras.ops.convert_to_numpy(getattr(layer, name)), "float64") if present else absent

@@ -1,4 +1,4 @@
-"""Functional graphs: building deep ones, the calls in them, the layers inside layers."""
+"""Functional graphs: building deep ones, listing calls, and finding nested layers."""
 
 import contextlib
 import gc
@@ -7,19 +7,18 @@ import threading
 
 import keras
 
-# Keras follows a graph by recursion, up to eight calls per unit of a network; there are up to 600 units.
+# Keras traverses a graph recursively, with up to eight calls per unit of a network; there are up to 600 units.
 RECURSION_LIMIT = 20_000
 
 
 @contextlib.contextmanager
 def deep_graph():
-    """Makes room for graphs of thousands of layers while they are built.
+    """Context manager for building graphs of thousands of layers.
 
-    Python's recursion limit is raised, which `keras.Model` meets at 1,202 layers; the garbage collector
-    rests, which would search the growing graph again and again; and on TensorFlow all variables have
-    one name inside the runtime, which would compile an operation for each other name. Their names in
-    Keras are their own. `ResNet1202` needs it around what Keras does with its graph: opening a saved one, or
-    putting other layers on it.
+    It raises Python's recursion limit, which `keras.Model` reaches at 1,202 layers; pauses the garbage collector, which
+    would scan the growing graph again and again; and on TensorFlow gives all variables the same name inside the
+    runtime, which would otherwise compile an operation for each name. Their names in Keras are unchanged. Use it for
+    operations of Keras on the graph of `ResNet1202`, such as loading a saved model or adding layers to it.
 
     Example:
 
@@ -33,8 +32,8 @@ def deep_graph():
 
 
 class _Interpreter:
-    """The interpreter's settings while graphs are built. They are of the process: threads that build at the same
-    time share them, and the last one out restores what the first one found."""
+    """The interpreter's settings while graphs are built. They are global: threads that build at the same time
+    share them, and the last one to finish restores the original values."""
 
     def __init__(self):
         self._lock, self._inside, self._found = threading.Lock(), 0, None
@@ -66,19 +65,19 @@ def _one_variable_name():
     import tensorflow as tf
 
     if not tf.executing_eagerly() or tf.distribute.has_strategy():
-        return contextlib.nullcontext()  # there the name is what tells one variable from another
-    # The stroke at the end keeps TensorFlow from putting the name scope before it.
+        return contextlib.nullcontext()  # there the name identifies a variable
+    # The trailing slash keeps TensorFlow from prepending the name scope.
     return tf.variable_creator_scope(lambda create, **arguments: create(**{**arguments, "name": "variable/"}))
 
 
 def calls(model):
-    """The calls of a model's layers, inputs first.
+    """Lists the calls of a model's layers, inputs first.
 
     Args:
         model: a functional `keras.Model`.
 
     Returns:
-        List of Keras' nodes: `operation` is the layer, `input_tensors`, `arguments` and `outputs` are its.
+        List of Keras nodes: `operation` is the layer; `input_tensors`, `arguments` and `outputs` are those of the call.
 
     Example:
 
@@ -90,19 +89,19 @@ def calls(model):
 
 
 def is_cast(node):
-    """Whether a call only changes the precision of its input: Keras up to 3.8 keeps those of mixed precision."""
+    """Returns whether a call only casts its input: Keras up to 3.8 keeps the casts of mixed precision in the graph."""
     kept = type(node.operation).__name__ == "Cast" and not isinstance(node.operation, keras.Layer)
     return kept and all(keras.backend.is_float_dtype(x.dtype) for x in (*node.input_tensors, *node.outputs))
 
 
 def inner_layers(layer):
-    """The layers directly inside a layer: those of a model, of a wrapper, of a layer of the user's own.
+    """Lists the layers directly inside a layer: a model, a wrapper or a custom layer.
 
     Args:
         layer: a `keras.layers.Layer` or `keras.Model`.
 
     Returns:
-        List of layers, in the order of a functional model's graph, else as they were made.
+        List of layers, in graph order for a functional model, otherwise in order of creation.
 
     Example:
 
@@ -113,13 +112,13 @@ def inner_layers(layer):
 
 
 def own_weights(layer):
-    """The weights of a layer that are not those of a layer inside it."""
+    """Returns the weights of a layer that do not belong to a layer inside it."""
     inner = {id(weight) for inside in inner_layers(layer) for weight in inside.weights}
     return [weight for weight in layer.weights if id(weight) not in inner]
 
 
 def all_layers(layer):
-    """Yields the layers inside a layer, each before those inside it.
+    """Yields all layers nested inside a layer, parents first.
 
     Example:
 
@@ -133,19 +132,19 @@ def all_layers(layer):
 
 
 def as_functional(model):
-    """The model, a `keras.Sequential` as the functional one that it is; None for all else."""
+    """Returns a functional model, or the functional model of a `keras.Sequential`; None for anything else."""
     if isinstance(model, keras.Sequential) and hasattr(model, "inputs"):
         return keras.Model(model.inputs[0], model.outputs[0], name=model.name)
     return model if isinstance(model, keras.Model) and hasattr(model, "operations") else None
 
 
 def check_functional(model):
-    """The functional model that a model is.
+    """Returns a model as a functional model.
 
     Raises:
-        ValueError: it is not a functional one.
+        ValueError: if it is not functional.
     """
     functional = as_functional(model)
     if functional is None:
-        raise ValueError(f"{model!r} is not a functional keras.Model, as the builders of keras_resv2 make them.")
+        raise ValueError(f"{model!r} is not a functional keras.Model, such as the builders of keras_resv2 return.")
     return functional

@@ -1,4 +1,4 @@
-"""The Keras layers of residual networks: one dtype policy and one data format for all."""
+"""Creates the Keras layers of residual networks with one dtype policy and data format."""
 
 import dataclasses
 import math
@@ -13,14 +13,14 @@ FAN, NORMAL = "fan_out", "untruncated_normal"
 
 @dataclasses.dataclass(frozen=True)
 class LayerFactory:
-    """Makes the Keras layers of one network, all with the same dtype policy and data format.
+    """Creates the Keras layers of one network, all with the same dtype policy and data format.
 
     Attributes:
         dtype: a Keras dtype policy or its name; None for the global policy.
         data_format: "channels_last" or "channels_first".
-        values: dictionary from ``<layer>/<variable>`` to an array: what weights start from. Those that
-            are not in it start as their initializers say.
-        template: whether the weights will never be used: they start as zeros, which costs nothing.
+        values: dictionary from ``<layer>/<variable>`` to an array, the initial values of weights. Weights that are not
+            in it use their initializers.
+        template: whether the weights will never be used: they are initialized to zeros, which costs nothing.
     """
 
     dtype: object
@@ -33,7 +33,7 @@ class LayerFactory:
         return -1 if self.data_format == "channels_last" else 1
 
     def build_layer(self, layer, x):
-        """Calls a new layer for the first time, which makes its weights."""
+        """Calls a new layer for the first time, which creates its weights."""
         usual = {}
         for attribute in [name for name in vars(layer) if name.endswith("_initializer")]:
             value = self.values.get(f"{layer.name}/{attribute.removesuffix('_initializer')}")
@@ -45,17 +45,18 @@ class LayerFactory:
             setattr(layer, attribute, initializer)
         if getattr(layer, "use_bias", False) and misplaces_bias(layer, y.shape):
             raise ValueError(
-                f"{layer.name} makes maps as wide as they have channels, {y.shape[1]}, and with channels_first Keras "
-                "on TensorFlow adds a convolution's bias along the width then: take another input_shape, or "
+                f"{layer.name} outputs feature maps as wide as they have channels, {y.shape[1]}, and with "
+                "channels_first Keras "
+                "on TensorFlow then adds the convolution's bias along the width: use another input_shape, or "
                 "channels_last."
             )
         return y
 
     def conv(self, x, filters, kernel_size, strides, name, bias=False):
-        """Convolution, padded on all sides alike (as Torch and the papers' code do)."""
+        """Convolution with the same padding on all sides (as in Torch and the papers' code)."""
         padding = "same"
         if strides > 1 and kernel_size > 1:
-            # TensorFlow's "same" pads a strided convolution more at the end than at the start.
+            # TensorFlow's "same" pads a strided convolution more at the end than at the beginning.
             x = self.zero_padding(x, kernel_size // 2, f"{name}_pad")
             padding = "valid"
         layer = keras.layers.Conv2D(
@@ -64,7 +65,7 @@ class LayerFactory:
             strides=strides,
             padding=padding,
             use_bias=bias,
-            # He et al. 2015b, eq. 14, with the fan counted at the output as the papers' code has it.
+            # He et al. 2015b, eq. 14, with fan-out as in the papers' code.
             kernel_initializer=keras.initializers.VarianceScaling(2.0, FAN, NORMAL),
             data_format=self.data_format,
             dtype=self.dtype,
@@ -73,7 +74,7 @@ class LayerFactory:
         return self.build_layer(layer, x)
 
     def activate(self, x, kinds, name):
-        """`x` through the BN and ReLU that `kinds` lists, named `<name>_bn` and `<name>_relu`."""
+        """Applies the BN and ReLU listed in `kinds` to `x`, named `<name>_bn` and `<name>_relu`."""
         for kind in kinds:
             x = self.batch_norm(x, f"{name}_bn") if kind == "bn" else self.relu(x, f"{name}_relu")
         return x
@@ -93,20 +94,20 @@ class LayerFactory:
         return keras.layers.MaxPooling2D(size, strides=strides, **own)(x)
 
     def average_pool(self, x, size, name):
-        """Means of squares of pixels that do not overlap; those at the border are cut off where the size is odd."""
+        """Averages non-overlapping squares of pixels; drops the incomplete ones at the border."""
         own = dict(padding="same", data_format=self.data_format, dtype=self.dtype, name=name)
         return keras.layers.AveragePooling2D(size, strides=size, **own)(x)
 
     def subsample(self, x, strides, name):
-        """Every `strides`-th pixel, from the first."""
+        """Takes every `strides`-th pixel, starting with the first."""
         return self.max_pool(x, 1, strides, name)
 
     def pad_channels(self, x, filters, name):
-        """Zero channels, half before and half after those of `x`, to `filters` in all."""
+        """Pads `x` with zero channels, half before and half after, to `filters` channels."""
         missing = filters - x.shape[self.channel_axis]
         channels, none = (missing // 2, missing - missing // 2), (0, 0)
-        # ZeroPadding2D pads two neighbouring axes. Told the other data format, it takes width and
-        # channels of a channels_last tensor, or channels and height of a channels_first one.
+        # ZeroPadding2D pads two adjacent axes. With the opposite data format these are width and channels of a
+        # channels_last tensor, or channels and height of a channels_first one.
         last = self.data_format == "channels_last"
         return keras.layers.ZeroPadding2D(
             (none, channels) if last else (channels, none),
@@ -143,25 +144,25 @@ class LayerFactory:
         return keras.layers.Add(dtype=self.dtype, name=name)([a, b])
 
     def classifier(self, x, classes, activation, name):
-        """Class scores in float32, whatever the policy."""
+        """Computes class scores in float32, whatever the policy."""
         return self.build_layer(keras.layers.Dense(classes, activation=activation, dtype="float32", name=name), x)
 
 
 def misplaces_bias(layer, shape):
-    """Whether Keras on TensorFlow would add a bias to maps of this shape along another axis than the channels'.
+    """Returns whether Keras on TensorFlow would add a bias to maps of this shape along the wrong axis.
 
-    `keras.ops.add`, by which convolutions add it, takes the last axis for the channels where that has their
-    length (Keras 3.5 to 3.15, at least).
+    `keras.ops.add`, which convolutions use to add it, assumes that the last axis holds the channels if its length
+    equals their number (at least in Keras 3.5 to 3.15).
     """
     first = getattr(layer, "data_format", None) == "channels_first"
     return first and keras.backend.backend() == "tensorflow" and shape[1] == shape[-1]
 
 
 def fast_initializer(initializer):
-    """What draws the same distribution without compiling an operation for each shape, as JAX does.
+    """Returns an equivalent initializer that does not compile an operation for each shape, as JAX would.
 
     Args:
-        initializer: of Keras. That of the convolutions is replaced, others are returned as they are.
+        initializer: a Keras initializer. That of the convolutions is replaced, others are returned unchanged.
 
     Example:
 
@@ -175,7 +176,7 @@ def fast_initializer(initializer):
 
 
 class _Normal(keras.initializers.Initializer):
-    """Normal numbers by NumPy, from the initializer's own seed: the same on every backend."""
+    """Draws normal numbers with NumPy from the initializer's own seed: the same on every backend."""
 
     def __init__(self, scaling):
         self.scaling = scaling
@@ -188,7 +189,7 @@ class _Normal(keras.initializers.Initializer):
 
 
 class _ArrayInitializer(keras.initializers.Initializer):
-    """First values of a weight that are known; zeros if they are not, or of another shape (the caller refuses them)."""
+    """Initializes a weight to known values; zeros if they are None or of another shape, which the caller rejects."""
 
     def __init__(self, value):
         self.value = value

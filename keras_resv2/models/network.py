@@ -1,7 +1,7 @@
 """The parts of a network: preprocessing, stem, stages of residual units.
 
-Layer names, relied on by weight files, surgery and converters (S: stage from 1, U: unit from 1,
-K: convolution of the branch from 1; only those that the network has):
+Weight files, model surgery and converters rely on these layer names (S: stage from 1, U: unit from 1, K: convolution of
+the branch from 1; each network has a subset):
 
 | layer | name |
 | --- | --- |
@@ -18,7 +18,7 @@ K: convolution of the branch from 1; only those that the network has):
 | after the last addition of pre-activation networks | `head_bn`, `head_relu` |
 | head | `head_pool`, `head_dense` |
 
-Explicit padding before a strided convolution or a pooling is the layer's name with `_pad`. In a rolled
+Explicit padding before a strided convolution or a pooling has the layer's name with the suffix `_pad`. In a rolled
 network units 2 to 9 of a stage are one layer, `stageS_unit2_to_9`.
 """
 
@@ -30,13 +30,13 @@ from keras_resv2.models.scan import rolled_units
 
 
 def body(x, layout, spec, layers, rolled=False, rematerialize=False):
-    """All of a network between preprocessing and head.
+    """Builds everything between preprocessing and head.
 
     Args:
         x: Keras tensor of normalised pixels.
-        layout, spec: of `keras_resv2.models.config.resolve_network`.
+        layout, spec: see `keras_resv2.models.config.resolve_network`.
         layers: `LayerFactory`.
-        rolled, rematerialize: as `ResNet` takes them.
+        rolled, rematerialize: see `ResNet`.
 
     Returns:
         Keras tensor: feature maps.
@@ -55,7 +55,7 @@ def body(x, layout, spec, layers, rolled=False, rematerialize=False):
 
 
 def preprocess(x, mean, std, data_format):
-    """(pixels - mean) / std, in float32 whatever the policy."""
+    """Computes (pixels - mean) / std, in float32 whatever the policy."""
     scale = [1 / deviation for deviation in std]
     offset = [-value / deviation for value, deviation in zip(mean, std, strict=True)]
     if data_format == "channels_first":
@@ -71,8 +71,8 @@ def _stem(x, stem, filters, spec, layers):
         x = layers.activate(x, ("bn", "relu"), "stem")
     if not stem.pool:
         return x
-    if activate or stem.pool_zeros:  # zeros outside the image change no maximum after a ReLU
+    if activate or stem.pool_zeros:  # after a ReLU, zero padding does not change the maximum
         return layers.max_pool(layers.zero_padding(x, 1, "stem_pool_pad"), 3, 2, "stem_pool")
-    # Values may be negative, so nothing may be padded: windows cut at the border, then every second.
+    # Values may be negative, so the input must not be padded: pool with windows cut at the border, then subsample.
     x = layers.max_pool(x, 3, 1, "stem_pool", padding="same")
     return layers.subsample(x, 2, "stem_pool_subsample")

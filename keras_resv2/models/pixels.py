@@ -1,24 +1,24 @@
-"""Which pixels a model takes: those of 0 to 255, where it normalises them itself, or others."""
+"""Detects whether a model normalises raw pixels from 0 to 255 itself."""
 
 import keras
 import numpy as np
 
 from keras_resv2.models.graph import inner_layers
 
-SMALL_FACTOR, LARGE_ZERO = 0.1, 2.0  # of the affine map before the first weights: pixels of 0 to 255, not of 0 to 1
+SMALL_FACTOR, LARGE_ZERO = 0.1, 2.0  # of the affine map before the first weights, for pixels from 0 to 255
 
 
 def takes_raw_pixels(model):
-    """Whether a model normalises pixels of 0 to 255 itself.
+    """Returns whether a model normalises pixels from 0 to 255 itself.
 
-    What stands before its first weights says so: `Rescaling` and `Normalization` layers that divide by 10 or more, or
-    that make zero of a value above 2.
+    It does if there are `Rescaling` or `Normalization` layers before its first weights that divide by 10 or more, or
+    that map a value above 2 to zero.
 
     Args:
-        model: a `keras.Model`; or another object, whose pixels are not known.
+        model: a `keras.Model`, or any other object.
 
     Returns:
-        Whether it does; False where it is not known.
+        True or False; False if unknown.
 
     Example:
 
@@ -46,7 +46,7 @@ def takes_raw_pixels(model):
 
 
 def _leaves(layer):
-    """The layers inside a layer that have no others inside them, in their order."""
+    """Lists the innermost layers of a layer, in order."""
     for inside in inner_layers(layer):
         if inner_layers(inside):
             yield from _leaves(inside)

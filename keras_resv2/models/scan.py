@@ -1,8 +1,8 @@
-"""Identical units as one loop over stacked weights: what is compiled is one unit, however deep the network.
+"""Runs identical units as one loop over stacked weights, so that only one unit is compiled, however deep the network.
 
-A stage of n units after its first is ``x -> unit(x, w_1) -> ... -> unit(x, w_n)``. `RolledUnits` holds
-each weight of the n units as one array ``(n, ...)`` and runs the loop inside the compiled program, by
-`jax.lax.scan` or `tf.while_loop`; PyTorch, which compiles nothing by itself, runs Python's.
+A stage of n units after its first is ``x -> unit(x, w_1) -> ... -> unit(x, w_n)``. `RolledUnits` holds each weight of
+the n units as one array ``(n, ...)`` and runs the loop inside the compiled program, by `jax.lax.scan` or
+`tf.while_loop`; on PyTorch, which does not compile, it is a Python loop.
 """
 
 import dataclasses
@@ -19,18 +19,18 @@ from keras_resv2.registration import saying_what_to_import
 
 @keras.saving.register_keras_serializable(package="keras_resv2")
 class RolledUnits(keras.layers.Layer):
-    """Units of the same shape, one after another.
+    """A sequence of units of the same shape.
 
     Args:
-        unit: functional `keras.Model` of one unit, as `keras_resv2.models.blocks.residual_unit` makes it. Its
-            layers are named ``stageS_unitU_...`` after the first unit; the others count on.
-        count: how many units.
-        rematerialize: what a unit computes is not kept but computed again on the way back: memory for
-            one unit and the states between them, for a second forward pass.
-        values: dictionary from ``<layer>/<variable>`` to an array: what the weights of the units start
-            from. Those that are not in it start as those of the unit do.
+        unit: functional `keras.Model` of one unit, as built by `keras_resv2.models.blocks.residual_unit`. Its layers
+            are named ``stageS_unitU_...`` after the first unit; the numbers of the others follow.
+        count: number of units.
+        rematerialize: whether the backward pass recomputes the activations inside a unit: memory for one unit and the
+            states between units, at the cost of a second forward pass.
+        values: dictionary from ``<layer>/<variable>`` to an array, the initial values of the units' weights. Weights
+            that are not in it are initialized like those of the unit.
 
-    Inputs and outputs are those of the unit, all of one shape: ``(batch, height, width, channels)``.
+    Inputs and outputs have the same shape as those of the unit: ``(batch, height, width, channels)``.
 
     Example:
 
@@ -44,10 +44,10 @@ class RolledUnits(keras.layers.Layer):
         super().__init__(**arguments)
         if rematerialize and not hasattr(keras, "remat"):
             raise ValueError(
-                f"rematerialize=True needs keras.remat, which Keras {keras.__version__} does not have: update it."
+                f"rematerialize=True needs keras.remat, which Keras {keras.__version__} does not have: upgrade Keras."
             )
         self.count, self.rematerialize = count, rematerialize
-        # Behind a function, so that Keras does not take the unit's own weights for this layer's.
+        # Wrapped in a function, so that Keras does not track the unit's own weights as this layer's.
         self._unit, self._values = (lambda: unit), (lambda: values or {})
 
     @property
@@ -68,9 +68,10 @@ class RolledUnits(keras.layers.Layer):
                 shape=(self.count, *variable.shape),
                 dtype=variable.dtype,
                 initializer=self._start(layer, variable) if layer else self._seeds,
-                # By its kind: what is frozen now may train later, and saved weights keep one order.
+                # By kind of variable, not by `trainable`: frozen weights may train later, and the order of saved
+                # weights must not change.
                 trainable=bool(layer) and not variable.name.startswith("moving_"),
-                autocast=False,  # the layers of the unit cast their parts
+                autocast=False,  # the layers of the unit cast them
             )
             stacks.append((stack, layer.name if layer else None, variable.name))
         self._stacks = stacks
@@ -78,7 +79,7 @@ class RolledUnits(keras.layers.Layer):
         self.match_unit()
 
     def _start(self, layer, variable):
-        """Initializer of a stack: each unit's own value, or numbers of its own from the unit's initializer."""
+        """Returns the initializer of a stack: the units' given values, or separate draws of the unit's initializer."""
         initializer = getattr(layer, f"{variable.name}_initializer")
         names, values = self.layer_names(layer.name), self._values()
 
@@ -94,22 +95,22 @@ class RolledUnits(keras.layers.Layer):
         return start
 
     def _seeds(self, shape, dtype):
-        """A state of random numbers for each unit (dropout)."""
+        """Creates the state of a random number generator for each unit (dropout)."""
         states = [keras.ops.convert_to_numpy(keras.random.SeedGenerator().state) for _ in range(self.count)]
         return keras.ops.convert_to_tensor(np.stack(states), dtype)
 
     def layer_names(self, layer):
-        """A layer's name in each unit."""
+        """Returns a layer's name in each unit."""
         stage, first, rest = re.fullmatch(r"(stage\d+_unit)(\d+)(_.*)", layer).groups()
         return [f"{stage}{unit}{rest}" for unit in range(int(first), int(first) + self.count)]
 
     def match_unit(self):
-        """Lets those weights train that train in the unit: its batch normalisation may be frozen alone."""
+        """Makes the weights trainable that are trainable in the unit, which may have frozen batch normalisation."""
         for (stack, *_), variable in zip(self._stacks, self.unit.variables, strict=True):
             stack.trainable = variable.trainable and self.trainable
 
     def unit_weights(self):
-        """Weights by their names in the network that is not rolled.
+        """Maps the names of weights in the unrolled network to the stacks.
 
         Returns:
             Dictionary from ``<layer>/<variable>`` to ``(stack, index of the unit)``.
@@ -132,7 +133,7 @@ class RolledUnits(keras.layers.Layer):
             return y, [scope.get_current_value(variable) for variable in moving]
 
         stacks = [stack for stack, *_ in self._stacks]
-        # PyTorch assigns in place: what is computed again on the way back must find the values of the way there.
+        # PyTorch assigns in place: recomputation in the backward pass must see the values of the forward pass.
         values = [s.value if v.trainable else keras.ops.copy(s.value) for s, v in zip(stacks, variables, strict=True)]
         scan = {"jax": _jax_scan, "tensorflow": _tensorflow_scan}.get(keras.backend.backend(), _python_scan)
         y, moved = scan(keras.remat(unit) if self.rematerialize else unit, x, values, moving)
@@ -159,15 +160,15 @@ class RolledUnits(keras.layers.Layer):
 
 
 def rolled_units(x, width, count, spec, layers, stage, first, rematerialize):
-    """`count` units after the first of a stage as one layer.
+    """Builds `count` units after the first of a stage as one layer.
 
     Args:
-        x, width, spec, layers: as `keras_resv2.models.blocks.residual_unit` takes them; `x` has the shape of the
+        x, width, spec, layers: see `keras_resv2.models.blocks.residual_unit`; `x` has the shape of the
             units' output.
-        count: how many units.
-        stage: "stage2".
-        first: number of the first of them.
-        rematerialize: as `RolledUnits` takes it.
+        count: number of units.
+        stage: name of the stage, such as "stage2".
+        first: number of the first of these units.
+        rematerialize: see `RolledUnits`.
 
     Returns:
         Keras tensor of the shape of `x`.
@@ -180,12 +181,12 @@ def rolled_units(x, width, count, spec, layers, stage, first, rematerialize):
 
 
 def _short(layer):
-    """A layer's name without its stage and unit."""
+    """Returns a layer's name without its stage and unit."""
     return layer.split("_", 2)[2]
 
 
-# Each runs `unit(x, *weights)` over the parts of the stacks, feeding it its own first output, and returns the
-# last one and what else the units gave (values like those of `moving`), stacked.
+# Each runs `unit(x, *weights)` over the slices of the stacks, feeding it its own first output, and returns the last
+# one, and the other outputs of the units (values like those of `moving`) stacked.
 
 
 def _jax_scan(unit, x, stacks, moving):
@@ -206,7 +207,7 @@ def _tensorflow_scan(unit, x, stacks, moving):
     import tensorflow as tf
 
     count = stacks[0].shape[0]
-    # Arrays, because the gradient of an index into a stack is as large as the stack, for every unit.
+    # TensorArrays, because the gradient of indexing into a stack is as large as the stack, for every unit.
     arrays = [tf.TensorArray(stack.dtype, count, element_shape=stack.shape[1:]) for stack in stacks]
     arrays = [array.unstack(stack) for array, stack in zip(arrays, stacks, strict=True)]
     given = [tf.TensorArray(variable.dtype, count, element_shape=variable.shape) for variable in moving]

@@ -1,4 +1,4 @@
-"""Fig. 2 of He et al. 2016: the six shortcuts, and the plain network that has none."""
+"""Fig. 2 of He et al. 2016: the six shortcuts, and the plain network without any."""
 
 import dataclasses
 import math
@@ -10,10 +10,10 @@ from keras_resv2.argument_checks import check_choice
 
 @dataclasses.dataclass(frozen=True)
 class Shortcut:
-    """One row of Fig. 2: what x goes through, and what the branch is multiplied by.
+    """One row of Fig. 2: the function applied to x, and the factor of the branch.
 
-    Subclasses are frozen dataclasses: they compare equal by their parameters, and ``str`` gives the form
-    that `get_shortcut` reads back. `register_shortcut` adds one of your own.
+    Subclasses are frozen dataclasses: instances with equal parameters are equal, and ``str`` returns the form that
+    `get_shortcut` parses. `register_shortcut` adds a custom one.
 
     Example:
 
@@ -24,19 +24,19 @@ class Shortcut:
     name: ClassVar[str]
 
     def __call__(self, shortcut, branch, gate_input, strides, layers, name):
-        """The two terms of the addition.
+        """Returns the two terms of the addition.
 
         Args:
-            shortcut: x as the branch's output is shaped, ``(batch, height, width, filters)``.
-            branch: F(x), same shape.
-            gate_input: x before any change of size, for gates that read it.
-            strides: stride of the unit, for gates.
-            layers: `keras_resv2.models.layers.LayerFactory`, which makes Keras layers of the network's precision
+            shortcut: x in the shape of the branch's output, ``(batch, height, width, filters)``.
+            branch: F(x), of the same shape.
+            gate_input: x before any change of size, the input of gates.
+            strides: stride of the unit, used by gates.
+            layers: `keras_resv2.models.layers.LayerFactory`, which creates Keras layers with the network's precision
                 and data format.
-            name: prefix of the layers' names.
+            name: prefix of the layer names.
 
         Returns:
-            ``(shortcut, branch)``: Keras tensors that are added.
+            ``(shortcut, branch)``: the Keras tensors to add.
         """
         raise NotImplementedError
 
@@ -47,7 +47,7 @@ class Shortcut:
 
 @dataclasses.dataclass(frozen=True)
 class Identity(Shortcut):
-    """Fig. 2 (a): x, untouched."""
+    """Fig. 2 (a): x, unchanged."""
 
     name = "identity"
 
@@ -57,7 +57,7 @@ class Identity(Shortcut):
 
 @dataclasses.dataclass(frozen=True)
 class ConstantScaling(Shortcut):
-    """Fig. 2 (b): the two paths times constants.
+    """Fig. 2 (b): both paths multiplied by constants.
 
     Args:
         shortcut_scale: factor of x, lambda of eq. 6.
@@ -80,7 +80,7 @@ class ConstantScaling(Shortcut):
 
 @dataclasses.dataclass(frozen=True)
 class ExclusiveGating(Shortcut):
-    """Fig. 2 (c): ``(1 - g(x)) x + g(x) F(x)``, as highway networks.
+    """Fig. 2 (c): ``(1 - g(x)) x + g(x) F(x)``, as in highway networks.
 
     Args:
         bias: initial value of the gate's bias b in ``g(x) = sigmoid(conv1x1(x) + b)``; the paper
@@ -102,7 +102,7 @@ class ExclusiveGating(Shortcut):
 
 @dataclasses.dataclass(frozen=True)
 class ShortcutOnlyGating(Shortcut):
-    """Fig. 2 (d): ``(1 - g(x)) x + F(x)``: the gate acts on the shortcut alone.
+    """Fig. 2 (d): ``(1 - g(x)) x + F(x)``: the gate acts only on the shortcut.
 
     Args:
         bias: initial value of the gate's bias, as in `ExclusiveGating`.
@@ -129,12 +129,12 @@ class Conv1x1(Shortcut):
 
 @dataclasses.dataclass(frozen=True)
 class DropoutShortcut(Shortcut):
-    """Fig. 2 (f): dropout of the shortcut, during training.
+    """Fig. 2 (f): dropout on the shortcut, during training.
 
-    Keras keeps the expectation by scaling what is kept by ``1 / (1 - rate)``.
+    Keras preserves the expectation by scaling the remaining values by ``1 / (1 - rate)``.
 
     Args:
-        rate: fraction that is dropped, at least 0 and below 1.
+        rate: fraction to drop, at least 0 and below 1.
     """
 
     rate: float = 0.5
@@ -151,7 +151,7 @@ class DropoutShortcut(Shortcut):
 
 @dataclasses.dataclass(frozen=True)
 class NoShortcut(Shortcut):
-    """The plain network: the branch alone, nothing is added."""
+    """The plain network: only the branch, without an addition."""
 
     name = "none"
 
@@ -169,18 +169,18 @@ SHORTCUTS = {
 
 
 def register_shortcut(kind: type[Shortcut]) -> type[Shortcut]:
-    """Makes a shortcut of your own known by its name, with parameters too: a class decorator.
+    """Class decorator that registers a custom shortcut under its name, so that text can refer to it.
 
     Args:
-        kind: a frozen dataclass that extends `Shortcut`: its `name`, which no other shortcut has, its parameters as
-            fields, and `__call__`. Fields are numbers.
+        kind: a frozen dataclass that extends `Shortcut`, with a unique `name`, its parameters as numeric fields, and
+            `__call__`.
 
     Returns:
         `kind`.
 
     Raises:
-        ValueError: another class has the name, or the name is not one that can be written in an argument.
-        TypeError: `kind` is not a frozen dataclass that extends `Shortcut`.
+        ValueError: if another class has the name, or the name is not a Python identifier.
+        TypeError: if `kind` is not a frozen dataclass that extends `Shortcut`.
 
     Example:
 
@@ -201,26 +201,25 @@ def register_shortcut(kind: type[Shortcut]) -> type[Shortcut]:
         raise TypeError(f"{kind!r} must be a frozen dataclass that extends keras_resv2.shortcuts.Shortcut.")
     name = getattr(kind, "name", None)
     if not isinstance(name, str) or not name.isidentifier():
-        raise ValueError(f"{kind.__name__}.name is {name!r} and must be a Python identifier, as 'decay'.")
+        raise ValueError(f"{kind.__name__}.name is {name!r} and must be a Python identifier, such as 'decay'.")
     known = SHORTCUTS.get(name)
     if known is not None and (known.__module__, known.__qualname__) != (kind.__module__, kind.__qualname__):
-        raise ValueError(f"{kind.__name__}.name is {name!r}, which is the shortcut {known.__qualname__}.")
+        raise ValueError(f"{kind.__name__}.name is {name!r}, which already names the shortcut {known.__qualname__}.")
     SHORTCUTS[name] = kind
     return kind
 
 
 def get_shortcut(shortcut):
-    """The `Shortcut` that a name, or a name with parameters, stands for.
+    """Returns the `Shortcut` for a name, or a name with parameters.
 
     Args:
-        shortcut: a `Shortcut`, a key of `SHORTCUTS`, or the same with parameters as in
-            ``"exclusive_gating(bias=-7)"``.
+        shortcut: a `Shortcut`, a key of `SHORTCUTS`, or a key with parameters, such as ``"exclusive_gating(bias=-7)"``.
 
     Returns:
         A `Shortcut`.
 
     Raises:
-        ValueError: the name, a parameter's name or its value is not one of those there are.
+        ValueError: if the name, the name of a parameter or its value is not valid.
 
     Example:
 
@@ -249,7 +248,7 @@ def get_shortcut(shortcut):
 
 
 def _set_number(shortcut, name):
-    """A parameter of Python or of NumPy as a float."""
+    """Converts a parameter, a Python or NumPy number, to float."""
     value = getattr(shortcut, name)
     if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
         raise ValueError(f"{name}={value!r} must be a finite number.")

@@ -1,7 +1,7 @@
-"""The weights of a model by name: read from it, and matched with those of a file.
+"""Reads the weights of a model by name, and matches them with those of a file.
 
-Names are ``<layer>/<variable>``, as ``stem_conv/kernel``. Units that run as a loop (`keras_resv2.models.scan`) have
-the names that they have outside of it.
+Names are ``<layer>/<variable>``, such as ``stem_conv/kernel``. Units that run as a loop (`keras_resv2.models.scan`)
+have the same names as in an unrolled network.
 """
 
 import dataclasses
@@ -16,12 +16,12 @@ HEAD = "head_dense"
 
 
 def model_arrays(model):
-    """The weights of a model: float32 arrays by ``<layer>/<variable>``.
+    """Returns the weights of a model as a dictionary from ``<layer>/<variable>`` to float32 arrays.
 
     Low-rank adapters are merged into the kernels.
 
     Raises:
-        ValueError: a layer is quantized; the message names it.
+        ValueError: if a layer is quantized; the message names the layer.
     """
     arrays, stacks = {}, {}
     for name, weight in _variables(model).items():
@@ -40,15 +40,16 @@ def model_arrays(model):
 
 
 def set_weights(model, arrays, source):
-    """Sets the weights of a model from arrays: all of them, or none.
+    """Sets all weights of a model from arrays, or none of them.
 
     Args:
-        model: a `keras.Model` of the architecture that the arrays are of. A model without classifier takes the rest.
+        model: a `keras.Model` of the same architecture as the arrays. A model without classifier ignores those of the
+            classifier.
         arrays: dictionary from ``<layer>/<variable>`` to an array.
-        source: where they come from, for messages.
+        source: where the arrays come from, for messages.
 
     Raises:
-        ValueError: names or shapes differ; the message says which. The model is unchanged.
+        ValueError: if names or shapes differ; the message lists them. The model is unchanged.
     """
     stacks = {}
     for weight, array in match_weights(model, arrays, source):
@@ -62,15 +63,15 @@ def set_weights(model, arrays, source):
 
 
 def match_weights(model, arrays, source):
-    """Pairs of a weight of the model and its array.
+    """Pairs each weight of the model with its array.
 
     Args:
-        model: as `set_weights` takes it.
+        model: see `set_weights`.
         arrays: dictionary from ``<layer>/<variable>`` to an array.
-        source: where they come from, for the message.
+        source: where the arrays come from, for the message.
 
     Raises:
-        ValueError: names or shapes differ; the message says which.
+        ValueError: if names or shapes differ; the message lists them.
     """
     variables = _variables(model)
     if not any(_is_head(name) for name in variables):
@@ -82,7 +83,7 @@ def match_weights(model, arrays, source):
 
 
 def _differences(variables, arrays):
-    """What keeps the arrays from being the variables' values, as phrases."""
+    """Describes the mismatches between variables and arrays."""
     missing = [name for name in variables if name not in arrays]
     unexpected = [name for name in arrays if name not in variables]
     shapes = [
@@ -106,7 +107,7 @@ def _is_head(name):
 
 @dataclasses.dataclass(frozen=True)
 class _Part:
-    """The weight of one unit in the stack of a rolled network."""
+    """The weight of one unit within the stack of a rolled network."""
 
     stack: object
     index: int
@@ -117,7 +118,7 @@ class _Part:
 
 
 def _variables(model):
-    """Weights by name; those of rolled units as `_Part`."""
+    """Returns the weights by name, those of rolled units as `_Part`."""
     found = {}
     for layer in model.layers:
         if hasattr(layer, "unit_weights"):
@@ -126,8 +127,8 @@ def _variables(model):
             own = {f"{layer.name}/{weight.name}": weight for weight in layer.weights}
             if len(own) < len(layer.weights):
                 raise ValueError(
-                    f"weights of {layer.name!r}, inside model {model.name!r}, share their names, and weight files tell "
-                    "them apart by name: save a model that is inside another, model.get_layer(...), by itself."
+                    f"weights of {layer.name!r}, inside model {model.name!r}, share their names, but weight files tell "
+                    "them apart by name: save a nested model, model.get_layer(...), separately."
                 )
             found |= own
     return found

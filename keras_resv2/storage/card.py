@@ -1,4 +1,4 @@
-"""The card: what a weight file is, how it was made and what was measured of it."""
+"""The card of a weight file: what it contains, how it was trained and what was measured."""
 
 import dataclasses
 import json
@@ -9,10 +9,10 @@ import re
 from keras_resv2.files import open_regular
 from keras_resv2.storage.card_schema import check_class_index, check_fields
 
-LARGEST = 4 << 20  # bytes: a card of 20,000 classes has 0.5 million
+LARGEST = 4 << 20  # bytes; a card with 20,000 classes has 0.5 million
 VERSION = re.compile("[0-9]{1,9}")
 
-# What the fields of weights from elsewhere are where nothing is known.
+# Defaults of the fields of third-party weights where nothing is known.
 NUMBERS = ("test_error", "test_errors_first_2000", "test_images", "median_error", "paper_error", "size", "sha256")
 TRAINING = ("paper", "recipe", "command", "seed", "steps", "wall_seconds", "hardware", "backend", "commit")
 DICTIONARIES = ("dataset_sha256", "seed_errors", "recipe_values", "versions")
@@ -21,41 +21,41 @@ UNKNOWN = {**dict.fromkeys(NUMBERS + TRAINING), **{name: {} for name in DICTIONA
 
 @dataclasses.dataclass(frozen=True)
 class Card:
-    """One version of one weight file; `card.json` beside the file holds the same fields.
+    """One version of one weight file; `card.json` next to the file has the same fields.
 
-    Of weights that another library trained, `origin` says where they come from, and what was not measured
-    or is not known is None or empty.
+    For weights trained with another library, `origin` says where they come from, and fields that were not measured or
+    are unknown are None or empty.
 
     Attributes:
         name: ``<architecture>[_<variant>]-<dataset>``.
-        version: from 1; a published version never changes.
+        version: version number from 1; a published version never changes.
         architecture: one of `keras_resv2.list_architectures()`.
-        arguments: what the builder takes besides its defaults.
+        arguments: non-default arguments of the builder.
         parameters: number of trainable parameters.
-        dataset: that the weights were trained on.
-        class_names: in the order of the outputs; numbers where `class_index` has the names.
-        image_shape: of the images it was trained on, (height, width, channels).
-        dataset_sha256: fingerprint of the images and labels of each split.
-        test_error: percent of the test images that this file gets wrong, one view per image, float32.
-        test_errors_first_2000: how many of the first 2,000 test images it gets wrong: a quick check.
+        dataset: name of the training dataset.
+        class_names: class names in the order of the outputs; indices if `class_index` has the names.
+        image_shape: shape of the training images, (height, width, channels).
+        dataset_sha256: SHA-256 of the images and labels of each split.
+        test_error: test error of this file in percent, with a single view per image, in float32.
+        test_errors_first_2000: number of misclassified images among the first 2,000 test images, for a quick check.
         test_images: number of test images.
-        seed_errors: test error, percent, of every run of this recipe, by seed.
-        median_error: of `seed_errors`, percent.
-        paper_error: the paper's figure, percent; None where the papers have none.
-        paper: where that figure stands.
-        recipe, recipe_values, command, seed, steps: how it was trained.
-        wall_seconds, hardware, backend, versions, commit: on what, how long, from which source.
-        size, sha256: of the weight file, bytes and hex.
+        seed_errors: test error in percent of every run of this recipe, by seed.
+        median_error: median of `seed_errors`, in percent.
+        paper_error: test error reported in the paper, in percent; None if not reported.
+        paper: where the paper reports it.
+        recipe, recipe_values, command, seed, steps: how the weights were trained.
+        wall_seconds, hardware, backend, versions, commit: duration, hardware and software of the training.
+        size, sha256: size in bytes and SHA-256 (hex) of the weight file.
         file: name of the weight file.
-        url: where the file can be had when it is not beside the card; None if nowhere.
-        license: of the weights.
-        origin: of weights from another library: file, sha256 or md5, layout, and what it does not say and was
-            assumed; url if it is fetched. None for weights that this package trained.
-        class_index: where the class names are fetched when first asked for: url, md5, classes.
-        train_images: number of training images; None on older cards, which have all of the dataset.
-        initial_weights: weights that the training started from; None for random ones.
-        details: what `keras_resv2.metrics.full_report` measured of this file; None where nothing was.
-        folder: where the card was read; not part of the file.
+        url: where to download the file if it is not next to the card; None if unavailable.
+        license: license of the weights.
+        origin: for weights from another library: file, sha256 or md5, layout, and what had to be assumed; url if the
+            file is downloaded. None for weights trained with this package.
+        class_index: where the class names are downloaded from on first use: url, md5, classes.
+        train_images: number of training images; None on older cards, whose weights used the whole dataset.
+        initial_weights: weights that training started from; None for random initialization.
+        details: result of `keras_resv2.metrics.full_report` for this file; None if not measured.
+        folder: folder that the card was read from; not part of the file.
     """
 
     name: str
@@ -98,28 +98,28 @@ class Card:
 
     @property
     def full_name(self):
-        """Name with version, as ``resnet20-cifar10@1``."""
+        """Name with version, such as ``resnet20-cifar10@1``."""
         return f"{self.name}@{self.version}"
 
     def to_json(self):
-        """Text of card.json."""
+        """Returns the text of card.json."""
         fields = dataclasses.asdict(self)
         del fields["folder"]
         return json.dumps(fields, indent=2) + "\n"
 
 
 def read_card(path):
-    """The card in a file.
+    """Reads a card from a file.
 
     Args:
-        path: of a card.json.
+        path: path of a card.json.
 
     Returns:
-        `Card`, whose fields are as `keras_resv2.storage.card_schema` has them. Other keys are ignored.
+        `Card` with fields valid according to `keras_resv2.storage.card_schema`. Unknown keys are ignored.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is not JSON, or lacks a field, or a field is not what it may be; the message names it.
+        FileNotFoundError: if the file does not exist.
+        ValueError: if it is not JSON, lacks a field, or a field is not valid; the message names the field.
     """
     path = pathlib.Path(path)
     with open_regular(path, LARGEST) as file:
@@ -129,7 +129,7 @@ def read_card(path):
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not a weight card: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
-        raise ValueError(f"{path} is not a weight card: it holds a {type(content).__name__}.")
+        raise ValueError(f"{path} is not a weight card: it contains a {type(content).__name__}.")
     fields = {field.name: field for field in dataclasses.fields(Card) if field.name != "folder"}
     content = {key: value for key, value in content.items() if key in fields}
     try:
@@ -153,11 +153,11 @@ def read_card(path):
 
 
 def _refuse_constant(name):
-    raise ValueError(f"{name} is not a number of JSON")
+    raise ValueError(f"{name} is not a valid JSON number")
 
 
 def check_place(card):
-    """Returns a card, or raises ValueError unless it is in the folder ``<name>/<version>`` that it belongs into."""
+    """Returns a card; raises ValueError unless it is in its folder, ``<name>/<version>``."""
     place = pathlib.Path(os.path.abspath(card.folder)).parts[-2:]
     if (card.name, str(card.version)) != place:
         path = card.folder / "card.json"
@@ -166,10 +166,10 @@ def check_place(card):
 
 
 def split_name(name):
-    """``("resnet20-cifar10", 1)`` from ``"resnet20-cifar10@1"``; version None without ``@``.
+    """Splits ``"resnet20-cifar10@1"`` into ``("resnet20-cifar10", 1)``; the version is None without ``@``.
 
     Raises:
-        ValueError: what follows ``@`` is not a version number.
+        ValueError: if the part after ``@`` is not a version number.
     """
     if not isinstance(name, str):
         raise ValueError(f"a pretrained name is text such as 'resnet20-cifar10', not {name!r}.")

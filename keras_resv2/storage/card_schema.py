@@ -1,8 +1,8 @@
-"""What the fields of a card may be. A card from a stranger decides which files are opened and which network is built.
+"""The valid values of a card's fields. An untrusted card determines which files are opened and which network is built.
 
-Keys that are not in the table are ignored, so that cards of later versions of this package open in this one: a
-later version may add facts, and what changes the meaning of the weights goes into `arguments`, whose unknown keys
-are refused. All other values have the types, ranges and lengths below, whoever wrote the card.
+Keys that are not in the table are ignored, so that cards of later versions of this package open in this one: a later
+version may add fields, but anything that changes the meaning of the weights goes into `arguments`, whose unknown keys
+are rejected. All other values must have the types, ranges and lengths below.
 """
 
 import dataclasses
@@ -23,22 +23,22 @@ HEX = {"sha256": re.compile("[0-9a-f]{64}"), "md5": re.compile("[0-9a-f]{32}")}
 MOST_CLASSES, LONGEST_TEXT, LONGEST_NAME, DEEPEST = 100_000, 10_000, 1_000, 8
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 MOST_PIXELS = 4096 * 4096
-# Arguments of `ResNet` that its weights depend on; the architecture has the depth.
+# Arguments of `ResNet` that the weights depend on; the depth is part of the architecture.
 ARGUMENTS = ("activation", "shortcut", "branch", "projection", "stride_on", "stem", "preprocessing", "stride_in")
 ARGUMENTS += ("conv_bias", "activated_shortcuts")
-# Of weights that another library trained, these may be unknown (None).
+# For weights trained with another library, these may be unknown (None).
 MEASURED = ("test_error", "test_images", "median_error", "recipe", "command", "seed", "steps", "wall_seconds")
 MEASURED += ("hardware", "backend", "commit", "size", "sha256")
 
 
 @dataclasses.dataclass(frozen=True)
 class _Kind:
-    """What a value may be.
+    """A kind of value.
 
     Attributes:
-        words: that say so.
-        fits: whether a value is such a one.
-        optional: whether it may be None.
+        words: description for messages.
+        fits: function that returns whether a value is valid.
+        optional: whether the value may be None.
     """
 
     words: str
@@ -55,12 +55,12 @@ def _is_count(value):
 
 
 def _is_text(value, longest=LONGEST_TEXT):
-    """Text without control characters, which could command the terminal that it is printed on."""
+    """Returns whether a value is text without control characters, which could control the terminal."""
     return isinstance(value, str) and len(value) <= longest and not CONTROL.search(value)
 
 
 def _is_plain(value, depth=0):
-    """JSON of ordinary size: text, numbers, and lists and dictionaries of them."""
+    """Returns whether a value is JSON of ordinary size: text, numbers, and lists and dictionaries of them."""
     if isinstance(value, (list, tuple)):
         return depth < DEEPEST and all(_is_plain(item, depth + 1) for item in value)
     if isinstance(value, dict):
@@ -81,14 +81,14 @@ def _address(value):
 
 
 TEXT, OPTIONAL_TEXT = _Kind("text of one line", _is_text), _Kind("text of one line", _is_text, True)
-COUNT = _Kind("a whole number, not negative", _is_count, True)
+COUNT = _Kind("a whole number, at least 0", _is_count, True)
 PERCENT = _Kind("a number from 0 to 100", _percent, True)
 PLAIN = _Kind("a dictionary of numbers and texts", lambda value: isinstance(value, dict) and _is_plain(value))
-ADDRESS_KIND = _Kind("an address that starts with https://, http:// or file://", _address, True)
+ADDRESS_KIND = _Kind("a URL that starts with https://, http:// or file://", _address, True)
 
 FIELDS = {
     "name": TEXT,
-    "version": _Kind("a whole number from 1 on", lambda value: _is_count(value) and 1 <= value < 10**9),
+    "version": _Kind("a whole number, at least 1", lambda value: _is_count(value) and 1 <= value < 10**9),
     "architecture": TEXT,
     "arguments": PLAIN,
     "parameters": dataclasses.replace(COUNT, optional=False),
@@ -124,12 +124,12 @@ FIELDS = {
     "command": OPTIONAL_TEXT,
     "seed": COUNT,
     "steps": COUNT,
-    "wall_seconds": _Kind("a number, not negative", lambda value: _is_number(value) and value >= 0, True),
+    "wall_seconds": _Kind("a number, at least 0", lambda value: _is_number(value) and value >= 0, True),
     "hardware": OPTIONAL_TEXT,
     "backend": OPTIONAL_TEXT,
     "versions": PLAIN,
     "commit": OPTIONAL_TEXT,
-    "size": _Kind("a whole number from 1 on", lambda value: _is_count(value) and value >= 1, True),
+    "size": _Kind("a whole number, at least 1", lambda value: _is_count(value) and value >= 1, True),
     "sha256": _Kind(
         "64 hexadecimal digits", lambda value: isinstance(value, str) and bool(HEX["sha256"].fullmatch(value)), True
     ),
@@ -145,22 +145,22 @@ FIELDS = {
 
 
 def check_fields(content):
-    """Raises ValueError unless the fields of a card are as the table has them.
+    """Raises ValueError unless the fields of a card are valid according to the table.
 
     Args:
         content: dictionary of the fields of `keras_resv2.pretrained.Card`, without `folder`.
 
     Raises:
-        ValueError: the message names the field, says what it is and what it may be.
+        ValueError: if a field is not valid; the message has its name, its value and what is valid.
     """
     for key, kind in FIELDS.items():
         value = content[key]
         if not (kind.optional and value is None) and not kind.fits(value):
-            raise ValueError(f"{key} is {_shown(value)} and must be {kind.words}.")
+            raise ValueError(f"{key} is {_shown(value)} but must be {kind.words}.")
     if "@" in check_file_name(content["name"], "name"):
-        raise ValueError(f"name is {_shown(content['name'])} and must not have an @ in it.")
+        raise ValueError(f"name is {_shown(content['name'])} but must not contain an @.")
     if not check_file_name(content["file"], "file").endswith(WEIGHTS_ENDING):
-        raise ValueError(f"file is {_shown(content['file'])} and must end in {WEIGHTS_ENDING}.")
+        raise ValueError(f"file is {_shown(content['file'])} but must end in {WEIGHTS_ENDING}.")
     _check_network(content["architecture"], content["arguments"])
     if content["origin"] is not None:
         _check_origin(content["origin"], content["file"])
@@ -173,23 +173,24 @@ def check_fields(content):
     if (content["sha256"] is None or content["size"] is None) and not (known.get("url") or known.get("hub")):
         needed += [key for key in ("size", "sha256") if content[key] is None and key not in needed]
     if needed:
-        raise ValueError(f"{', '.join(needed)} must be known.")
+        raise ValueError(f"{', '.join(needed)} must not be null.")
 
 
 def _check_network(architecture, arguments):
-    """That an architecture exists and takes the arguments."""
+    """Raises ValueError unless an architecture exists and accepts the arguments."""
     try:
         row = find_architecture(architecture)
     except ValueError:
         raise ValueError(
-            f"architecture is {_shown(architecture)}, which there is none of; nearest: "
-            f"{nearest(architecture, ARCHITECTURES)}."
+            f"architecture {_shown(architecture)} is unknown; did you mean {nearest(architecture, ARCHITECTURES)}?"
         ) from None
     others = [name for name in arguments if name not in ARGUMENTS]
     if others:
-        raise ValueError(f"arguments has {_shown(some(others))}, which a newer version of keras_resv2 may know.")
+        raise ValueError(
+            f"arguments contains unknown keys: {_shown(some(others))}. A newer version of keras_resv2 may support them."
+        )
     if not isinstance(arguments.get("conv_bias", False), bool):
-        raise ValueError(f"arguments: conv_bias is {_shown(arguments['conv_bias'])} and must be true or false.")
+        raise ValueError(f"arguments: conv_bias is {_shown(arguments['conv_bias'])} but must be true or false.")
     try:
         resolve_network(**{"depth": row.depth, "activation": row.activation, **arguments})
     except (ValueError, TypeError, OverflowError) as error:
@@ -197,40 +198,42 @@ def _check_network(architecture, arguments):
 
 
 def _check_origin(origin, file):
-    """Weights of another library: where they come from, and, if `url` is there, are fetched from."""
+    """Checks where the weights of another library come from and, if there is a `url`, are downloaded from."""
     for key in sorted(origin.keys() & {"layout", "file"}):
         if not _is_text(origin[key]):
-            raise ValueError(f"origin: {key} is {_shown(origin[key])} and must be text of one line.")
+            raise ValueError(f"origin: {key} is {_shown(origin[key])} but must be text of one line.")
     _check_sums(origin, "origin")
     if origin.get("hub") is not None and not (isinstance(origin["hub"], str) and REPOSITORY.fullmatch(origin["hub"])):
-        raise ValueError(f"origin: hub is {_shown(origin['hub'])} and must be of the form user/name.")
+        raise ValueError(f"origin: hub is {_shown(origin['hub'])} but must be of the form user/name.")
     if origin.get("url") is None:
         return
     if not _address(origin["url"]):
-        raise ValueError(f"origin: url is {_shown(origin['url'])} and must be {ADDRESS_KIND.words}.")
+        raise ValueError(f"origin: url is {_shown(origin['url'])} but must be {ADDRESS_KIND.words}.")
     name = check_file_name(origin.get("file"), "origin: file")
     if name == file or not name.endswith(ORIGIN_ENDINGS) or not origin.get("md5"):
-        raise ValueError("origin: what has a url needs the md5 of the file and a name, other than the weight file's.")
+        raise ValueError("origin: a url needs the md5 of the file, and a file name other than that of the weight file.")
 
 
 def check_class_index(index):
-    """Raises ValueError unless `class_index` of a card says where class names are fetched, and how many."""
+    """Raises ValueError unless `class_index` of a card has a valid url, md5 and number of classes."""
     _check_sums(index, "class_index")
     if not _address(index.get("url")) or not index.get("md5"):
         raise ValueError("class_index needs the url of a file and its md5.")
     count = index.get("classes")
     if not _is_count(count) or not 1 <= count <= MOST_CLASSES:
-        raise ValueError(f"class_index: classes is {_shown(count)} and must be a whole number, 1 to {MOST_CLASSES:,}.")
+        raise ValueError(
+            f"class_index: classes is {_shown(count)} but must be a whole number from 1 to {MOST_CLASSES:,}."
+        )
 
 
 def _check_sums(content, where):
     for key, pattern in HEX.items():
         value = content.get(key)
         if value is not None and not (isinstance(value, str) and pattern.fullmatch(value)):
-            raise ValueError(f"{where}: {key} is {_shown(value)} and must be hexadecimal digits.")
+            raise ValueError(f"{where}: {key} is {_shown(value)} but must be hexadecimal digits.")
 
 
 def _shown(value):
-    """A value in a message: not all of a long one, nor what a terminal could take for a command."""
+    """Formats a value for a message: truncated, and without control characters."""
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:60]}..."

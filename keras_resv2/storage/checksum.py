@@ -1,4 +1,4 @@
-"""Check sums of files."""
+"""Checksums of files."""
 
 import hashlib
 
@@ -8,17 +8,17 @@ ALGORITHMS = {32: "md5", 64: "sha256"}  # by hexadecimal digits
 
 
 def sha256(path):
-    """SHA-256 of a file, in hex."""
+    """Returns the SHA-256 of a file, in hex."""
     return _digest(path, "sha256")
 
 
 def agrees(path, checksum):
-    """Whether a file's sum is `checksum`: an MD5 or SHA-256, which its length tells, in hex."""
+    """Returns whether a file has a checksum in hex: MD5 or SHA-256, depending on its length."""
     return _digest(path, ALGORITHMS[len(checksum)]) == checksum
 
 
 def _digest(path, algorithm):
-    # MD5 is what some publishers give; against damage it is as good.
+    # Some publishers only provide MD5, which detects damage just as well.
     digest = hashlib.new(algorithm, usedforsecurity=False)
     with open_regular(path) as file:
         while block := file.read(1 << 20):

@@ -1,4 +1,4 @@
-"""Downloads a file once: resumed if cut, verified before it gets its name, locked against others."""
+"""Downloads files: resumable, verified before they are renamed, and locked against other processes."""
 
 import contextlib
 import http.client
@@ -22,19 +22,19 @@ TIMEOUT_SECONDS = 30
 
 
 class Cut(Exception):
-    """The connection ended early, or the server asks to come again: worth another attempt."""
+    """Raised when the connection ended early or the server asks to retry: worth another attempt."""
 
 
 class NotWritable(PermissionError):
-    """The cache cannot be written."""
+    """Raised when the cache is not writable."""
 
 
 @contextlib.contextmanager
 def file_lock(path):
-    """Keeps other processes from making the same file, whose folder is made if need be.
+    """Prevents other processes from writing the same file, whose folder is created if necessary.
 
     Raises:
-        NotWritable: the place cannot be written.
+        NotWritable: if the folder is not writable.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -49,23 +49,23 @@ def file_lock(path):
 
 
 def fetch(url, path, size, checksum, limit=None):
-    """Downloads `url` to `path`. Does nothing if another process has done it meanwhile.
+    """Downloads `url` to `path`. Does nothing if another process has done so in the meantime.
 
-    Bytes go to ``<path>.part`` and are kept when the connection is cut, so the next attempt, in this
-    call or a later one, asks only for the rest. The file gets its name when size and sum are right.
+    Data is written to ``<path>.part`` and kept if the connection is interrupted, so the next attempt, in this call or a
+    later one, requests only the rest. The file is renamed once its size and checksum are verified.
 
     Args:
-        url: http, https or file.
+        url: URL with http, https or file.
         path: `pathlib.Path` to write.
-        size: bytes expected; None if only the server knows.
-        limit: most bytes that are taken where the size is not known; None for any number.
-        checksum: SHA-256 or MD5 expected, in hex.
+        size: expected size in bytes; None if only the server knows it.
+        limit: maximum number of bytes to accept if the size is unknown; None for no limit.
+        checksum: expected SHA-256 or MD5, in hex.
 
     Raises:
-        PermissionError: the place cannot be written.
-        DiskFullError: there is no room for the file.
-        ConnectionError: the server says no, cannot be reached, or cut the connection every time.
-        ValueError: what the server has is not the file expected; nothing of it is kept.
+        PermissionError: if the folder is not writable.
+        DiskFullError: if the disk is full.
+        ConnectionError: if the server refuses, cannot be reached, or interrupts the connection every time.
+        ValueError: if the server has a different file; nothing of it is kept.
     """
     with file_lock(path):
         if path.exists():
@@ -75,7 +75,7 @@ def fetch(url, path, size, checksum, limit=None):
 
 
 def _download(url, part, size, checksum, limit):
-    """Fills `part` until it is the whole, verified file."""
+    """Downloads into `part` until it is the complete, verified file."""
     cuts = 0
     while True:
         have = part.stat().st_size if part.exists() else 0
@@ -90,22 +90,22 @@ def _download(url, part, size, checksum, limit):
                     continue
                 have = part.stat().st_size if part.exists() else 0
                 raise ConnectionError(
-                    f"{url}: {cut} after {have} of {size or '?'} bytes. Call again to go on."
+                    f"{url}: {cut} after {have} of {size or '?'} bytes. Call again to resume."
                 ) from None
         if agrees(part, checksum):
             return
         part.unlink()
-        if have == 0:  # all of it came just now: the server has another file
-            raise ValueError(f"{url} is not the file expected: its check sum is another.")
+        if have == 0:  # downloaded from scratch: the server has a different file
+            raise ValueError(f"{url} is not the expected file: its checksum differs.")
 
 
 def _receive(url, part, have, size, limit):
-    """Appends what the server sends from byte `have` on, until there are `size` bytes, or all it has.
+    """Appends data from byte `have` on, until there are `size` bytes or the server has no more.
 
     Raises:
-        Cut: they did not all come.
-        ConnectionError: the server says no.
-        ValueError: the server's file is of another size.
+        Cut: if the transfer is incomplete.
+        ConnectionError: if the server refuses.
+        ValueError: if the server's file has a different size.
     """
     try:
         with _open(url, have) as response:
@@ -114,25 +114,25 @@ def _receive(url, part, have, size, limit):
             length = response.headers.get("Content-Length") or ""
             there = start + int(length) if DIGITS.fullmatch(length) else None
             if there is not None and size not in (None, there):
-                raise ValueError(f"{url} is not the file expected: {there} bytes, {size} expected.")
+                raise ValueError(f"{url} is not the expected file: {there} bytes, {size} expected.")
             size = there if size is None else size
             limit = size if size is not None and limit is None else limit
             if size is not None and size > limit:
-                raise ValueError(f"{url} is not the file expected: {size} bytes, at most {limit} expected.")
+                raise ValueError(f"{url} is not the expected file: {size} bytes, at most {limit} expected.")
             _write(response, part, start, size, url, limit)
     except ValueError:
         part.unlink(missing_ok=True)
         raise
     except http.client.HTTPException as error:
-        raise Cut(f"the connection was cut ({type(error).__name__})") from None
+        raise Cut(f"the connection was interrupted ({type(error).__name__})") from None
 
 
 def _open(url, have):
     scheme, _, place, *_ = urllib.parse.urlsplit(url)
     if scheme not in ("http", "https", "file"):
-        raise ValueError(f"{url} is not a file that can be downloaded: its address must start with https://.")
+        raise ValueError(f"{url} cannot be downloaded: the URL must start with https://.")
     if scheme == "file":
-        check_regular(urllib.request.url2pathname(place))  # a pipe has no end
+        check_regular(urllib.request.url2pathname(place))  # a pipe may be endless
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     try:
         return urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS)
@@ -140,7 +140,7 @@ def _open(url, have):
         if error.code >= 500:
             raise Cut(f"HTTP {error.code} {error.reason}") from None
         if error.code == 416:
-            raise ValueError(f"{url} is not the file expected: it has no more than {have} bytes.") from None
+            raise ValueError(f"{url} is not the expected file: it has no more than {have} bytes.") from None
         raise ConnectionError(f"{url}: HTTP {error.code} {error.reason}.") from None
     except http.client.InvalidURL as error:
         raise ValueError(f"{url} is not a valid URL: {error}.") from None
@@ -156,14 +156,14 @@ def _write(response, part, start, size, url, limit):
             try:
                 block = response.read(BLOCK)
             except OSError as error:  # reset, timed out
-                raise Cut(f"the connection was cut ({error})") from None
+                raise Cut(f"the connection was interrupted ({error})") from None
             if not block and size is None:
                 return
             if not block:
-                raise Cut("the connection was cut")
+                raise Cut("the connection was interrupted")
             file.write(block if size is None else block[: size - file.tell()])
             if limit is not None and file.tell() > limit:
-                raise ValueError(f"{url} is not the file expected: more than {limit} bytes.")
+                raise ValueError(f"{url} is not the expected file: more than {limit} bytes.")
             bar.update(task, completed=file.tell())
 
 

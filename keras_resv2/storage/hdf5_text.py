@@ -1,9 +1,9 @@
-"""Texts of variable length in HDF5 files, read without HDF5.
+"""Reads variable-length text in HDF5 files without the HDF5 library.
 
-A text is stored as a reference: its length (4 bytes), and the address (8) and number (4) of an object in a global
-heap, where its bytes are. HDF5 makes room for the length that is declared, up to 4 GiB, before it looks whether the
-bytes are there, and does not return from some damaged heaps. So both are read here, as the HDF5 file format
-specification 3.0 has them: object headers (section IV.A) and global heaps (III.E).
+Text is stored as a reference: its length (4 bytes), and the address (8) and index (4) of an object in a global heap
+that contains its bytes. HDF5 allocates the declared length, up to 4 GiB, before it checks that the bytes exist, and
+hangs on some damaged heaps. So object headers (section IV.A) and global heaps (III.E) are parsed here, following the
+HDF5 file format specification 3.0.
 """
 
 REFERENCE = 16
@@ -12,18 +12,18 @@ MOST_BLOCKS = 100
 
 
 def read_texts(read, references, limit):
-    """The texts of a sequence of references.
+    """Reads the texts of a sequence of references.
 
     Args:
         read: function from an offset in the file and a number of bytes to bytes.
         references: bytes, 16 for each text.
-        limit: most bytes of all texts.
+        limit: maximum total number of bytes.
 
     Returns:
         List of text.
 
     Raises:
-        OSError: a reference leads nowhere, or they declare more bytes than `limit`.
+        OSError: if a reference is invalid, or the texts declare more bytes than `limit`.
     """
     heaps, texts, total = {}, [], 0
     for start in range(0, len(references), REFERENCE):
@@ -31,18 +31,18 @@ def read_texts(read, references, limit):
         length, address, number = _number(reference[:4]), _number(reference[4:12]), _number(reference[12:])
         total += length
         if total > limit:
-            raise OSError(f"it declares {total:,} bytes of text, more than it has")
+            raise OSError(f"it declares {total:,} bytes of text, more than it contains")
         if address not in heaps:
             heaps[address] = _heap(read, address) if length else {}
         content = heaps[address].get(number, b"") if length else b""
         if len(content) < length:
-            raise OSError("a text is not where its reference says")
+            raise OSError("a reference to a text is invalid")
         texts.append(content[:length].rstrip(b"\0").decode())
     return texts
 
 
 def _heap(read, address):
-    """Objects of a global heap by their numbers."""
+    """Returns the objects of a global heap by index."""
     head = read(address, 16)
     if head[:4] != b"GCOL":
         return {}
@@ -57,15 +57,15 @@ def _heap(read, address):
 
 
 def attribute_content(read, address, name):
-    """The bytes of an attribute as they lie in the file.
+    """Returns the raw bytes of an attribute.
 
     Args:
         read: function from an offset in the file and a number of bytes to bytes.
-        address: of the object that has the attribute.
-        name: of the attribute.
+        address: address of the object that has the attribute.
+        name: name of the attribute.
 
     Returns:
-        Bytes; None if the object's header does not hold the attribute.
+        Bytes; None if the object's header does not contain the attribute.
     """
     for content in _attributes(read, address):
         version, sizes = content[0], [_number(content[i : i + 2]) for i in (2, 4, 6)]
@@ -77,7 +77,7 @@ def attribute_content(read, address, name):
 
 
 def _attributes(read, address):
-    """Contents of the attribute messages of an object header."""
+    """Returns the contents of the attribute messages of an object header."""
     start = read(address, 64)
     modern = start[:4] == b"OHDR"
     if modern:
@@ -97,7 +97,7 @@ def _attributes(read, address):
             content = block[position + prefix : position + prefix + size]
             if kind == CONTINUATION:
                 place, length = _number(content[:8]), _number(content[8:16])
-                # A modern block starts with a signature and ends with a checksum, 4 bytes each.
+                # A version 2 block starts with a signature and ends with a checksum, 4 bytes each.
                 blocks.append((place + 4, length - 8) if modern else (place, length))
             elif kind == ATTRIBUTE and size > REFERENCE // 2:
                 yield content

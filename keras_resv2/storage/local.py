@@ -1,4 +1,4 @@
-"""Cards and weight files on this machine: of the package, the source tree, the cache, or a folder of the user's."""
+"""Finds cards and weight files on this machine: in the package, the source tree, the cache, or a user's folder."""
 
 import os
 import pathlib
@@ -14,20 +14,20 @@ CARD = "card.json"
 
 
 def home():
-    """The cache directory: the environment's KERAS_RESV2_HOME, or ~/.keras/keras_resv2."""
+    """Returns the cache directory: the environment variable KERAS_RESV2_HOME, or ~/.keras/keras_resv2."""
     return pathlib.Path(os.path.expanduser(os.environ.get("KERAS_RESV2_HOME") or "~/.keras/keras_resv2"))
 
 
 def weight_folders():
-    """Folders that hold ``<name>/<version>/card.json``, the first that has a version wins."""
+    """Lists the folders with ``<name>/<version>/card.json``; the first that has a version takes precedence."""
     package = pathlib.Path(__file__).resolve().parents[1]
     installed, source_tree = package / "weights", package.parent / "weights"
-    # Last, the cards of weights that others publish: once converted, they have one in the cache.
+    # Last, the cards of third-party weights: once converted, they have a card in the cache.
     return [installed if installed.is_dir() else source_tree, home() / "weights", package / "storage" / "third_party"]
 
 
 def card_paths():
-    """Paths of all cards, as ``{name: {version: path}}``, versions ascending."""
+    """Returns the paths of all cards as ``{name: {version: path}}``, in ascending order of versions."""
     found = {}
     for folder in weight_folders():
         for path in folder.glob(f"*/*/{CARD}"):
@@ -39,30 +39,30 @@ def card_paths():
 
 
 def is_folder(name):
-    """Whether a pretrained name is the path of a weight folder."""
+    """Returns whether a pretrained name is the path of a weight folder."""
     return isinstance(name, os.PathLike) or (isinstance(name, str) and (os.sep in name or "/" in name))
 
 
 def find_card(name):
-    """The card of a pretrained name or folder on this machine.
+    """Returns the card of a pretrained name or folder on this machine.
 
     Args:
-        name: ``"resnet20-cifar10"`` for the newest version, ``"resnet20-cifar10@1"`` for one; or the path of a
-            folder with a card and its weight file, as ``"converted/resnet18-imagenet/1"``, or of a folder that holds
-            one such, as the ``--out`` of ``keras-resv2 finetune``.
+        name: ``"resnet20-cifar10"`` for the newest version, ``"resnet20-cifar10@1"`` for a specific one; or the path of
+            a folder with a card and its weight file, such as ``"converted/resnet18-imagenet/1"``, or of a folder that
+            contains one such folder, such as the ``--out`` of ``keras-resv2 finetune``.
 
     Returns:
         `keras_resv2.storage.card.Card`.
 
     Raises:
-        ValueError: unknown name (with the nearest ones), unknown version (with those there are), or
-            a damaged card.
-        FileNotFoundError: a path holds no card.
+        ValueError: if the name is unknown (the message lists the closest ones), the version is unknown (the message
+            lists the versions), or the card is damaged.
+        FileNotFoundError: if a path does not contain a card.
     """
     if str(name).endswith((".keras", ".h5")):
         raise ValueError(
-            f"{name} is a file of weights or a model, and a weight folder, <name>/<version> with {CARD}, is wanted "
-            "(train.finetune writes one); keras.models.load_model opens a .keras file."
+            f"{name} is a weight or model file; expected a weight folder, <name>/<version> with {CARD} "
+            "(written by train.finetune). Use keras.models.load_model to open a .keras file."
         )
     if is_folder(name):
         return check_place(read_card(_card_in(pathlib.Path(name))))
@@ -70,18 +70,18 @@ def find_card(name):
     paths = card_paths()
     if base not in paths:
         folders = " or ".join(map(str, weight_folders()))
-        offer = f"nearest: {nearest(base, paths)}" if paths else f"there are none in {folders}"
-        raise ValueError(f"there are no pretrained weights {base!r}; {offer}.")
+        hint = f"did you mean {nearest(base, paths)}?" if paths else f"none were found in {folders}."
+        raise ValueError(f"there are no pretrained weights {base!r}; {hint}")
     versions = paths[base]
     if version is None:
         version = max(versions)
     if version not in versions:
-        raise ValueError(f"{base} has no version {version}; there is {', '.join(f'{base}@{v}' for v in versions)}.")
+        raise ValueError(f"{base} has no version {version}; available: {', '.join(f'{base}@{v}' for v in versions)}.")
     return check_place(read_card(versions[version]))
 
 
 def _card_in(folder):
-    """Path of the card of a weight folder, ``<name>/<version>``; of ``<name>`` or what holds it the newest version."""
+    """Returns the card's path in a weight folder ``<name>/<version>``; the newest version's in a parent folder."""
     path = folder / CARD
     if VERSION.fullmatch(folder.resolve().name) and path.is_file():
         return path
@@ -89,32 +89,33 @@ def _card_in(folder):
         found = [card for card in sorted(folder.glob(pattern)) if VERSION.fullmatch(card.parent.name)]
         names = sorted({card.parent.parent.name for card in found})
         if len(names) > 1:
-            raise ValueError(f"{folder} holds several weight folders, {some(names)}: name one of them.")
+            raise ValueError(f"{folder} contains several weight folders, {some(names)}: choose one of them.")
         if found:
             return max(found, key=lambda card: int(card.parent.name))
     if not path.is_file():
         raise FileNotFoundError(
-            f"{path} does not exist: a weight folder is <name>/<version> and holds {CARD}; a folder that holds one, as "
-            "the --out of finetune, stands for it."
+            f"{path} does not exist: a weight folder is <name>/<version> with {CARD}; a folder that contains one, such "
+            "as "
+            "the --out of finetune, works too."
         )
     return path
 
 
 def weight_path(card):
-    """Path of the verified weight file of a card, downloaded into the cache where necessary.
+    """Returns the path of a card's verified weight file, downloading it into the cache if necessary.
 
     Args:
         card: `keras_resv2.storage.card.Card`.
 
     Returns:
-        `pathlib.Path` of a file whose SHA-256 is the card's.
+        `pathlib.Path` of a file whose SHA-256 matches the card.
 
     Raises:
-        FileNotFoundError: the file is not there and the card has no URL.
-        ValueError: the file is damaged.
-        OSError: it cannot be downloaded or the cache cannot be written.
+        FileNotFoundError: if the file does not exist and the card has no URL.
+        ValueError: if the file is damaged.
+        OSError: if it cannot be downloaded or the cache is not writable.
     """
-    name = check_file_name(card.file, "file")  # of a card that was made in Python too
+    name = check_file_name(card.file, "file")  # the card may have been created in Python
     beside = card.folder / name
     if beside.exists():
         check_sum(beside, card)
@@ -122,8 +123,7 @@ def weight_path(card):
     cached = home() / "weights" / check_file_name(card.name, "name") / str(card.version) / name
     if not card.url and not cached.exists():
         raise FileNotFoundError(
-            f"the weight file of {card.full_name}, {beside}, is missing and its card has no URL: "
-            "install the package again."
+            f"the weight file of {card.full_name}, {beside}, is missing and its card has no URL: reinstall the package."
         )
     if not cached.exists():
         download.fetch(card.url, cached, card.size, card.sha256)
@@ -132,13 +132,13 @@ def weight_path(card):
 
 
 def check_sum(path, card):
-    """Raises ValueError unless the file's size and SHA-256 are the card's."""
+    """Raises ValueError unless a file's size and SHA-256 match the card."""
     size = path.stat().st_size
     if size != card.size:
         raise ValueError(f"weight file {path} is damaged: {size} bytes, {card.size} expected. {_mend(path)}")
     if sha256(path) != card.sha256:
-        raise ValueError(f"weight file {path} is damaged: its SHA-256 is not that of {card.full_name}. {_mend(path)}")
+        raise ValueError(f"weight file {path} is damaged: its SHA-256 does not match {card.full_name}. {_mend(path)}")
 
 
 def _mend(path):
-    return "Delete it to download it again." if home() in path.parents else "Install the package again."
+    return "Delete it to download it again." if home() in path.parents else "Reinstall the package."

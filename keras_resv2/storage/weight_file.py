@@ -1,4 +1,4 @@
-"""The weight file: one HDF5 array of all parameters, and an index of their names.
+"""The weight file: one HDF5 array with all parameters, and an index of their names.
 
     values   float32, (n,)   every parameter and moving statistic, one after another
     index    JSON text       [{"name": "stem_conv/kernel", "shape": [3, 3, 3, 16], "offset": 0}, ...]
@@ -8,9 +8,9 @@ A file of half the size has its kernels in a second array (``"array": "half"`` i
 
     half     float16, (m,)   kernels, one after another
 
-Names are ``<layer>/<variable>``, so a file fits any model with the same layer names, whatever the
-backend. One array keeps the file as large as its parameters (Keras' own files add a group to
-each variable, which tells in deep networks) and makes reading it one call.
+Names are ``<layer>/<variable>``, so a file fits any model with the same layer names, on any backend. A single array
+keeps the file as small as its parameters (Keras' own files add a group for each variable, which matters in deep
+networks) and allows reading it in one call.
 """
 
 import hashlib
@@ -35,16 +35,16 @@ MOST_AXES = 8
 
 
 def save_weights(model: keras.Model, path: str | os.PathLike) -> None:
-    """Writes all weights of a model, as float32, to an HDF5 file.
+    """Writes all weights of a model to an HDF5 file, as float32.
 
-    The file appears whole or not at all.
+    The file is written atomically.
 
     Args:
         model: a `keras.Model` whose layers have unique names.
-        path: of the file; an existing one is replaced.
+        path: path of the file; an existing one is replaced.
 
     Raises:
-        ValueError: a layer is quantized; the message names it.
+        ValueError: if a layer is quantized; the message names the layer.
 
     Example:
 
@@ -58,31 +58,30 @@ def save_weights(model: keras.Model, path: str | os.PathLike) -> None:
 
 
 def load_weights(model: keras.Model, path: str | os.PathLike) -> None:
-    """Sets the weights of a model from a weight file: all of them, or none.
+    """Sets all weights of a model from a weight file, or none of them.
 
     Args:
-        model: a `keras.Model` of the architecture that the file was made from. A model without
-            classifier takes the rest.
-        path: of the file.
+        model: a `keras.Model` of the same architecture as the file. A model without classifier ignores the weights of
+            the classifier.
+        path: path of the file.
 
     Raises:
-        FileNotFoundError, ValueError: as `read_weights`.
-        ValueError: names or shapes differ; the message says which. The model is unchanged.
+        FileNotFoundError, ValueError: see `read_weights`.
+        ValueError: if names or shapes differ; the message lists them. The model is unchanged.
     """
     set_weights(model, read_weights(path), path)
 
 
 def write_weights(arrays, path, half=False):
-    """Writes arrays as a weight file, whole or not at all.
+    """Writes arrays as a weight file, atomically.
 
     Args:
         arrays: dictionary from ``<layer>/<variable>`` to an array.
-        path: of the file; an existing one is replaced.
-        half: whether kernels are rounded to float16. All else (biases, batch normalisation) stays
-            float32.
+        path: path of the file; an existing one is replaced.
+        half: whether to round kernels to float16. Everything else (biases, batch normalisation) stays float32.
 
     Raises:
-        ValueError: a kernel is too large for float16.
+        ValueError: if a kernel is too large for float16.
     """
     index, parts = [], {name: [] for name in PARTS}
     offsets = dict.fromkeys(parts, 0)
@@ -98,7 +97,7 @@ def write_weights(arrays, path, half=False):
     datasets = {"values": np.concatenate(parts["values"]).astype("float32")}
     if half:
         datasets["half"] = np.concatenate(parts["half"]).astype("float16")
-    # Made in memory: HDF5 does not recover from a disk that fills up while a file is open.
+    # Created in memory: HDF5 does not recover from a disk that fills up while a file is open.
     content = io.BytesIO()
     with h5py.File(content, "w", libver="latest") as file:
         file.attrs["format"] = FORMAT_WITH_HALF if half else FORMAT
@@ -111,7 +110,7 @@ def write_weights(arrays, path, half=False):
 
 
 def _checksum(index, datasets):
-    """SHA-256, in hex, of the index and the arrays, as they lie in a file."""
+    """Returns the SHA-256, in hex, of the index and the arrays as stored."""
     digest = hashlib.sha256(index.encode())
     for name in PARTS:
         if name in datasets:
@@ -120,31 +119,31 @@ def _checksum(index, datasets):
 
 
 def read_weights(path):
-    """The arrays in a weight file, by name.
+    """Reads the arrays in a weight file.
 
     Args:
-        path: of a file that `save_weights` or `write_weights` wrote.
+        path: path of a file written by `save_weights` or `write_weights`.
 
     Returns:
         Dictionary from ``<layer>/<variable>`` to a float32 array.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is not a weight file, or a damaged one; or it has values that no network works with.
+        FileNotFoundError: if the file does not exist.
+        ValueError: if it is not a weight file, is damaged, or contains invalid values.
     """
     label = f"weight file {path}"
     with open_hdf5(path, label) as file:
         made = attribute(file, "format")
         if not isinstance(made, str) or made not in FORMATS:
             raise ValueError(
-                f"{path} is not a keras-resv2 weight file: its format {made!r} is none of {', '.join(FORMATS)}. "
-                "keras_resv2.save_weights writes such files; what Keras' save_weights wrote goes into "
+                f"{path} is not a keras-resv2 weight file: its format is {made!r}, not one of {', '.join(FORMATS)}. "
+                "keras_resv2.save_weights writes such files; files of Keras' save_weights are loaded with "
                 "model.load_weights."
             )
         index, datasets = _read_datasets(file)
         checksum = attribute(file, CHECKSUM)
     if checksum is not None and checksum != _checksum(index, datasets):
-        raise ValueError(f"{label} is damaged: its content does not have the SHA-256 that it had when it was written.")
+        raise ValueError(f"{label} is damaged: its content does not match its SHA-256.")
     parts = {name: array.astype("float32") for name, array in datasets.items()}
     try:
         arrays = _split(json.loads(index), parts)
@@ -155,25 +154,25 @@ def read_weights(path):
 
 
 def _read_datasets(file):
-    """The text of the index, and the arrays by name, of a file that holds these and nothing else."""
+    """Reads the text of the index, and the arrays by name, of a file that contains nothing else."""
     if not {"index", PARTS[0]} <= set(file) <= {"index", *PARTS}:
-        raise Refused(f"is not as its format says: it holds {some(sorted(file), ', ') or 'nothing'}.")
+        raise Refused(f"does not match its format: it contains {some(sorted(file), ', ') or 'nothing'}.")
     index, arrays = file["index"], {name: file[name] for name in PARTS if name in file}
     if not isinstance(index, h5py.Dataset):
-        raise Refused("is not as its format says: its index is not text.")
+        raise Refused("does not match its format: its index is not text.")
     for name, dtype in zip(PARTS, ("float32", "float16"), strict=True):
         if name in arrays and (not isinstance(arrays[name], h5py.Dataset) or arrays[name].ndim != 1):
-            raise Refused(f"is not as its format says: {name} is not a list of numbers.")
+            raise Refused(f"does not match its format: {name} is not a list of numbers.")
         if name in arrays and arrays[name].dtype != dtype:
-            raise Refused(f"is not as its format says: {name} has the type {arrays[name].dtype}, not {dtype}.")
+            raise Refused(f"does not match its format: {name} has the dtype {arrays[name].dtype}, not {dtype}.")
     return text(index), {name: array[()] for name, array in arrays.items()}
 
 
 def _split(index, parts):
-    """The arrays that an index names, by name.
+    """Splits the stored arrays into those listed in an index.
 
     Raises:
-        ValueError: it is not a list of entries, or an entry does not lie within its array.
+        ValueError: if the index is not a list of entries, or an entry is outside its array.
     """
     if not isinstance(index, list):
         raise ValueError("it is not a list.")
@@ -182,16 +181,16 @@ def _split(index, parts):
         name, shape, offset, part = _entry(entry)
         size = math.prod(shape)
         if part not in parts or offset + size > len(parts[part]):
-            raise ValueError(f"{name} lies outside the file's values.")
+            raise ValueError(f"{name} is outside the file's values.")
         sizes[part] += size
         if name in arrays or sizes[part] > len(parts[part]):
-            raise ValueError(f"{name} has values that another weight has too.")
+            raise ValueError(f"{name} overlaps another weight.")
         arrays[name] = parts[part][offset : offset + size].reshape(shape)
     return arrays
 
 
 def _entry(entry):
-    """Name, shape, offset and array of an entry of the index."""
+    """Returns the name, shape, offset and array of an entry of the index."""
 
     def is_count(value):
         return isinstance(value, int) and not isinstance(value, bool) and value >= 0
@@ -206,12 +205,12 @@ def _entry(entry):
 
 
 def check_values(arrays, label, spell=str):
-    """Raises ValueError for weights that no network works with.
+    """Raises ValueError for weights with invalid values.
 
     Args:
         arrays: dictionary from ``<layer>/<variable>`` to an array.
-        label: what to call their source in the message.
-        spell: from a name to the source's own name.
+        label: name of their source in messages.
+        spell: function from a name to the name in the source.
     """
     for name, array in arrays.items():
         if not np.isfinite(array).all():
@@ -221,5 +220,5 @@ def check_values(arrays, label, spell=str):
 
 
 def count_trainable(arrays):
-    """Trainable parameters among arrays by name: all but moving statistics."""
+    """Counts the trainable parameters among arrays by name: all but moving statistics."""
     return sum(math.prod(array.shape) for name, array in arrays.items() if "/moving_" not in name)
