@@ -140,8 +140,8 @@ def from_pretrained(
             other number adds a new, randomly initialized classifier to the pretrained body.
         include_top: whether to include the classifier.
         input_tensor: Keras tensor to use as the input.
-        input_shape: shape of one image, ``(height, width, channels)``. With the classifier it defaults to the shape of the
-            training images.
+        input_shape: shape of one image, ``(height, width, channels)``. With the classifier it defaults to the shape of
+            the training images.
         pooling: pooling of the output without the classifier: None (feature maps), "avg" or "max".
         classifier_activation: activation of the classifier; None for logits.
         include_preprocessing: whether the model takes raw pixels from 0 to 255 and normalises them
