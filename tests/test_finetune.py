@@ -15,7 +15,7 @@ from PIL import Image
 
 import keras_resv2
 from keras_resv2.metrics import interval
-from keras_resv2.transfer.parts import open_labelled
+from keras_resv2.transfer.finetune_data import load_finetune_data
 from keras_resv2.transfer.run_report import by_class, confusion_matrix, draw_confusion
 
 WRITTEN = {"model.keras", "card.json", "split.json", "history.csv", "curve.png", "confusion.csv", "confusion.png"}
@@ -55,7 +55,7 @@ def test_all_is_written_and_the_model_opens_with_the_printed_line(run, flat_fold
     out, printed = run
     assert {path.name for path in out.iterdir()} >= WRITTEN
     card = json.loads((out / "card.json").read_text())
-    parts = open_labelled(str(flat_folder), None, (32, 32), (0.25, 0.25), 0)
+    parts = load_finetune_data(str(flat_folder), None, (32, 32), (0.25, 0.25), 0)
     assert card["class_names"] == ["blue", "green", "red"] == list(parts.class_names)
     images, labels = parts.test
     space = {}
@@ -82,7 +82,7 @@ def test_the_weight_folder_is_a_pretrained_network(run, flat_folder):
     assert f"keras-resv2 predict {out} " in printed
     card = keras_resv2.pretrained_card(str(folder))
     assert keras_resv2.pretrained_card(out) == card  # --out is a name
-    images, labels = open_labelled(str(flat_folder), None, (32, 32), (0.25, 0.25), 0).test
+    images, labels = load_finetune_data(str(flat_folder), None, (32, 32), (0.25, 0.25), 0).test
     opened = keras_resv2.from_pretrained(str(folder))
     wrong = opened.predict(images, verbose=0).argmax(1) != labels
     assert card.test_error == round(100 * wrong.mean(), 2)
@@ -96,9 +96,9 @@ def test_the_split_is_complete_and_the_same_again(run, flat_folder):
     files = {str(path.relative_to(flat_folder)) for path in flat_folder.glob("*/*") if path.name != "broken.png"}
     listed = [name for names in split.values() for name in names]
     assert set(listed) == files and len(listed) == len(files)
-    again = open_labelled(str(flat_folder), None, (32, 32), (0.25, 0.25), 0)
+    again = load_finetune_data(str(flat_folder), None, (32, 32), (0.25, 0.25), 0)
     assert {part: list(names) for part, names in again.names.items()} == split
-    other = open_labelled(str(flat_folder), None, (32, 32), (0.25, 0.25), 1)
+    other = load_finetune_data(str(flat_folder), None, (32, 32), (0.25, 0.25), 1)
     assert {part: list(names) for part, names in other.names.items()} != split
 
 
@@ -121,26 +121,26 @@ def test_shares_are_shares(flat_folder, tmp_path):
 
 def test_parts_of_a_folder_that_has_them(image_folder, tmp_path):
     """Where train/ and val/ are all there is, val/ is what is measured with, and nothing is chosen by it."""
-    parts = open_labelled(str(image_folder), None, (16, 16), (0.2, 0.2), 0)
+    parts = load_finetune_data(str(image_folder), None, (16, 16), (0.2, 0.2), 0)
     assert set(parts.names["test"]) == {f"{name}/{i}.jpg" for name in parts.class_names for i in range(3)}
     assert len(parts.train[1]) + len(parts.validation[1]) == 24
     assert len(parts.validation[1]) == 6 and not set(parts.names["train"]) & set(parts.names["validation"])
     shutil.copytree(image_folder / "train", tmp_path / "Train")
     shutil.copytree(image_folder / "val", tmp_path / "Test")
-    parts = open_labelled(str(tmp_path), None, (16, 16), (0.5, 0.2), 0)
+    parts = load_finetune_data(str(tmp_path), None, (16, 16), (0.5, 0.2), 0)
     assert len(parts.test[1]) == 9 and len(parts.validation[1]) == 12 and len(parts.train[1]) == 12
     shutil.copytree(image_folder / "val" / "red", tmp_path / "valid" / "red")
-    parts = open_labelled(str(tmp_path), None, (16, 16), (0.5, 0.2), 0)
+    parts = load_finetune_data(str(tmp_path), None, (16, 16), (0.5, 0.2), 0)
     assert [len(part[1]) for part in (parts.train, parts.validation, parts.test)] == [24, 3, 9]
     assert set(parts.validation[1]) == {2}
 
 
 def test_unknown_data_says_what_it_may_be(tmp_path):
     with pytest.raises(FileNotFoundError, match="not a folder that exists"):
-        open_labelled(str(tmp_path / "none"), None, (8, 8), (0.1, 0.1), 0)
+        load_finetune_data(str(tmp_path / "none"), None, (8, 8), (0.1, 0.1), 0)
     pytest.importorskip("tensorflow_datasets", reason="tensorflow-datasets is not installed")
     with pytest.raises(ValueError, match="not a folder, and tensorflow-datasets cannot read"):
-        open_labelled("no_such_dataset", str(tmp_path), (8, 8), (0.1, 0.1), 0)
+        load_finetune_data("no_such_dataset", str(tmp_path), (8, 8), (0.1, 0.1), 0)
 
 
 GREY = np.random.default_rng(0).integers(0, 256, (16, 8, 8, 1), dtype="uint8")
@@ -177,7 +177,7 @@ def prepare_tfds(folder, labels, key="image"):
 def test_tensorflow_datasets(tmp_path):
     """Grey images; the split "test" has no labels (-1, as imagenet2012's), so "validation" is measured with."""
     prepare_tfds(tmp_path, {"train": [0, 1] * 8, "validation": [1, 0, 1], "test": [-1, -1]})
-    parts = open_labelled("tiny_grey", str(tmp_path), (8, 8), (0.25, 0.25), 0)
+    parts = load_finetune_data("tiny_grey", str(tmp_path), (8, 8), (0.25, 0.25), 0)
     assert parts.class_names == ("a", "b") and len(parts.damaged) == 1 and "test has images without" in parts.damaged[0]
     assert [len(getattr(parts, part)[1]) for part in ("train", "validation", "test")] == [12, 4, 3]
     expected = {image.tobytes() for image in np.repeat(GREY[:3], 3, axis=3)}
@@ -191,7 +191,7 @@ def test_tensorflow_datasets(tmp_path):
 def test_datasets_that_cannot_be_fine_tuned_on(labels, key, words, tmp_path):
     prepare_tfds(tmp_path, labels, key)
     with pytest.raises(ValueError, match=words):
-        open_labelled("tiny_grey", str(tmp_path), (8, 8), (0.1, 0.1), 0)
+        load_finetune_data("tiny_grey", str(tmp_path), (8, 8), (0.1, 0.1), 0)
 
 
 def test_a_confusion_of_many_classes_is_a_picture_of_bounded_size(tmp_path):
