@@ -83,7 +83,7 @@ class CrossValidation:
         folds = assign_folds(train.class_indices, FOLDS, training.seed)
         self._folds = [(np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)) for fold in range(FOLDS)]
         self._steps = max(steps // FOLDS, min(steps, LEAST_STEPS))
-        self._classifiers = []  # weights of that of each fold
+        self._classifiers = []  # weights of the classifier of each fold
 
     def train_classifiers(self, initial: list[np.ndarray]) -> tuple[float, float, Results]:
         """Trains the classifier alone.
@@ -121,12 +121,12 @@ class CrossValidation:
         epochs = [math.ceil(self._steps / count) for count in counts]
         self._training.compile(learning_rate, self._steps)
         model.optimizer.build(model.trainable_variables)
-        zero = [keras.ops.convert_to_numpy(variable) for variable in model.optimizer.variables]
+        initial = [np.array(keras.ops.convert_to_numpy(variable)) for variable in model.optimizer.variables]
         logs, held_out = [], []
         for fold, (train, test) in enumerate(self._folds):
             model.set_weights(self._start)
             self._classifier.set_weights(self._classifiers[fold])
-            for variable, value in zip(model.optimizer.variables, zero, strict=True):  # compiled once for all folds
+            for variable, value in zip(model.optimizer.variables, initial, strict=True):  # compiled once for all folds
                 variable.assign(value)
             batches = AugmentedBatches(
                 self._train.images[train],
