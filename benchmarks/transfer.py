@@ -1,20 +1,19 @@
-"""Transfer learning, measured: four ways to make a classifier of few pictures.
+"""Transfer learning, measured: four ways to train a classifier on few images.
 
     python -m benchmarks.transfer --data digits --data fashion_mnist=/usr/share/datasets/fashion-mnist \
         --data emoji=package --out results
 
-- probe: the pretrained body is frozen, a new classifier is trained on its features.
-- fine-tuned: `keras_resv2.fine_tune` as it is by default: the classifier first, then all layers, batch
-  normalisation frozen, lower learning rates towards the pixels.
-- naive: the same pretrained network, epochs, pictures and augmentation, by plain `compile("adam")` and `fit`:
-  batch normalisation trains, one learning rate, the random classifier from the first step.
-- scratch: the same network with random weights, and the learning rate and batch normalisation of a training
-  from nothing.
+- probe: a new classifier on the features of the frozen pretrained body.
+- fine-tuned: `keras_resv2.fine_tune` with its defaults: the classifier first, then all layers, batch normalisation
+  frozen, discriminative learning rates.
+- naive: the same pretrained network, epochs, images and augmentation with `compile("adam")` and `fit`: batch
+  normalisation trains, one learning rate, the random classifier from the first step.
+- scratch: the same network with random weights, a learning rate for that, and batch normalisation that trains.
 
-Where a dataset has as many classes as the pretrained network (digits and Fashion-MNIST have ten, as CIFAR-10), its
-classifier starts as the pretrained one; elsewhere it is new. All have the same pictures, a fifth of which chooses the
-best weights; the error is that of test pictures that played no part. Cells that results/transfer.csv has are not
-measured again.
+If a dataset has as many classes as the pretrained network (digits and Fashion-MNIST have ten, as CIFAR-10), its
+classifier starts from the pretrained one; otherwise it is new. All ways get the same images and choose the best weights
+by a fifth of them; the error is that of test images that are used for nothing else. Cells that results/transfer.csv
+contains are not measured again.
 """
 
 import argparse
@@ -37,18 +36,22 @@ from keras_resv2.transfer import fine_tune, freeze, split_images
 
 EPOCHS = {100: 60, 1000: 20, 10_000: 6}
 WAYS = ("probe", "fine-tuned", "naive", "scratch")
-KEY = ("dataset", "pictures", "way", "seed", "network", "dtype")
+KEY = ("dataset", "images", "way", "seed", "network", "dtype")
 COLUMNS = (*KEY, "epochs", "test_error", "test_images", "seconds")
 SCRATCH_RATE = 0.003
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", action="append", required=True, metavar="NAME[=FOLDER]", help="may be repeated")
+    parser.add_argument(
+        "--data", action="append", required=True, metavar="NAME[=FOLDER]", help="dataset; may be repeated"
+    )
     parser.add_argument("--network", default="preact_resnet20-cifar10", help="pretrained network")
     counts = list(EPOCHS)
-    parser.add_argument("--pictures", type=int, nargs="+", default=counts, choices=counts, help="to train on")
-    parser.add_argument("--seeds", type=int, default=3, help="repetitions, with other pictures each")
+    parser.add_argument(
+        "--images", "--pictures", type=int, nargs="+", default=counts, choices=counts, help="numbers of training images"
+    )
+    parser.add_argument("--seeds", type=int, default=3, help="number of repetitions, each with other images")
     parser.add_argument("--dtype", default="float32", help="Keras dtype policy")
     parser.add_argument("--out", required=True, help="folder for transfer.csv, transfer.md and transfer.png")
     arguments = parser.parse_args()
@@ -59,33 +62,33 @@ def main():
 
 
 def run(arguments):
-    """Measures the cells that are not there yet, and writes table and figure of the network and precision asked for."""
+    """Measures missing cells, and writes table and figure for one network and precision."""
     keras.config.set_dtype_policy(arguments.dtype)
     out = pathlib.Path(arguments.out)
     out.mkdir(parents=True, exist_ok=True)
     rows = read_rows(out / "transfer.csv")
     data = {}
-    for given in arguments.data:
-        name, _, folder = given.partition("=")
+    for item in arguments.data:
+        name, _, folder = item.partition("=")
         data[name] = transfer_data.DATASETS[check_choice("data", name, transfer_data.DATASETS)](folder)
-    cells = itertools.product(range(arguments.seeds), data, arguments.pictures, WAYS)  # whole tables first, then seeds
-    for seed, name, pictures, way in cells:
+    cells = itertools.product(range(arguments.seeds), data, arguments.images, WAYS)  # whole tables first, then seeds
+    for seed, name, count, way in cells:
         train, test = data[name]
-        key = (name, str(pictures), way, str(seed), arguments.network, arguments.dtype)
-        if pictures > len(train[1]) or any(tuple(row[column] for column in KEY) == key for row in rows):
+        key = (name, str(count), way, str(seed), arguments.network, arguments.dtype)
+        if count > len(train[1]) or any(tuple(row[column] for column in KEY) == key for row in rows):
             continue
-        row = measure(way, arguments.network, sample(train, pictures, seed), test, EPOCHS[pictures], seed, name)
+        row = measure(way, arguments.network, sample(train, count, seed), test, EPOCHS[count], seed, name)
         rows.append(dict(zip(KEY, key, strict=True)) | row)
         write_history(rows, out / "transfer.csv")
         print(*(f"{column} {rows[-1][column]}" for column in COLUMNS), sep=", ", flush=True)
-    asked = [row for row in rows if (row["network"], row["dtype"]) == (arguments.network, arguments.dtype)]
-    (out / "transfer.md").write_text(as_markdown(asked))
-    draw(asked, out / "transfer.png")
-    print(as_markdown(asked))
+    chosen = [row for row in rows if (row["network"], row["dtype"]) == (arguments.network, arguments.dtype)]
+    (out / "transfer.md").write_text(as_markdown(chosen))
+    draw(chosen, out / "transfer.png")
+    print(as_markdown(chosen))
 
 
 def sample(train, count, seed):
-    """So many pictures, every class in its share (by the largest remainders)."""
+    """`count` images, each class in its share (largest remainder method)."""
     images, labels = train
     wanted = np.bincount(labels) * count / len(labels)
     quotas = np.floor(wanted).astype(int)
@@ -97,7 +100,7 @@ def sample(train, count, seed):
 
 
 def measure(way, network, train, test, epochs, seed, dataset):
-    """Trains one way; epochs, test error (percent), test images and seconds."""
+    """Trains one way; returns epochs, test error (percent), test images and seconds."""
     keras.utils.clear_session()
     keras.utils.set_random_seed(seed)
     classes = int(train[1].max()) + 1
@@ -110,7 +113,11 @@ def measure(way, network, train, test, epochs, seed, dataset):
     if way == "naive":
         naive(model, train, **common)
     elif scratch:
-        fine_tune(model, train, learning_rate=SCRATCH_RATE, rate_decay=1.0, batch_norm="trained", **common)
+        # Batches, so that no cross-validation compares the body with a classifier on random features.
+        (part, rest), (images, labels) = split_images(train[1], (0.8, 0.2), seed), train
+        validation = [(images[rest], labels[rest])]
+        common |= {"learning_rate": SCRATCH_RATE, "rate_decay": 1.0, "batch_norm": "trained"}
+        fine_tune(model, (images[part], labels[part]), validation, **common)
     else:
         fine_tune(freeze(model) if way == "probe" else model, train, **common)
     seconds = time.monotonic() - begun
@@ -119,7 +126,7 @@ def measure(way, network, train, test, epochs, seed, dataset):
 
 
 def naive(model, train, epochs, patience, seed, augment, verbose):
-    """What many do first: Adam with its learning rate for everything, and the best epoch by validation accuracy."""
+    """The first thing to try: Adam with its default learning rate, and the epoch of the best validation accuracy."""
     from keras_resv2.transfer.augmentation import AugmentedBatches
 
     images, labels = train
@@ -136,22 +143,23 @@ def read_rows(path):
     if not path.exists():
         return []
     with open(path, newline="") as file:
-        return list(csv.DictReader(file))
+        rows = list(csv.DictReader(file))
+    return [{"images" if name == "pictures" else name: row[name] for name in row} for row in rows]  # of older versions
 
 
 def medians(rows):
-    """``{(dataset, pictures): {way: errors of all seeds}}``, in the order of the rows."""
+    """``{(dataset, images): {way: errors of all seeds}}``, sorted."""
     found = {}
     for row in rows:
-        cell = found.setdefault((row["dataset"], int(row["pictures"])), {})
+        cell = found.setdefault((row["dataset"], int(row["images"])), {})
         cell.setdefault(row["way"], []).append(float(row["test_error"]))
     return dict(sorted(found.items()))
 
 
 def as_markdown(rows):
-    """The table: median test error of each cell, and its range over seeds."""
-    lines = [f"| dataset | pictures | {' | '.join(WAYS)} |", f"| --- | ---: |{' ---: |' * len(WAYS)}"]
-    for (dataset, pictures), ways in medians(rows).items():
+    """The table: median test error of each cell and its range over seeds."""
+    lines = [f"| dataset | images | {' | '.join(WAYS)} |", f"| --- | ---: |{' ---: |' * len(WAYS)}"]
+    for (dataset, images), ways in medians(rows).items():
         best = min(statistics.median(errors) for errors in ways.values())
         cells = []
         for way in WAYS:
@@ -162,12 +170,12 @@ def as_markdown(rows):
             median = statistics.median(errors)
             text = f"**{median:.1f}**" if median == best else f"{median:.1f}"
             cells.append(f"{text} ({min(errors):.1f} to {max(errors):.1f})" if len(errors) > 1 else text)
-        lines.append(f"| {dataset} | {pictures:,} | {' | '.join(cells)} |")
+        lines.append(f"| {dataset} | {images:,} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
 def draw(rows, path):
-    """One panel per dataset: error against pictures, medians as lines, all seeds as dots."""
+    """One panel per dataset: error by number of images, medians as lines, all seeds as dots."""
     from matplotlib.figure import Figure
 
     found = medians(rows)

@@ -1,4 +1,4 @@
-"""Real labelled pictures that any machine can get, for `benchmarks.transfer`."""
+"""Public sets of labelled images, for `benchmarks.transfer`."""
 
 import gzip
 import json
@@ -14,14 +14,14 @@ EMOJI_TEST_SHARE, DIGITS_TEST_SHARE = 0.25, 0.25
 
 
 def fashion_mnist(folder):
-    """Fashion-MNIST (Xiao et al. 2017): 28x28 grey pictures of 10 kinds of clothes.
+    """Fashion-MNIST (Xiao et al. 2017): 28x28 grey images of 10 kinds of clothes.
 
     Args:
-        folder: with the four ``*-ubyte.gz`` files, as Debian's package `dataset-fashion-mnist` installs them
-            in /usr/share/datasets/fashion-mnist.
+        folder: with the four ``*-ubyte.gz`` files; Debian's package `dataset-fashion-mnist` installs them in
+            /usr/share/datasets/fashion-mnist.
 
     Returns:
-        ``(train, test)``, each ``(images, labels)``; test is its first 2,000 pictures.
+        ``(train, test)``, each ``(images, labels)``; test are its first 2,000 test images.
     """
     parts = []
     for name, most in (("train", None), ("t10k", TEST_AT_MOST)):
@@ -47,7 +47,7 @@ def digits(folder=None):
 
 
 def emoji(folder):
-    """Emoji by their group: 64x64 coloured drawings, 9 groups (animals, flags, food, ...), 1,906 pictures.
+    """Emoji by their group: 64x64 coloured drawings, 9 groups (animals, flags, food, ...), 1,906 images.
 
     Args:
         folder: the unpacked npm package `emoji-datasource-twitter` (its emoji.json and img/).
@@ -67,4 +67,4 @@ def _split(images, labels, test_share):
 
 
 DATASETS = {"fashion_mnist": fashion_mnist, "digits": digits, "emoji": emoji}
-UPRIGHT = ("digits",)  # mirrored they mean something else, or nothing
+UPRIGHT = ("digits",)  # mirrored, they are other digits or none

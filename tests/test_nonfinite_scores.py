@@ -8,8 +8,8 @@ from keras_resv2 import analysis
 from keras_resv2.evaluation import find_mistakes, highest_class, measure_error
 from keras_resv2.labels import decode_predictions
 from keras_resv2.pretrained import pretrained_card
-from keras_resv2.transfer.measuring import measured
-from keras_resv2.transfer.report import Report
+from keras_resv2.transfer.callbacks import BestWeights
+from keras_resv2.transfer.results import evaluate_logits
 from train.data.inputs import view_errors
 
 
@@ -68,7 +68,7 @@ def test_fine_tuning_whose_validation_loss_is_not_finite():
     model = keras_resv2.ResNet(8, classes=2)
     bias = model.get_layer("head_dense").bias
     logits = iter([np.zeros((8, 2)), np.full((8, 2), np.nan)])
-    report = Report(model, lambda: measured(next(logits), np.zeros(8, int)), verbose=0)
+    report = BestWeights(model, lambda: evaluate_logits(next(logits), np.zeros(8, int)), verbose=0)
     report.add("body", 1.0, 0.5)
     bias.assign([7, 0])
     with pytest.raises(FloatingPointError, match="the loss is nan"):

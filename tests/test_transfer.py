@@ -12,14 +12,15 @@ from PIL import Image
 
 import keras_resv2
 from keras_resv2.models.pixels import takes_raw_pixels
-from keras_resv2.transfer import split_images
+from keras_resv2.transfer import cross_validation, split_images
 from keras_resv2.transfer.augmentation import AugmentedBatches
-from keras_resv2.transfer.classifier import class_weights
+from keras_resv2.transfer.callbacks import BestWeights
+from keras_resv2.transfer.class_weights import balance
+from keras_resv2.transfer.discriminative_learning_rates import DiscriminativeAdam, learning_rate_factors
 from keras_resv2.transfer.freezing import set_batch_norm
-from keras_resv2.transfer.given import Expected, open_pictures
-from keras_resv2.transfer.measuring import Measured, measured
-from keras_resv2.transfer.rates import DiscriminativeAdam, rate_factors
-from keras_resv2.transfer.report import Report
+from keras_resv2.transfer.input_spec import InputSpec
+from keras_resv2.transfer.inputs import open_inputs
+from keras_resv2.transfer.results import Results, evaluate_logits
 
 MOVING = ("moving_mean", "moving_variance")
 
@@ -135,7 +136,7 @@ def test_unknown_place_names_the_nearest(small, change):
 
 
 def test_rates_fall_from_stage_to_stage(small):
-    factors = rate_factors(small, 0.5)
+    factors = learning_rate_factors(small, 0.5)
     by_part = {path.split("/")[0].split("_")[0]: factor for path, factor in factors.items() if "dense" not in path}
     assert by_part == {"stem": 0.0625, "stage1": 0.125, "stage2": 0.25, "stage3": 0.5, "head": 0.5}
     assert factors["head_dense/kernel"] == 1
@@ -168,11 +169,19 @@ def tuned(digits_300):
     return model, history, before
 
 
+@pytest.fixture(scope="module", autouse=True)
+def no_folds():
+    """The validation images alone decide: cross-validation has its own tests, and takes time in these."""
+    few, cross_validation.FEW = cross_validation.FEW, 0
+    yield
+    cross_validation.FEW = few
+
+
 @pytest.fixture
 def quick_classifier(monkeypatch):
     """Two steps for the classifier: for tests of what else `fine_tune` does."""
-    monkeypatch.setattr("keras_resv2.transfer.classifier.STEPS", 2)
-    monkeypatch.setattr("keras_resv2.transfer.classifier.EPOCHS", 1)
+    monkeypatch.setattr("keras_resv2.transfer.head.STEPS", 2)
+    monkeypatch.setattr("keras_resv2.transfer.head.EPOCHS", 1)
 
 
 def test_fine_tuning_learns_digits_and_does_not_touch_statistics(tuned, digits_300):
@@ -219,7 +228,7 @@ def test_linear_probe_leaves_the_body_alone(digits_300):
 
 @pytest.mark.parametrize("warmup, rows", [(0, 1 + 2), (0.1, 1 + 3 + 2)])
 def test_patience_stops(digits_300, warmup, rows):
-    """240 pictures are 7 steps an epoch, 63 in 9; 20 of them, the warm-up, end in the third epoch."""
+    """240 images are 7 steps an epoch, 63 in 9; 20 of them, the warm-up, end in the third epoch."""
     train, _ = digits_300
     _, history = keras_resv2.fine_tune(
         keras_resv2.ResNet(8), train, epochs=9, learning_rate=1e-10, warmup=warmup, patience=2, verbose=0
@@ -227,21 +236,12 @@ def test_patience_stops(digits_300, warmup, rows):
     assert len(history) == rows  # nothing gets better than the classifier alone
 
 
-def test_few_epochs_are_better_than_the_classifier_alone(digits_300):
-    """The first steps of Adam, at the full rate after a short warm-up, threw the body away."""
-    train, _ = digits_300
-    model = keras_resv2.from_pretrained("preact_resnet20-cifar10", classes=10)
-    model, history = keras_resv2.fine_tune(model, train, epochs=5, augment=("crop",), verbose=0)
-    assert [row["phase"] for row in history if row["best"]] == ["body"]
-    assert history[-1]["validation_error"] < history[0]["validation_error"] / 2
-
-
 def test_warmup_steps():
     """By hand: a tenth of 1,000; at least 20; half of 30; all but one; none."""
-    from keras_resv2.transfer.fine_tuning import _warmup_steps
+    from keras_resv2.transfer.body import warmup_steps
 
     asked = [(0.1, 1000), (0.1, 150), (0.1, 30), (1.0, 40), (0.0, 40)]
-    assert [_warmup_steps(*each) for each in asked] == [100, 20, 15, 39, 0]
+    assert [warmup_steps(*each) for each in asked] == [100, 20, 15, 39, 0]
 
 
 class Batches(keras.utils.PyDataset):
@@ -257,7 +257,7 @@ class Batches(keras.utils.PyDataset):
 
 
 def given_as(kind, images, labels, folder):
-    """The same pictures in each form that `fine_tune` takes."""
+    """The same images in each form that `fine_tune` takes."""
     if kind == "tf.data":
         tf = pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
         return tf.data.Dataset.from_tensor_slices((images, labels)).batch(3)
@@ -277,8 +277,8 @@ def given_as(kind, images, labels, folder):
     return images, labels
 
 
-def labels_by_picture(batches):
-    """{bytes of a picture: its label, or the class of its row}, of batches of either."""
+def labels_by_image(batches):
+    """{bytes of an image: its label, or the class of its row}, of batches of either."""
     pairs = (zip(np.asarray(images), np.asarray(labels), strict=True) for images, labels, *_ in batches)
     return {
         image.astype("uint8").tobytes(): int(label if np.ndim(label) == 0 else np.argmax(label))
@@ -291,31 +291,31 @@ KINDS = ("arrays", "tf.data", "PyDataset", "DataLoader", "list", "folder")
 
 @pytest.mark.parametrize("one_hot", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
-def test_all_kinds_of_pictures_have_their_labels(kind, one_hot, pixels, tmp_path):
+def test_all_kinds_of_images_have_their_labels(kind, one_hot, pixels, tmp_path):
     """As the classifier sees them, once through; and as `fit` does, twice."""
     labels = np.array([0, 1, 1, 0, 2, 0, 1, 2])
     one_hot = one_hot and kind != "folder"
     given = given_as(kind, pixels, np.eye(3, dtype="float32")[labels] if one_hot else labels, tmp_path)
-    pictures, validation = open_pictures(given, given, Expected((32, 32, 3), 3), 0)
-    expected = labels_by_picture([(pixels, labels)])
+    train, validation = open_inputs(given, given, InputSpec((32, 32, 3), 3), 0)
+    expected = labels_by_image([(pixels, labels)])
     assert len(expected) == 8
-    for each in (pictures, validation, pictures):
+    for each in (train, validation, train):
         batches = list(each.batches())
-        assert labels_by_picture(batches) == expected and sum(len(batch[1]) for batch in batches) == 8
+        assert labels_by_image(batches) == expected and sum(len(batch[1]) for batch in batches) == 8
     if kind in ("arrays", "folder"):
         return
-    data, steps = pictures.for_fit(len(batches), None, rows=one_hot)
+    data, steps = train.for_fit(len(batches), None, soft=one_hot)
     for _ in range(2):
         if kind == "PyDataset":
             batches = [data[i] for i in range(data.num_batches)]
         else:
             batches = list(itertools.islice(data, steps))
-        assert labels_by_picture(batches) == expected
+        assert labels_by_image(batches) == expected
 
 
 @pytest.mark.parametrize("one_hot", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
-def test_all_kinds_of_pictures_train(kind, one_hot, pixels, tmp_path, quick_classifier):
+def test_all_kinds_of_images_train(kind, one_hot, pixels, tmp_path, quick_classifier):
     labels = np.arange(8) % 2
     one_hot = one_hot and kind != "folder"
     given = given_as(kind, pixels, np.eye(2, dtype="float32")[labels] if one_hot else labels, tmp_path)
@@ -331,16 +331,16 @@ def test_all_kinds_of_pictures_train(kind, one_hot, pixels, tmp_path, quick_clas
 
 
 def of_errors(wrong, losses):
-    """`Measured` of so many images classified wrongly, with these losses of single images."""
+    """`Results` of so many images classified wrongly, with these losses of single images."""
     losses = np.asarray(losses, "float64")
-    return Measured(losses, np.arange(len(losses)) < wrong, np.ones(len(losses)))
+    return Results(losses, np.arange(len(losses)) < wrong, np.ones(len(losses)))
 
 
 def kept(*found):
     """Index of the weights that are kept after validations with these results, the first of the classifier alone."""
     model = keras_resv2.ResNet(8, classes=2)
     bias, results = model.get_layer("head_dense").bias, iter(found)
-    report = Report(model, lambda: next(results), verbose=0)
+    report = BestWeights(model, lambda: next(results), verbose=0)
     for number in range(len(found)):
         bias.assign([number, 0])
         report.add("body" if number else "head", 1.0, 0.5)
@@ -376,8 +376,8 @@ def test_the_classifier_alone_is_kept_unless_mistakes_or_loss_are_fewer():
         assert of_errors(wrong, losses).beats(alone) == bool(keeps)
         assert kept(alone, of_errors(wrong, losses)) == keeps
     weights = np.array([1.0, 1.0, 1.0, 0.0])  # the image that got worse does not count
-    better = Measured(np.array([1.0, 1.1, 1.0, 9.0]), np.zeros(4, bool), weights)
-    assert better.beats(Measured(alone.losses, alone.wrong, weights)) and better.count == 3
+    better = Results(np.array([1.0, 1.1, 1.0, 9.0]), np.zeros(4, bool), weights)
+    assert better.beats(Results(alone.losses, alone.wrong, weights)) and better.count == 3
 
 
 def test_losses_are_those_of_another_library():
@@ -387,14 +387,14 @@ def test_losses_are_those_of_another_library():
     loss = torch.nn.functional.cross_entropy
     for target in (labels, rows):
         expected = loss(torch.tensor(logits), torch.tensor(target), reduction="none").numpy()
-        assert np.allclose(measured(logits, target).losses, expected, atol=1e-6)
+        assert np.allclose(evaluate_logits(logits, target).losses, expected, atol=1e-6)
 
 
 def test_weights_that_no_loss_has_seen_are_not_kept():
     """Without validation the loss that is NaN is of the weights after the epoch before."""
     model = keras_resv2.ResNet(8, classes=2)
     bias = model.get_layer("head_dense").bias
-    report = Report(model, None, verbose=0)
+    report = BestWeights(model, None, verbose=0)
     for epoch, loss in enumerate((1.0, 0.5, 0.4)):
         bias.assign([epoch, 0])
         report.add("body", loss, 0.5)
@@ -404,9 +404,9 @@ def test_weights_that_no_loss_has_seen_are_not_kept():
 
 
 def test_balanced_weights_by_hand():
-    assert class_weights("balanced", np.array([0, 0, 0, 1]), 2).tolist() == pytest.approx([2 / 3, 2.0])
+    assert balance("balanced", np.array([0, 0, 0, 1]), 2).tolist() == pytest.approx([2 / 3, 2.0])
     rows = np.array([[1, 0], [0.5, 0.5], [1, 0], [0.5, 0.5]])  # as many images of each as above
-    assert class_weights("balanced", rows, 2).tolist() == pytest.approx([2 / 3, 2.0])
+    assert balance("balanced", rows, 2).tolist() == pytest.approx([2 / 3, 2.0])
 
 
 BRIGHT = np.clip(np.random.default_rng(0).normal(60, 20, (40, 32, 32, 3)), 0, 255).astype("uint8")
@@ -458,15 +458,15 @@ def test_weights_reach_the_second_part(quick_classifier):
     """Batches as `fit` gets them, by hand: an image's own weight times that of its class."""
     images, labels, own = np.zeros((4, 8, 8, 3), "uint8"), np.array([0, 1, 1, 0]), np.array([1.0, 2.0, 0.0, 0.5])
     factors = np.array([1.0, 3.0])
-    train, _ = open_pictures([(images, labels, own)], None, Expected((8, 8, 3), 2), 0)
+    train, _ = open_inputs([(images, labels, own)], None, InputSpec((8, 8, 3), 2), 0)
     data, steps = train.for_fit(1, factors)
     assert steps == 1
     for _ in range(2):  # it begins again
         assert next(data)[2].tolist() == [1, 6, 0, 0.5]
-    plain, _ = open_pictures([(images, labels)], None, Expected((8, 8, 3), 2), 0)
+    plain, _ = open_inputs([(images, labels)], None, InputSpec((8, 8, 3), 2), 0)
     assert next(plain.for_fit(1, factors)[0])[2].tolist() == [1, 3, 3, 1] and len(next(plain.for_fit(1)[0])) == 2
-    rows, _ = open_pictures([(images, np.array([[1, 0], [0.5, 0.5]] * 2))], None, Expected((8, 8, 3), 2), 0)
-    assert next(rows.for_fit(1, factors, rows=True)[0])[2].tolist() == [1, 2, 1, 2]
+    rows, _ = open_inputs([(images, np.array([[1, 0], [0.5, 0.5]] * 2))], None, InputSpec((8, 8, 3), 2), 0)
+    assert next(rows.for_fit(1, factors, soft=True)[0])[2].tolist() == [1, 2, 1, 2]
     batches = AugmentedBatches(images, labels, 2, (), weights=own)
     assert sorted(weight for i in range(2) for weight in batches[i][2]) == [0, 0.5, 1, 2]
 
@@ -536,7 +536,7 @@ def test_the_lower_rate_follows_where_the_first_is_of_no_use(monkeypatch, quick_
     from keras_resv2.transfer import fine_tuning
 
     for beats, rates in ((False, [0.003, 0.0003]), (True, [0.003])):
-        monkeypatch.setattr(Measured, "beats", lambda self, other, beats=beats: beats)
+        monkeypatch.setattr(Results, "beats", lambda self, other, beats=beats: beats)
         monkeypatch.setattr(fine_tuning, "RATES", (0.003, 0.0003))
         _, history = keras_resv2.fine_tune(keras_resv2.ResNet(8, classes=2), (BRIGHT, OF_BRIGHT), epochs=1, verbose=0)
         assert [row["learning_rate"] for row in history if row["phase"] == "body"] == rates
@@ -600,7 +600,7 @@ def test_a_body_inside_another_model(build, pixels, quick_classifier):
     assert trainable() == {name for name in everything if not name.startswith(("stem", "stage1"))}
     keras_resv2.unfreeze(model)
     assert trainable() == {name for name in everything if "bn" not in name}
-    factors = rate_factors(model, 0.5)
+    factors = learning_rate_factors(model, 0.5)
     by_part = {path.split("/")[-2].split("_")[0]: factor for path, factor in factors.items()}
     assert by_part == {"stem": 0.0625, "stage1": 0.125, "stage2": 0.25, "stage3": 0.5, "mine": 1}
     _, history = keras_resv2.fine_tune(model, (pixels, np.arange(8) % 2), None, epochs=1, verbose=0)
@@ -680,9 +680,9 @@ BAD = {
     "several labels": ((IMAGES, np.ones((8, 2))), {}, ValueError, r"row 0 of the labels is \[1.0, 1.0\]"),
     "no label": ((IMAGES, np.zeros((8, 2))), {}, ValueError, "sum to 1"),
     "nan label": ((IMAGES, np.full((8, 2), np.nan)), {}, ValueError, "row 0 of the labels"),
-    "rows in batches": ([(IMAGES, np.ones((8, 2)))], {"validation": None}, ValueError, "Several labels an image"),
+    "rows in batches": ([(IMAGES, np.ones((8, 2)))], {"validation": None}, ValueError, "Several labels per image"),
     "sample weights": ((IMAGES, LABELS, np.ones(3)), {}, ValueError, r"must be \(8,\)"),
-    "negative sample": ((IMAGES, LABELS, -np.ones(8)), {}, ValueError, "from 0 on"),
+    "negative sample": ((IMAGES, LABELS, -np.ones(8)), {}, ValueError, "at least 0"),
     "no sample": ((IMAGES, LABELS, np.zeros(8)), {}, ValueError, "all sample weights are 0"),
     "four": ([(IMAGES, LABELS, LABELS, LABELS)], {"validation": None}, TypeError, "not a tuple of 4"),
     "plateau": ((IMAGES, LABELS), {"callbacks": keras.callbacks.ReduceLROnPlateau()}, ValueError, "leave it out"),
@@ -742,7 +742,7 @@ def test_a_model_without_classifier_is_refused(pixels):
 
 
 def test_augmented_batches_shift_and_mirror():
-    """Each picture is a window of the reflected picture, or of its mirror image: found by search."""
+    """Each image is a window of the reflected image, or of its mirror image: found by search."""
     images = np.random.default_rng(0).integers(0, 256, (6, 16, 16, 3), dtype="uint8")
     batches = AugmentedBatches(images, np.arange(6), 3, seed=1)
     padded = np.pad(images, [(0, 0), (2, 2), (2, 2), (0, 0)], mode="reflect")
@@ -791,16 +791,16 @@ def test_prepare_images_makes_grey_and_other_sizes_fit():
 
 
 def test_read_folder(image_folder, tmp_path):
-    pictures = keras_resv2.read_folder(image_folder / "train", (24, 32))
-    assert pictures.images.shape == (24, 24, 32, 3) and pictures.class_names == ("blue", "green", "red")
-    means = pictures.images.mean((1, 2)).argmax(1)  # channel that is brightest
-    assert np.array_equal(np.array([2, 1, 0])[means], pictures.labels)
+    read = keras_resv2.read_folder(image_folder / "train", (24, 32))
+    assert read.images.shape == (24, 24, 32, 3) and read.class_names == ("blue", "green", "red")
+    means = read.images.mean((1, 2)).argmax(1)  # channel that is brightest
+    assert np.array_equal(np.array([2, 1, 0])[means], read.labels)
     (tmp_path / "cat").mkdir()
     (tmp_path / "dog").mkdir()
     Image.new("L", (50, 20), 9).save(tmp_path / "cat" / "grey.png")
     Image.new("RGBA", (9, 9), (0, 0, 0, 0)).save(tmp_path / "dog" / "clear.png")
-    (tmp_path / "dog" / "broken.jpg").write_bytes(b"not a picture")
-    (tmp_path / "dog" / "notes.txt").write_text("no picture")
+    (tmp_path / "dog" / "broken.jpg").write_bytes(b"not an image")
+    (tmp_path / "dog" / "notes.txt").write_text("not an image")
     found = keras_resv2.read_folder(tmp_path, (8, 8))
     assert found.paths == ("cat/grey.png", "dog/clear.png")
     assert found.images[0].mean() == 9 and found.images[1].mean() == 255

@@ -9,9 +9,10 @@ PAGE = pathlib.Path(__file__).resolve().parents[1] / "docs" / "transfer.md"
 
 
 def test_the_examples_run(digits, monkeypatch, tmp_path):
-    from keras_resv2.transfer import fine_tuning
+    from keras_resv2.transfer import cross_validation, fine_tuning
 
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(cross_validation, "FEW", 0)  # for time
     monkeypatch.setattr(fine_tuning, "STEPS", 1)
     monkeypatch.setattr(fine_tuning, "EPOCHS", (1, 1))
     (images, labels), (test_images, _) = digits

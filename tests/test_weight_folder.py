@@ -63,6 +63,18 @@ def test_the_base_and_the_error_are_on_the_card(pixels, tmp_path):
     assert card.origin["file"] == base.full_name and card.license == base.license
 
 
+@pytest.mark.parametrize("depth, activation, architecture", [
+    (8, "original", "resnet8"), (11, "full_preactivation", "preact_resnet11"),
+])  # fmt: skip
+def test_any_depth_is_saved(depth, activation, architecture, pixels, tmp_path):
+    """Of 6n+2 and 9n+2 layers, as `convert` takes them."""
+    model = keras_resv2.ResNet(depth, activation=activation, classes=3)
+    folder = keras_resv2.save_weight_folder(model, "mine-pets", NAMES, tmp_path)
+    assert keras_resv2.pretrained_card(folder).architecture == architecture
+    features = [body_of(net).predict(pixels, verbose=0) for net in (model, keras_resv2.from_pretrained(folder))]
+    np.testing.assert_allclose(*features, rtol=1e-4, atol=1e-5)
+
+
 def changed():
     model = keras_resv2.ResNet(8, classes=3)
     x = keras.layers.Rescaling(0.5, name="half")(model.get_layer("head_pool").output)
@@ -71,11 +83,11 @@ def changed():
 
 BAD = {
     "names": (lambda: keras_resv2.ResNet(20, classes=3), {"class_names": ["a"]}, "a list of 3 names"),
-    "twice": (lambda: keras_resv2.ResNet(20, classes=3), {"class_names": ["a", "a", "b"]}, "not all different"),
+    "twice": (lambda: keras_resv2.ResNet(20, classes=3), {"class_names": ["a", "a", "b"]}, "must be different"),
     "path": (lambda: keras_resv2.ResNet(20, classes=3), {"name": "../x"}, "name"),
     "version": (lambda: keras_resv2.ResNet(20, classes=3), {"version": 0}, "version"),
-    "depth": (lambda: keras_resv2.ResNet(8, classes=3), {}, "list_architectures"),
-    "changed": (changed, {}, "other outputs|list_architectures"),
+    "activation": (lambda: keras_resv2.ResNet(8, classes=3, activation="bn_after_addition"), {}, "list_architectures"),
+    "changed": (changed, {}, "other outputs"),
     "pixels": (
         lambda: keras_resv2.ResNet(20, classes=3, include_preprocessing=False),
         {},
@@ -85,12 +97,12 @@ BAD = {
     "no classifier": (lambda: keras_resv2.ResNet(20, include_top=False), {}, "Dense layer"),
     "none": (lambda: "resnet20", {}, "keras.Model"),
     "facts": (lambda: keras_resv2.ResNet(20, classes=3), {"facts": {"seed": "x"}}, "seed"),
-    "shortcut": (lambda: keras_resv2.ResNet(20, classes=3, shortcut="constant_scaling"), {}, "give base"),
+    "shortcut": (lambda: keras_resv2.ResNet(20, classes=3, shortcut="constant_scaling"), {}, "pass base"),
 }
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_what_is_no_pretrained_network_is_refused_and_leaves_nothing(case, tmp_path):
+def test_other_models_are_refused_and_nothing_is_written(case, tmp_path):
     make, arguments, words = BAD[case]
     arguments = {"name": "x-y", "class_names": NAMES, "folder": tmp_path / "out", **arguments}
     with pytest.raises(ValueError, match=words):

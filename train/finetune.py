@@ -1,13 +1,13 @@
-"""Fine-tunes a pretrained network on images of your own: `keras-resv2 finetune`, with the commit on the card.
+"""Fine-tunes a pretrained network on your own images: `keras-resv2 finetune`, with the commit in the report.
 
     python -m train.finetune --model preact_resnet20-cifar10 --data flowers --out runs/flowers
 
---data is a folder that holds a folder of images per class (any size and format, grey or coloured), or train/ and
-test/ with folders of the same classes, and val/ if it has one; or the name of a dataset of tensorflow-datasets. Where
-there is no test/, val/ is what is measured with. Parts that are missing are split off, the same way for the same seed.
---out gets the model (model.keras), card.json with the metrics, history.csv and curve.png, the confusion matrix (CSV
-and PNG), mistakes.png with the most confident mistakes, and split.json, which says which image was in which part; and
-a weight folder. --out itself is a name that `from_pretrained` and all commands of keras-resv2 take.
+--data is a folder with a folder of images per class (any size and format, grey or coloured), or with train/, test/ and,
+optionally, val/ of such folders; or the name of a dataset of tensorflow-datasets. Without test/, val/ measures the
+error. Missing splits are taken from the training images; the seed determines which.
+--out gets the model (model.keras), report.json with the metrics, history.csv and curve.png, the confusion matrix (CSV
+and PNG), mistakes.png with the most confident mistakes, split.json with the split of each image, and a weight folder.
+--out itself is a name that `from_pretrained` and all commands of keras-resv2 take.
 """
 
 import pathlib
@@ -22,9 +22,9 @@ from train.environment import environment
 FLAGS = flags.FLAGS
 flags.DEFINE_string("model", None, "Pretrained network, as `keras-resv2 list` shows.", required=True)
 flags.DEFINE_string("data", None, "Folder of class folders, or a dataset of tensorflow-datasets.", required=True)
-flags.DEFINE_string("out", None, "Folder for the model and its card; must not hold one yet.", required=True)
-flags.DEFINE_string("data_dir", None, "Where tensorflow-datasets has the dataset; without it, its own directory.")
-flags.DEFINE_enum("damaged", "skip", ["skip", "raise"], "What to do about files that are no images.")
+flags.DEFINE_string("out", None, "Folder for the model and its report; must not contain a model.", required=True)
+flags.DEFINE_string("data_dir", None, "Directory of tensorflow-datasets; default: its own.")
+flags.DEFINE_enum("damaged", "skip", ["skip", "raise"], "Skip damaged images, or stop.")
 LEAST = {
     "image_size": 8,
     "epochs": 0,
@@ -34,13 +34,13 @@ LEAST = {
     "patience": 1,
     "seed": 0,
 }
-for _name, (_default, _words) in SETTINGS.items():
+for _name, (_default, _text) in SETTINGS.items():
     _define = flags.DEFINE_integer if KINDS.get(_name) is int else flags.DEFINE_float
-    _define(_name, _default, f"{_words[0].upper()}{_words[1:]}.", LEAST.get(_name))
-flags.DEFINE_string("freeze_until", None, "First part that trains, as stage3; what comes before it stays as it is.")
-flags.DEFINE_enum("batch_norm", "frozen", ["frozen", "trained"], "Whether batch normalisation stays as it is.")
-flags.DEFINE_multi_enum("augment", ["crop", "flip"], ["crop", "flip", "none"], "May be repeated; digits: crop alone.")
-flags.DEFINE_bool("balanced", False, "Weigh classes so that all count alike.")
+    _define(_name, _default, f"{_text[0].upper()}{_text[1:]}.", LEAST.get(_name))
+flags.DEFINE_string("freeze_until", None, "First part that trains, such as stage3; layers before it are frozen.")
+flags.DEFINE_enum("batch_norm", "frozen", ["frozen", "trained"], "Whether batch normalisation trains.")
+flags.DEFINE_multi_enum("augment", ["crop", "flip"], ["crop", "flip", "none"], "May be repeated; digits: crop.")
+flags.DEFINE_bool("balanced", False, "Give all classes the same weight.")
 flags.DEFINE_enum("dtype", "float32", DTYPES, "Precision of the layers.")
 
 OTHERS = ("data", "data_dir", "damaged", "freeze_until", "batch_norm", "augment", "balanced", "dtype")

@@ -1,4 +1,6 @@
-"""Training batches of pictures in memory, shifted and mirrored at random."""
+"""Augmented training batches of images in memory: random crops and flips."""
+
+from collections.abc import Sequence
 
 import keras
 import numpy as np
@@ -7,29 +9,36 @@ from keras_resv2.argument_checks import check_choice
 from keras_resv2.evaluation import batch_devices
 
 AUGMENTATIONS = ("crop", "flip")
-CROP_SHARE = 1 / 8  # of the picture's side: the 4 pixels of 32 that the papers shift by
+CROP_SHARE = 1 / 8  # of the side of an image: the 4 pixels of 32 that the papers shift by
 
 
 class AugmentedBatches(keras.utils.PyDataset):
-    """Shuffled training batches of pictures in memory, shifted and mirrored at random.
+    """Shuffled training batches of images in memory, cropped and flipped at random.
 
-    Every epoch has another order, and leaves out the few pictures that fill no batch. All follows from
-    the seed.
+    Every epoch has a new order and leaves out the images that do not fill a batch. The seed determines all of it.
 
     Args:
         images: uint8 or float ``(n, height, width, 3)``, 0 to 255.
         labels: ``(n,)`` or ``(n, classes)``.
-        weights: ``(n,)``, factors of the loss, which batches then have too; or None.
-        batch_size: images per step; all n where that is fewer. It is rounded down to what divides among devices.
-        augment: of "crop" (shifted by up to an eighth of the side, filled by reflection) and "flip"
-            (mirrored left-right half the time).
+        batch_size: images per step, all n if there are fewer; rounded down to a multiple of the number of devices.
+        augment: any of "crop" (shifts by up to an eighth of the side, padded by reflection) and "flip" (mirrors left
+            and right with probability 1/2).
         seed: of the order and the augmentation.
+        weights: factors of the loss ``(n,)``, a third array of each batch; or None.
     """
 
-    def __init__(self, images, labels, batch_size, augment=AUGMENTATIONS, seed=0, weights=None):
+    def __init__(
+        self,
+        images: np.ndarray,
+        labels: np.ndarray,
+        batch_size: int,
+        augment: Sequence[str] = AUGMENTATIONS,
+        seed: int = 0,
+        weights: np.ndarray | None = None,
+    ):
         super().__init__()
         self._labels, self._weights, self._augment, self._seed = labels, weights, tuple(augment), seed
-        self._size = divided(min(batch_size, len(labels)))
+        self._size = divisible_size(min(batch_size, len(labels)))
         self._shape, self._epoch = images.shape[1:3], 0
         pads = [int(side * CROP_SHARE) if "crop" in augment else 0 for side in self._shape]
         self._shifts = [2 * pad for pad in pads]
@@ -50,10 +59,8 @@ class AugmentedBatches(keras.utils.PyDataset):
             for i, top, left in zip(chosen, *corners, strict=True)
         ]
         images = [image[:, ::-1] if mirror else image for image, mirror in zip(images, mirrored, strict=True)]
-        labels = self._labels[chosen]
-        return (
-            (np.stack(images), labels) if self._weights is None else (np.stack(images), labels, self._weights[chosen])
-        )
+        batch = np.stack(images), self._labels[chosen]
+        return batch if self._weights is None else (*batch, self._weights[chosen])
 
     def on_epoch_end(self):
         self._epoch += 1
@@ -64,18 +71,18 @@ class AugmentedBatches(keras.utils.PyDataset):
         self._order = np.resize(order, max(self._size, len(order)))  # fewer images than devices: some twice
 
 
-def batch_count(images, batch_size):
-    """How many batches an epoch has: whole ones, of which there is one at least."""
-    return max(1, images // divided(min(batch_size, images)))
+def batch_count(images: int, batch_size: int) -> int:
+    """Number of batches of an epoch: only full ones, and at least one."""
+    return max(1, images // divisible_size(min(batch_size, images)))
 
 
-def divided(count):
-    """The largest batch of at most `count` images that divides among the devices; of one image for each at least."""
+def divisible_size(count: int) -> int:
+    """The largest batch of at most `count` images that divides among the devices; at least one image per device."""
     devices = batch_devices()
     return max(1, count // devices) * devices
 
 
-def check_augment(augment):
+def check_augment(augment: str | Sequence[str] | None) -> tuple[str, ...]:
     """Returns `augment` as a tuple of names of `AUGMENTATIONS`, or raises ValueError."""
     names = (augment,) if isinstance(augment, str) else tuple(augment or ())
     return tuple(check_choice("augment", name, AUGMENTATIONS) for name in names)

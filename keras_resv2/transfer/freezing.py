@@ -10,25 +10,25 @@ from keras_resv2.models.graph import as_functional, inner_layers, own_weights
 CLASSIFIER = "head_dense"
 
 
-def freeze(model, until=CLASSIFIER):
+def freeze(model: keras.Model, until: str | None = CLASSIFIER) -> keras.Model:
     """Freezes the layers before a place in the network: their weights no longer change.
 
-    Batch normalisation among them works as in `predict`, by its moving statistics, which stay as they
-    are. Compile the model after this, as after any change of what is trainable.
+    Frozen batch normalisation works as in `predict`: it uses its moving statistics, and keeps them. Compile the model
+    afterwards, as after any change of what is trainable.
 
     Args:
-        model: a `keras.Model`, of this package or another.
-        until: the first part that still trains, as "stage3", "stage3_unit2" or the name of a layer:
-            what comes before it is frozen, it and the rest stay as they were. Models, wrappers and layers of
-            your own inside the model are searched too. By default the classifier, so that all else is frozen:
-            the `Dense` layer at the end, with an activation after it or not; of a model with several outputs
-            that of each. None freezes everything.
+        model: a model of this package or another.
+        until: the first part that still trains, such as "stage3", "stage3_unit2" or the name of a layer. All layers
+            before it are frozen; it and the layers after it stay as they were. Models, wrappers and custom layers
+            inside the model are searched too. By default the classifier, so that everything else is frozen: the
+            `Dense` layer at the end, with or without an activation layer after it; in a model with several outputs,
+            that of each output. None freezes everything.
 
     Returns:
         `model`.
 
     Raises:
-        ValueError: no layer has such a name; the message has the nearest.
+        ValueError: no layer has this name; the message names the nearest.
 
     Example:
 
@@ -49,24 +49,24 @@ def freeze(model, until=CLASSIFIER):
     return model
 
 
-def unfreeze(model, since=None, batch_norm=False):
-    """Lets layers train again: all but batch normalisation, which stays frozen.
+def unfreeze(model: keras.Model, since: str | None = None, batch_norm: bool = False) -> keras.Model:
+    """Makes layers trainable again, all but batch normalisation.
 
-    Few pictures, or others than the network knows, make poor batch statistics: what the body has learned
-    is lost while they settle. So batch normalisation is frozen here, wherever it stands in the network,
-    unless it is asked for. Compile the model after this.
+    Few images, or images of another kind, make poor batch statistics, and the network loses what it has learned while
+    the moving statistics follow them. So all batch normalisation after `since` is frozen, unless `batch_norm` is True.
+    Compile the model afterwards.
 
     Args:
-        model: a `keras.Model`, of this package or another.
-        since: the first part that trains, as `freeze` takes it; what comes before it stays as it is.
-            None for the whole network.
+        model: a model of this package or another.
+        since: the first part that trains, as `until` of `freeze`; layers before it stay as they are. None for the
+            whole network.
         batch_norm: whether batch normalisation trains too: scale, offset and moving statistics.
 
     Returns:
         `model`.
 
     Raises:
-        ValueError: no layer has such a name; the message has the nearest.
+        ValueError: no layer has this name; the message names the nearest.
 
     Example:
 
@@ -87,7 +87,7 @@ def unfreeze(model, since=None, batch_norm=False):
     ]
     own = [(weight, place.trains and weight.trainable) for place in places[:first] for weight in place.own]
     around = [(layer, True) for layer in _with_inner([model]) if inner_layers(layer)]
-    # Each by itself: on TensorFlow a layer that is trainable already does not tell those inside it.
+    # One by one: on TensorFlow a layer that is already trainable does not pass the value on to the layers inside it.
     after = [(weight, True) for place in places[first:] for weight in place.own]
     for layer, state in [*around, *before, *((layer, True) for layer in _with_inner(layers)), *own, *after]:
         layer.trainable = state
@@ -96,13 +96,13 @@ def unfreeze(model, since=None, batch_norm=False):
 
 
 class _Place(NamedTuple):
-    """A layer with weights of its own, or with no others inside it, in a model or in what is inside it.
+    """A layer with its own weights, or without layers inside it, at any depth of a model.
 
     Attributes:
         layer: the `keras.layers.Layer`.
-        names: of the models and wrappers inside the model that it is in, and its own.
-        trains: whether it and all that it is in are trainable.
-        holds_others: whether there are layers inside it, which have places of their own.
+        names: of the inner models and wrappers that contain it, and its own.
+        trains: whether it and all that contain it are trainable.
+        holds_others: whether there are layers inside it, which have their own places.
     """
 
     layer: keras.layers.Layer
@@ -112,14 +112,14 @@ class _Place(NamedTuple):
 
     @property
     def own(self):
-        """Weights for training of a layer that has others inside it; none where the layer's switch is enough."""
+        """Trainable weights of a layer with others inside it; none if `layer.trainable` is enough."""
         if not self.holds_others:
             return []
         kinds = {id(weight) for weight in self.layer._trainable_variables}  # whether frozen now or not
         return [weight for weight in own_weights(self.layer) if id(weight) in kinds]
 
     def set_trainable(self, value):
-        """Of its own weights alone."""
+        """Sets `trainable` of its own weights only."""
         for part in self.own if self.holds_others else [self.layer]:
             part.trainable = value
 
@@ -136,19 +136,19 @@ def _places(model, names=(), trains=True):
         yield from _places(layer, own, trains)
 
 
-def flat_layers(model):
-    """The layers of a model in their order, those of models and wrappers inside it in their place."""
+def flat_layers(model: keras.Model) -> list[keras.layers.Layer]:
+    """The layers of a model in order; inner models and wrappers are replaced by their layers."""
     return [place.layer for place in _places(model)]
 
 
-def classifiers_of(model):
-    """The `Dense` layers that give a model's outputs, each through layers without weights at most (activations).
+def classifiers_of(model: keras.Model) -> list[keras.layers.Dense]:
+    """The `Dense` layers that a model's outputs come from, directly or through layers without weights (activations).
 
     Args:
         model: a `keras.Model`.
 
     Returns:
-        List of `keras.layers.Dense`, one for each output that has one.
+        List of the layers, one for each output that has one.
 
     Example:
 
@@ -166,7 +166,7 @@ def classifiers_of(model):
 
 
 def _classifier_behind(x):
-    """The `Dense` layer that a tensor comes from; None where another layer with weights is before it."""
+    """The `Dense` layer that a tensor comes from; None if there is another layer with weights in between."""
     while True:
         operation, node, position = x._keras_history
         if isinstance(operation, keras.layers.Wrapper):
@@ -182,8 +182,8 @@ def _classifier_behind(x):
         x = inputs[0]
 
 
-def set_batch_norm(layers, trainable):
-    """Sets whether batch normalisation trains, in these layers and in all inside them."""
+def set_batch_norm(layers: list[keras.layers.Layer], trainable: bool) -> None:
+    """Sets whether batch normalisation trains, in these layers and all layers inside them."""
     inner = list(_with_inner(layers))
     for layer in inner:
         if isinstance(layer, keras.layers.BatchNormalization):
@@ -192,7 +192,7 @@ def set_batch_norm(layers, trainable):
 
 
 def _with_inner(layers):
-    """Yields layers, each before those inside it; of rolled units those of the unit."""
+    """Yields layers, each before the layers inside it; for rolled units the layers of the unit."""
     for layer in layers:
         yield layer
         unit = getattr(layer, "unit", None)
@@ -206,7 +206,7 @@ def _match_rolled(layers):
 
 
 def _position(model, argument, name, default):
-    """Index among the flat layers of the first one of a part of the network."""
+    """Index of the first layer of a part of the network, among the flat layers."""
     if name is None:
         return default
     places = list(_places(model))
@@ -216,5 +216,5 @@ def _position(model, argument, name, default):
     words = (own.split("_") for place in places for own in place.names)
     parts = dict.fromkeys("_".join(part[:end]) for part in words for end in range(1, len(part) + 1))
     raise ValueError(
-        f"{argument}={name!r}: model {model.name!r} has no layer of that name; nearest: {nearest(name, parts)}."
+        f"{argument}={name!r}: model {model.name!r} has no layer of this name; nearest: {nearest(name, parts)}."
     )

@@ -1,90 +1,105 @@
-"""What a fine-tuning leaves beside its model: the card, the curve, and where it goes wrong."""
+"""The files that `keras-resv2 finetune` writes beside the model: report, history, confusion matrix, mistakes."""
 
 import csv
 import importlib.util
 import pathlib
 
+import keras
 import numpy as np
 
 from keras_resv2.data.images import draw_predictions
 from keras_resv2.evaluation import highest_class
 from keras_resv2.files import write_history, write_json
 from keras_resv2.metrics import interval
+from keras_resv2.storage.card import Card
+from keras_resv2.transfer.finetune_data import FinetuneData
 from keras_resv2.transfer.weight_folder import name_for, save_weight_folder
 
-CARD, SHEET, SHOWN = "card.json", "mistakes.png", 24
+REPORT, SHEET, SHOWN = "report.json", "mistakes.png", 24
 BATCH = 256
-LARGEST, NAMED, COUNTED = 24, 100, 30  # inches of the confusion's picture; classes that have names, and numbers, in it
+# Of the drawn confusion matrix: its largest side in inches; up to how many classes names and counts are drawn.
+LARGEST, NAMED, COUNTED = 24, 100, 30
 
 
-def write_report(out, model, history, parts, base, settings, environment):
-    """Measures the model on the test pictures and writes all that tells of it.
+def write_report(
+    out: str | pathlib.Path,
+    model: keras.Model,
+    history: list[dict],
+    data: FinetuneData,
+    base: Card,
+    settings: dict,
+    environment: dict,
+) -> dict:
+    """Measures the model on the test images, and writes report, history, confusion matrix and figures.
 
     Args:
         out: folder.
-        model: that was trained.
+        model: the fine-tuned model.
         history: as `keras_resv2.fine_tune` returns it.
-        parts: `keras_resv2.transfer.parts.Parts`.
+        data: images of the three splits.
         base: card of the pretrained network.
         settings: of the training.
         environment: dictionary of backend, versions, commit and hardware.
 
     Returns:
-        The card, a dictionary.
+        The content of report.json, a dictionary.
     """
-    out, (images, labels) = pathlib.Path(out), parts.test
+    out, (images, labels) = pathlib.Path(out), data.test
     scores = model.predict(images, batch_size=BATCH, verbose=0)
-    confusion = confusion_matrix(labels, highest_class(scores), len(parts.class_names))
+    confusion = confusion_matrix(labels, highest_class(scores), len(data.class_names))
     wrong = int(confusion.sum() - np.trace(confusion))
     best = next((row for row in history if row["best"]), history[-1])
-    card = {
+    report = {
         "base": base.full_name,
         "base_sha256": base.sha256,
-        "class_names": list(parts.class_names),
+        "class_names": list(data.class_names),
         "image_shape": list(images.shape[1:]),
-        "pictures": {part: _counts(getattr(parts, part)[1], parts.class_names) for part in parts.names},
-        "damaged": list(parts.damaged),
-        "data_sha256": parts.fingerprint(),
+        "images": {split: _counts(getattr(data, split)[1], data.class_names) for split in data.names},
+        "damaged": list(data.damaged),
+        "data_sha256": data.fingerprint(),
         "settings": settings,
         "best": {key: best[key] for key in ("phase", "epoch", "learning_rate")},
+        "cross_validation": _folds(history),
         "validation_error": round(best["validation_error"], 2),
         "validation_interval": [round(best[f"validation_error_{end}"], 2) for end in ("low", "high")],
         "test_error": round(100 * wrong / len(labels), 2),
         "test_interval": [round(bound, 2) for bound in interval(wrong, len(labels))],
         "test_images": len(labels),
-        "by_class": by_class(confusion, parts.class_names),
+        "by_class": by_class(confusion, data.class_names),
         "seconds": history[-1]["seconds"],
         **environment,
         "load": 'import keras, keras_resv2; model = keras.models.load_model("model.keras")',
     }  # fmt: skip
-    write_json(out / CARD, card)
-    write_json(out / "split.json", {part: list(names) for part, names in parts.names.items()})
+    write_json(out / REPORT, report)
+    write_json(out / "split.json", {split: list(names) for split, names in data.names.items()})
     write_history(history, out / "history.csv")
     with open(out / "confusion.csv", "w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["true class", *parts.class_names])
-        writer.writerows([name, *row] for name, row in zip(parts.class_names, confusion.tolist(), strict=True))
-    draw_mistakes(images, labels, scores, parts, out / SHEET)
+        writer.writerow(["true class", *data.class_names])
+        writer.writerows([name, *row] for name, row in zip(data.class_names, confusion.tolist(), strict=True))
+    draw_mistakes(images, labels, scores, data, out / SHEET)
     if importlib.util.find_spec("matplotlib") is None:
-        print("curve.png and confusion.png are not drawn: pip install matplotlib draws them.")
-        return card
+        print("curve.png and confusion.png are not drawn: that needs pip install matplotlib.")
+        return report
     draw_history(history, out / "curve.png", f"{base.full_name}, fine-tuned")
-    draw_confusion(confusion, parts.class_names, out / "confusion.png")
-    return card
+    draw_confusion(confusion, data.class_names, out / "confusion.png")
+    return report
 
 
-def write_weight_folder(out, model, report, base, name, data, test):
-    """Writes ``<out>/<architecture>-<data>/1/``, weights and card as `keras_resv2.from_pretrained` takes them.
+def write_weight_folder(
+    out: str | pathlib.Path, model: keras.Model, report: dict, base: Card, name: str, data: str, test: tuple
+) -> pathlib.Path:
+    """Writes ``<out>/<architecture>-<data>/1/``, weights and card, for `keras_resv2.from_pretrained`.
 
     Args:
         out: folder.
-        model: that was trained.
-        report: as `write_report` returned it.
+        model: the fine-tuned model.
+        report: as `write_report` returns it.
         base: card of the pretrained network.
         name: of the pretrained network, as `from_pretrained` takes it.
-        data: folder of the images or name of the dataset, for the name.
-        test: ``(images, labels)``, which the weights are measured on once more, in float32, as those who open
-            them have them: the model may be of lower precision.
+        data: folder of the images or name of the dataset, from which the weights get their name.
+        test: ``(images, labels)``, to measure the error that the card states: in float32, as `from_pretrained` builds
+            the network; the model may have a lower precision.
 
     Returns:
         `pathlib.Path` of the folder.
@@ -94,13 +109,26 @@ def write_weight_folder(out, model, report, base, name, data, test):
     return save_weight_folder(model, weights, report["class_names"], out, base=name, test=test, facts=facts)
 
 
+def _folds(history):
+    """What decided between the classifier alone and the body; an empty list if no cross-validation did."""
+    return [
+        {
+            "trained": "body" if number else "classifier",
+            "learning_rate": row["learning_rate"],
+            "error": round(row["validation_error"], 2),
+            "interval": [round(row[f"validation_error_{end}"], 2) for end in ("low", "high")],
+        }
+        for number, row in enumerate(row for row in history if row["phase"] == "folds")
+    ]
+
+
 def _counts(labels, class_names):
     counts = np.bincount(labels, minlength=len(class_names)).tolist()
     return dict(zip(class_names, counts, strict=True))
 
 
-def confusion_matrix(labels, predicted, classes):
-    """How many pictures of each class (rows) are taken for which (columns): int ``(classes, classes)``.
+def confusion_matrix(labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
+    """Number of images of each true class (rows) and predicted class (columns): int ``(classes, classes)``.
 
     Example:
 
@@ -110,21 +138,27 @@ def confusion_matrix(labels, predicted, classes):
     return np.bincount(labels * classes + predicted, minlength=classes**2).reshape(classes, classes)
 
 
-def by_class(confusion, class_names):
-    """Recall and precision of each class, percent; None where there is nothing to divide by."""
-    right, of_class, taken_for = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
+def by_class(confusion: np.ndarray, class_names: tuple[str, ...]) -> dict[str, dict]:
+    """Number of images, recall and precision of each class, percent; None for a division by zero.
+
+    Example:
+
+    >>> by_class(np.array([[1, 1], [0, 1]]), ("cat", "dog"))["cat"]
+    {'images': 2, 'recall': 50.0, 'precision': 100.0}
+    """
+    correct, true, predicted = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
     return {
         name: {
-            "pictures": int(of_class[i]),
-            "recall": round(100 * right[i] / of_class[i], 2) if of_class[i] else None,
-            "precision": round(100 * right[i] / taken_for[i], 2) if taken_for[i] else None,
+            "images": int(true[i]),
+            "recall": round(100 * float(correct[i] / true[i]), 2) if true[i] else None,
+            "precision": round(100 * float(correct[i] / predicted[i]), 2) if predicted[i] else None,
         }
         for i, name in enumerate(class_names)
     }
 
 
-def draw_history(history, path, title):
-    """Loss and error of training and validation pictures against epochs; epoch 0 is the classifier alone.
+def draw_history(history: list[dict], path: pathlib.Path, title: str) -> None:
+    """Draws loss and error of training and validation images by epoch; epoch 0 is the classifier alone.
 
     Args:
         history: as `keras_resv2.fine_tune` returns it.
@@ -133,12 +167,13 @@ def draw_history(history, path, title):
     """
     from matplotlib.figure import Figure
 
+    history = [row for row in history if row["phase"] != "folds"]
     epochs = [row["epoch"] if row["phase"] == "body" else 0 for row in history]
     losses, errors = (figure := Figure(figsize=(9, 4.4), layout="constrained")).subplots(1, 2)
     for axes, what in ((losses, "loss"), (errors, "error")):
-        for part, style in (("train", "C0--o"), ("validation", "C1-o")):
-            if f"{part}_{what}" in history[-1]:
-                axes.plot(epochs, [row[f"{part}_{what}"] for row in history], style, ms=3, label=part)
+        for images, style in (("train", "C0--o"), ("validation", "C1-o")):
+            if f"{images}_{what}" in history[-1]:
+                axes.plot(epochs, [row[f"{images}_{what}"] for row in history], style, ms=3, label=images)
         axes.set(xlabel="epoch (0: the classifier alone)", ylabel="error (%)" if what == "error" else what)
         axes.set_ylim(0, None)
         axes.grid(alpha=0.3)
@@ -150,11 +185,11 @@ def draw_history(history, path, title):
     figure.savefig(path, dpi=120)
 
 
-def draw_confusion(confusion, class_names, path):
-    """The confusion matrix as a picture: shares of each true class.
+def draw_confusion(confusion: np.ndarray, class_names: tuple[str, ...], path: pathlib.Path) -> None:
+    """Draws the confusion matrix, as shares of each true class.
 
     Args:
-        confusion: as `confusion_matrix` gives it.
+        confusion: as `confusion_matrix` returns it.
         class_names: of its rows and columns.
         path: of the PNG.
     """
@@ -176,18 +211,20 @@ def draw_confusion(confusion, class_names, path):
     figure.savefig(path, dpi=120)
 
 
-def draw_mistakes(images, labels, scores, parts, path):
-    """A sheet of the mistakes that the network is most confident of, with the true classes above them.
+def draw_mistakes(
+    images: np.ndarray, labels: np.ndarray, scores: np.ndarray, data: FinetuneData, path: pathlib.Path
+) -> None:
+    """Draws the most confident mistakes on a sheet, each with its true class above it.
 
     Args:
-        images, labels, scores: of the test pictures.
-        parts: `keras_resv2.transfer.parts.Parts`.
-        path: of the PNG; not written where there are no mistakes.
+        images, labels, scores: of the test images.
+        data: for the names of classes and images.
+        path: of the PNG; not written if there are no mistakes.
     """
     wrong = np.flatnonzero(highest_class(scores) != labels)
     shown = wrong[np.argsort(-scores[wrong].max(axis=1), kind="stable")][:SHOWN]
     if not len(shown):
         return
-    ranked = [[(parts.class_names[i], float(row[i])) for i in np.argsort(-row)] for row in scores[shown]]
-    captions = [f"{parts.class_names[labels[i]]}: {pathlib.PurePath(parts.names['test'][i]).name}" for i in shown]
+    ranked = [[(data.class_names[i], float(row[i])) for i in np.argsort(-row)] for row in scores[shown]]
+    captions = [f"{data.class_names[labels[i]]}: {pathlib.PurePath(data.names['test'][i]).name}" for i in shown]
     draw_predictions(list(images[shown]), ranked, path, captions)

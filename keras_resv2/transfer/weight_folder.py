@@ -1,12 +1,14 @@
-"""A network in memory as a weight folder: what the command line, `decode_predictions`, `export` and `push` take."""
+"""A model in memory as a weight folder, which the command line, `decode_predictions`, `export` and `push` take."""
 
 import dataclasses
+import pathlib
 import re
+from collections.abc import Sequence
 
 import keras
 import numpy as np
 
-from keras_resv2.architectures import ARCHITECTURES, find_architecture
+from keras_resv2.architectures import find_architecture, is_architecture
 from keras_resv2.builders import build
 from keras_resv2.convert.expected import expected_weights
 from keras_resv2.convert.folder import write_folder
@@ -19,42 +21,53 @@ from keras_resv2.pretrained import pretrained_card
 from keras_resv2.storage.card import UNKNOWN, Card
 from keras_resv2.storage.card_schema import check_fields
 from keras_resv2.storage.weight_file import count_trainable
-from keras_resv2.transfer.classifier import activation_name, body_of, check_classifier, classifier_of
+from keras_resv2.transfer.head import activation_name, body_of, check_classifier, classifier_of
 
-SAME = 1e-3  # difference of features, relative to the largest: more is another network
-UNDEFINED = {"shortcut_scale", "shortcut_dropout", "gate_conv"}  # shortcuts whose parameters no layer says
+TOLERANCE = 1e-3  # difference of features, relative to the largest
+UNDEFINED = {"shortcut_scale", "shortcut_dropout", "gate_conv"}  # shortcuts whose parameters are in no layer
 
 
 def save_weight_folder(
-    model, name, class_names, folder=".", *, version=1, base=None, dataset=None, test=None, license=None, facts=None
-):
-    """Writes a network as a weight folder, ``<folder>/<name>/<version>/`` with the weights and their card.
+    model: keras.Model,
+    name: str,
+    class_names: Sequence[str],
+    folder: str | pathlib.Path = ".",
+    *,
+    version: int = 1,
+    base: str | None = None,
+    dataset: str | None = None,
+    test: tuple[np.ndarray, np.ndarray] | None = None,
+    license: str | None = None,
+    facts: dict | None = None,
+) -> pathlib.Path:
+    """Saves a network as a weight folder: ``<folder>/<name>/<version>/`` with the weights and their card.
 
-    Its path is a name wherever one is taken: `from_pretrained`, `decode_predictions`, `keras-resv2 predict`,
-    `evaluate`, `embed`, `export` and `push`. The network is built from the card once more before it is written, and its
-    outputs are compared with the model's.
+    The path of a weight folder is a name for `from_pretrained`, `decode_predictions`, `keras-resv2 predict`,
+    `evaluate`, `embed`, `export` and `push`. Before anything is written, the network is built from the card again and
+    its outputs are compared with those of the model.
 
     Args:
-        model: a network of this package with its classifier, as `from_pretrained` and `fine_tune` give it.
-        name: of the weights, as "resnet20-flowers".
+        model: a network of this package with its classifier, such as `from_pretrained` and `fine_tune` return: a named
+            network, or one of another depth of 6n+2 or 9n+2.
+        name: of the weights, such as "resnet20-flowers".
         class_names: in the order of the outputs.
-        folder: where the weight folder is put; made if need be.
-        version: of the weights; a version that exists is not written again.
+        folder: where to put the weight folder; created if it does not exist.
+        version: of the weights. An existing version is not overwritten.
         base: pretrained network that the model started from, as `from_pretrained` takes it; None for none. The card
-            names it, and its license is kept.
+            names it, and keeps its license.
         dataset: that the weights were trained on; None for what follows the last hyphen of `name`.
-        test: ``(images, labels)`` to measure the error on that the card states; None for a card without an error.
-        license: of the weights; None for that of `base`, else "unknown".
-        facts: other fields of `keras_resv2.pretrained.Card`, as seed, hardware, commit.
+        test: ``(images, labels)`` to measure the error that the card states; None for a card without an error.
+        license: of the weights; None for that of `base`, or "unknown".
+        facts: other fields of `keras_resv2.pretrained.Card`, such as seed, hardware, commit.
 
     Returns:
         `pathlib.Path` of the weight folder.
 
     Raises:
-        ValueError: the model is no such network or has layers that a card cannot describe, names or facts do not fit,
-            or the network built from the card gives other outputs.
-        FileExistsError: there is such a version already.
-        OSError: the place cannot be written.
+        ValueError: the model is not such a network, or has layers that a card cannot describe; names or facts are
+            invalid; or the network built from the card has other outputs.
+        FileExistsError: the version exists.
+        OSError: the folder cannot be written.
 
     Example:
 
@@ -106,12 +119,16 @@ def save_weight_folder(
     )
     fields = {field.name: getattr(card, field.name) for field in dataclasses.fields(card)}
     del fields["folder"]
-    check_fields(fields | {"size": 1, "sha256": "0" * 64})  # which `write_folder` fills in
+    check_fields(fields | {"size": 1, "sha256": "0" * 64})  # `write_folder` fills in these two
     return write_folder(weights, card, folder)
 
 
-def name_for(architecture, data):
+def name_for(architecture: str, data: str | pathlib.Path) -> str:
     """Name of weights that were trained on a folder or a dataset.
+
+    Args:
+        architecture: for example "resnet20".
+        data: path of the folder, or name of the dataset.
 
     Example:
 
@@ -124,64 +141,69 @@ def name_for(architecture, data):
 
 def _names(class_names, classes):
     if isinstance(class_names, str) or len(class_names) != classes:
-        raise ValueError(f"class_names must be a list of {classes} names, one for each output, not {class_names!r}.")
+        raise ValueError(f"class_names must be a list of {classes} names, one per output, not {class_names!r}.")
     names = tuple(map(str, class_names))
     if len(set(names)) < classes:
-        raise ValueError(f"class_names={names!r} are not all different.")
+        raise ValueError(f"class_names={names!r} must be different.")
     return names
 
 
 def _network_of(model, weights, base):
-    """Architecture and arguments of a network: those of its base where they fit, else as its layers say."""
+    """Architecture and arguments of a network: those of its base, or what its layers show."""
     shapes = {name: tuple(array.shape) for name, array in weights.items()}
     classes = shapes["head_dense/kernel"][1] if "head_dense/kernel" in shapes else None
     if base is not None:
-        row = find_architecture(base.architecture)
-        own = {"depth": row.depth, "activation": row.activation}
-        if expected_weights(classes, **{**own, **base.arguments}) != shapes:
+        if not _fits(shapes, classes, base.architecture, base.arguments):
             raise ValueError(f"model {model.name!r} has other layers than {base.full_name}: it is not its base.")
         return base.architecture, base.arguments
     found = {key: value for key, value in structure_of(model).items() if value is not None}
     if found["shortcut"] in UNDEFINED:
         raise ValueError(
-            f"model {model.name!r} has the shortcuts {found['shortcut']!r}, whose parameters its layers do not say: "
-            "give base, the pretrained network that it was made from."
+            f"model {model.name!r} has the shortcuts {found['shortcut']!r}, whose parameters are not in its layers: "
+            "pass base, the pretrained network that it started from."
         )
     pixels = pixels_of(model)
     if pixels is None:
         raise ValueError(
-            f"model {model.name!r} does not normalise pixels itself, and a weight folder says how: build it with "
+            f"model {model.name!r} does not normalise pixels, which a network of a weight folder does: build it with "
             "include_preprocessing=True."
         )
-    found["preprocessing"] = [list(values) for values in pixels]
-    for name, row in ARCHITECTURES.items():
-        own = {"depth": row.depth, "activation": row.activation}
-        if row.activation == found["activation"] and expected_weights(classes, **{**own, **found}) == shapes:
-            return name, needed_arguments(own, {key: value for key, value in found.items() if key != "activation"})
-    raise ValueError(
-        f"model {model.name!r} is none of keras_resv2.list_architectures(): its layers have other names, depths or "
-        "widths."
-    )
+    arguments = found | {"preprocessing": [list(values) for values in pixels]}
+    activation = arguments.pop("activation")
+    depth = 2 + sum(bool(re.fullmatch(r"stage\d+_unit\d+_conv\d/kernel", name)) for name in weights)
+    architecture = f"{'preact_' if activation == 'full_preactivation' else ''}resnet{depth}"
+    known = is_architecture(architecture) and find_architecture(architecture).activation == activation
+    if not known or not _fits(shapes, classes, architecture, arguments):
+        raise ValueError(
+            f"model {model.name!r} is not one of keras_resv2.list_architectures(), nor one of another depth of 6n+2 or "
+            "9n+2: its layers have other names, activations or widths."
+        )
+    return architecture, needed_arguments({"depth": depth, "activation": activation}, arguments)
+
+
+def _fits(shapes, classes, architecture, arguments):
+    row = find_architecture(architecture)
+    return expected_weights(classes, **{"depth": row.depth, "activation": row.activation, **arguments}) == shapes
 
 
 def _image_shape(model, architecture, arguments):
     stem = arguments.get("stem") or resolve_layout(find_architecture(architecture).depth).stem
-    usual, given = STEMS[stem].dataset.image_shape, model.input_shape[1:]
+    default, shape = STEMS[stem].dataset.image_shape, model.input_shape[1:]
     if keras.config.image_data_format() == "channels_first":
-        given = (*given[1:], given[0])
-    return tuple(usual[i] if side is None else side for i, side in enumerate(given))
+        shape = (*shape[1:], shape[0])
+    return tuple(default[i] if side is None else side for i, side in enumerate(shape))
 
 
 def _compare(model, built, shape):
     images = np.random.default_rng(0).integers(0, 256, (4, *shape), dtype="uint8")
     if keras.config.image_data_format() == "channels_first":
         images = images.transpose(0, 3, 1, 2)
-    # In one precision: a model of half precision gives other numbers than its weights in float32.
+    # The outputs of a model of half precision differ from those of its weights in float32.
     if any(getattr(layer, "compute_dtype", "float32") not in (None, "float32") for layer in model.layers):
         return
-    mine, theirs = (np.asarray(body_of(network).predict_on_batch(images), "float64") for network in (model, built))
-    if not np.abs(mine - theirs).max() <= SAME * max(1.0, np.abs(mine).max()):
+    actual, rebuilt = (np.asarray(body_of(network).predict_on_batch(images), "float64") for network in (model, built))
+    if not np.abs(actual - rebuilt).max() <= TOLERANCE * max(1.0, np.abs(actual).max()):
         raise ValueError(
-            f"model {model.name!r} gives other outputs than the network that its layers' names stand for: it was "
-            "changed after it was built."
+            f"model {model.name!r} has other outputs than the network that keras_resv2 builds with layers of these "
+            "names: it was changed after it was built."
         )

@@ -1,0 +1,72 @@
+"""Checks of the arguments of `fine_tune`, before anything is trained."""
+
+import numbers
+from collections.abc import Sequence
+
+import keras
+
+from keras_resv2.models.pixels import takes_raw_pixels
+from keras_resv2.transfer.freezing import flat_layers
+from keras_resv2.transfer.head import check_classifier, classifier_of
+from keras_resv2.transfer.input_spec import InputSpec
+
+
+def check_callbacks(callbacks: keras.callbacks.Callback | Sequence | None) -> list[keras.callbacks.Callback]:
+    """Callbacks as a list.
+
+    Raises:
+        TypeError: one is not a Keras callback.
+        ValueError: one sets the learning rate, or needs another optimizer.
+    """
+    callbacks = [callbacks] if isinstance(callbacks, keras.callbacks.Callback) else list(callbacks or ())
+    for callback in callbacks:
+        name = type(callback).__name__
+        if not isinstance(callback, keras.callbacks.Callback) or isinstance(callback, keras.callbacks.CallbackList):
+            raise TypeError(f"callbacks must be a keras.callbacks.Callback or a list of them, not a {name}.")
+        if isinstance(callback, (keras.callbacks.ReduceLROnPlateau, keras.callbacks.LearningRateScheduler)):
+            raise ValueError(
+                f"{name} sets the learning rate, and fine_tune has its own schedule: leave it out, and set "
+                "learning_rate and warmup instead."
+            )
+        if name == "SwapEMAWeights":
+            raise ValueError(f"{name} needs an optimizer with use_ema=True, and fine_tune uses its own: leave it out.")
+    return callbacks
+
+
+def input_spec_of(model: keras.Model) -> InputSpec:
+    """What a model accepts.
+
+    Raises:
+        TypeError: it is not a Keras model.
+        ValueError: `fine_tune` cannot train it.
+    """
+    if not isinstance(model, keras.Model):
+        raise TypeError(f"model must be a keras.Model, such as from_pretrained(name, classes=5), not {model!r}.")
+    if len(model.inputs) != 1 or len(model.inputs[0].shape) != 4:
+        raise ValueError(f"model {model.name!r} must have one input, images (n, height, width, 3).")
+    if keras.config.image_data_format() != "channels_last":
+        raise ValueError("fine_tune needs channels_last: call keras.config.set_image_data_format('channels_last').")
+    if len(model.outputs) != 1:
+        raise ValueError(f"model {model.name!r} has {len(model.outputs)} outputs: fine_tune trains one classifier.")
+    check_classifier(model)
+    for layer in flat_layers(model):
+        if getattr(layer, "quantization_mode", None):
+            raise ValueError(
+                f"layer {layer.name!r} is quantized ({layer.quantization_mode}) and cannot be trained: fine-tune the "
+                "model before quantize()."
+            )
+    return InputSpec(tuple(model.inputs[0].shape[1:]), classifier_of(model).units, takes_raw_pixels(model))
+
+
+def check_positive(**values: float) -> None:
+    """Raises ValueError, with the name of the argument, unless each value is a number above 0."""
+    for name, value in values.items():
+        if not isinstance(value, numbers.Real) or not value > 0:
+            raise ValueError(f"{name}={value!r} must be a number above 0.")
+
+
+def check_whole(least: int, **values: int) -> None:
+    """Raises ValueError, with the name of the argument, unless each value is a whole number of at least `least`."""
+    for name, value in values.items():
+        if not isinstance(value, numbers.Integral) or value < least:
+            raise ValueError(f"{name}={value!r} must be a whole number, at least {least}.")

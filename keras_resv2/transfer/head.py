@@ -1,0 +1,207 @@
+"""The classifier at the end of a network, and its training on the features of the frozen body."""
+
+import keras
+import numpy as np
+
+from keras_resv2.evaluation import predictions
+from keras_resv2.models.graph import deep_graph
+from keras_resv2.transfer.augmentation import divisible_size
+from keras_resv2.transfer.freezing import flat_layers
+from keras_resv2.transfer.input_spec import class_probabilities
+from keras_resv2.transfer.inputs import LabelledImages, check_divisible
+
+STEPS, EPOCHS, RATE, BATCH = 400, 20, 0.01, 256  # at least so many steps and epochs
+
+
+def classifier_of(model: keras.Model) -> keras.layers.Dense:
+    """The `Dense` layer of class scores at the end of a model, with or without a softmax layer after it.
+
+    Raises:
+        ValueError: the model ends with another layer.
+    """
+    *before, last = model.layers
+    softmax = isinstance(last, keras.layers.Softmax) or (
+        isinstance(last, keras.layers.Activation) and activation_name(last) == "softmax"
+    )
+    layer = before[-1] if softmax and before else last
+    if not isinstance(layer, keras.layers.Dense):
+        raise ValueError(
+            f"model {model.name!r} ends with {last.name!r}, not with a Dense layer of class scores (and a softmax): "
+            "build it with its classifier, for example with from_pretrained(name, classes=5)."
+        )
+    return layer
+
+
+def activation_name(layer: keras.layers.Layer) -> str:
+    """Name of a layer's activation, such as "softmax"; "linear" for none."""
+    return keras.activations.serialize(layer.activation)
+
+
+def check_classifier(model: keras.Model) -> None:
+    """Raises ValueError unless a model's outputs are logits or probabilities of two classes or more."""
+    classifier, last = classifier_of(model), model.layers[-1]
+    name = activation_name(classifier)
+    if name not in (("softmax", "linear") if last is classifier else ("linear",)):
+        several = ": its classes do not exclude each other" if name == "sigmoid" else ""
+        raise ValueError(
+            f"layer {classifier.name!r} has the activation {name!r}{several}, and fine_tune trains one class per "
+            "image: build it with classifier_activation='softmax' or None."
+        )
+    if classifier.units < 2:
+        raise ValueError(
+            f"layer {classifier.name!r} has one output, and fine_tune needs one per class: build the model with two "
+            "outputs for two classes, for example with from_pretrained(name, classes=2)."
+        )
+
+
+def body_of(model: keras.Model) -> keras.Model:
+    """A model without its classifier: from pixels to features ``(n, channels)``. It shares the weights.
+
+    Args:
+        model: a network that ends with a `Dense` layer, with or without a softmax layer after it.
+
+    Returns:
+        `keras.Model`.
+
+    Raises:
+        ValueError: the model does not end with a `Dense` layer.
+
+    Example:
+
+    >>> import keras_resv2
+    >>> body_of(keras_resv2.ResNet(8)).output_shape
+    (None, 64)
+    """
+    features = classifier_of(model).input
+    with deep_graph():
+        return keras.Model(model.inputs[0], features)
+
+
+class Features:
+    """Features that the body computes from images, the input of the classifier; and the labels.
+
+    Args:
+        model: as `classifier_of` takes it.
+        train: training images.
+        validation: validation images, or None.
+
+    Attributes:
+        body: `keras.Model`, the network without its classifier.
+        train, labels, weights: features ``(n, channels)``, labels ``(n,)`` or ``(n, classes)``, and sample weights
+            ``(n,)`` or None of the training images.
+        soft: whether labels of either are class probabilities; then all training labels are.
+        batches: number of the training batches.
+    """
+
+    def __init__(self, model: keras.Model, train: LabelledImages, validation: LabelledImages | None):
+        self.body = body_of(model)
+        self.train, self.labels, self.weights, self.batches = self.compute(train, divide=not train.in_memory)
+        of_validation = None if validation is None else self.compute(validation)
+        self.soft = self.labels.ndim == 2 or (validation is not None and of_validation[1].ndim == 2)
+        if self.soft:
+            self.labels = class_probabilities(self.labels, train.spec.classes)
+        for images, weights in ((train, self.weights), (validation, of_validation and of_validation[2])):
+            if weights is not None and not weights.any():
+                raise ValueError(f"{images.argument}: all sample weights are 0.")
+
+    def compute(
+        self, images: LabelledImages, divide: bool = False
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, int]:
+        """Features, labels, sample weights (or None) of all images, and the number of batches.
+
+        Args:
+            images: images and labels.
+            divide: whether each batch has to divide among the devices.
+
+        Raises:
+            ValueError: there are no images, or a batch does not fit the model or its devices.
+        """
+        labels, weights, weighted = [], [], []
+
+        def batches():
+            for pixels, of_batch, own in images.batches():
+                if divide:
+                    check_divisible(images.argument, len(pixels))
+                labels.append(of_batch)
+                weights.append(np.ones(len(pixels), "float32") if own is None else own)
+                weighted.append(own is not None)
+                yield pixels, of_batch
+
+        features = [found for found, _ in predictions(self.body, batches())]
+        if not features:
+            raise ValueError(f"{images.argument}: there are no images.")
+        if any(part.ndim == 2 for part in labels):
+            labels = [class_probabilities(part, images.spec.classes) for part in labels]
+        weights = np.concatenate(weights) if any(weighted) else None
+        return np.concatenate(features).astype("float32"), np.concatenate(labels), weights, len(features)
+
+
+def fit_classifier(
+    classifier: keras.layers.Dense, features: np.ndarray, labels: np.ndarray, weights: np.ndarray | None, seed: int
+) -> None:
+    """Trains the classifier on features: a logistic regression.
+
+    Args:
+        classifier: the layer, of a model.
+        features: ``(n, channels)``.
+        labels: ``(n,)`` or ``(n, classes)``.
+        weights: factors of the loss ``(n,)``, or None.
+        seed: of the order.
+    """
+    inputs = keras.Input(features.shape[1:])
+    head = keras.Model(inputs, classifier(inputs))
+    batches = _FeatureBatches(features, labels, weights, seed)
+    adam = keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(RATE, len(batches)))
+    compile_classifier(head, adam, labels.ndim == 2)
+    head.fit(batches, epochs=1, shuffle=False, verbose=0)
+
+
+class _FeatureBatches(keras.utils.PyDataset):
+    """Batches of features: all shuffled epochs as one, because Keras pauses after each epoch."""
+
+    def __init__(self, features, labels, weights, seed):
+        super().__init__()
+        self._arrays = (features, labels) if weights is None else (features, labels, weights)
+        count = len(labels)
+        self._size = divisible_size(min(BATCH, count))
+        per_epoch = max(1, count // self._size)
+        rng = np.random.default_rng(seed)
+        epochs = max(EPOCHS, -(-STEPS // per_epoch))
+        orders = [np.resize(rng.permutation(count), per_epoch * self._size) for _ in range(epochs)]
+        self._batches = np.concatenate(orders).reshape(-1, self._size)
+
+    def __len__(self):
+        return len(self._batches)
+
+    def __getitem__(self, index):
+        return tuple(array[self._batches[index]] for array in self._arrays)
+
+
+def compile_classifier(model: keras.Model, optimizer: keras.optimizers.Optimizer, soft: bool = False) -> None:
+    """Compiles a model with cross-entropy and accuracy; its last activation tells whether the outputs are logits.
+
+    Args:
+        model: a model that ends with logits or probabilities.
+        optimizer: of the training.
+        soft: whether labels are class probabilities ``(n, classes)``, not class indices.
+    """
+    last = model.layers[-1]
+    logits = isinstance(last, keras.layers.Dense) and activation_name(last) == "linear"
+    # XLA's convolutions on a CPU are slower than TensorFlow's own, and take long to compile.
+    slow = keras.backend.backend() == "tensorflow" and not _has_accelerator()
+    loss = keras.losses.CategoricalCrossentropy if soft else keras.losses.SparseCategoricalCrossentropy
+    if any(layer.compute_dtype == "float16" for layer in flat_layers(model)):
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)  # Keras checks only the model's own policy
+    model.compile(
+        optimizer,
+        loss(from_logits=logits),
+        metrics=["accuracy"],
+        weighted_metrics=[],
+        jit_compile=False if slow else "auto",
+    )
+
+
+def _has_accelerator():
+    import tensorflow as tf
+
+    return bool(tf.config.list_physical_devices("GPU") or tf.config.list_physical_devices("TPU"))
