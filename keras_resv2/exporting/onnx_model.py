@@ -120,7 +120,7 @@ class Writer:
     def weight(self, name, value):
         """Adds a constant, once however often its layer is called; returns its name."""
         name = self.prefix + name
-        if self._half and value.ndim > 1 and value.dtype != "int64":
+        if self._half and name.endswith("/kernel"):
             return self._half_weight(name, value)
         self._weights[name] = np.asarray(value, "int64" if value.dtype == "int64" else "float32")
         return name
