@@ -32,7 +32,8 @@ test-oldest: .venv-oldest/.installed
 
 env: $(VENV)/.test
 
-# The documentation: into site/, and on http://127.0.0.1:8000. MkDocs is kept below 2, which takes no plugins.
+# The documentation: into site/, and on http://127.0.0.1:8000. MkDocs is kept below 2, which takes no plugins. The
+# first build fetches what docs/network.md loads, by npm, into .cache/; without npm that page says what is missing.
 MKDOCS = NO_MKDOCS_2_WARNING=1 DISABLE_MKDOCS_2_WARNING=true TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/mkdocs
 docs: $(VENV)/.test
 	$(MKDOCS) build

@@ -44,6 +44,6 @@ def test_the_examples_run(tmp_path, monkeypatch):
     assert tuple(here["class_names"]) == keras_resv2.pretrained_card("resnet20-cifar10").class_names
     files = {path.name for path in tmp_path.iterdir()}
     assert files == {
-        *("resnet20", "resnet20.onnx", "resnet20.tflite", "resnet20.labels.txt"),
+        *("resnet20", "resnet20.onnx", "resnet20.tflite", "resnet20.labels.txt", "switched.onnx"),
         *("resnet20-half.tflite", "resnet20-int8.tflite"),
     }

@@ -13,9 +13,14 @@ import subprocess
 import sys
 import threading
 
+import keras
+import numpy as np
 import pytest
 
-from keras_resv2.pretrained import list_pretrained, pretrained_card
+from keras_resv2.analysis import delete_each, grad_cam
+from keras_resv2.analysis.dissection import dissect
+from keras_resv2.data.images import read_image
+from keras_resv2.pretrained import from_pretrained, list_pretrained, pretrained_card
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 LOADED = {"script": "src", "img": "src", "link": "href", "iframe": "src", "source": "src"}
@@ -92,10 +97,16 @@ def test_the_reference_has_arguments_and_examples(site):
     assert "<blockquote" not in page, "an example was taken for a quotation"
 
 
+def script(name):
+    """A module of docs/_site, which is no package."""
+    spec = importlib.util.spec_from_file_location(f"site_{name}", ROOT / f"docs/_site/{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 def test_the_figure_of_units_is_that_of_the_table():
-    spec = importlib.util.spec_from_file_location("units_figure", ROOT / "docs/_site/units.py")
-    units = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(units)
+    units = script("units")
     assert units.steps_of("full_preactivation") == ["bn", "relu", "conv", "bn", "relu", "conv", "add"]  # Fig. 4 (e)
     assert units.draw() == (ROOT / "docs/figures/units.svg").read_text(), "run python docs/_site/units.py"
 
@@ -151,3 +162,147 @@ def test_tables_sort_search_finds_and_narrow_windows_fit(server, browser):
     for page in ("index.html", "zoo.html", "api/networks.html"):
         browser.get(f"{server}/{page}")
         assert browser.execute_script("return document.documentElement.scrollWidth <= window.innerWidth"), page
+
+
+# The page "The network in the browser".
+
+# In the page: what the network answers as it is, without each unit, with two units swapped; and its Grad-CAM.
+RUN = """
+const [address, done] = arguments, files = new URL("network/", location.href).href;
+(async () => {
+  const { Network } = await import(new URL("javascripts/network/engine.js", location.href));
+  const { pixelsOf } = await import(new URL("javascripts/network/images.js", location.href));
+  const { images } = await (await fetch(files + "networks.json")).json();
+  const pixels = [];
+  for (const { file } of images) pixels.push(...(await pixelsOf(await (await fetch(files + file)).blob())));
+  const x = tf.tensor(pixels, [images.length, 32, 32, 3]);
+  const network = new Network(tf, new Uint8Array(await (await fetch(files + address)).arrayBuffer()));
+  const { probabilities, maps } = await network.run(x), without = [];
+  for await (const [unit, found] of network.deletions(x)) without.push([unit, [...found]]);
+  const swapped = await network.run(x, { order: [0, 2, 1, 3, 4, 5, 6, 7, 8], off: new Set([5]) });
+  done({ probabilities: [...probabilities], without, swapped: [...swapped.probabilities],
+    cam: [...(await network.cam(maps, 3).data())] });
+})().catch((error) => done({ error: error.stack }));
+"""
+
+
+@pytest.fixture
+def network_page(site, server, browser):
+    """The page, once it has computed everything that it shows at first."""
+    if not json.loads((site / "network/networks.json").read_text())["runtime"]:
+        pytest.skip("the site was built without npm, which fetches the page's runtime: apt install npm")
+    if not importlib.util.find_spec("foolbox"):
+        pytest.skip("the sample images are missing: pip install --no-deps foolbox")
+    browser.set_script_timeout(120)
+    browser.get(f"{server}/network.html")
+    wait(browser, "return rn.dataset.studied")
+    return browser
+
+
+def wait(browser, script):
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    return WebDriverWait(browser, 90, 0.1).until(lambda _: browser.execute_script(script))
+
+
+@pytest.fixture(scope="module")
+def samples():
+    found = script("network").sample_images()
+    return np.stack([read_image(path, (32, 32)) for path, _ in found]), np.array([label for _, label in found])
+
+
+@pytest.mark.parametrize("name", ["preact_resnet20-cifar10", "resnet20-cifar10", "plain"])
+def test_networks_in_the_browser_answer_as_keras(name, site, network_page, samples):
+    index = json.loads((site / "network/networks.json").read_text())
+    entry = index["plain"] if name == "plain" else next(n for n in index["networks"] if n["name"].startswith(name))
+    model = from_pretrained(script("network").PLAIN if name == "plain" else entry["name"])
+    found = network_page.execute_async_script(RUN, entry["file"])
+    assert "error" not in found, found["error"]
+    images, labels = samples
+
+    def rows(values):
+        return np.reshape(values, (len(labels), 10))
+
+    np.testing.assert_allclose(rows(found["probabilities"]), model.predict(images, verbose=0), atol=1e-3)
+
+    study = delete_each(model, images, labels)
+    errors = {study.units[unit]: 100 * np.mean(rows(y).argmax(1) != labels) for unit, y in found["without"]}
+    expected = {unit: error for unit, error in zip(study.units, study.errors, strict=True) if not np.isnan(error)}
+    assert errors == pytest.approx(expected) and max(errors.values()) > 50
+    assert len(errors) == (7 if name == "plain" else 9)
+
+    parts = dissect(model)
+    y = parts.stem(keras.ops.cast(images, "uint8"))
+    for place, unit in enumerate(parts.units[i] for i in (0, 2, 1, 3, 4, 5, 6, 7, 8)):
+        y = unit.without_branch(y) if place == 5 else unit(y)
+    swapped = keras.ops.convert_to_numpy(keras.ops.softmax(parts.head(y)))
+    np.testing.assert_allclose(rows(found["swapped"]), swapped, atol=1e-3)
+    maps = grad_cam(model, images, classes=3).maps
+    np.testing.assert_allclose(np.reshape(found["cam"], maps.shape), maps, atol=1e-3 * maps.max())
+
+
+def test_switches_of_the_page(network_page, samples):
+    """By mouse and by keyboard: scores, paths and the row of units follow; the first network has 9 units."""
+    keys = pytest.importorskip("selenium.webdriver").Keys
+
+    def unit(name):
+        return network_page.find_element("css selector", f"[data-unit={name}]")
+
+    def shown():
+        return [int(b.text) for b in network_page.find_elements("css selector", ".rn-score b") if b.is_displayed()]
+
+    def done(act):
+        before = network_page.execute_script("return rn.dataset.done")
+        act()
+        wait(network_page, f"return rn.dataset.done !== '{before}'")
+
+    study = delete_each(from_pretrained("preact_resnet20-cifar10"), *samples)
+    right = [round(20 * (1 - error / 100)) for error in (study.intact_error, study.errors[3], study.errors[4])]
+    assert shown()[0] == right[0]
+    done(unit("stage2_unit1").click)
+    assert shown()[0] == right[1] < right[0]
+    assert unit("stage2_unit1").get_attribute("aria-checked") == "false"
+    assert "256 of 512 paths" in network_page.find_element("css selector", ".rn-summary").text
+    done(lambda: unit("stage2_unit1").send_keys(keys.SPACE))
+    unit("stage2_unit1").send_keys(keys.ARROW_RIGHT)
+    focused = network_page.switch_to.active_element
+    assert focused.get_attribute("data-unit") == "stage2_unit2"
+    done(lambda: focused.send_keys(keys.ENTER))
+    assert shown()[0] == right[2]
+    network_page.find_element("xpath", "//button[.='Swap units']").click()
+    assert not unit("stage2_unit1").is_enabled(), "it changes the size"
+    unit("stage3_unit2").click()
+    done(unit("stage3_unit3").click)
+    row = [b.get_attribute("data-unit") for b in network_page.find_elements("css selector", ".rn-row [data-unit]")]
+    assert row[6:9] == ["stage3_unit1", "stage3_unit3", "stage3_unit2"]
+    assert "0.94" in network_page.find_element("css selector", ".rn-summary").text  # 1 - 4/72: one pair of 36
+
+
+def test_the_page_is_small_and_complete(site):
+    """A 20-layer network, and the plain one beside it, in less than 3 MB as they lie on the server."""
+    index = json.loads((site / "network/networks.json").read_text())
+    shown = [index["networks"][0]["file"], *([index["plain"]["file"]] if index["plain"] else [])]
+    files = [
+        site / "network" / name for name in [*shown, "networks.json", *(image["file"] for image in index["images"])]
+    ]
+    files += [path for path in (site / "network/runtime").glob("*") if path.name != "tfjs-backend-wasm.wasm"]
+    files += [*(site / "javascripts/network").iterdir(), site / "network.html", site / "stylesheets/network.css"]
+    assert sum(path.stat().st_size for path in files) < 3e6
+    assert len(index["networks"]) == 5
+
+
+def test_a_site_without_npm_says_so(tmp_path, monkeypatch, capsys):
+    network = script("network")
+    monkeypatch.setattr(network, "CACHE", tmp_path)
+    monkeypatch.setattr(network, "_npm", lambda: None)
+    assert network.fetch_runtime() == {}
+    assert "install npm" in capsys.readouterr().err
+
+
+def test_a_narrow_window_in_dark_mode(network_page):
+    network_page.set_window_size(500, 900)
+    network_page.execute_script("document.body.setAttribute('data-md-color-scheme', 'slate')")
+    assert network_page.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
+    unlabelled = """return [...rn.querySelectorAll("button, input, canvas, svg")].filter(
+        (part) => !(part.ariaLabel || part.textContent.trim() || part.labels?.length)).length"""
+    assert network_page.execute_script(unlabelled) == 0

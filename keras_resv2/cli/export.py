@@ -19,7 +19,7 @@ def add_arguments(parser):
     parser.add_argument("name", metavar="NAME", help="pretrained network, as preact_resnet20-cifar10")
     parser.add_argument("--format", choices=FORMATS, required=True, help="of what is written")
     parser.add_argument("--out", required=True, metavar="PATH", help="file, or folder of a SavedModel, to write")
-    parser.add_argument("--precision", choices=PRECISIONS, default="float32", help="of TFLite (default float32)")
+    parser.add_argument("--precision", choices=PRECISIONS, default="float32", help="of the weights (default float32)")
     parser.add_argument(
         "--data_dir", help="int8: tensorflow-datasets directory, or .npz file, for ranges of activations"
     )
@@ -30,6 +30,7 @@ def add_arguments(parser):
         help=f"int8: training images that the ranges are measured on (default {REPRESENTATIVE_IMAGES})",
     )
     parser.add_argument("--unfolded", action="store_true", help="batch normalisation as operations of its own")
+    parser.add_argument("--unit_switches", action="store_true", help="ONNX: an input that deletes residual units")
     parser.add_argument("--overwrite", action="store_true", help="replace what is there")
 
 
@@ -61,7 +62,7 @@ def run(arguments):
 def _export(card, arguments):
     from keras_resv2.exporting.exporter import check_export, export  # Keras starts here
 
-    check_export(arguments.out, arguments.format, arguments.precision, arguments.overwrite)
+    check_export(arguments.out, arguments.format, arguments.precision, arguments.overwrite, arguments.unit_switches)
     representative, names = None, _names(card)
     if arguments.precision == "int8":
         images, labels = load_split(dataset_of(card, arguments.data_dir), "train", arguments.data_dir)
@@ -77,6 +78,7 @@ def _export(card, arguments):
         representative=representative,
         folded=not arguments.unfolded,
         class_names=names,
+        unit_switches=arguments.unit_switches,
         overwrite=arguments.overwrite,
     )
 

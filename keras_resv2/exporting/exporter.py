@@ -17,6 +17,7 @@ from keras_resv2.exporting.tensorflow_formats import check_backend, write_labels
 from keras_resv2.files import atomic_write, check_parent
 from keras_resv2.models.folding import fold
 
+WRITTEN_IN = {"saved_model": ("float32",), "tflite": PRECISIONS, "onnx": ("float32", "float16")}
 ENDINGS = {"onnx": ".onnx", "tflite": ".tflite"}
 ROUNDING = 1e-3  # of float32 outputs, relative to the largest: more is another network
 
@@ -46,7 +47,16 @@ class Exported:
 
 
 def export(
-    model, path, format, *, precision="float32", representative=None, folded=True, class_names=None, overwrite=False
+    model,
+    path,
+    format,
+    *,
+    precision="float32",
+    representative=None,
+    folded=True,
+    class_names=None,
+    unit_switches=False,
+    overwrite=False,
 ):
     """Writes a network in a format that runs without Keras, and compares what was written with it.
 
@@ -60,13 +70,16 @@ def export(
         path: of what is written, a folder for SavedModel. It appears whole or not at all.
         format: "saved_model", "tflite" or "onnx". The first two are written on Keras' TensorFlow backend, ONNX on
             all three.
-        precision: of TFLite: "float32"; "float16", weights of half the size; or "int8", weights and activations,
-            a quarter of the size.
+        precision: "float32"; of TFLite and ONNX also "float16", weights of half the size; of TFLite also "int8",
+            weights and activations, a quarter of the size.
         representative: for int8: uint8 images ``(n, height, width, 3)`` as the network will see them, some
             hundred; from them the ranges of activations are measured.
         folded: whether batch normalisation goes into the convolutions where that is exact (`keras_resv2.fold`).
         class_names: in the order of the outputs; kept with the network: in the metadata of ONNX, in
             ``assets.extra/labels.txt`` of a SavedModel, in ``<name>.labels.txt`` beside a TFLite file.
+        unit_switches: of ONNX: whether the file has a second input of that name, float32 ``(units,)``, all ones
+            unless it is given: a 0 deletes a residual unit as `keras_resv2.analysis.delete_each` does. The metadata
+            ``unit_switches`` is JSON of the units in this order. Batch normalisation is not folded then.
         overwrite: whether an existing file, or a SavedModel's folder, is replaced.
 
     Returns:
@@ -88,19 +101,19 @@ def export(
     ('uint8 (batch, 32, 32, 3)', ('probabilities',))
     """
     path = pathlib.Path(path)
-    check_export(path, format, precision, overwrite)
+    check_export(path, format, precision, overwrite, unit_switches)
     reference = plain_network(model)
     interface = interface_of(reference)
     _check_representative(representative, precision, interface)
     _check_class_names(class_names, reference)
-    network = fold(reference) if folded else reference
+    network = fold(reference) if folded and not unit_switches else reference
     with atomic_write(path) as partial:
         if format == "saved_model":
             write_saved_model(network, interface, partial, class_names)
         elif format == "tflite":
             write_tflite(network, interface, partial, precision, representative)
         else:
-            write_onnx(network, interface, partial, class_names)
+            write_onnx(network, interface, partial, class_names, precision, unit_switches)
         images = interface.random_images() if precision != "int8" else representative[:64]
         difference = _compare(reference, interface, partial, format, precision, images)
     if format == "tflite" and class_names:
@@ -111,12 +124,18 @@ def export(
     return Exported(path, format, precision, _size(path), taken, tuple(interface.outputs), difference)
 
 
-def check_export(path, format, precision="float32", overwrite=False):
+def check_export(path, format, precision="float32", overwrite=False, unit_switches=False):
     """Raises what `export` would, of what needs no network: so that nobody waits for one in vain."""
     check_choice("format", format, FORMATS)
     check_choice("precision", precision, PRECISIONS)
-    if precision != "float32" and format != "tflite":
-        raise ValueError(f"precision={precision!r} is for format='tflite'; {format} is written in float32.")
+    if precision not in WRITTEN_IN[format]:
+        possible = [name for name in FORMATS if precision in WRITTEN_IN[name]]
+        raise ValueError(
+            f"precision={precision!r} is for format={' or '.join(map(repr, possible))}; {format} is written in "
+            f"{' or '.join(WRITTEN_IN[format])}."
+        )
+    if unit_switches and format != "onnx":
+        raise ValueError(f"unit_switches=True is for format='onnx'; {format} has no switches.")
     if format == "onnx":
         check_onnx()
     if format != "onnx":

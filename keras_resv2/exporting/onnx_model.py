@@ -10,6 +10,7 @@ from keras_resv2.argument_checks import first_line
 from keras_resv2.exporting import INPUT
 from keras_resv2.exporting.onnx_layers import write_layer
 from keras_resv2.exporting.signature import named_outputs
+from keras_resv2.exporting.unit_switches import SWITCHES, UnitSwitches
 from keras_resv2.models.graph import as_functional, calls
 
 OPSET = 17  # with all operators used here, and read by every ONNX Runtime since 1.12 (2022)
@@ -41,7 +42,7 @@ def check_onnx():
         ) from None
 
 
-def write_onnx(network, interface, path, class_names=None):
+def write_onnx(network, interface, path, class_names=None, precision="float32", unit_switches=False):
     """Writes a network as an ONNX file.
 
     Args:
@@ -49,20 +50,25 @@ def write_onnx(network, interface, path, class_names=None):
         interface: its `Interface`.
         path: of the file.
         class_names: list of text, put into the file's metadata as JSON under ``class_names``.
+        precision: of the kernels in the file, "float32" or "float16"; all is computed in float32.
+        unit_switches: whether the file has `keras_resv2.exporting.unit_switches.UnitSwitches`.
 
     Raises:
-        ValueError: the network has a layer that there are no operators for.
+        ValueError: the network has a layer that there are no operators for, or no units that have switches.
     """
     import onnx
 
     outputs = named_outputs(network)
-    writer = Writer(_data_format(network), {INPUT, *outputs})
+    switches = UnitSwitches(network) if unit_switches else None
+    writer = Writer(_data_format(network), {INPUT, *outputs}, half=precision == "float16")
+    if switches:
+        switches.write_input(writer)
     x = INPUT
     if interface.dtype != "float32":
         x = writer.add("Cast", [x], "pixels_as_floats", to=onnx.TensorProto.FLOAT)
     if len(interface.shape) == 4:
         x = writer.to_channels_first(x, "pixels_channels_first")
-    values = _write_calls(network, x, writer, prefix="")
+    values = _write_calls(network, x, writer, prefix="", switches=switches)
     for name, tensor in outputs.items():
         writer.give(values[id(tensor)], name, is_map=len(tensor.shape) == 4)
     sides = ("batch", "height", "width", "channels")
@@ -71,6 +77,8 @@ def write_onnx(network, interface, path, class_names=None):
     described = {name: tensor.shape for name, tensor in outputs.items()}
     model = writer.model(network.name, (INPUT, interface.dtype, interface.shape), described, sides)
     properties = {"class_names": json.dumps(list(class_names))} if class_names else {}
+    if switches:
+        properties[SWITCHES] = switches.metadata()
     onnx.helper.set_model_props(model, properties)
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, path)
@@ -82,12 +90,14 @@ class Writer:
     Args:
         data_format: of the Keras model.
         reserved: names of the graph's input and outputs.
+        half: whether kernels are kept in float16, for files of half the size.
     """
 
-    def __init__(self, data_format, reserved):
+    def __init__(self, data_format, reserved, half=False):
         self.channels_last = data_format == "channels_last"
         self.prefix = ""  # of the names: the models inside the model that are being written
-        self._nodes, self._weights, self._taken = [], {}, set(reserved)
+        self._nodes, self._weights, self._taken, self._half = [], {}, set(reserved), half
+        self._optional = {}  # inputs with default values
 
     @property
     def channel_axis(self):
@@ -110,8 +120,29 @@ class Writer:
     def weight(self, name, value):
         """Adds a constant, once however often its layer is called; returns its name."""
         name = self.prefix + name
+        if self._half and name.endswith("/kernel"):
+            return self._half_weight(name, value)
         self._weights[name] = np.asarray(value, "int64" if value.dtype == "int64" else "float32")
         return name
+
+    def _half_weight(self, name, value):
+        """A constant in float16, and the operator that makes float32 of it."""
+        import onnx
+
+        stored = f"{name}/float16"
+        if stored not in self._weights:
+            self._weights[stored] = np.asarray(value, "float16")
+            cast = onnx.helper.make_node("Cast", [stored], [name], name=name, to=onnx.TensorProto.FLOAT)
+            self._nodes.append(cast)
+        return name
+
+    def split(self, name, parts):
+        """Adds an input, a vector that is all ones unless it is given, and gives its values names of their own."""
+        import onnx
+
+        self._optional[name] = self._weights[name] = np.ones(len(parts), "float32")
+        self._taken.update([name, *parts])
+        self._nodes.append(onnx.helper.make_node("Split", [name], parts, name=f"{name}/split", axis=0))
 
     def to_channels_first(self, x, name):
         return self.add("Transpose", [x], name, perm=TO_CHANNELS_FIRST) if self.channels_last else x
@@ -143,7 +174,7 @@ class Writer:
         graph = onnx.helper.make_graph(
             self._nodes,
             name,
-            [value(*given)],
+            [value(*given), *(onnx.helper.make_tensor_value_info(k, 1, v.shape) for k, v in self._optional.items())],
             [value(name, "float32", _output_shape(shape)) for name, shape in outputs.items()],
             [onnx.numpy_helper.from_array(array, key) for key, array in self._weights.items()],
         )
@@ -170,7 +201,7 @@ def _output_shape(shape):
     return (None, *(f"output_{axis}" if size is None else size for axis, size in enumerate(shape[1:], start=1)))
 
 
-def _write_calls(model, x, writer, prefix):
+def _write_calls(model, x, writer, prefix, switches=None):
     """All calls of a model, and of those inside it; returns names of values by identities of Keras tensors."""
     values = {id(model.inputs[0]): x}
     for node in calls(model):
@@ -180,7 +211,9 @@ def _write_calls(model, x, writer, prefix):
         inner = as_functional(layer)
         if inner is None:
             writer.prefix = prefix
-            values[id(node.outputs[0])] = write_layer(layer, names, node.input_tensors, writer)
+            names = names if switches is None else switches.before(layer, names, writer)
+            y = write_layer(layer, names, node.input_tensors, writer)
+            values[id(node.outputs[0])] = y if switches is None else switches.after(node.outputs[0], y, values, writer)
             continue
         if len(names) != 1:
             raise ValueError(f"there is no ONNX form for {layer.name!r}: a model inside the model with several inputs.")
