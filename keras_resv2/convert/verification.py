@@ -5,8 +5,8 @@ import itertools
 import keras
 import numpy as np
 
-from keras_resv2.convert.pytorch import PyTorchLayout
-from keras_resv2.convert.recognition import Network
+from keras_resv2.convert.layouts.pytorch import PyTorchLayout
+from keras_resv2.convert.network import Network
 from keras_resv2.layouts import STEMS
 from keras_resv2.units import ACTIVATED_SHORTCUTS
 

@@ -1,9 +1,9 @@
 """timm's repositories on the Hub, ``hf://timm/resnet18.a1_in1k``: converted once into the cache.
 
 They hold ``config.json`` (architecture, classes, pixel statistics, crop) and ``model.safetensors``, as timm's
-`save_for_hf` writes them. Neither timm nor PyTorch is needed. What timm's networks look like under our names says
-`keras_resv2.convert.torchvision` (`resnet18` to `resnet152`) and `keras_resv2.convert.timm` (`resnetv2_18` to
-`resnetv2_152`).
+`save_for_hf` writes them. Neither timm nor PyTorch is needed. The names of their tensors:
+`keras_resv2.convert.layouts.torchvision` (`resnet18` to `resnet152`), `keras_resv2.convert.layouts.timm`
+(`resnetv2_18` to `resnetv2_152`).
 """
 
 import dataclasses
@@ -190,7 +190,7 @@ def fetch(card):
 
 def _converted(root, name, version, reference, repository, commit, said, fetch_more):
     from keras_resv2.convert.detection import detect
-    from keras_resv2.convert.folder import make_card, write_folder
+    from keras_resv2.convert.weight_folder import make_card, write_folder
 
     path = root / name / str(version) / store.CARD
     with download.locked(path):

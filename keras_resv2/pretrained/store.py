@@ -128,7 +128,7 @@ def weight_path(card):
         if "hub" in card.origin:  # the layers above: only others' files need them
             from keras_resv2.hub.timm import fetch
         else:
-            from keras_resv2.convert.published import fetch
+            from keras_resv2.convert.third_party import fetch
 
         return weight_path(fetch(card))
     cached = home() / "weights" / check_file_name(card.name, "name") / str(card.version) / name

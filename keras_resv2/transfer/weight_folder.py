@@ -7,9 +7,9 @@ import keras
 import numpy as np
 
 from keras_resv2.architectures import ARCHITECTURES, build, find_architecture
-from keras_resv2.convert.expected import expected_weights
-from keras_resv2.convert.folder import write_folder
-from keras_resv2.convert.structure import pixels_of, structure_of
+from keras_resv2.convert.infer_config import infer_config, pixels_of
+from keras_resv2.convert.weight_folder import write_folder
+from keras_resv2.convert.weight_shapes import weight_shapes
 from keras_resv2.evaluation import measure_error
 from keras_resv2.files import check_file_name
 from keras_resv2.layouts import STEMS, needed_arguments, resolve_layout
@@ -20,7 +20,6 @@ from keras_resv2.pretrained.weight_file import count_trainable, model_arrays
 from keras_resv2.transfer.classifier import activation_name, body_of, check_classifier, classifier_of
 
 SAME = 1e-3  # difference of features, relative to the largest: more is another network
-UNDEFINED = {"shortcut_scale", "shortcut_dropout", "gate_conv"}  # shortcuts whose parameters no layer says
 
 
 def save_weight_folder(
@@ -136,11 +135,11 @@ def _network_of(model, weights, base):
     if base is not None:
         row = find_architecture(base.architecture)
         own = {"depth": row.depth, "activation": row.activation}
-        if expected_weights(classes, **{**own, **base.arguments}) != shapes:
+        if weight_shapes(classes, **{**own, **base.arguments}) != shapes:
             raise ValueError(f"model {model.name!r} has other layers than {base.full_name}: it is not its base.")
         return base.architecture, base.arguments
-    found = {key: value for key, value in structure_of(model).items() if value is not None}
-    if found["shortcut"] in UNDEFINED:
+    found = {key: value for key, value in infer_config(model).items() if value is not None}
+    if found["shortcut"] not in ("identity", "none"):
         raise ValueError(
             f"model {model.name!r} has the shortcuts {found['shortcut']!r}, whose parameters its layers do not say: "
             "give base, the pretrained network that it was made from."
@@ -154,7 +153,7 @@ def _network_of(model, weights, base):
     found["preprocessing"] = [list(values) for values in pixels]
     for name, row in ARCHITECTURES.items():
         own = {"depth": row.depth, "activation": row.activation}
-        if row.activation == found["activation"] and expected_weights(classes, **{**own, **found}) == shapes:
+        if row.activation == found["activation"] and weight_shapes(classes, **{**own, **found}) == shapes:
             return name, needed_arguments(own, {key: value for key, value in found.items() if key != "activation"})
     raise ValueError(
         f"model {model.name!r} is none of keras_resv2.list_architectures(): its layers have other names, depths or "

@@ -56,6 +56,11 @@ class ApplicationsLayout:
     by_spelling: Callable | None = None
     pixels: str = ""
 
+    @property
+    def first(self):
+        """Name of a network's first tensor, by which it is found in a file."""
+        return (self.key("stem_conv/kernel"),)
+
     def spell(self, name):
         return name.replace("probs/", "predictions/")
 

@@ -34,6 +34,7 @@ class PyTorchLayout:
         by_spelling: function from the file's own names to more of these arguments; None for no more.
         pixels: what pixels are normalised with, in words; empty for the statistics of the stem's dataset.
         dense_as_conv: whether the classifier is a 1x1 convolution.
+        first_names: names that files have for the kernel of the first convolution; empty for the layout's own.
     """
 
     name: str
@@ -49,6 +50,12 @@ class PyTorchLayout:
     by_spelling: Callable | None = None
     pixels: str = ""
     dense_as_conv: bool = False
+    first_names: tuple[str, ...] = ()
+
+    @property
+    def first(self):
+        """Names of a network's first tensor, by which it is found in a checkpoint."""
+        return self.first_names or (self.key("stem_conv/kernel"),)
 
     def spell(self, name):
         """A name of a file, as this layout has it."""

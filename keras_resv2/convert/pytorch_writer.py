@@ -6,10 +6,10 @@ import json
 import pathlib
 
 from keras_resv2.choices import check_choice
-from keras_resv2.convert import cifar, timm, torchvision
 from keras_resv2.convert.equivalence import EPSILON, ZERO_CHANNELS
-from keras_resv2.convert.sources import STRUCTURE, STRUCTURE_KEY
-from keras_resv2.convert.structure import pixels_of, structure_of
+from keras_resv2.convert.infer_config import infer_config, pixels_of
+from keras_resv2.convert.layouts import cifar, timm, torchvision
+from keras_resv2.convert.readers import STRUCTURE, STRUCTURE_KEY
 from keras_resv2.files import atomic_write
 from keras_resv2.pretrained.weight_file import model_arrays
 
@@ -44,7 +44,7 @@ def to_pytorch(model, layout="torchvision"):
     (10, 64)
     """
     check_choice("layout", layout, LAYOUTS)
-    structure = structure_of(model)
+    structure = infer_config(model)
     activation = structure["activation"]
     if activation not in LAYOUTS[layout]:
         fits = ", ".join(name for name, rows in LAYOUTS.items() if activation in rows) or "none"
@@ -98,7 +98,7 @@ def _safetensors():
 
 def _said(model):
     """Arguments of `detect` that a state dict does not say."""
-    said = {**structure_of(model), "preprocessing": pixels_of(model)}
+    said = {**infer_config(model), "preprocessing": pixels_of(model)}
     said = {name: said[name] for name in STRUCTURE if said[name] is not None}
     return {**said, "epsilon": EPSILON, "zero_channels": ZERO_CHANNELS[0]}
 

@@ -16,7 +16,7 @@ nothing of strides, of how option A makes its channels, of which activation a sh
 `keras_resv2.convert.assumptions`.
 """
 
-from keras_resv2.convert.pytorch import PyTorchLayout
+from keras_resv2.convert.layouts.pytorch import PyTorchLayout
 
 FIXED = {"stem_conv": "conv1", "stem_bn": "bn1", "head_bn": "bn", "head_dense": "linear"}
 UNIT = {"shortcut_conv": "shortcut.0", "shortcut_bn": "shortcut.1"}
