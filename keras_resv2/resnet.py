@@ -83,7 +83,8 @@ def ResNet(
         stride_on: convolution of a bottleneck that takes the stride: "3x3" (torchvision, timm) or
             "1x1" (the papers). None: "3x3" for ImageNet stages, "1x1" for CIFAR stages.
         stem: "cifar" (3x3 convolution) or "imagenet" (7x7 convolution with stride 2, max-pooling);
-            "imagenet_zero_padded" if the pooling sees zeros around the picture. Of other code: "cifar_pooled",
+            "imagenet_zero_padded" if the pooling sees zeros around the picture; "imagenet_activated" if BN and ReLU
+            follow the convolution of a pre-activation network. Of other code: "cifar_pooled",
             "cifar_strided", "cifar_strided_pooled" (3x3 convolution with max-pooling, with stride 2, with both),
             "imagenet_unpooled", "imagenet_unstrided", "imagenet_unstrided_pooled" (7x7).
         preprocessing: what pixels are normalised with: the statistics of a dataset of the registry
@@ -280,8 +281,8 @@ def _preprocess(x, mean, std, data_format):
 
 
 def _stem(x, stem, filters, spec, layers):
-    """The first convolution. Pre-activation networks have its BN and ReLU in their first unit."""
-    activate = not spec.activation.before_branch
+    """The first convolution. Most pre-activation networks have its BN and ReLU in their first unit."""
+    activate = stem.activate or not spec.activation.before_branch
     x = layers.conv(x, filters, stem.kernel_size, stem.strides, "stem_conv", bias=spec.conv_bias and not activate)
     if activate:
         x = layers.activate(x, ("bn", "relu"), "stem")

@@ -168,7 +168,7 @@ def _detect(source, architecture, prefix, structure, layouts):
     layout = network.layout
     ours = source.said.get(network.prefix, {})
     said = {**said_by(source, network), **ours, **structure}
-    usual = layout.by_spelling(network.spelled.values()) if layout.by_spelling else {}
+    usual = layout.by_source(network.spelled.values(), source.label) if layout.by_source else {}
     conventions = {"epsilon": EPSILON, "zero_channels": ZERO_CHANNELS[0]}
     structure = {**seen_arguments(network), **conventions, **layout.structure, **usual, **said}
 

@@ -112,8 +112,10 @@ def _projection(layers):
 def _stem(layers, activation):
     conv = layers["stem_conv"]
     zeros = activation != "original" and "stem_pool_pad" in layers and "stem_relu" not in layers
-    found = (conv.kernel_size[0], conv.strides[0], "stem_pool" in layers, zeros)
-    return next(name for name, s in STEMS.items() if (s.kernel_size, s.strides, s.pool, s.pool_zeros) == found)
+    activated = bool(ACTIVATIONS[activation].before_branch) and "stem_bn" in layers
+    found = (conv.kernel_size[0], conv.strides[0], "stem_pool" in layers, zeros, activated)
+    stems = {(s.kernel_size, s.strides, s.pool, s.pool_zeros, s.activate): name for name, s in STEMS.items()}
+    return stems[found]
 
 
 def _activated_shortcuts(layers):

@@ -1,11 +1,13 @@
 """Which of the tensors of a checkpoint are a network that is read, and in which layout."""
 
+import bisect
 import dataclasses
 import re
 
 from keras_resv2.choices import some
 from keras_resv2.convert.layouts import cifar
 
+LAST = chr(0x10FFFF)
 # What checkpoints call the copies of a network that are averaged over the training, or taught from.
 COPIES = ("ema", "swa", "averag", "shadow", "teacher", "momentum", "target")
 
@@ -56,8 +58,9 @@ def find_network(source, layouts, prefix=None):
         ValueError: there is none, or there are several that are alike.
     """
     homes = {name: _dictionary(source, name) for name in source.tensors}
+    names = sorted(source.tensors)
     starts = _starts(source.tensors, layouts)
-    found = [network for start in starts if (network := _read(source, homes, start, layouts))]
+    found = [network for start in starts if (network := _read(source, names, homes, start, layouts))]
     names = [network.prefix for network in found]
     if not found:
         raise ValueError(_nothing(source, layouts))
@@ -97,13 +100,17 @@ def _dictionary(source, name):
 def _starts(tensors, layouts):
     """What the names of a network may begin with: what stands before the name of a layout's first tensor."""
     firsts = tuple(dict.fromkeys(name for layout in layouts for name in layout.first))
-    starts = (name.removesuffix(first) for name in tensors for first in firsts if name.endswith(first))
+    firsts = sorted(firsts, key=len, reverse=True)  # "conv1.weight" ends names of other layouts too
+    matches = ((name, next((first for first in firsts if name.endswith(first)), None)) for name in tensors)
+    starts = (name.removesuffix(first) for name, first in matches if first)
     return [start for start in dict.fromkeys(starts) if not start or start[-1] in "./"]
 
 
-def _read(source, homes, prefix, layouts):
+def _read(source, sorted_names, homes, prefix, layouts):
     home = _dictionary(source, prefix)
-    names = {n.removeprefix(prefix): n for n in source.tensors if n.startswith(prefix) and homes[n] == home}
+    inside = range(bisect.bisect_left(sorted_names, prefix), bisect.bisect_right(sorted_names, prefix + LAST))
+    inside = {sorted_names[index] for index in inside}
+    names = {n.removeprefix(prefix): n for n in source.tensors if n in inside and homes[n] == home}
     for layout in layouts:
         spelled = {}
         for own, name in names.items():

@@ -53,7 +53,7 @@ class ApplicationsLayout:
     structure: dict
     stem_kernel: int | None = None
     layer: Callable = layer
-    by_spelling: Callable | None = None
+    by_source: Callable | None = None
     pixels: str = ""
 
     @property
