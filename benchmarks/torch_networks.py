@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 from keras_resv2.argument_checks import check_choice
-from keras_resv2.convert.pytorch import VARIABLES
+from keras_resv2.convert.layouts.pytorch import VARIABLES
 from keras_resv2.models.blocks import STRIDE_ON
 from keras_resv2.models.config import STEMS, resolve_network
 

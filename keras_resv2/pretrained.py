@@ -110,7 +110,7 @@ def weight_path(card: Card) -> pathlib.Path:
     if card.sha256 is None and not (card.folder / check_file_name(card.file, "file")).exists():
         if "hub" in card.origin:
             return local.weight_path(timm.fetch(card))
-        from keras_resv2.convert.published import fetch  # conversion builds the network, which imports Keras
+        from keras_resv2.convert.third_party import fetch  # conversion builds the network, which imports Keras
 
         return local.weight_path(fetch(card))
     return local.weight_path(card)

@@ -63,7 +63,8 @@ def ResNet(
         stride_on: convolution of a bottleneck that has the stride: "3x3" (torchvision, timm) or "1x1" (the papers).
             None: "3x3" for ImageNet stages, "1x1" for CIFAR stages.
         stem: "cifar" (3x3 convolution) or "imagenet" (7x7 convolution with stride 2, max-pooling);
-            "imagenet_zero_padded" if the pooling pads with zeros. Found in other implementations: "cifar_pooled",
+            "imagenet_zero_padded" if the pooling pads with zeros; "imagenet_activated" if BN and
+            ReLU follow the convolution of a pre-activation network. Found in other implementations: "cifar_pooled",
             "cifar_strided", "cifar_strided_pooled" (3x3 convolution with max-pooling, with stride 2, with both),
             "imagenet_unpooled", "imagenet_unstrided", "imagenet_unstrided_pooled" (7x7).
         preprocessing: statistics to normalise pixels with: those of a dataset of the registry ("cifar10", "cifar100"),

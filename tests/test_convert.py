@@ -169,7 +169,7 @@ def test_misfits_name_tensors_and_the_nearest_architecture(networks):
         convert.from_pytorch(state)
     for words in (
         "1 tensor is missing (layer3.2.bn2.running_mean)",
-        "1 tensor is left over (extra.weight)",
+        "1 tensor is unexpected (extra.weight)",
         "layer1.1.conv1.weight is (32, 32, 3, 3), (16, 16, 3, 3) expected",
         "Nearest: resnet20",
     ):
@@ -180,7 +180,7 @@ def test_misfits_name_tensors_and_the_nearest_architecture(networks):
 def test_names_of_the_file_are_in_the_message(networks):
     theirs, *_ = cifar(networks, "fc")
     state = theirs.state_dict() | {"layer1.0.downsample.7.weight": np.zeros(3)}
-    with pytest.raises(ValueError, match=r"left over \(layer1.0.downsample.7.weight\)"):
+    with pytest.raises(ValueError, match=r"unexpected \(layer1.0.downsample.7.weight\)"):
         convert.from_pytorch(state)
 
 

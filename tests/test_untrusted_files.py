@@ -18,7 +18,7 @@ import pytest
 
 import keras_resv2
 from keras_resv2 import cli, files
-from keras_resv2.convert.sources import read_structure, read_tensors
+from keras_resv2.convert.readers import read_structure, read_tensors
 from keras_resv2.data.images import read_image
 from keras_resv2.labels import class_names
 from keras_resv2.storage import card as cards

@@ -56,8 +56,8 @@ API = {
     ]),
     "convert": ("Conversion", [
         "keras_resv2.convert.detection.from_pytorch", "keras_resv2.convert.detection.from_keras_applications",
-        "keras_resv2.convert.detection.detect", "keras_resv2.convert.export.to_pytorch",
-        "keras_resv2.convert.export.save_pytorch",
+        "keras_resv2.convert.detection.detect", "keras_resv2.convert.pytorch_writer.to_pytorch",
+        "keras_resv2.convert.pytorch_writer.save_pytorch",
     ]),
     "export": ("Export", ["keras_resv2.exporting.exporter.export"]),
     "hub": ("Hub", ["keras_resv2.hub.download.pull", "keras_resv2.hub.upload.push"]),

@@ -54,7 +54,7 @@ def run(arguments):
     root = _root(arguments.out)
     start_backend()
     from keras_resv2.convert.detection import detect
-    from keras_resv2.convert.folder import make_card, write_folder
+    from keras_resv2.convert.weight_folder import make_card, write_folder
 
     found = detect(arguments.file, arguments.architecture, prefix=arguments.prefix, **structure)
     if "preprocessing" in structure and not arguments.preprocessing:

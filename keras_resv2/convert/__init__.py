@@ -5,7 +5,7 @@
 >>> convert.save_pytorch(model, "resnet18.safetensors", layout="torchvision")  # doctest: +SKIP
 
 Each family of networks is one file that says how its names correspond to those of
-`keras_resv2.resnet`: `torchvision`, `cifar`, `timm`, `applications`.
+`keras_resv2.models.network`: `torchvision`, `cifar`, `timm`, `applications`.
 """
 
 import importlib
@@ -16,10 +16,10 @@ _MODULES = {
     "detect": "keras_resv2.convert.detection",
     "from_keras_applications": "keras_resv2.convert.detection",
     "from_pytorch": "keras_resv2.convert.detection",
-    "make_card": "keras_resv2.convert.folder",
-    "write_folder": "keras_resv2.convert.folder",
-    "save_pytorch": "keras_resv2.convert.export",
-    "to_pytorch": "keras_resv2.convert.export",
+    "make_card": "keras_resv2.convert.weight_folder",
+    "write_folder": "keras_resv2.convert.weight_folder",
+    "save_pytorch": "keras_resv2.convert.pytorch_writer",
+    "to_pytorch": "keras_resv2.convert.pytorch_writer",
 }
 
 __all__ = list(_MODULES)

@@ -1,9 +1,13 @@
 """What tensors do not say of their network: names and shapes are the same for some networks that differ."""
 
+from keras_resv2.convert.verification import stems_like
 from keras_resv2.models.config import STEMS
 
 # By argument of `detect`. What follows "and it was assumed," in a message.
-STRIDE = "that bottlenecks take the stride on the 3x3 convolution (else: stride_on='1x1')"
+STRIDE = {
+    "3x3": "that bottlenecks take the stride on the 3x3 convolution (else: stride_on='1x1')",
+    "1x1": "that bottlenecks take the stride on the first 1x1 convolution (else: stride_on='3x3')",
+}
 STEM = {
     "cifar": "that the first convolution has stride 1 and no pooling follows (else: stem={})",
     "imagenet": "that the first convolution has stride 2 and max-pooling follows (else: stem={})",
@@ -39,13 +43,13 @@ def assumptions(layout, structure, said, weights, *, ours=False, compared=False)
     pixels = layout.pixels or f"the statistics of this package's {STEMS[stem].dataset.name} networks"
     phrases = {"preprocessing": f"that pixels are normalised with {pixels} (else: preprocessing=(mean, std))"}
     if not compared and not ours:
-        others = [name for name, s in STEMS.items() if s.kernel_size == STEMS[stem].kernel_size and name != stem]
+        others = [name for name in stems_like(stem) if name != stem]
         if stem in STEM:
             phrases["stem"] = STEM[stem].format(" or ".join(map(repr, others)))
         if "stage1_unit1_conv3/kernel" in weights:
-            phrases["stride_on"] = STRIDE
+            phrases["stride_on"] = STRIDE[structure["stride_on"]]
         option_a = structure["projection"].startswith("A")
-        if "stage1_unit1_preact_bn/gamma" in weights and layout.by_spelling:
+        if "stage1_unit1_preact_bn/gamma" in weights and layout.name == "cifar_preactivation":
             phrases["activated_shortcuts"] = ACTIVATED[structure["activated_shortcuts"]]
         if option_a:
             phrases |= {"projection": SUBSAMPLING, "zero_channels": ZERO_CHANNELS}

@@ -8,19 +8,16 @@ import numpy as np
 
 from keras_resv2.architectures import find_architecture
 from keras_resv2.argument_checks import check_choice, some
-from keras_resv2.convert import applications, cifar, timm, torchvision
 from keras_resv2.convert.assumptions import CLASSIFIER, assumptions
 from keras_resv2.convert.equivalence import EPSILON, ZERO_CHANNELS, with_epsilon, with_zeros_on_both_sides
-from keras_resv2.convert.fitting import best_fit, classes_of, seen_arguments
-from keras_resv2.convert.keras_files import layer_config
-from keras_resv2.convert.recognition import find_network
-from keras_resv2.convert.sources import CONVENTIONS, STRUCTURE, read_source
+from keras_resv2.convert.fit import best_fit, classes_of, seen_arguments
+from keras_resv2.convert.layouts import KERAS, PYTORCH
+from keras_resv2.convert.network import find_network
+from keras_resv2.convert.readers import CONVENTIONS, STRUCTURE, read_source
+from keras_resv2.convert.readers.keras_file import layer_config
 from keras_resv2.convert.verification import agreeing, part_of, said_by
 from keras_resv2.resnet import build_named
 from keras_resv2.storage.weight_file import check_values
-
-PYTORCH = (timm.LAYOUT, torchvision.LAYOUT, cifar.ORIGINAL, cifar.PREACTIVATED)
-KERAS = (applications.V1, applications.V2)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -172,7 +169,7 @@ def _detect(source, architecture, prefix, structure, layouts):
     layout = network.layout
     ours = source.said.get(network.prefix, {})
     said = {**said_by(source, network), **ours, **structure}
-    usual = layout.by_spelling(network.spelled.values()) if layout.by_spelling else {}
+    usual = layout.by_source(network.spelled.values(), source.label) if layout.by_source else {}
     conventions = {"epsilon": EPSILON, "zero_channels": ZERO_CHANNELS[0]}
     structure = {**seen_arguments(network), **conventions, **layout.structure, **usual, **said}
 

@@ -5,8 +5,8 @@ import itertools
 import keras
 import numpy as np
 
-from keras_resv2.convert.pytorch import PyTorchLayout
-from keras_resv2.convert.recognition import Network
+from keras_resv2.convert.layouts.pytorch import PyTorchLayout
+from keras_resv2.convert.network import Network
 from keras_resv2.models.blocks import ACTIVATED_SHORTCUTS
 from keras_resv2.models.config import STEMS
 
@@ -39,7 +39,7 @@ def agreeing(source, network, structure, said, make):
     """The network with the same tensors that gives the same outputs as the one that was given.
 
     Args:
-        source: `keras_resv2.convert.sources.Source` of a PyTorch module or Keras model.
+        source: `keras_resv2.convert.readers.Source` of a PyTorch module or Keras model.
         network: `Network` in it.
         structure: arguments that are tried first.
         said: those that the caller has said, which are not varied.
@@ -78,8 +78,7 @@ def _changes(network, structure, said):
     """Other arguments by which PyTorch networks have the same tensors, one at a time and by pairs."""
     if not isinstance(network.layout, PyTorchLayout):
         return
-    size = STEMS[structure["stem"]].kernel_size
-    options = {"stem": [name for name, stem in STEMS.items() if stem.kernel_size == size and not stem.pool_zeros]}
+    options = {"stem": [name for name in stems_like(structure["stem"]) if not STEMS[name].pool_zeros]}
     if structure["projection"].startswith("A"):
         options |= {"zero_channels": ["both_sides", "after"], "projection": ["A", "A_average"]}
     if structure["branch"] == "bottleneck":
@@ -94,6 +93,12 @@ def _changes(network, structure, said):
     yield from ({name: value} for name, values in free.items() for value in values)
     for one, other in itertools.combinations(free, 2):
         yield from ({one: a, other: b} for a, b in itertools.product(free[one], free[other]))
+
+
+def stems_like(stem):
+    """Stems with the same tensors, that one too."""
+    own = STEMS[stem]
+    return [name for name, s in STEMS.items() if (s.kernel_size, s.activate) == (own.kernel_size, own.activate)]
 
 
 class _Comparison:

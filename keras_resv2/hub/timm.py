@@ -2,8 +2,8 @@
 
 They contain ``config.json`` (architecture, classes, pixel statistics, crop) and ``model.safetensors``, as written by
 timm's `save_for_hf`. Neither timm nor PyTorch is needed. The names of weights are mapped by
-`keras_resv2.convert.torchvision` (`resnet18` to `resnet152`) and `keras_resv2.convert.timm` (`resnetv2_18` to
-`resnetv2_152`).
+`keras_resv2.convert.layouts.torchvision` (`resnet18` to `resnet152`) and `keras_resv2.convert.layouts.timm`
+(`resnetv2_18` to `resnetv2_152`).
 """
 
 import dataclasses
@@ -193,7 +193,7 @@ def fetch(card):
 def _converted(root, name, version, reference, repository, commit, said, fetch_more):
     # Conversion builds the network, which imports Keras; reading a card does not.
     from keras_resv2.convert.detection import detect
-    from keras_resv2.convert.folder import make_card, write_folder
+    from keras_resv2.convert.weight_folder import make_card, write_folder
 
     path = root / name / str(version) / local.CARD
     with download.file_lock(path):

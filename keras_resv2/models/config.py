@@ -45,6 +45,7 @@ class Stem:
         made_for: key of `keras_resv2.data.DATASETS`, which gives the default image size, number of classes and pixel
             statistics.
         pool_zeros: whether the max-pooling pads with zeros, which exceed negative values.
+        activate: whether BN and ReLU follow the convolution in pre-activation networks too.
     """
 
     kernel_size: int
@@ -52,6 +53,7 @@ class Stem:
     pool: bool
     made_for: str
     pool_zeros: bool = False
+    activate: bool = False
 
     @property
     def dataset(self):
@@ -70,6 +72,8 @@ STEMS = {
     "imagenet_unstrided_pooled": Stem(7, 1, True, "imagenet2012"),
     # ResNet50V2 of keras.applications; for ResNet-v1 the same as "imagenet".
     "imagenet_zero_padded": Stem(7, 2, True, "imagenet2012", pool_zeros=True),
+    # PreResNet of Torch's ImageNet code and of pytorchcv; of ResNet-v1 the same as "imagenet".
+    "imagenet_activated": Stem(7, 2, True, "imagenet2012", activate=True),
 }
 
 # Mean and standard deviation of pixels per channel (red, green, blue), on the 0-255 scale, under their names in

@@ -65,7 +65,7 @@ def preprocess(x, mean, std, data_format):
 
 def _stem(x, stem, filters, spec, layers):
     """The first convolution. Pre-activation networks have its BN and ReLU in their first unit."""
-    activate = not spec.activation.before_branch
+    activate = stem.activate or not spec.activation.before_branch
     x = layers.conv(x, filters, stem.kernel_size, stem.strides, "stem_conv", bias=spec.conv_bias and not activate)
     if activate:
         x = layers.activate(x, ("bn", "relu"), "stem")

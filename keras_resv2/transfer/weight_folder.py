@@ -10,9 +10,9 @@ import numpy as np
 
 from keras_resv2.architectures import find_architecture, is_architecture
 from keras_resv2.builders import build
-from keras_resv2.convert.expected import expected_weights
-from keras_resv2.convert.folder import write_folder
-from keras_resv2.convert.structure import pixels_of, structure_of
+from keras_resv2.convert.infer_config import infer_config, pixels_of
+from keras_resv2.convert.weight_folder import write_folder
+from keras_resv2.convert.weight_shapes import weight_shapes
 from keras_resv2.evaluation import measure_error
 from keras_resv2.files import check_file_name
 from keras_resv2.models.config import STEMS, needed_arguments, resolve_layout
@@ -24,7 +24,6 @@ from keras_resv2.storage.weight_file import count_trainable
 from keras_resv2.transfer.head import activation_name, body_of, check_classifier, classifier_of
 
 TOLERANCE = 1e-3  # difference of features, relative to the largest
-UNDEFINED = {"shortcut_scale", "shortcut_dropout", "gate_conv"}  # shortcuts whose parameters are in no layer
 
 
 def save_weight_folder(
@@ -156,8 +155,8 @@ def _network_of(model, weights, base):
         if not _fits(shapes, classes, base.architecture, base.arguments):
             raise ValueError(f"model {model.name!r} has other layers than {base.full_name}: it is not its base.")
         return base.architecture, base.arguments
-    found = {key: value for key, value in structure_of(model).items() if value is not None}
-    if found["shortcut"] in UNDEFINED:
+    found = {key: value for key, value in infer_config(model).items() if value is not None}
+    if found["shortcut"] not in ("identity", "none"):
         raise ValueError(
             f"model {model.name!r} has the shortcuts {found['shortcut']!r}, whose parameters are not in its layers: "
             "pass base, the pretrained network that it started from."
@@ -183,7 +182,7 @@ def _network_of(model, weights, base):
 
 def _fits(shapes, classes, architecture, arguments):
     row = find_architecture(architecture)
-    return expected_weights(classes, **{"depth": row.depth, "activation": row.activation, **arguments}) == shapes
+    return weight_shapes(classes, **{"depth": row.depth, "activation": row.activation, **arguments}) == shapes
 
 
 def _image_shape(model, architecture, arguments):

@@ -27,7 +27,7 @@ import crafted  # noqa: E402
 import h5py  # noqa: E402
 from mutation import mutate_bytes, mutate_json  # noqa: E402
 
-from keras_resv2.convert.sources import read_structure, read_tensors  # noqa: E402
+from keras_resv2.convert.readers import read_structure, read_tensors  # noqa: E402
 from keras_resv2.data.images import read_image  # noqa: E402
 from keras_resv2.files import check_file_name  # noqa: E402
 from keras_resv2.hub.readme import _text  # noqa: E402

@@ -1,14 +1,24 @@
 """Which of the tensors of a checkpoint are a network that is read, and in which layout."""
 
+import bisect
 import dataclasses
+import re
 
 from keras_resv2.argument_checks import some
-from keras_resv2.convert import cifar
-from keras_resv2.convert.refusals import reason
+from keras_resv2.convert.layouts import cifar
 
-STEMS = ("conv1.weight", "stem.conv.weight", "conv1_conv/kernel")  # of the layouts: a network's first tensor
+LAST = chr(0x10FFFF)
 # What checkpoints call the copies of a network that are averaged over the training, or taught from.
 COPIES = ("ema", "swa", "averag", "shadow", "teacher", "momentum", "target")
+
+# Patterns of names that tell networks which this package does not build, and what those networks have.
+OTHER_NETWORKS = (
+    (r"(^|\.)(stem\.)?conv1\.0\.weight$|(^|\.)stem\.conv1\.weight$", "has a deep stem of several convolutions (timm's "
+     "'c', 'd', 's', 't' networks)"),
+    (r"\.(se|eca|cbam|attn)\.", "has attention in its units (SE, ECA and the like)"),
+    (r"\.downsample\.2\.(weight|running_mean)$", "averages before its projections (timm's 'd' networks)"),
+    (r"(^|[./])(cls_token|pos_embed)|attn\.qkv", "is a vision transformer"),
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +46,7 @@ def find_network(source, layouts, prefix=None):
     """The network in a source.
 
     Args:
-        source: `keras_resv2.convert.sources.Source`.
+        source: `keras_resv2.convert.readers.Source`.
         layouts: that are looked for, the first that fits is taken.
         prefix: what the names of its tensors begin with; None for the only one there is. Of several, that which is
             not called a copy (average, teacher) is taken.
@@ -48,8 +58,9 @@ def find_network(source, layouts, prefix=None):
         ValueError: there is none, or there are several that are alike.
     """
     homes = {name: _dictionary(source, name) for name in source.tensors}
-    starts = _starts(source.tensors)
-    found = [network for start in starts if (network := _read(source, homes, start, layouts))]
+    names = sorted(source.tensors)
+    starts = _starts(source.tensors, layouts)
+    found = [network for start in starts if (network := _read(source, names, homes, start, layouts))]
     names = [network.prefix for network in found]
     if not found:
         raise ValueError(_nothing(source, layouts))
@@ -86,15 +97,20 @@ def _dictionary(source, name):
     return max((start for start in source.dictionaries if name.startswith(start)), key=len)
 
 
-def _starts(tensors):
-    """What the names of a network may begin with, by its first tensor."""
-    starts = (name.removesuffix(stem) for name in tensors for stem in STEMS if name.endswith(stem))
+def _starts(tensors, layouts):
+    """What the names of a network may begin with: what stands before the name of a layout's first tensor."""
+    firsts = tuple(dict.fromkeys(name for layout in layouts for name in layout.first))
+    firsts = sorted(firsts, key=len, reverse=True)  # "conv1.weight" ends names of other layouts too
+    matches = ((name, next((first for first in firsts if name.endswith(first)), None)) for name in tensors)
+    starts = (name.removesuffix(first) for name, first in matches if first)
     return [start for start in dict.fromkeys(starts) if not start or start[-1] in "./"]
 
 
-def _read(source, homes, prefix, layouts):
+def _read(source, sorted_names, homes, prefix, layouts):
     home = _dictionary(source, prefix)
-    names = {n.removeprefix(prefix): n for n in source.tensors if n.startswith(prefix) and homes[n] == home}
+    inside = range(bisect.bisect_left(sorted_names, prefix), bisect.bisect_right(sorted_names, prefix + LAST))
+    inside = {sorted_names[index] for index in inside}
+    names = {n.removeprefix(prefix): n for n in source.tensors if n in inside and homes[n] == home}
     for layout in layouts:
         spelled = {}
         for own, name in names.items():
@@ -118,7 +134,7 @@ def _is_copy(prefix):
 
 def _nothing(source, layouts):
     """Why no network was found."""
-    for start in _starts(source.tensors):
+    for start in _starts(source.tensors, layouts):
         if any(layout in layouts for layout in (cifar.ORIGINAL, cifar.PREACTIVATED)) and all(
             start + mark in source.tensors for mark in cifar.MARKS_WITHOUT_LAST_BN
         ):
@@ -126,7 +142,7 @@ def _nothing(source, layouts):
                 f"{source.label} is a pre-activation network without the batch normalisation after its last addition, "
                 "as kuangliu's PreActResNet18: not the network of He et al. 2016, and none that this package builds."
             )
-    why = reason(source.tensors)
+    why = other_network(source.tensors)
     if why:
         return f"{source.label} {why}: no such networks are read."
     known = ", ".join(layout.name for layout in layouts)
@@ -138,3 +154,26 @@ def _nothing(source, layouts):
 
 def _listed(names):
     return some([repr(name) for name in names])
+
+
+def other_network(tensors):
+    """What tells that tensors are of a network that this package does not build, as a phrase; None if nothing does.
+
+    Args:
+        tensors: dictionary from names to arrays.
+
+    Example:
+
+    >>> other_network({"conv1.0.weight": None, "bn1.running_mean": None})
+    "has a deep stem of several convolutions (timm's 'c', 'd', 's', 't' networks)"
+    """
+    for pattern, phrase in OTHER_NETWORKS:
+        if any(re.search(pattern, name) for name in tensors):
+            return phrase
+    norms = [name for name in tensors if re.search(r"(^|\.)(bn|norm)\d?\.(weight|norm\.weight)$", name)]
+    if norms and not any(name.endswith("running_mean") for name in tensors):
+        return "has no statistics of batch normalisation: it is normalised by groups or layers (timm's BiT and 'gn')"
+    inner = [array for name, array in tensors.items() if re.search(r"layer1\.0\.conv2\.weight$|blocks\.0\.conv2", name)]
+    if any(array.ndim == 4 and array.shape[0] != array.shape[1] for array in inner):
+        return "has convolutions in groups, as ResNeXt"
+    return None

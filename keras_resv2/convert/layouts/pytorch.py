@@ -25,15 +25,17 @@ class PyTorchLayout:
         activation: of its networks, a key of `keras_resv2.models.blocks.ACTIVATIONS`.
         fixed: modules of the layers outside the stages, by our names.
         unit: modules in a unit, by what follows "stageS_unitU_" in our names; the others are called as ours.
-        block: what stands before them, with "stage" (from 1), "stage_index" and "unit_index" (from 0).
+        block: what stands before them, with "stage" and "unit" (from 1), "stage_index" and "unit_index" (from 0).
         marks: names that tell a file of this layout.
         stem_kernel: size of the first convolution that tells it too; None for any.
         spellings: pairs of a pattern and what it is replaced by: other names that files have for the same.
         structure: arguments of `ResNet` that its networks have, where a file does not say.
         allowed: arguments of `ResNet` and the values that a network may have to be written in this layout.
-        by_spelling: function from the file's own names to more of these arguments; None for no more.
+        by_source: function from the file's own names of its tensors, and its path or another label, to more of these
+            arguments; None for no more.
         pixels: what pixels are normalised with, in words; empty for the statistics of the stem's dataset.
         dense_as_conv: whether the classifier is a 1x1 convolution.
+        first_names: names that files have for the kernel of the first convolution; empty for the layout's own.
     """
 
     name: str
@@ -46,9 +48,15 @@ class PyTorchLayout:
     spellings: tuple = ()
     structure: dict = dataclasses.field(default_factory=dict)
     allowed: dict = dataclasses.field(default_factory=dict)
-    by_spelling: Callable | None = None
+    by_source: Callable | None = None
     pixels: str = ""
     dense_as_conv: bool = False
+    first_names: tuple[str, ...] = ()
+
+    @property
+    def first(self):
+        """Names of a network's first tensor, by which it is found in a checkpoint."""
+        return self.first_names or (self.key("stem_conv/kernel"),)
 
     def spell(self, name):
         """A name of a file, as this layout has it."""
@@ -70,7 +78,7 @@ class PyTorchLayout:
             return self.fixed[name]
         stage, unit, rest = name.split("_", 2)
         stage, unit = int(stage.removeprefix("stage")), int(unit.removeprefix("unit"))
-        block = self.block.format(stage=stage, stage_index=stage - 1, unit_index=unit - 1)
+        block = self.block.format(stage=stage, unit=unit, stage_index=stage - 1, unit_index=unit - 1)
         return f"{block}.{self.unit.get(rest, rest)}"
 
     def key(self, name):

@@ -1,13 +1,20 @@
 """The arguments that a network was built with, read off its layers."""
 
+import re
+
 import keras
 import numpy as np
 
 from keras_resv2.models.blocks import ACTIVATIONS
 from keras_resv2.models.config import STEMS
 
+# What follows "stageS_unitU_" in the layers of a unit whose shortcut is the identity, or a projection.
+UNIT_LAYERS = re.compile(
+    r"preact_(bn|relu)|conv\d(_pad)?|(bn|relu)\d|shortcut_(conv|bn|subsample|average|pad)|add|postact_(bn|relu)"
+)
 
-def structure_of(model):
+
+def infer_config(model):
     """Arguments of `ResNet` that a network's outputs depend on.
 
     Args:
@@ -15,7 +22,8 @@ def structure_of(model):
 
     Returns:
         Dictionary with activation, shortcut, projection, stride_on, stride_in, stem, conv_bias and
-        activated_shortcuts; None where the network has nothing that it could mean.
+        activated_shortcuts; None where an argument has no meaning for the network. The shortcut is "identity" or
+        "none", or the name of a layer by which it is another one.
 
     Raises:
         ValueError: the model is not such a network, or its batch normalisation is folded.
@@ -23,12 +31,14 @@ def structure_of(model):
     Example:
 
     >>> import keras_resv2
-    >>> structure_of(keras_resv2.ResNet20())["projection"]
+    >>> infer_config(keras_resv2.ResNet20())["projection"]
     'A'
     """
     layers = {layer.name: layer for layer in getattr(model, "layers", ())}
     if not {"stem_conv", "stage1_unit1_conv1", "stage1_unit1_bn1", "stage2_unit1_conv1"} <= set(layers):
-        raise ValueError(f"{model!r} is no network of keras_resv2 with its batch normalisation: give the one as built.")
+        raise ValueError(
+            f"{model!r} is not a network of keras_resv2 with its batch normalisation: give the one as built."
+        )
     activation = _activation(layers)
     first = {rest: layer for name, layer in layers.items() if (rest := name.removeprefix("stage1_unit1_")) != name}
     bottleneck = "conv3" in first
@@ -47,7 +57,7 @@ def structure_of(model):
 
 
 def pixels_of(model):
-    """Mean and standard deviation that a network takes out of pixels; None where it has no preprocessing.
+    """Mean and standard deviation by which a network normalises pixels; None without preprocessing.
 
     Example:
 
@@ -82,11 +92,12 @@ def _activation(layers):
 
 
 def _shortcut(layers):
-    """ "identity", or the layer that tells another one."""
-    if "stage1_unit1_add" not in layers:
-        return "none"
-    others = ("gate_conv", "shortcut_scale", "shortcut_dropout")
-    return next((name for name in others if f"stage1_unit1_{name}" in layers), "identity")
+    """ "identity", "none", or the first layer that neither of them has."""
+    units = {layer: match[1] for layer in layers if (match := re.fullmatch(r"stage\d+_unit\d+_(?!to_)(.+)", layer))}
+    others = [rest for rest in units.values() if not UNIT_LAYERS.fullmatch(rest)]
+    if others:
+        return others[0]
+    return "identity" if "stage1_unit1_add" in layers else "none"
 
 
 def _projection(layers):
@@ -101,8 +112,10 @@ def _projection(layers):
 def _stem(layers, activation):
     conv = layers["stem_conv"]
     zeros = activation != "original" and "stem_pool_pad" in layers and "stem_relu" not in layers
-    found = (conv.kernel_size[0], conv.strides[0], "stem_pool" in layers, zeros)
-    return next(name for name, s in STEMS.items() if (s.kernel_size, s.strides, s.pool, s.pool_zeros) == found)
+    activated = bool(ACTIVATIONS[activation].before_branch) and "stem_bn" in layers
+    found = (conv.kernel_size[0], conv.strides[0], "stem_pool" in layers, zeros, activated)
+    stems = {(s.kernel_size, s.strides, s.pool, s.pool_zeros, s.activate): name for name, s in STEMS.items()}
+    return stems[found]
 
 
 def _activated_shortcuts(layers):

@@ -16,7 +16,8 @@ nothing of strides, of how option A makes its channels, of which activation a sh
 `keras_resv2.convert.assumptions`.
 """
 
-from keras_resv2.convert.pytorch import PyTorchLayout
+from keras_resv2.convert.layouts.pytorch import PyTorchLayout
+from keras_resv2.models.config import STEMS
 
 FIXED = {"stem_conv": "conv1", "stem_bn": "bn1", "head_bn": "bn", "head_dense": "linear"}
 UNIT = {"shortcut_conv": "shortcut.0", "shortcut_bn": "shortcut.1"}
@@ -28,7 +29,7 @@ SPELLINGS = (
 )
 
 
-def activated_shortcuts(names):
+def activated_shortcuts(names, label=""):
     """Which shortcuts start from the unit's first activation, as code that spells its modules so has it.
 
     Code that follows kuangliu's says `shortcut` and `linear`: its 1x1 shortcuts do. Code that follows torchvision's
@@ -36,6 +37,7 @@ def activated_shortcuts(names):
 
     Args:
         names: of the tensors.
+        label: what the file is called.
 
     Returns:
         Arguments of `ResNet`.
@@ -67,7 +69,8 @@ PREACTIVATED = PyTorchLayout(
     marks=("conv1.weight", "bn.running_mean", "layer1.0.conv1.weight"),
     spellings=SPELLINGS,
     structure={"stride_on": "3x3"},
-    by_spelling=activated_shortcuts,
+    by_source=activated_shortcuts,
+    allowed={"stem": tuple(name for name, stem in STEMS.items() if not stem.activate)},
 )
 # Pre-activation code without the BN after the last addition, as kuangliu's PreActResNet18.
 MARKS_WITHOUT_LAST_BN = ("conv1.weight", "layer1.0.bn1.running_mean", "layer1.0.conv1.weight")

@@ -53,8 +53,13 @@ class ApplicationsLayout:
     structure: dict
     stem_kernel: int | None = None
     layer: Callable = layer
-    by_spelling: Callable | None = None
+    by_source: Callable | None = None
     pixels: str = ""
+
+    @property
+    def first(self):
+        """Name of a network's first tensor, by which it is found in a file."""
+        return (self.key("stem_conv/kernel"),)
 
     def spell(self, name):
         return name.replace("probs/", "predictions/")

@@ -5,8 +5,8 @@ import math
 
 from keras_resv2.architectures import find_architecture
 from keras_resv2.convert.detection import detect
-from keras_resv2.convert.expected import expected_weights
-from keras_resv2.convert.folder import make_card, write_folder
+from keras_resv2.convert.weight_folder import make_card, write_folder
+from keras_resv2.convert.weight_shapes import weight_shapes
 from keras_resv2.files import check_file_name
 from keras_resv2.storage import download
 from keras_resv2.storage.card import read_card
@@ -51,4 +51,4 @@ def _bytes_of(card):
     """Size of a network's weights as float32."""
     row = find_architecture(card.architecture)
     network = {"depth": row.depth, "activation": row.activation, **card.arguments}
-    return 4 * sum(math.prod(shape) for shape in expected_weights(len(card.class_names), **network).values())
+    return 4 * sum(math.prod(shape) for shape in weight_shapes(len(card.class_names), **network).values())

@@ -8,7 +8,7 @@
 | `head_dense` | `fc` |
 """
 
-from keras_resv2.convert.pytorch import PyTorchLayout
+from keras_resv2.convert.layouts.pytorch import PyTorchLayout
 
 FIXED = {"stem_conv": "conv1", "stem_bn": "bn1", "head_dense": "fc"}
 SHORTCUT = {"shortcut_conv": "downsample.0", "shortcut_bn": "downsample.1"}

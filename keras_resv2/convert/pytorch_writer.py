@@ -6,18 +6,19 @@ import json
 import pathlib
 
 from keras_resv2.argument_checks import check_choice
-from keras_resv2.convert import cifar, timm, torchvision
 from keras_resv2.convert.equivalence import EPSILON, ZERO_CHANNELS
-from keras_resv2.convert.sources import STRUCTURE, STRUCTURE_KEY
-from keras_resv2.convert.structure import pixels_of, structure_of
+from keras_resv2.convert.infer_config import infer_config, pixels_of
+from keras_resv2.convert.layouts import cifar, pytorchcv, timm, torchvision
+from keras_resv2.convert.readers import STRUCTURE, STRUCTURE_KEY
 from keras_resv2.files import atomic_write
 from keras_resv2.models.weights import model_arrays
 
-# By name and by the networks' order of BN and ReLU.
+# Of several layouts with the network's order of BN and ReLU the first that allows its other arguments is written.
 LAYOUTS = {
-    "torchvision": {"original": torchvision.LAYOUT},
-    "timm": {"original": torchvision.LAYOUT, "full_preactivation": timm.LAYOUT},
-    "cifar": {"original": cifar.ORIGINAL, "full_preactivation": cifar.PREACTIVATED},
+    "torchvision": (torchvision.LAYOUT,),
+    "timm": (torchvision.LAYOUT, timm.LAYOUT),
+    "cifar": (cifar.ORIGINAL, cifar.PREACTIVATED),
+    "pytorchcv": pytorchcv.LAYOUTS,
 }
 
 
@@ -26,7 +27,8 @@ def to_pytorch(model, layout="torchvision"):
 
     Args:
         model: a network of this package; a rolled one too.
-        layout: "torchvision", "timm" (its ResNet-v1 are torchvision's) or "cifar" (`linear`, `shortcut`).
+        layout: "torchvision", "timm" (its ResNet-v1 are torchvision's), "pytorchcv" or "cifar" (`linear`,
+            `shortcut`).
 
     Returns:
         Dictionary from names to float32 arrays: ``{k: torch.from_numpy(v) for k, v in ...items()}`` is
@@ -35,7 +37,7 @@ def to_pytorch(model, layout="torchvision"):
         gives the same network back.
 
     Raises:
-        ValueError: the network is none that the library has, as one with strides on other convolutions.
+        ValueError: the library does not have such a network, for example one with strides on other convolutions.
 
     Example:
 
@@ -44,25 +46,32 @@ def to_pytorch(model, layout="torchvision"):
     (10, 64)
     """
     check_choice("layout", layout, LAYOUTS)
-    structure = structure_of(model)
+    structure = infer_config(model)
     activation = structure["activation"]
-    if activation not in LAYOUTS[layout]:
-        fits = ", ".join(name for name, rows in LAYOUTS.items() if activation in rows) or "none"
+    rows = [row for row in LAYOUTS[layout] if row.activation == activation]
+    if not rows:
+        fits = [name for name, rows in LAYOUTS.items() if any(row.activation == activation for row in rows)]
         raise ValueError(
             f"layout {layout!r} has no networks with activation {activation!r}, as model {model.name!r} is; "
-            f"layouts that have: {fits}."
+            f"layouts that have: {', '.join(fits) or 'none'}."
         )
-    chosen = LAYOUTS[layout][activation]
-    allowed = {"shortcut": ("identity",), "conv_bias": (False,), **chosen.allowed}
-    for name, values in allowed.items():
-        if structure[name] not in (None, *values):
-            raise ValueError(
-                f"networks of layout {layout!r} have {name}={' or '.join(map(repr, values))}; model {model.name!r} "
-                f"has {name}={structure[name]!r}, so its weights would give other outputs there."
-            )
+    refusals = [_refusal(row, structure) for row in rows]
+    if all(refusals):
+        name, values = min(refusals, key=lambda refusal: refusal[0] == "stem")
+        raise ValueError(
+            f"networks of layout {layout!r} have {name}={' or '.join(map(repr, values))}; model {model.name!r} "
+            f"has {name}={structure[name]!r}, so its weights would give other outputs there."
+        )
+    chosen = rows[refusals.index(None)]
     state = collections.OrderedDict(chosen.tensors(model_arrays(model)))
     state._metadata = collections.OrderedDict({"": {"version": 1}, STRUCTURE_KEY: json.dumps(_said(model))})
     return state
+
+
+def _refusal(layout, structure):
+    """An argument of the network that a layout does not have, and the values that it has; None if all fit."""
+    allowed = {"shortcut": ("identity",), "conv_bias": (False,), **layout.allowed}
+    return next(((k, values) for k, values in allowed.items() if structure[k] not in (None, *values)), None)
 
 
 def save_pytorch(model, path, layout="torchvision"):
@@ -98,7 +107,7 @@ def _safetensors():
 
 def _said(model):
     """Arguments of `detect` that a state dict does not say."""
-    said = {**structure_of(model), "preprocessing": pixels_of(model)}
+    said = {**infer_config(model), "preprocessing": pixels_of(model)}
     said = {name: said[name] for name in STRUCTURE if said[name] is not None}
     return {**said, "epsilon": EPSILON, "zero_channels": ZERO_CHANNELS[0]}
 

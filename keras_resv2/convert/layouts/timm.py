@@ -12,7 +12,7 @@
 In those of basic units (18, 34) the first unit's shortcut starts from the stem, not from its activation.
 """
 
-from keras_resv2.convert.pytorch import PyTorchLayout
+from keras_resv2.convert.layouts.pytorch import PyTorchLayout
 
 FIXED = {"stem_conv": "stem.conv", "head_bn": "norm", "head_dense": "head.fc"}
 UNIT = {"shortcut_conv": "downsample.conv", "preact_bn": "norm1", "bn1": "norm2", "bn2": "norm3"}

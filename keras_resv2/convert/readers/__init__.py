@@ -13,10 +13,9 @@ import keras
 import numpy as np
 
 from keras_resv2.argument_checks import first_line
-from keras_resv2.convert.keras_files import MODEL_WEIGHTS, read_config, read_keras
-from keras_resv2.convert.pytorch_files import Ignored, read_pytorch
-from keras_resv2.convert.reparametrized import plain_tensors
-from keras_resv2.convert.tensorflow_files import find_checkpoint, read_checkpoint
+from keras_resv2.convert.readers.keras_file import MODEL_WEIGHTS, read_config, read_keras
+from keras_resv2.convert.readers.pytorch_file import Ignored, plain_tensors, read_pytorch
+from keras_resv2.convert.readers.tensorflow_file import find_checkpoint, read_checkpoint
 from keras_resv2.files import check_regular, open_regular, read_limit
 
 PYTORCH_FILES = (".pt", ".pth", ".bin", ".ckpt", ".tar", ".th", ".pkl", ".pyth")

@@ -46,7 +46,7 @@ class _Recorder(LayerFactory):
     relu = zero_padding = max_pool = subsample = average_pool = rescaling = multiply = dropout = add = _same
 
 
-def expected_weights(classes=None, **structure):
+def weight_shapes(classes=None, **structure):
     """Names and shapes of a network's weights.
 
     Args:
@@ -61,7 +61,7 @@ def expected_weights(classes=None, **structure):
 
     Example:
 
-    >>> expected_weights(depth=20)["stem_conv/kernel"]
+    >>> weight_shapes(depth=20)["stem_conv/kernel"]
     (3, 3, 3, 16)
     """
     layout, spec = resolve_network(**structure)
