@@ -22,7 +22,7 @@ class Answers:
         if path is None:
             self._network = _in_keras(name, folded=form == "Keras, folded")
         else:
-            from keras_resv2.exporting.inference_backends import load_exported
+            from keras_resv2.exporting.formats import load_exported
 
             self._network = load_exported(path, form.partition(" ")[0], threads)
         return {}

@@ -1,5 +1,6 @@
 """Every exported form, run by its own runtime, gives what Keras gives."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -13,8 +14,7 @@ from exported import RUN, assert_same, open_tflite, run_onnx, run_tflite
 import keras_resv2
 from keras_resv2 import ResNet, cli, export
 from keras_resv2.data import DATASETS
-from keras_resv2.exporting import FORMATS, exporter
-from keras_resv2.exporting.inference_backends import load_exported
+from keras_resv2.exporting.formats import FORMATS, load_exported
 from keras_resv2.models.blocks import ACTIVATIONS
 from keras_resv2.storage.weight_file import save_weights
 
@@ -275,11 +275,13 @@ def test_nothing_is_overwritten_unasked_and_nothing_half_written(format, tmp_pat
         def predict_on_batch(self, x):
             return np.zeros((len(x), 2), "float32")
 
-    monkeypatch.setattr(exporter, "load_exported", lambda *arguments: Wrong())
-    with pytest.raises(ValueError, match="gives other outputs than the Keras model"):
-        export(first, other, format)
-    with pytest.raises(ValueError, match="gives other outputs"):
-        export(first, path, format, overwrite=True)
+    with monkeypatch.context() as patch:
+        wrong = dataclasses.replace(FORMATS[format], load=lambda *arguments: Wrong())
+        patch.setitem(FORMATS, format, wrong)
+        with pytest.raises(ValueError, match="gives other outputs than the Keras model"):
+            export(first, other, format)
+        with pytest.raises(ValueError, match="gives other outputs"):
+            export(first, path, format, overwrite=True)
     assert [entry.name for entry in tmp_path.iterdir()] == ["network"]
     assert load_exported(path, format).predict_on_batch(images()).shape == (3, 3)
 

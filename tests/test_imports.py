@@ -27,7 +27,7 @@ LAYERS = [
     ["__main__"],
 ]
 # Keras is imported after the arguments of a command were checked, and by no command that only reads cards.
-STARTS_KERAS = ("cli.", "pretrained.", "hub.timm.")
+STARTS_KERAS = ("cli.", "pretrained.", "hub.timm.", "exporting.formats.")
 
 
 def modules():

@@ -6,7 +6,8 @@ import numpy as np
 
 from keras_resv2.cli.terminal import print_json
 from keras_resv2.data import load_split
-from keras_resv2.exporting import FORMATS, PRECISIONS
+from keras_resv2.exporting import PRECISIONS
+from keras_resv2.exporting.formats import FORMATS
 from keras_resv2.labels import class_names, dataset_of
 from keras_resv2.pretrained import from_pretrained, pretrained_card
 from keras_resv2.startup import without_native_messages

@@ -1,24 +1,19 @@
 """`export`: a network in a format that other programs run."""
 
 import dataclasses
-import importlib.util
 import pathlib
 
 import keras
 import numpy as np
 
 from keras_resv2.argument_checks import check_choice
-from keras_resv2.exporting import FORMATS, PRECISIONS
-from keras_resv2.exporting.inference_backends import load_exported
+from keras_resv2.exporting import PRECISIONS
+from keras_resv2.exporting.formats import FORMATS, Contents
 from keras_resv2.exporting.network import plain_network
-from keras_resv2.exporting.onnx_model import check_onnx, write_onnx
-from keras_resv2.exporting.signature import by_name, interface_of, named_outputs
-from keras_resv2.exporting.tensorflow_formats import check_backend, write_labels, write_saved_model, write_tflite
+from keras_resv2.exporting.signature import by_name, named_outputs, signature_of
 from keras_resv2.files import atomic_write, check_parent
 from keras_resv2.models.folding import fold
 
-WRITTEN_IN = {"saved_model": ("float32",), "tflite": PRECISIONS, "onnx": ("float32", "float16")}
-ENDINGS = {"onnx": ".onnx", "tflite": ".tflite"}
 ROUNDING = 1e-3  # of float32 outputs, relative to the largest: more is another network
 
 
@@ -103,62 +98,58 @@ def export(
     path = pathlib.Path(path)
     check_export(path, format, precision, overwrite, unit_switches)
     reference = plain_network(model)
-    interface = interface_of(reference)
-    _check_representative(representative, precision, interface)
+    signature = signature_of(reference)
+    _check_representative(representative, precision, signature)
     _check_class_names(class_names, reference)
     network = fold(reference) if folded and not unit_switches else reference
+    contents = Contents(network, signature, class_names, precision, representative, unit_switches)
     with atomic_write(path) as partial:
-        if format == "saved_model":
-            write_saved_model(network, interface, partial, class_names)
-        elif format == "tflite":
-            write_tflite(network, interface, partial, precision, representative)
-        else:
-            write_onnx(network, interface, partial, class_names, precision, unit_switches)
-        images = interface.random_images() if precision != "int8" else representative[:64]
-        difference = _compare(reference, interface, partial, format, precision, images)
-    if format == "tflite" and class_names:
-        with atomic_write(path.with_name(path.name.removesuffix(".tflite") + ".labels.txt")) as partial:
-            write_labels(class_names, partial)
-    sides = ", ".join("any" if side is None else str(side) for side in interface.shape[1:])
-    taken = f"{interface.dtype} (batch, {sides})"
-    return Exported(path, format, precision, _size(path), taken, tuple(interface.outputs), difference)
+        FORMATS[format].write(contents, partial)
+        images = signature.random_images() if precision != "int8" else representative[:64]
+        difference = _compare(reference, signature, partial, format, precision, images)
+    FORMATS[format].beside(contents, path)
+    sides = ", ".join("any" if side is None else str(side) for side in signature.shape[1:])
+    taken = f"{signature.dtype} (batch, {sides})"
+    return Exported(path, format, precision, _size(path), taken, tuple(signature.outputs), difference)
 
 
 def check_export(path, format, precision="float32", overwrite=False, unit_switches=False):
-    """Raises what `export` would, of what needs no network: so that nobody waits for one in vain."""
+    """Raises the errors of `export` that do not depend on the network, before one is built."""
     check_choice("format", format, FORMATS)
     check_choice("precision", precision, PRECISIONS)
-    if precision not in WRITTEN_IN[format]:
-        possible = [name for name in FORMATS if precision in WRITTEN_IN[name]]
+    row = FORMATS[format]
+    if precision not in row.precisions:
+        possible = [name for name, other in FORMATS.items() if precision in other.precisions]
         raise ValueError(
             f"precision={precision!r} is for format={' or '.join(map(repr, possible))}; {format} is written in "
-            f"{' or '.join(WRITTEN_IN[format])}."
+            f"{' or '.join(row.precisions)}."
         )
-    if unit_switches and format != "onnx":
-        raise ValueError(f"unit_switches=True is for format='onnx'; {format} has no switches.")
-    if format == "onnx":
-        check_onnx()
-    if format != "onnx":
-        check_backend(format)
+    if unit_switches and not row.unit_switches:
+        possible = [name for name, other in FORMATS.items() if other.unit_switches]
+        raise ValueError(
+            f"unit_switches=True is for format={' or '.join(map(repr, possible))}; {format} has no switches."
+        )
+    row.check()
     path = pathlib.Path(path)
     check_parent(path)
-    if path.suffix in ENDINGS.values() and path.suffix != ENDINGS.get(format):
+    endings = {other.ending for other in FORMATS.values()} - {None}
+    if path.suffix in endings and path.suffix != row.ending:
         raise ValueError(f"{path} ends as another format than format={format!r} does: name it otherwise.")
     if path.is_dir() and any(path.iterdir()):
-        if format != "saved_model" or not (path / "saved_model.pb").exists():
+        if row.ending is not None or not (path / "saved_model.pb").exists():
             raise FileExistsError(f"{path} is a folder with other files than a SavedModel's: name another.")
         if not overwrite:
             raise FileExistsError(f"{path} is a SavedModel: name another, or say overwrite=True (--overwrite).")
-    elif path.is_dir() and format != "saved_model":
+    elif path.is_dir() and row.ending is not None:
         raise FileExistsError(f"{path} is a folder; {format} is a file.")
     elif path.exists() and not path.is_dir():
         if not overwrite:
             raise FileExistsError(f"{path} exists: name another file, or say overwrite=True (--overwrite).")
-        if format == "saved_model":
-            raise FileExistsError(f"{path} is a file; a SavedModel is a folder.")
+        if row.ending is None:
+            raise FileExistsError(f"{path} is a file; {format} is a folder.")
 
 
-def _check_representative(images, precision, interface):
+def _check_representative(images, precision, signature):
     if precision != "int8":
         if images is not None:
             raise ValueError(f"representative is for precision='int8', not {precision!r}.")
@@ -168,13 +159,13 @@ def _check_representative(images, precision, interface):
             "precision='int8' needs representative images, from which ranges of activations are measured: "
             "representative=images, uint8, some hundred of those that the network was trained on."
         )
-    if interface.dtype != "uint8":
+    if signature.dtype != "uint8":
         raise ValueError("precision='int8' is for networks that take pixels: build with include_preprocessing=True.")
     dtype, shape = getattr(images, "dtype", type(images).__name__), np.shape(images)
-    fits = len(shape) == len(interface.shape) and shape[0] > 0
-    fits = fits and all(a in (None, b) for a, b in zip(interface.shape[1:], shape[1:], strict=True))
+    fits = len(shape) == len(signature.shape) and shape[0] > 0
+    fits = fits and all(a in (None, b) for a, b in zip(signature.shape[1:], shape[1:], strict=True))
     if str(dtype) != "uint8" or not fits:
-        wanted = ", ".join("n" if side is None else str(side) for side in interface.shape)
+        wanted = ", ".join("n" if side is None else str(side) for side in signature.shape)
         raise ValueError(f"representative images are {dtype} {shape}; the network takes uint8 ({wanted}).")
 
 
@@ -188,18 +179,18 @@ def _check_class_names(class_names, network):
         raise ValueError(f"there are {len(class_names)} class_names, but {min(counts)} outputs of {network.name!r}.")
 
 
-def _compare(reference, interface, path, format, precision, images):
+def _compare(reference, signature, path, format, precision, images):
     """Largest difference between what was written, in its own runtime, and the Keras model."""
-    if format == "onnx" and importlib.util.find_spec("onnxruntime") is None:
+    if not FORMATS[format].can_load():
         return None
     # JAX compiles each operation by itself in a direct call; TensorFlow warns of many predict functions.
     if keras.backend.backend() == "jax":
         expected = reference.predict_on_batch(images)
     else:
         expected = reference(images, training=False)
-    expected = by_name(interface.outputs, expected)
-    found = load_exported(path, format).predict_on_batch(images)
-    found = found if isinstance(found, dict) else by_name(interface.outputs, found)
+    expected = by_name(signature.outputs, expected)
+    found = FORMATS[format].load(str(path), None).predict_on_batch(images)
+    found = found if isinstance(found, dict) else by_name(signature.outputs, found)
     differences, sizes = [], [1.0]
     for name, y in expected.items():
         y = keras.ops.convert_to_numpy(y)

@@ -1,40 +1,9 @@
-"""Exported networks in their own runtimes, without Keras."""
+"""Exported networks in their own inference backends, without Keras."""
 
 import contextlib
-import pathlib
 import warnings
 
-from keras_resv2.argument_checks import check_choice
-from keras_resv2.exporting import FORMATS, INPUT
-
-
-def load_exported(path, format, threads=None):
-    """Opens an exported network in its own runtime.
-
-    Args:
-        path: of the file or folder that `keras_resv2.export` wrote.
-        format: "saved_model" (TensorFlow), "tflite" (LiteRT, or TensorFlow's interpreter) or "onnx" (ONNX Runtime).
-        threads: that the runtime may use; None for its own choice. TensorFlow has one number for the process:
-            set it with `tf.config.threading` before.
-
-    Returns:
-        Object whose `predict_on_batch` takes pixels as the model does, uint8 ``(batch, height, width, 3)``, and
-        gives what the network gives: an array, or a dictionary of arrays where there are several outputs.
-
-    Raises:
-        ImportError: the runtime is not installed.
-        FileNotFoundError: there is no such file.
-
-    Example:
-
-    >>> network = load_exported("resnet20.onnx", "onnx")  # doctest: +SKIP
-    >>> network.predict_on_batch(pixels).shape  # doctest: +SKIP
-    (8, 10)
-    """
-    check_choice("format", format, FORMATS)
-    if not pathlib.Path(path).exists():
-        raise FileNotFoundError(f"exported network {path} does not exist.")
-    return {"saved_model": _SavedModel, "tflite": _TFLite, "onnx": _Onnx}[format](str(path), threads)
+from keras_resv2.exporting import INPUT
 
 
 @contextlib.contextmanager
@@ -45,7 +14,9 @@ def without_deprecation():
         yield
 
 
-class _SavedModel:
+class SavedModel:
+    """A SavedModel in TensorFlow."""
+
     def __init__(self, path, threads):
         import tensorflow as tf
 
@@ -56,7 +27,9 @@ class _SavedModel:
         return _single({name: y.numpy() for name, y in self._serve(**{INPUT: self._constant(pixels)}).items()})
 
 
-class _TFLite:
+class TFLite:
+    """A TFLite file in LiteRT, or in TensorFlow's interpreter."""
+
     def __init__(self, path, threads):
         with without_deprecation():
             self._interpreter = _tflite_interpreter()(path, num_threads=threads)
@@ -77,7 +50,9 @@ def _tflite_interpreter():
     return Interpreter
 
 
-class _Onnx:
+class OnnxRuntime:
+    """An ONNX file in ONNX Runtime, on the processor."""
+
     def __init__(self, path, threads):
         try:
             import onnxruntime

@@ -42,12 +42,12 @@ def check_onnx():
         ) from None
 
 
-def write_onnx(network, interface, path, class_names=None, precision="float32", unit_switches=False):
+def write_onnx(network, signature, path, class_names=None, precision="float32", unit_switches=False):
     """Writes a network as an ONNX file.
 
     Args:
         network: functional `keras.Model`, float32, as `keras_resv2.exporting.network` makes it.
-        interface: its `Interface`.
+        signature: its `Signature`.
         path: of the file.
         class_names: list of text, put into the file's metadata as JSON under ``class_names``.
         precision: of the kernels in the file, "float32" or "float16"; all is computed in float32.
@@ -64,9 +64,9 @@ def write_onnx(network, interface, path, class_names=None, precision="float32", 
     if switches:
         switches.write_input(writer)
     x = INPUT
-    if interface.dtype != "float32":
+    if signature.dtype != "float32":
         x = writer.add("Cast", [x], "pixels_as_floats", to=onnx.TensorProto.FLOAT)
-    if len(interface.shape) == 4:
+    if len(signature.shape) == 4:
         x = writer.to_channels_first(x, "pixels_channels_first")
     values = _write_calls(network, x, writer, prefix="", switches=switches)
     for name, tensor in outputs.items():
@@ -75,7 +75,7 @@ def write_onnx(network, interface, path, class_names=None, precision="float32", 
     if not writer.channels_last:
         sides = ("batch", "channels", "height", "width")
     described = {name: tensor.shape for name, tensor in outputs.items()}
-    model = writer.model(network.name, (INPUT, interface.dtype, interface.shape), described, sides)
+    model = writer.model(network.name, (INPUT, signature.dtype, signature.shape), described, sides)
     properties = {"class_names": json.dumps(list(class_names))} if class_names else {}
     if switches:
         properties[SWITCHES] = switches.metadata()

@@ -16,7 +16,7 @@ SIZE_WHERE_ANY = 64  # of images for a network that takes all sizes
 
 
 @dataclasses.dataclass(frozen=True)
-class Interface:
+class Signature:
     """The input and outputs of a network.
 
     Attributes:
@@ -38,17 +38,17 @@ class Interface:
         return rng.standard_normal(shape, dtype="float32")
 
 
-def interface_of(model):
-    """The `Interface` of a functional `keras.Model` with one input.
+def signature_of(model):
+    """The `Signature` of a functional `keras.Model` with one input.
 
     Example:
 
     >>> import keras_resv2
-    >>> interface_of(keras_resv2.ResNet(8))
-    Interface(shape=(None, 32, 32, 3), dtype='uint8', outputs={'probabilities': (None, 10)})
+    >>> signature_of(keras_resv2.ResNet(8))
+    Signature(shape=(None, 32, 32, 3), dtype='uint8', outputs={'probabilities': (None, 10)})
     """
     dtype = "uint8" if model.input.dtype == "uint8" or _takes_pixels(model) else "float32"
-    return Interface((None, *model.input.shape[1:]), dtype, {k: x.shape for k, x in named_outputs(model).items()})
+    return Signature((None, *model.input.shape[1:]), dtype, {k: x.shape for k, x in named_outputs(model).items()})
 
 
 def named_outputs(model):

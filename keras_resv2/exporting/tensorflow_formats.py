@@ -16,25 +16,25 @@ FLOAT_OPERATORS = ("FULLY_CONNECTED", "SOFTMAX", "LOGISTIC")  # of int8 files
 LABELS = pathlib.Path("assets.extra", "labels.txt")  # SavedModel's place for what TensorFlow does not read
 
 
-def check_backend(format):
+def check_backend():
     """Raises ImportError unless Keras computes with TensorFlow, whose graphs these formats hold."""
     if keras.backend.backend() != "tensorflow":
         raise ImportError(
-            f"{format} is written by TensorFlow, and Keras runs on {keras.backend.backend()} here: set "
+            f"SavedModel and TFLite are written by TensorFlow, and Keras runs on {keras.backend.backend()} here: set "
             "KERAS_BACKEND=tensorflow and load the weight file there. ONNX is written on every backend."
         )
 
 
-def write_saved_model(network, interface, folder, class_names=None):
+def write_saved_model(network, signature, folder, class_names=None):
     """Writes a network as a SavedModel with the signature ``serving_default``.
 
     Args:
         network: functional `keras.Model`, float32, as `keras_resv2.exporting.network` makes it.
-        interface: its `Interface`.
+        signature: its `Signature`.
         folder: to write into; it may exist, empty.
         class_names: list of text, written to ``assets.extra/labels.txt``, one a line.
     """
-    _save(network, interface.shape, interface.dtype, folder)
+    _save(network, signature.shape, signature.dtype, folder)
     if class_names:
         path = pathlib.Path(folder, LABELS)
         path.parent.mkdir()
@@ -64,12 +64,12 @@ def _save(network, shape, dtype, folder):
     tf.saved_model.save(module, str(folder), signatures={SIGNATURE: serve})
 
 
-def write_tflite(network, interface, path, precision, representative=None):
+def write_tflite(network, signature, path, precision, representative=None):
     """Writes a network as a TFLite file with the signature ``serving_default``.
 
     Args:
         network: functional `keras.Model`, float32, as `keras_resv2.exporting.network` makes it.
-        interface: its `Interface`.
+        signature: its `Signature`.
         path: of the file.
         precision: "float32"; "float16": weights, computed in float32 where the device has no better; or
             "int8": weights and activations, from uint8 pixels to what the classifier reads. Dense layers and
@@ -82,8 +82,8 @@ def write_tflite(network, interface, path, precision, representative=None):
     import tensorflow as tf
 
     with tempfile.TemporaryDirectory() as folder:
-        dtype = "float32" if precision == "int8" else interface.dtype
-        _save(network, interface.shape, dtype, folder)
+        dtype = "float32" if precision == "int8" else signature.dtype
+        _save(network, signature.shape, dtype, folder)
         converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[SIGNATURE])
         if precision != "float32":
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
