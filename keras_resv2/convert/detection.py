@@ -44,7 +44,7 @@ class Detected:
     weights: dict = dataclasses.field(repr=False)
     classifier_activation: str | None = "softmax"
 
-    def build_named(self, **options):
+    def build(self, **options):
         """The network with these weights.
 
         Args:
