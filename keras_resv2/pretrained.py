@@ -28,8 +28,8 @@ __all__ = ["Card", "find_card", "from_pretrained", "list_pretrained", "pretraine
 # Arguments of the builders that the weights do not depend on.
 FREE_ARGUMENTS = ("dtype", "include_preprocessing", "rolled", "rematerialize")
 
-# Where the weights of a name with such a prefix come from: a function from the name to the `Card` of weights that lie
-# on this machine then. Names without one of these prefixes are looked up in the package, the cache and folders.
+# Sources of weights by prefix of the name: a function that makes the weights available on this machine and returns
+# their `Card`. Names without one of these prefixes are looked up in the package, the cache and folders.
 SOURCES: dict[str, Callable[[str], Card]] = {PREFIX: pull}
 
 
@@ -207,16 +207,16 @@ def from_pretrained(
 
 
 def adapt_channels(kernel: np.ndarray, channels: int) -> np.ndarray:
-    """The kernel of a first convolution for images with another number of channels.
+    """Adapts the kernel of the first convolution to images with another number of channels.
 
     Args:
         kernel: ``(height, width, 3, filters)``.
         channels: number of channels of the images.
 
     Returns:
-        float32 ``(height, width, channels, filters)``: for one channel the sum over the three, so that a grey image
-        gives what its three copies give; for others the three repeated and multiplied by ``3 / channels``, which keeps
-        the scale of the outputs.
+        float32 ``(height, width, channels, filters)``: for one channel the sum over the three, so that a grayscale
+        image gives the same output as three copies of it; otherwise the three repeated and multiplied by ``3 /
+        channels``, which keeps the scale of the outputs.
 
     Example:
 
@@ -236,15 +236,15 @@ def _pixels(card):
 
 
 def _check_channels(shape, channels, card):
-    """Raises ValueError where images have another number of channels than the weights."""
+    """Raises ValueError if images do not have the same number of channels as the weights."""
     if shape is None or len(shape) != 3:
-        return  # the builder says what is wrong
+        return  # the builder reports what is wrong
     import keras
 
     given = shape[-1] if keras.config.image_data_format() == "channels_last" else shape[0]
     if given is not None and given != channels:
         raise ValueError(
-            f"input_shape={tuple(shape)} has {given} channels, and {card.full_name} takes {channels}: "
+            f"input_shape={tuple(shape)} has {given} channels, but {card.full_name} expects {channels}: "
             f"from_pretrained(..., channels={given}) adapts the first convolution."
         )
 

@@ -80,9 +80,9 @@ def ResNet(
         weights: None (random), the path of a weight file of this architecture, or a dictionary from
             ``<layer>/<variable>`` to an array, as returned by `keras_resv2.storage.weight_file.read_weights`.
         input_tensor: Keras tensor to use as the input.
-        input_shape: shape of one image, ``(height, width, channels)`` in channels_last. Defaults to the dataset's
-            image size with the classifier, and to any size with three channels without. For other numbers of channels
-            `preprocessing` takes one number per channel; of three numbers, every channel gets the average.
+        input_shape: shape of one image, ``(height, width, channels)`` in channels_last. Defaults to the dataset's image
+            size with the classifier, and to any size with three channels without. For other numbers of channels,
+            `preprocessing` needs one number per channel; the average of three numbers is used for every channel.
         pooling: pooling of the output without the classifier: None (feature maps), "avg" or "max".
         classes: number of classes; defaults to 10 (CIFAR stem) or 1000.
         classifier_activation: activation of the classifier; None for logits.
@@ -200,10 +200,10 @@ def features(model: keras.Model, names: Sequence[str] | None = None) -> keras.Mo
 
 @dataclasses.dataclass(frozen=True)
 class Feature:
-    """One of the feature maps that `features` gives.
+    """One of the feature maps returned by `features`.
 
     Attributes:
-        name: "stage1", ...
+        name: name of the output: "stage1", ...
         channels: number of channels.
         stride: pixels of the input per pixel of the map, along each side.
     """
@@ -214,7 +214,7 @@ class Feature:
 
 
 def feature_info(model: keras.Model) -> list[Feature]:
-    """Names, channels and strides of the stages, for heads that need them.
+    """Returns names, channels and strides of the stages, for heads that need them.
 
     Args:
         model: a network of this package, with or without its classifier.
@@ -223,7 +223,7 @@ def feature_info(model: keras.Model) -> list[Feature]:
         List of `Feature`, one for each output of ``features(model)``, in the same order.
 
     Raises:
-        ValueError: the model has no stages.
+        ValueError: if the model has no stages.
 
     Example:
 
@@ -233,7 +233,7 @@ def feature_info(model: keras.Model) -> list[Feature]:
     stride, found = 1, []
     axis = -1 if keras.config.image_data_format() == "channels_last" else 1
     for name, layers in _groups(model).items():
-        for layer in layers:  # of the branches and the stem: shortcuts take the same strides
+        for layer in layers:  # branches and stem only: shortcuts have the same strides
             if re.fullmatch(r"stem_(conv|pool|pool_subsample)|stage\d+_unit\d+_conv\d", layer.name):
                 stride *= layer.strides[0]
         if name.startswith("stage"):
@@ -242,14 +242,14 @@ def feature_info(model: keras.Model) -> list[Feature]:
 
 
 def _groups(model):
-    """The layers of the stem, of each stage and of the head below its pooling, in topological order."""
+    """Groups the layers of the stem, of each stage and of the head before its pooling, in topological order."""
     groups = {}
     for layer in model.layers:
         group = layer.name.split("_")[0]
         if re.fullmatch(r"stem|stage\d+|head", group) and layer.name not in ("head_pool", "head_dense"):
             groups.setdefault(group, []).append(layer)
     if not any(name.startswith("stage") for name in groups):
-        raise ValueError(f"model {model.name!r} has no layers named stage1_..., as those of keras_resv2 have.")
+        raise ValueError(f"model {model.name!r} has no layers named stage1_..., unlike those of keras_resv2.")
     return groups
 
 
@@ -272,7 +272,7 @@ def _input(input_tensor, input_shape, include_top, layout, data_format):
         raise ValueError(f"input_shape={shape} must have three entries: height, width and channels.")
     channels = shape[-1] if data_format == "channels_last" else shape[0]
     if channels is None:
-        raise ValueError(f"input_shape={shape} must say how many channels images have ({data_format}).")
+        raise ValueError(f"input_shape={shape} must specify the number of channels ({data_format}).")
     sides = shape[:2] if data_format == "channels_last" else shape[1:]
     stem = STEMS[layout.stem]
     smallest = stem.strides * (2 if stem.pool else 1) * 2 ** (len(layout.units) - 1)

@@ -210,7 +210,7 @@ def test_an_interrupted_study_goes_on(pixels, tmp_path):
             analysis.delete_each(model, pixels, labels, batch_size=3, resume=path, progress=interrupt)
         study = analysis.delete_each(model, pixels, labels, batch_size, resume=path)
         np.testing.assert_array_equal(study.errors, whole.errors)
-    with pytest.raises(ValueError, match="is of another study"):
+    with pytest.raises(ValueError, match="is from another study"):
         analysis.delete_each(model, pixels[::-1], labels, batch_size=3, resume=path)
 
 
@@ -495,7 +495,7 @@ def test_architectures_are_studied_on_any_dataset(dataset, classes, size, tmp_pa
     (["resnet20", "--shortcut", "gate"], "must be one of"),
     (["resnet20", "--shortcut", "none"], "plain network"),
     (["resnet20", "--images", "41"], "--images 41 must be from 1 to 40"),
-    (["resnet20-cifar10", "--dataset", "cifar100"], "are of several datasets (cifar10, cifar100)"),
+    (["resnet20-cifar10", "--dataset", "cifar100"], "belong to several datasets (cifar10, cifar100)"),
     (["resnet20", "--dataset", "imagenette"], "imagenette has images of many sizes"),
     (["resnet20", "--dataset", "cifar1000"], "dataset='cifar1000' must be one of"),
 ])  # fmt: skip
@@ -541,10 +541,10 @@ def test_models_that_cannot_be_analysed(make, says, pixels, labels):
 
 
 @pytest.mark.parametrize("change, says", [
-    (dict(labels=np.arange(7)), "do not go together"),
+    (dict(labels=np.arange(7)), "do not match"),
     (dict(labels=np.arange(8) + 5), "whole numbers from 0 to 9, the classes of resnet8"),
     (dict(labels=np.arange(8) / 10), "whole numbers"),
-    (dict(images=np.zeros((8, 16, 16, 3))), r"do not fit resnet8, which takes \(n, 32, 32, 3\)"),
+    (dict(images=np.zeros((8, 16, 16, 3))), r"do not fit resnet8, which expects \(n, 32, 32, 3\)"),
     (dict(batch_size=0), "batch_size=0"),
 ])  # fmt: skip
 def test_images_that_do_not_fit(change, says, pixels, labels):

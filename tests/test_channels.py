@@ -71,7 +71,7 @@ def test_without_the_classifier_any_size_and_the_channels_given():
         (lambda: keras_resv2.ResNet(8, input_shape=(32, 32, None)), "how many channels"),
         (
             lambda: keras_resv2.ResNet(8, input_shape=(32, 32, 4), preprocessing=((1, 2), (3, 4))),
-            "statistics of 2 channels, and images have 4",
+            "statistics of 2 channels, but images have 4",
         ),
     ],
 )

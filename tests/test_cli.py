@@ -282,7 +282,7 @@ def _cut_png(path):
         (["predict", NAME, __file__, "--save", "out.psd"], "saved as one of .png"),
         (["predict", NAME, __file__, "--save", "nowhere/out.png"], "nowhere does not exist. Create it first"),
         (["evaluate", NAME, "--data_dir", "nowhere"], "nowhere does not exist"),
-        (["evaluate", NAME, "--data_dir", "."], "holds no cifar10"),
+        (["evaluate", NAME, "--data_dir", "."], "does not contain cifar10"),
         (["evaluate", NAME, "--data_dir", __file__], "is not an .npz file"),
     ],
 )

@@ -243,7 +243,7 @@ def test_code_in_a_file_is_not_run(torch, tmp_path):
     ("page.pth", "damaged or no PyTorch file"),
     ("empty.pth", "damaged or no PyTorch file: EOFError"),
     ("empty.keras", "damaged or not HDF5"),
-    ("other.keras", r"holds no model\.weights\.h5"),
+    ("other.keras", r"does not contain model\.weights\.h5"),
     ("text.safetensors", "damaged"),
     ("text.h5", "damaged or not HDF5"),
     ("text.txt", "none of the files that are read"),

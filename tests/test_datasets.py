@@ -58,8 +58,8 @@ def test_fingerprint_knows_images_and_labels(pictures):
         (dict(x_test=np.zeros((4, 32, 32, 3), "float32"), y_test=np.zeros(4)), "float32"),
         (dict(x_test=np.zeros((4, 32, 32, 3), "uint8"), y_test=np.zeros(3)), "4 images but 3 labels"),
         (dict(x_test=np.zeros((4, 32, 32, 3), "uint8"), y_test=np.full(4, 10)), "0 to 9"),
-        (dict(x_test=np.zeros((0, 32, 32, 3), "uint8"), y_test=np.zeros(0)), "holds no images"),
-        (dict(x_test=np.zeros((4, 32, 32, 3), "uint8")), "no y_test"),
+        (dict(x_test=np.zeros((0, 32, 32, 3), "uint8"), y_test=np.zeros(0)), "contains no images"),
+        (dict(x_test=np.zeros((4, 32, 32, 3), "uint8")), "does not contain y_test"),
     ],
 )
 def test_wrong_arrays_are_refused(tmp_path, arrays, words):
@@ -153,22 +153,23 @@ def test_a_channel_without_contrast_can_be_divided_by():
 
 
 @pytest.mark.parametrize("changes, words", [
-    (dict(x_train=GOOD["x_train"] / np.float32(255)), "images are float32: pixels must be uint8"),
-    (dict(x_train=GOOD["x_train"].transpose(0, 3, 1, 2)), r"x.transpose\(0, 2, 3, 1\) puts the channels last"),
+    (dict(x_train=GOOD["x_train"] / np.float32(255)), "images have the dtype float32: pixels must be uint8"),
+    (dict(x_train=GOOD["x_train"].transpose(0, 3, 1, 2)), r"x.transpose\(0, 2, 3, 1\) moves the channels last"),
     (dict(x_train=np.zeros((6, 4, 5, 4), "uint8")), r"must be \(n, height, width, 3\)"),
-    (dict(y_train=np.eye(3)[[0, 1, 2, 0, 1, 2]]), r"labels.argmax\(axis=1\) makes them of one-hot rows"),
-    (dict(y_train=np.array(list("abcabc"))), "must be class numbers from 0; class_names, y = np.unique"),
-    (dict(y_train=np.array([0.5] * 6)), "must be class numbers from 0"),
-    (dict(y_train=np.arange(6) % 3 + 1), "without gaps, and class 0 has none"),
-    (dict(y_train=np.arange(6) - 1), "there is -1"),
-    (dict(y_train=np.zeros(6, int)), "1 classes have 1 different names"),
+    (dict(y_train=np.eye(3)[[0, 1, 2, 0, 1, 2]]), r"labels.argmax\(axis=1\) converts one-hot rows"),
+    (dict(y_train=np.array(list("abcabc"))), "must be class indices from 0; class_names, y = np.unique"),
+    (dict(y_train=np.array([0.5] * 6)), "must be class indices from 0"),
+    (dict(y_train=np.arange(6) % 3 + 1), "without gaps, but class 0 has no images"),
+    (dict(y_train=np.arange(6) - 1), "there is a label -1"),
+    (dict(y_train=np.zeros(6, int)), "1 classes have 1 distinct names"),
     (dict(y_train=np.arange(5)), "6 images but 5 labels"),
     (dict(class_names=np.array(["a", "b"])), "class_names has 2 names"),
-    (dict(class_names=np.array(["a", "b", "a"])), "3 classes have 2 different names"),
-    (dict(class_names=np.array(["a", "b", None])), "not an .npz file of images and labels that can be read"),
-    (dict(y_test=np.array([0, 3])), "labels of test go from 0 to 3; those of arrays must be 0 to 2"),
-    (dict(x_test=np.zeros((2, 5, 4, 3), "uint8")), r"images of test are \(2, 5, 4, 3\); arrays has \(n, 4, 5, 3\)"),
-    (dict(x_test=None), "holds no x_test"),
+    (dict(class_names=np.array(["a", "b", "a"])), "3 classes have 2 distinct names"),
+    (dict(class_names=np.array(["a", "b", None])), "not a readable .npz file of images and labels"),
+    (dict(y_test=np.array([0, 3])), "labels of test range from 0 to 3; those of arrays must be from 0 to 2"),
+    (dict(x_test=np.zeros((2, 5, 4, 3), "uint8")),
+     r"images of test have the shape \(2, 5, 4, 3\), arrays has \(n, 4, 5, 3\)"),
+    (dict(x_test=None), "does not contain x_test"),
 ])  # fmt: skip
 def test_arrays_that_are_refused(changes, words, tmp_path):
     with pytest.raises(ValueError, match=words) as raised:
@@ -178,7 +179,7 @@ def test_arrays_that_are_refused(changes, words, tmp_path):
 
 def test_arrays_need_a_file(tmp_path):
     for place in (None, tmp_path, tmp_path / "none.npz"):
-        with pytest.raises(FileNotFoundError, match="not a file that exists"):
+        with pytest.raises(FileNotFoundError, match="not an existing file"):
             datasets.open_dataset("arrays", place)
 
 

@@ -357,7 +357,7 @@ def test_command(tmp_path, capsys, real_images):
         assert "name another" in capsys.readouterr().err
     command = ["export", NAME, "--format", "tflite", "--out", str(tmp_path / "other"), "--precision", "int8"]
     assert cli.main(command) == cli.BAD_INPUT
-    assert "give --data_dir" in capsys.readouterr().err
+    assert "pass --data_dir" in capsys.readouterr().err
     assert cli.main(["export", NAME, "--format", "onnx", "--out", str(tmp_path / "n.onnx"), "--unfolded"]) == 0
     text = capsys.readouterr().out
     assert f"{full_name} as onnx, float32" in text and "largest difference from the Keras model" in text

@@ -43,7 +43,7 @@ def test_names_of_splits(names, expected):
 @pytest.mark.parametrize("names, words", [
     (["train", "val", "validation"], "val and validation both name the validation split"),
     (["train", "training", "test"], "train and training both name the train split"),
-    (["train", "test", "seg_train", "seg_test"], "several sets of splits"),
+    (["train", "test", "seg_train", "seg_test"], "different sets of splits"),
 ])  # fmt: skip
 def test_names_that_mean_the_same(names, words):
     with pytest.raises(ValueError, match=words):
@@ -61,17 +61,17 @@ def test_splits_are_never_classes(train, test, tmp_path):
     make(tmp_path, f"{train}/a/0.png", f"{train}/b/0.png", f"{test}/a/1.png", f"{test}/b/1.png", "seg_pred/7.png")
     source = open_source("folder", tmp_path, "train")
     assert source.class_names == ("a", "b") and len(source) == 2
-    with pytest.raises(ValueError, match=f"holds {train} and {test}, each with class folders"):
+    with pytest.raises(ValueError, match=f"contains {train} and {test}, each with class folders"):
         keras_resv2.read_folder(tmp_path, (8, 8))
 
 
 def test_splits_by_other_words_are_refused(tmp_path):
     make(tmp_path, "train/a/0.png", "train/b/0.png", "holdout/a/1.png", "holdout/b/1.png")
     for read in (lambda: keras_resv2.read_folder(tmp_path, (8, 8)), lambda: open_source("folder", tmp_path, "test")):
-        with pytest.raises(ValueError, match="train and holdout both hold a folder a, so they look like splits"):
+        with pytest.raises(ValueError, match="train and holdout both contain a folder a, so they look like splits"):
             read()
     make(tmp_path / "alone", "train/a/0.png", "train/b/0.png")
-    with pytest.raises(ValueError, match=r"name one of them, as .*alone/train"):
+    with pytest.raises(ValueError, match=r"choose one of them, such as .*alone/train"):
         keras_resv2.read_folder(tmp_path / "alone", (8, 8))
 
 
@@ -96,7 +96,7 @@ def test_files_that_pillow_does_not_read_are_said(tmp_path):
     """Training would stop at them in its midst, so it leaves them out; fine-tuning reads all before it begins."""
     make(tmp_path, "train/a/0.png", "train/a/1.heic", "train/b/2.png", "val/a/3.png", "val/b/4.png")
     (tmp_path / "train/a/1.heic").write_bytes(b"of another kind")
-    with pytest.warns(UserWarning, match=r"1 files are left out, .*1\.heic"):
+    with pytest.warns(UserWarning, match=r"1 files are skipped, .*1\.heic"):
         assert len(open_source("folder", tmp_path, "train")) == 2
     found = keras_resv2.read_folder(tmp_path / "train", (8, 8))
     assert len(found.labels) == 2 and "1.heic" in found.damaged[0]

@@ -36,19 +36,19 @@ def test_arrays_tensors_and_lists_have_the_same_error(model, pixels):
 REFUSED = {
     "fewer labels": (lambda x: (x, LABELS[:5]), "8 images but 5 labels"),
     "fewer images": (lambda x: (x[:5], LABELS), "5 images but 8 labels"),
-    "names": (lambda x: (x, ["cat"] * 8), "class numbers from 0"),
-    "from 1": (lambda x: (x, LABELS + 1), "labels go from 1 to 3, the model has 3 classes"),
-    "negative": (lambda x: (x, LABELS - 1), "labels go from -1"),
+    "names": (lambda x: (x, ["cat"] * 8), "class indices from 0"),
+    "from 1": (lambda x: (x, LABELS + 1), "labels range from 1 to 3, but the model has 3 classes"),
+    "negative": (lambda x: (x, LABELS - 1), "labels range from -1"),
     "nan": (lambda x: (x, np.where(LABELS == 1, np.nan, LABELS)), "such as np.float64.nan.|nan"),
-    "infinite": (lambda x: (x, np.where(LABELS == 1, np.inf, LABELS)), "class numbers from 0"),
-    "halves": (lambda x: (x, LABELS + 0.5), "class numbers from 0"),
+    "infinite": (lambda x: (x, np.where(LABELS == 1, np.inf, LABELS)), "class indices from 0"),
+    "halves": (lambda x: (x, LABELS + 0.5), "class indices from 0"),
     "rows": (lambda x: (x, np.eye(3)[LABELS]), "argmax"),
     "none": (lambda x: (x[:0], []), "is empty"),
-    "sizes": (lambda x: ([x[0], x[1][:9]], [0, 1]), "do not make one array"),
+    "sizes": (lambda x: ([x[0], x[1][:9]], [0, 1]), "different shapes or types"),
     "one image": (lambda x: (x[0], [1]), r"images\[None\]"),
     "0 to 1": (lambda x: (x / 255, LABELS), "do not scale them"),
-    "standardised": (lambda x: ((x - 120.0) / 60, LABELS), "subtract no mean"),
-    "mean subtracted": (lambda x: (x - 120.0, LABELS), "subtract no mean"),
+    "standardised": (lambda x: ((x - 120.0) / 60, LABELS), "do not subtract the mean"),
+    "mean subtracted": (lambda x: (x - 120.0, LABELS), "do not subtract the mean"),
     "16 bits": (lambda x: (x.astype("uint16") * 257, LABELS), "16-bit"),
     "nan pixels": (lambda x: (np.where(x > 250, np.nan, x), LABELS), "NaN or infinite"),
 }
@@ -135,7 +135,7 @@ def test_images_of_more_than_8_bits(tmp_path):
     assert np.array_equal(grey(path, (ramp * 257).astype("int32")), ramp)
     assert np.abs(grey(path, (ramp / 255 * (2**31 - 1)).astype("int32")).astype(int) - ramp).max() <= 1
     for bad in (np.full((8, 8), np.nan), ramp * 1000, ramp - 9):
-        with pytest.raises(ValueError, match="floats are read of 0 to 1"):
+        with pytest.raises(ValueError, match="floats must be from 0 to 1"):
             grey(path, bad.astype("float32"))
     with pytest.raises(ValueError, match="negative"):
         grey(path, (ramp - 9).astype("int32"))
@@ -147,7 +147,7 @@ def test_figures_refuse_labels_that_are_not_theirs():
         assert figure(probabilities, np.array([[0], [1]])) == figure(probabilities, np.array([0, 1]))
         with pytest.raises(ValueError, match="2 images but 1 labels"):
             figure(probabilities, np.array([0]))
-        with pytest.raises(ValueError, match="labels go from 0 to 2"):
+        with pytest.raises(ValueError, match="labels range from 0 to 2"):
             figure(probabilities, np.array([0, 2]))
     with pytest.raises(ValueError, match="softmax"):
         metrics.expected_calibration_error(np.array([[3.0, -1.0]]), np.array([0]))

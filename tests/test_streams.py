@@ -408,12 +408,12 @@ def test_absent_tfds_datasets_say_where_to_get_them(dataset, words, tmp_path, mo
 @pytest.mark.parametrize(
     "files, split, words",
     [
-        (["val/a/1.png"], "train", "holds no folder train/"),
-        (["train/1.png"], "train", "holds no class folders"),
-        (["train/a/1.png", "train/b/notes.txt"], "train", "class folder .*b holds no images"),
+        (["val/a/1.png"], "train", "does not contain a folder train/"),
+        (["train/1.png"], "train", "contains no class folders"),
+        (["train/a/1.png", "train/b/notes.txt"], "train", "class folder .*b contains no images"),
         (["train/a/1.png"], "test", "needs a folder test/ or val/"),
-        (["train/a/1.png", "test/b/1.png"], "test", "has b, none of the classes a"),
-        (["train/a/1.png", "validation/1.png"], "test", "holds no class folders"),
+        (["train/a/1.png", "test/b/1.png"], "test", "contains b, not one of the classes a"),
+        (["train/a/1.png", "validation/1.png"], "test", "contains no class folders"),
     ],
 )
 def test_bad_folders(files, split, words, tmp_path):

@@ -663,8 +663,8 @@ BAD = {
     "size": ((IMAGES[:, :28, :28], LABELS), {}, ValueError, r"prepare_images\(images, \(32, 32\)\)"),
     "grey": ((IMAGES[..., 0], LABELS), {}, ValueError, "prepare_images"),
     "counts": ((IMAGES, LABELS[:5]), {}, ValueError, "8 images but 5 labels"),
-    "labels": ((IMAGES, LABELS + 1), {}, ValueError, "labels go from 1 to 2, the model has 2 classes"),
-    "text": ((IMAGES, np.array(["cat"] * 8)), {}, ValueError, "class numbers"),
+    "labels": ((IMAGES, LABELS + 1), {}, ValueError, "labels range from 1 to 2, but the model has 2 classes"),
+    "text": ((IMAGES, np.array(["cat"] * 8)), {}, ValueError, "class indices"),
     "share": ((IMAGES, LABELS), {"validation": 1.5}, ValueError, "share between 0 and 1"),
     "few": ((IMAGES[:3], np.array([0, 0, 1])), {}, ValueError, "class 1 has 1 images"),
     "columns": ((IMAGES, np.eye(3)[LABELS]), {}, ValueError, "but the model has 2 classes"),
@@ -694,7 +694,7 @@ BAD = {
     "schedule": ((IMAGES, LABELS), {"learning_rate": "cosine"}, ValueError, "must be a number above 0"),
     "warm-up": ((IMAGES, LABELS), {"warmup": 2}, ValueError, "warmup=2 must be a share"),
     "kind": (IMAGES, {}, TypeError, "must be"),
-    "folder": ("no/such/folder", {}, FileNotFoundError, "not a folder that exists"),
+    "folder": ("no/such/folder", {}, FileNotFoundError, "not an existing folder"),
     "augment": ((IMAGES, LABELS), {"augment": "rotate"}, ValueError, "augment='rotate'"),
     "batch_norm": ((IMAGES, LABELS), {"batch_norm": "off"}, ValueError, "batch_norm='off'"),
     "batches": (Batches(IMAGES, LABELS), {}, ValueError, "batches cannot be split"),
@@ -723,7 +723,7 @@ def test_pixels_on_another_scale_are_refused(scaled, pixels):
     """Of a network that normalises them itself; constant shortcuts are no preprocessing."""
     model = keras_resv2.ResNet(8, classes=2)
     for train in ((scaled(pixels), LABELS), [(scaled(pixels), LABELS)]):
-        with pytest.raises(ValueError, match=r"train: pixels go from .* and the model takes 0 to 255"):
+        with pytest.raises(ValueError, match=r"train: pixels range from .* but the model expects 0 to 255"):
             keras_resv2.fine_tune(model, train, None, epochs=0, verbose=0)
     other = keras_resv2.ResNet(8, include_preprocessing=False, shortcut="constant_scaling")
     assert takes_raw_pixels(model) and not takes_raw_pixels(other)
@@ -807,9 +807,11 @@ def test_read_folder(image_folder, tmp_path):
     assert len(found.damaged) == 1 and "broken.jpg" in found.damaged[0]
     with pytest.raises(ValueError, match=r"broken\.jpg is not an image"):
         keras_resv2.read_folder(tmp_path, (8, 8), damaged="raise")
-    with pytest.raises(ValueError, match="has dog, none of the classes cat, cow"):
+    with pytest.raises(ValueError, match="contains dog, not one of the classes cat, cow"):
         keras_resv2.read_folder(tmp_path, (8, 8), class_names=("cat", "cow"))
-    with pytest.raises(ValueError, match=r"holds train and val, each with class folders: name one of them, as .*train"):
+    with pytest.raises(
+        ValueError, match=r"contains train and val, each with class folders: choose one of them, such as .*train"
+    ):
         keras_resv2.read_folder(image_folder, (8, 8))
 
 

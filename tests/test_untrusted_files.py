@@ -282,8 +282,8 @@ def test_indices_that_are_refused(tmp_path, index):
     (lambda file: file.update(values=np.zeros(3, "float64")), "has the type float64"),
     (lambda file: file.update(values=np.zeros((3, 1), "float32")), "not a list of numbers"),
     (lambda file: file.create_group("values"), "not a list of numbers"),
-    (lambda file: file.update(values=np.zeros(3, "float32"), more=np.zeros(3)), "it holds index, more, values"),
-    (lambda file: None, "it holds index"),
+    (lambda file: file.update(values=np.zeros(3, "float32"), more=np.zeros(3)), "it contains index, more, values"),
+    (lambda file: None, "it contains index"),
 ])  # fmt: skip
 def test_weight_files_hold_two_arrays_and_nothing_else(tmp_path, make, words):
     assert words in refusal(read_weights, crafted.with_values(tmp_path / "w.h5", make))

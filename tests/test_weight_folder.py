@@ -143,7 +143,7 @@ def test_folders_of_other_classes_are_refused(folders, tmp_path, capsys):
     (tmp_path / "more" / "teapot").mkdir()
     shutil.copy(folders / "cat" / "0.png", tmp_path / "more" / "teapot")
     assert cli.main(["evaluate", "resnet20-cifar10", "--data_dir", str(tmp_path / "more")]) == cli.BAD_INPUT
-    assert "has teapot, none of the classes" in capsys.readouterr().err
+    assert "contains teapot, not one of the classes" in capsys.readouterr().err
 
 
 def test_the_dataset_of_a_card_in_a_place(folders, tmp_path):
@@ -161,4 +161,4 @@ def test_finetune_is_a_command_of_the_package(capsys):
     printed = capsys.readouterr().out
     assert "--data" in printed and "--learning_rate" in printed
     assert cli.main(["finetune", "resnet20-cifar10", "--data", "no/such/folder", "--out", "x"]) == cli.BAD_INPUT
-    assert "not a folder that exists" in capsys.readouterr().err
+    assert "not an existing folder" in capsys.readouterr().err

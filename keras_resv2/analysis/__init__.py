@@ -1,8 +1,8 @@
-"""What the papers found, on any residual network of this package.
+"""Experiments of the papers, for any residual network of this package.
 
 - `propagate`: signals and gradients unit by unit (He et al. 2016, section 2).
 - `delete_each`, `delete_random`, `reorder`: lesions (Veit et al. 2016, section 4).
-- `grad_cam`: the positions that speak for a class (Selvaraju et al. 2017).
+- `grad_cam`: the positions that support a class (Selvaraju et al. 2017).
 - `paths_by_length`, `share_left`, `path_gradients`: the network as a collection of paths (section 5).
 
 `keras-resv2 analyze` runs them from the command line.

@@ -1,7 +1,7 @@
-"""A residual network taken apart: stem, units with their shortcuts and branches, head.
+"""Splits a residual network into stem, units with their shortcuts and branches, and head.
 
-The parts compute what the model's own layers do, on copies of its weights; the model itself is left as it
-was. Units that are built alike share one compiled program, so that a network of 54 units compiles a handful.
+The parts compute the same as the model's layers, on copies of its weights; the model is not modified. Units with the
+same structure share one compiled program, so that a network of 54 units compiles only a few.
 """
 
 import dataclasses
@@ -23,12 +23,12 @@ NAMES = (
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """Some layers of a model as a function.
+    """A group of layers of a model as a function.
 
     Attributes:
-        program: `Program` that computes them for any weights.
-        values: weights, tensors of the backend.
-        layers: their names.
+        program: `Program` that evaluates the layers for any weights.
+        values: weights, as tensors of the backend.
+        layers: names of the layers.
     """
 
     program: Program
@@ -36,11 +36,11 @@ class Part:
     layers: tuple
 
     def __call__(self, x, training=False):
-        """The output for `x`, a tensor of the backend; moving statistics are not changed."""
+        """Computes the output for `x`, a tensor of the backend, without updating moving statistics."""
         return self.program(self.values, x, training)
 
     def vjp(self, x, cotangent, training=False):
-        """Gradient by x of the sum of output times cotangent (a vector-Jacobian product)."""
+        """Computes the gradient of the sum of output times cotangent with respect to x (a vector-Jacobian product)."""
         return self.program.vjp(self.values, x, cotangent, training)
 
 
@@ -49,14 +49,14 @@ class Unit:
     """A residual unit: ``y = after(shortcut(x) + branch(x))``.
 
     Attributes:
-        name: "stage2_unit3".
-        stage: its number, from 1.
-        shortcut: `Part` for h, with its scale, gate or dropout; None for x itself.
+        name: name of the unit, such as "stage2_unit3".
+        stage: number of the stage, from 1.
+        shortcut: `Part` for h, with its scale, gate or dropout; None for the identity.
         branch: `Part` for F, with its scale or gate.
-        after: `Part` for what follows the addition; None for nothing.
-        gate: `Part` for the factor of x that a gate gives, ``1 - g(x)``; None without a gate.
-        plain: whether there is no shortcut: the unit is its branch.
-        input_shape, output_shape: of feature maps, without the batch.
+        after: `Part` for the layers after the addition; None if there are none.
+        gate: `Part` for the factor of x computed by a gate, ``1 - g(x)``; None without a gate.
+        plain: whether the unit has no shortcut and consists only of its branch.
+        input_shape, output_shape: shapes of the feature maps, without the batch dimension.
     """
 
     name: str
@@ -71,23 +71,23 @@ class Unit:
 
     @property
     def changes_size(self):
-        """Whether its output is shaped otherwise than its input."""
+        """Whether the output shape differs from the input shape."""
         return self.input_shape != self.output_shape
 
     @property
     def deletable(self):
-        """Whether something is left to compute without the branch: not in a plain unit that changes the size."""
+        """Whether the unit can be deleted: false for a plain unit that changes the size."""
         return not (self.plain and self.changes_size)
 
     def __call__(self, x, training=False):
-        """The output of the unit."""
+        """Computes the output of the unit."""
         y = self.branch(x, training)
         if not self.plain:
             y = y + (x if self.shortcut is None else self.shortcut(x, training))
         return y if self.after is None else self.after(y, training)
 
     def without_branch(self, x):
-        """What is left when the unit is deleted: shortcut and what follows; of a plain one, x."""
+        """Computes the output of the deleted unit: shortcut and following layers; for a plain unit, x."""
         if self.plain:
             return x
         y = x if self.shortcut is None else self.shortcut(x)
@@ -99,10 +99,10 @@ class Dissection:
     """The parts of a network.
 
     Attributes:
-        name: of the model.
+        name: name of the model.
         stem: `Part` from images to the first unit.
         units: list of `Unit`.
-        head: `Part` from the last unit to the class scores, before their softmax.
+        head: `Part` from the last unit to the class scores before the softmax.
     """
 
     name: str
@@ -111,7 +111,7 @@ class Dissection:
     head: Part
 
     def stages(self):
-        """Dictionary from the number of a stage to the positions of its units.
+        """Returns a dictionary from the number of a stage to the positions of its units.
 
         Example:
 
@@ -124,18 +124,18 @@ class Dissection:
 
 
 def dissect(model):
-    """Takes a network apart.
+    """Splits a network into its parts.
 
     Args:
-        model: a functional `keras.Model` whose layers are named as those of this package: pretrained,
-            fine-tuned or new, with any shortcut and order of activations; not rolled, not folded by hand.
+        model: a functional `keras.Model` with the layer names of this package: pretrained, fine-tuned or new, with any
+            shortcut and activation order; neither rolled nor folded.
 
     Returns:
         `Dissection`.
 
     Raises:
-        ValueError: the model has no residual units, is rolled, or (on Keras up to 3.8) has mixed precision; the
-            message says which names are needed.
+        ValueError: if the model has no residual units, is rolled, or (with Keras up to 3.8) uses mixed precision; the
+            message says which names are required.
 
     Example:
 
@@ -144,13 +144,13 @@ def dissect(model):
     ['stage1_unit1', 'stage2_unit1', 'stage3_unit1']
     """
     if not isinstance(model, keras.Model) or not hasattr(model, "operations"):
-        raise ValueError(f"{model!r} is not a functional keras.Model: units are read off the names of its layers.")
+        raise ValueError(f"{model!r} is not a functional keras.Model: units are identified by layer names.")
     if any(isinstance(layer, RolledUnits) for layer in model.layers):
         raise ValueError(f"model {model.name!r} is rolled: build it without rolled=True, from the same weights.")
     if any(is_cast(node) for node in calls(model)):
         raise ValueError(
-            f"model {model.name!r} has mixed precision, which Keras {keras.__version__} keeps in its graph: build it "
-            'with dtype="float32", from the same weights, or update Keras.'
+            f"model {model.name!r} uses mixed precision, which Keras {keras.__version__} stores in the graph: build it "
+            'with dtype="float32", from the same weights, or upgrade Keras.'
         )
     groups = {}
     for layer in model.layers:  # in topological order
@@ -159,7 +159,7 @@ def dissect(model):
             groups.setdefault(match[1], []).append(layer)
     if not groups:
         inner = [layer.name for layer in model.layers if isinstance(layer, keras.Model)]
-        also = f" Or give the model inside it: model.get_layer({inner[0]!r})." if inner else ""
+        also = f" Or pass the nested model: model.get_layer({inner[0]!r})." if inner else ""
         raise ValueError(f"model {model.name!r} has no residual units. Its layers must be named {NAMES}.{also}")
     programs = {}
     with deep_graph():
@@ -169,7 +169,7 @@ def dissect(model):
         stem = _part(model.layers, model.input, x, programs)
         for name in names:
             if _source(groups[name]) is not x:
-                raise ValueError(f"unit {name} of model {model.name!r} does not read the unit before. {_needed()}")
+                raise ValueError(f"unit {name} of model {model.name!r} does not follow the unit before it. {_needed()}")
             units.append(_unit(name, groups[name], x, programs))
             x = groups[name][-1].output
         head = _head(model, x, programs)
@@ -181,11 +181,13 @@ def _needed():
 
 
 def _source(layers):
-    """The one tensor that a unit's layers read and do not make."""
+    """Returns the only tensor that a unit's layers read but do not compute."""
     made = {id(layer.output) for layer in layers}
     read = {id(x): x for layer in layers for x in keras.tree.flatten(layer.input) if id(x) not in made}
     if len(read) != 1:
-        raise ValueError(f"the layers {layers[0].name} to {layers[-1].name} read {len(read)} tensors. {_needed()}")
+        raise ValueError(
+            f"the layers {layers[0].name} to {layers[-1].name} have {len(read)} input tensors. {_needed()}"
+        )
     return next(iter(read.values()))
 
 
@@ -213,25 +215,27 @@ def _unit(name, layers, x, programs):
 def _head(model, x, programs):
     outputs = keras.tree.flatten(model.output)
     if len(outputs) != 1:
-        raise ValueError(f"model {model.name!r} has {len(outputs)} outputs: analysis needs class scores alone.")
+        raise ValueError(
+            f"model {model.name!r} has {len(outputs)} outputs: analysis needs a single output of class scores."
+        )
     return _part(model.layers, x, outputs[0], programs, scores=True)
 
 
 def _part(layers, x, output, programs, scores=False):
-    """The layers between two tensors as a `Part`; those that are built alike share a program."""
+    """Creates a `Part` of the layers between two tensors; parts with the same structure share a program."""
     needed = _between(layers, x, output)
     configs = [_config(layer, scores and layer is needed[-1]) for layer in needed]
     descriptions = [[type(layer).__name__, {**c, "name": None}] for layer, c in zip(needed, configs, strict=True)]
     key = json.dumps([list(x.shape), x.dtype, descriptions, _wiring(needed, x)], default=str, sort_keys=True)
     if key not in programs:
         programs[key] = _program(needed, configs, x, output)
-    # Values of their own: on TensorFlow and PyTorch a variable's value changes with it.
+    # Copied values: on TensorFlow and PyTorch the value of a variable changes in place.
     values = [keras.ops.copy(variable.value) for layer in needed for variable in layer.variables]
     return Part(programs[key], values, tuple(layer.name for layer in needed))
 
 
 def _between(layers, x, output):
-    """The layers that lead from x to the output, in topological order."""
+    """Returns the layers between x and the output, in topological order."""
     makers = {id(layer.output): layer for layer in layers}
     needed, waiting = set(), [output]
     while waiting:
@@ -247,7 +251,7 @@ def _between(layers, x, output):
 
 
 def _config(layer, scores):
-    """To make the layer again; of a classifier, without the softmax of its scores."""
+    """Returns the configuration of a layer; for a classifier without the softmax."""
     config = layer.get_config()
     if scores and getattr(layer, "activation", None) is keras.activations.softmax:
         config["activation"] = "linear"
@@ -255,13 +259,13 @@ def _config(layer, scores):
 
 
 def _wiring(layers, x):
-    """Which layer reads which, by position; 0 is x."""
+    """Returns the positions of each layer's inputs; 0 is x."""
     place = {id(x): 0, **{id(layer.output): i for i, layer in enumerate(layers, start=1)}}
     return [[place[id(tensor)] for tensor in keras.tree.flatten(layer.input)] for layer in layers]
 
 
 def _program(layers, configs, x, output):
-    """The same layers again, with weights that do not count."""
+    """Rebuilds the layers; their weights are not used."""
     start = keras.Input(x.shape[1:], dtype=x.dtype)
     tensors, copies = {id(x): start}, []
     for layer, config in zip(layers, configs, strict=True):

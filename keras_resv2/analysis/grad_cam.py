@@ -1,4 +1,4 @@
-"""Where a network looks: Grad-CAM (Selvaraju et al. 2017, arXiv 1610.02391)."""
+"""Grad-CAM (Selvaraju et al. 2017, arXiv 1610.02391)."""
 
 import dataclasses
 
@@ -16,14 +16,14 @@ SQUASHING = ("softmax", "sigmoid")
 
 @dataclasses.dataclass(frozen=True)
 class GradCam:
-    """What spoke for a class, image by image.
+    """Class activation maps of images.
 
     Attributes:
-        network: its name.
-        layer: whose feature maps were weighted: the last before the pooling.
-        classes: ``(n,)``, class numbers.
+        network: name of the network.
+        layer: name of the layer whose feature maps are weighted: the last before the pooling.
+        classes: ``(n,)``, class indices.
         scores: ``(n,)``, logits of these classes.
-        maps: ``(n, h, w)``, not negative, of the size of the feature maps.
+        maps: ``(n, h, w)``, non-negative, with the size of the feature maps.
     """
 
     network: str
@@ -33,10 +33,10 @@ class GradCam:
     maps: np.ndarray
 
     def resized(self, size):
-        """The maps in another size, each scaled to a maximum of 1; one that is zero everywhere stays so.
+        """Resizes the maps and scales each to a maximum of 1; maps of zeros are not scaled.
 
         Args:
-            size: ``(height, width)``, as that of the images.
+            size: ``(height, width)``, for example that of the images.
 
         Returns:
             float32 ``(n, height, width)``.
@@ -48,26 +48,26 @@ class GradCam:
 
 
 def grad_cam(model, images, classes=None, batch_size=32):
-    """The positions that speak for a class: Grad-CAM.
+    """Computes which positions support a class: Grad-CAM.
 
-    Feature maps A_k are weighted by ``alpha_k``, the mean over positions of the gradient of the class's logit
-    (equation 1), and what is negative in their sum is left out (equation 2). For networks whose pooling is an
-    average below a linear classifier, as all of this package, that is the class activation map of Zhou et al.
-    2016 (arXiv 1512.04150) up to a constant.
+    Feature maps A_k are weighted by ``alpha_k``, the mean over positions of the gradient of the class's logit (equation
+    1), and negative values of their sum are set to zero (equation 2). For networks with average pooling followed by a
+    linear classifier, as all of this package, this is the class activation map of Zhou et al. 2016 (arXiv 1512.04150)
+    up to a constant factor.
 
     Args:
-        model: a functional `keras.Model` with pooling and classifier; of this package or not, flat or with models
-            inside, folded, of any precision.
-        images: ``(n, height, width, channels)`` as the model takes them: raw pixels for networks of this package.
-        classes: ``(n,)`` class numbers, or one for all images; None for the one with the highest score.
-        batch_size: images at a time.
+        model: a functional `keras.Model` with global pooling and classifier, of this package or not; it may contain
+            nested models, be folded, and have any precision.
+        images: ``(n, height, width, channels)``, inputs of the model: raw pixels for networks of this package.
+        classes: ``(n,)`` class indices, or one for all images; None for the class with the highest score.
+        batch_size: images per batch.
 
     Returns:
         `GradCam`.
 
     Raises:
-        ValueError: the model has no global pooling before one row of scores, images do not fit, or there is no such
-            class.
+        ValueError: if the model does not have global pooling followed by one row of scores, the images do not fit, or
+            the class does not exist.
 
     Example:
 
@@ -89,7 +89,7 @@ def grad_cam(model, images, classes=None, batch_size=32):
 
 
 def _cam(activations, program, values, classes):
-    """Classes, logits and maps of a batch."""
+    """Computes classes, logits and maps of a batch."""
     activations = keras.ops.convert_to_tensor(activations)
     logits = program(values, activations)
     scores = keras.ops.convert_to_numpy(keras.ops.cast(logits, "float32"))
@@ -103,9 +103,9 @@ def _cam(activations, program, values, classes):
 
 
 def _split(model):
-    """The network up to the pooling, what follows up to the logits, and the name of the layer between.
+    """Returns the network up to the pooling, the part from there to the logits, and the name of the layer between.
 
-    Of a copy, on which layers are called again: the model itself stays as it is.
+    Layers are called again on a copy, so that the model is not modified.
     """
     functional = check_functional(model)
     if len(functional.inputs) != 1 or len(functional.outputs) != 1 or len(functional.outputs[0].shape) != 2:
@@ -124,15 +124,15 @@ def _split(model):
 
 
 def _last_layer(model):
-    """The layer that gives the scores, inside models inside too."""
+    """Returns the layer that outputs the scores, even inside nested models."""
     layer = model.outputs[0]._keras_history.operation
     return _last_layer(as_functional(layer)) if as_functional(layer) is not None else layer
 
 
 def _call_flat(model, inputs, last, pooled):
-    """Calls the layers of a model, and of models inside it, on other inputs, the last one without softmax or sigmoid.
+    """Calls the layers of a model and its nested models on other inputs, the last one without softmax or sigmoid.
 
-    Collects in `pooled` what global poolings read.
+    The inputs of global pooling layers are collected in `pooled`.
     """
 
     def call(node, arguments, options):
@@ -149,7 +149,7 @@ def _call_flat(model, inputs, last, pooled):
 
 
 def _logits(layer, x):
-    """What the last layer gives of x before its softmax or sigmoid."""
+    """Computes the output of the last layer before its softmax or sigmoid."""
     name = getattr(getattr(layer, "activation", None), "__name__", "")
     if isinstance(layer, keras.layers.Softmax) or (isinstance(layer, keras.layers.Activation) and name in SQUASHING):
         return x
@@ -165,7 +165,7 @@ def _check(model, images, classes):
     shape, count = model.inputs[0].shape[1:], model.outputs[0].shape[-1]
     fits = images.ndim == len(shape) + 1 and all(a in (None, b) for a, b in zip(shape, images.shape[1:], strict=True))
     if not fits or not len(images):
-        raise ValueError(f"images {images.shape} do not fit model {model.name!r}, which takes (n, {shape}).")
+        raise ValueError(f"images {images.shape} do not fit model {model.name!r}, which expects (n, {shape}).")
     if classes is None:
         return images, None
     classes = np.asarray(classes)

@@ -1,8 +1,8 @@
-"""Lesions: what a trained network's error becomes without some units, or with units in another order.
+"""Lesion studies: the error of a trained network without some units, or with units in another order.
 
-The studies of Veit et al. 2016 (arXiv 1605.06431), sections 4.1 to 4.3. Nothing is rebuilt or compiled per
-lesion. A lesion is a list of steps, and lesions that begin alike compute that beginning once: with n units,
-deleting each in turn costs half of n networks.
+The studies of Veit et al. 2016 (arXiv 1605.06431), sections 4.1 to 4.3. Nothing is rebuilt or recompiled per lesion. A
+lesion is a list of steps, and a common prefix of lesions is computed only once: deleting each of n units in turn costs
+as much as n/2 networks.
 """
 
 import dataclasses
@@ -24,16 +24,16 @@ BATCH_SIZE = 250
 
 @dataclasses.dataclass(frozen=True)
 class Deletions:
-    """Error without single units (Fig. 3).
+    """Errors without single units (Fig. 3).
 
     Attributes:
-        network: its name.
+        network: name of the network.
         images: number of test images.
-        intact_error: percent, of the whole network.
-        units: names.
-        errors: percent, one for each unit; NaN for a unit without which nothing is left to compute.
-        changes_size: whether a unit halves the image; there the shortcut's own change of size stays.
-        units_run, units_run_plainly: per image, by this study and by running one network per lesion.
+        intact_error: error of the intact network, in percent.
+        units: names of the units.
+        errors: error without each unit, in percent; NaN for a unit that cannot be deleted.
+        changes_size: whether each unit changes the size; the shortcut, which also does, is kept.
+        units_run, units_run_plainly: units evaluated per image by this study, and by running one network per lesion.
     """
 
     network: str
@@ -48,13 +48,13 @@ class Deletions:
 
 @dataclasses.dataclass(frozen=True)
 class RandomDeletions:
-    """Error without k random units (Fig. 5 a).
+    """Errors without k random units (Fig. 5 a).
 
     Attributes:
-        network, images, intact_error, units_run, units_run_plainly: as `Deletions`.
-        deleted: k of every draw.
-        errors: percent, of every draw.
-        units: names of the deleted units of every draw.
+        network, images, intact_error, units_run, units_run_plainly: see `Deletions`.
+        deleted: k for every draw.
+        errors: error of every draw, in percent.
+        units: names of the deleted units for every draw.
     """
 
     network: str
@@ -67,21 +67,21 @@ class RandomDeletions:
     units_run_plainly: int
 
     def quartiles(self):
-        """Rows ``(k, lower quartile, median, upper quartile)`` of the error, percent."""
+        """Returns rows ``(k, lower quartile, median, upper quartile)`` of the error in percent."""
         counts = sorted(set(self.deleted.tolist()))
         return np.array([[k, *np.percentile(self.errors[self.deleted == k], [25, 50, 75])] for k in counts])
 
 
 @dataclasses.dataclass(frozen=True)
 class Reorderings:
-    """Error with pairs of units of a stage swapped (Fig. 5 b).
+    """Errors with pairs of units of a stage swapped (Fig. 5 b).
 
     Attributes:
-        network, images, intact_error, units_run, units_run_plainly: as `Deletions`.
-        swaps: pairs that were swapped, one after the other, of every draw.
-        taus: Kendall's rank correlation between the order of the units and their own.
-        errors: percent, of every draw.
-        orders: positions of the units, as they were run.
+        network, images, intact_error, units_run, units_run_plainly: see `Deletions`.
+        swaps: number of consecutive swaps for every draw.
+        taus: Kendall's rank correlation between the order of the units and the original order.
+        errors: error of every draw, in percent.
+        orders: positions of the units in the order in which they were run.
     """
 
     network: str
@@ -96,27 +96,27 @@ class Reorderings:
 
 
 def delete_each(model, images, labels, batch_size=BATCH_SIZE, resume=None, progress=None):
-    """Deletes one unit at a time: of ``y = h(x) + F(x)`` only h is left (section 4.1, Fig. 3).
+    """Deletes one unit at a time: only h remains of ``y = h(x) + F(x)`` (section 4.1, Fig. 3).
 
-    Where a unit changes the size of the feature maps, h does so (subsampling and zero channels, or its
-    projection), as in the paper. In a plain network (``shortcut="none"``) a deleted unit hands on x;
-    where the size changes there is nothing to hand on, and the error is NaN.
+    If a unit changes the size of the feature maps, h does too (subsampling and zero channels, or a projection), as in
+    the paper. In a plain network (``shortcut="none"``) a deleted unit passes x on; if it changes the size, x does not
+    fit and the error is NaN.
 
     Args:
-        model: a network as `keras_resv2.analysis.dissect` takes it, with class scores as output.
+        model: a network supported by `keras_resv2.analysis.dissect`, with class scores as output.
         images: ``(n, height, width, 3)``, raw pixels.
-        labels: ``(n,)``, class numbers.
-        batch_size: images at a time; the intermediate results of that many are kept.
-        resume: file that keeps what was counted so far, and from which an interrupted study of the same
-            network, images and lesions goes on; None to keep nothing.
-        progress: function ``(done, of)`` that is told about images; None for silence.
+        labels: ``(n,)``, class indices.
+        batch_size: images per batch, for which intermediate results are kept in memory.
+        resume: file that stores the counts so far, from which an interrupted study of the same network, images and
+            lesions resumes; None to store nothing.
+        progress: callback ``(done, total)`` with numbers of images, or None.
 
     Returns:
         `Deletions`.
 
     Raises:
-        ValueError: the model has no residual units; images and labels do not go together; `resume` is of
-            another study.
+        ValueError: if the model has no residual units, images and labels do not match, or `resume` is from another
+            study.
 
     Example:
 
@@ -138,22 +138,22 @@ def delete_random(
     """Deletes k random units at a time (section 4.2, Fig. 5 a).
 
     Args:
-        model, images, labels, batch_size, resume, progress: as `delete_each`.
-        counts: numbers k of units to delete; None for 1 to all.
-        draws: choices of units for each k.
-        seed: of the draws.
+        model, images, labels, batch_size, resume, progress: see `delete_each`.
+        counts: numbers k of units to delete; None for 1 to all units.
+        draws: number of random choices for each k.
+        seed: random seed.
 
     Returns:
         `RandomDeletions`.
 
     Raises:
-        ValueError: as `delete_each`; a count is below 1 or above the number of units that can be deleted.
+        ValueError: as in `delete_each`, or if a count is below 1 or above the number of units that can be deleted.
     """
     parts = dissect(model)
     possible = [i for i, unit in enumerate(parts.units) if unit.deletable]
     counts = list(range(1, len(possible) + 1)) if counts is None else [int(k) for k in counts]
     if not counts or min(counts) < 1 or max(counts) > len(possible):
-        raise ValueError(f"counts={counts} must be from 1 to {len(possible)}, the units that can be deleted.")
+        raise ValueError(f"counts={counts} must be from 1 to {len(possible)}, the number of units that can be deleted.")
     _check_draws(draws)
     rng = np.random.default_rng(seed)
     chosen = [sorted(rng.choice(possible, k, replace=False).tolist()) for k in counts for _ in range(draws)]
@@ -168,22 +168,22 @@ def reorder(model, images, labels, swaps=None, draws=10, seed=0, batch_size=BATC
     """Swaps random pairs of units of the same stage that do not change the size (section 4.3, Fig. 5 b).
 
     Args:
-        model, images, labels, batch_size, resume, progress: as `delete_each`.
-        swaps: numbers of pairs to swap, one after the other; None for 1 to the number of units.
-        draws: orders for each number.
-        seed: of the draws.
+        model, images, labels, batch_size, resume, progress: see `delete_each`.
+        swaps: numbers of consecutive swaps; None for 1 to the number of units.
+        draws: number of random orders for each number of swaps.
+        seed: random seed.
 
     Returns:
         `Reorderings`.
 
     Raises:
-        ValueError: as `delete_each`; no stage has two units that could be swapped.
+        ValueError: as in `delete_each`, or if no stage has two units that can be swapped.
     """
     parts = dissect(model)
     stages = [[i for i in stage if not parts.units[i].changes_size] for stage in parts.stages().values()]
     pairs = [pair for stage in stages for pair in itertools.combinations(stage, 2)]
     if not pairs:
-        raise ValueError(f"{parts.name} has no two units of one stage and shape: there is nothing to swap.")
+        raise ValueError(f"{parts.name} has no two units of the same stage and shape: there is nothing to swap.")
     swaps = list(range(1, len(parts.units) + 1)) if swaps is None else [int(k) for k in swaps]
     if not swaps or min(swaps) < 1:
         raise ValueError(f"swaps={swaps} must be at least 1.")
@@ -202,13 +202,13 @@ def reorder(model, images, labels, swaps=None, draws=10, seed=0, batch_size=BATC
 
 
 def kendall_tau(order):
-    """Kendall's rank correlation of a permutation with the order 0, 1, 2, ...
+    """Computes Kendall's rank correlation of a permutation with the order 0, 1, 2, ...
 
     Args:
         order: permutation of 0 to n - 1, n at least 2.
 
     Returns:
-        From -1 (reversed) to 1 (as it was).
+        From -1 (reversed) to 1 (unchanged).
 
     Example:
 
@@ -226,7 +226,7 @@ def _check_draws(draws):
 
 
 def _plan(parts, order, deleted):
-    """The steps of a lesion: the position of a unit, or ~position for what is left of a deleted one."""
+    """Returns the steps of a lesion: the position of a unit, or ~position for a deleted unit."""
     steps = []
     for i in order:
         unit = parts.units[i]
@@ -238,7 +238,7 @@ def _plan(parts, order, deleted):
 
 
 def _run(parts, plans, images, labels, batch_size, resume, progress):
-    """Error of the intact network and of every plan, in percent; units run per image, so and plainly."""
+    """Returns the errors of the intact network and all plans in percent, and the units run with and without sharing."""
     images, labels = check_images(parts, images, labels)
     if batch_size < 1:
         raise ValueError(f"batch_size={batch_size} must be at least 1.")
@@ -260,7 +260,7 @@ def _run(parts, plans, images, labels, batch_size, resume, progress):
 
 
 def _scores(parts, plans, batch):
-    """Class scores of each plan. Plans come sorted: what one shares with the one before is still on the stack."""
+    """Yields class scores of each plan. As plans are sorted, the prefix shared with the last one is on the stack."""
     stack = [parts.stem(keras.ops.cast(batch, parts.stem.program.input_dtype))]
     before = ()
     for plan in plans:
@@ -274,19 +274,19 @@ def _scores(parts, plans, batch):
 
 
 def _shared(a, b):
-    """Length of the common beginning."""
+    """Returns the length of the common prefix."""
     return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
 def _units_run(plans):
-    """Steps that sorted plans take together, and each alone."""
+    """Counts the steps of sorted plans with and without shared prefixes."""
     shared = sum(_shared(a, b) for a, b in itertools.pairwise(plans))
     plainly = sum(len(plan) for plan in plans)
     return plainly - shared, plainly
 
 
 class _Record:
-    """Mistakes counted so far, in a file where one is given."""
+    """The mistakes counted so far, stored in a file if one is given."""
 
     def __init__(self, path, parts, plans, images, labels):
         self._path = None if path is None else pathlib.Path(path)
@@ -297,7 +297,7 @@ class _Record:
         if self._path.exists():
             content = json.loads(self._path.read_text())
             if content.get("study") != self._study:
-                raise ValueError(f"{path} is of another study: another network, other images or other lesions.")
+                raise ValueError(f"{path} is from another study: the network, images or lesions differ.")
             self.done, self.wrong = content["images"], np.array(content["wrong"])
 
     def add(self, done, wrong):
@@ -309,7 +309,7 @@ class _Record:
 
 
 def _fingerprint(parts, plans, images, labels):
-    """SHA-256 of all that the counts depend on."""
+    """Returns a SHA-256 of everything that the counts depend on."""
     digest = hashlib.sha256(json.dumps(plans).encode())
     every = [parts.stem, parts.head, *(part for unit in parts.units for part in (unit.shortcut, unit.branch) if part)]
     for array in (images, labels, *(value for part in every for value in part.values)):

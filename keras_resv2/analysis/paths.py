@@ -1,7 +1,7 @@
 """The network as a collection of paths: Veit et al. 2016 (arXiv 1605.06431), sections 3 and 5.
 
-Multiplied out, n units are 2^n paths, one for each choice of going through a unit's branch or its shortcut;
-a path's length is the number of its branches. The gradient is the sum over all paths of what comes along each.
+Unraveled, n units are 2^n paths, one for each choice between the branch and the shortcut of each unit; the length of a
+path is its number of branches. The gradient is the sum of the gradients along all paths.
 """
 
 import dataclasses
@@ -17,13 +17,13 @@ COVERED = 0.95
 
 
 def paths_by_length(units):
-    """Number of paths of each length.
+    """Returns the number of paths of each length.
 
     Args:
-        units: of the network.
+        units: number of units of the network.
 
     Returns:
-        List of whole numbers: binomial coefficients, for lengths 0 to `units`.
+        List of integers: binomial coefficients, for lengths 0 to `units`.
 
     Example:
 
@@ -36,7 +36,7 @@ def paths_by_length(units):
 
 
 def share_left(units, deleted):
-    """Share of the paths that deleting some units leaves: half for each of them.
+    """Returns the share of paths that remain after deleting units: each deletion halves it.
 
     Example:
 
@@ -53,11 +53,11 @@ class PathGradients:
     """Gradients of single paths (Fig. 6).
 
     Attributes:
-        network: its name.
-        units: how many it has.
-        lengths: of every sampled path.
-        norms: of the loss's gradient by the pixels along it, root of the sum of squares.
-        whole_norm: of the gradient along all paths together.
+        network: name of the network.
+        units: number of units.
+        lengths: length of every sampled path.
+        norms: norm (root of the sum of squares) of the loss's gradient with respect to the pixels along every path.
+        whole_norm: norm of the gradient along all paths together.
     """
 
     network: str
@@ -67,7 +67,7 @@ class PathGradients:
     whole_norm: float
 
     def by_length(self):
-        """Distinct lengths, the mean norm at each, and their product with the number of paths.
+        """Returns the distinct lengths, the mean norm of each, and its product with the number of paths.
 
         Returns:
             ``(lengths, means, totals)``: arrays.
@@ -78,28 +78,28 @@ class PathGradients:
         return lengths, means, counts * means
 
     def decay(self):
-        """Factor by which one more unit shrinks the gradient: a straight line through the logarithms.
+        """Returns the factor by which each unit shrinks the gradient, from a linear fit of the logarithms.
 
         Returns:
-            The factor, below 1 where longer paths carry less.
+            The factor, below 1 if longer paths carry smaller gradients.
 
         Raises:
-            ValueError: fewer than two lengths have a gradient.
+            ValueError: if fewer than two lengths have a gradient.
         """
         lengths, means, _ = self.by_length()
         usable = means > 0
         if usable.sum() < 2:
-            raise ValueError("a decay needs paths of at least two lengths with a gradient.")
+            raise ValueError("computing the decay needs paths of at least two lengths with a gradient.")
         slope, _ = np.polyfit(lengths[usable], np.log(means[usable]), 1)
         return float(np.exp(slope))
 
     def effective_range(self, covered=COVERED):
-        """The fewest neighbouring lengths that have most of the gradient.
+        """Finds the shortest range of lengths that contributes most of the gradient.
 
-        Lengths that were not sampled count by straight lines between the logarithms of their neighbours.
+        Lengths that were not sampled are interpolated linearly between the logarithms of their neighbours.
 
         Args:
-            covered: share of the summed magnitudes, above 0 and at most 1.
+            covered: share of the sum of magnitudes, above 0 and at most 1.
 
         Returns:
             ``(shortest, longest, share of all paths)``.
@@ -125,33 +125,33 @@ def _log_comb(n, k):
 
 
 def path_gradients(model, images, labels, lengths=None, samples=10, seed=0, training=False, progress=None):
-    """Measures the gradient that comes along single random paths (section 5).
+    """Measures the gradient along single random paths (section 5).
 
-    The batch goes forward through the whole network. On the way back k random units let the gradient
-    through their branch alone, the others through their shortcut alone.
+    The forward pass uses the whole network. In the backward pass, k random units propagate the gradient only through
+    their branch, the others only through their shortcut.
 
     Args:
-        model: a network as `keras_resv2.analysis.dissect` takes it, of units with shortcuts.
+        model: a network supported by `keras_resv2.analysis.dissect`, whose units have shortcuts.
         images: ``(n, height, width, 3)``, raw pixels: one batch.
-        labels: ``(n,)``, class numbers.
-        lengths: of paths; None for 0 to the number of units.
-        samples: paths of each length.
-        seed: of the choice of units.
-        training: as `keras_resv2.analysis.propagate` takes it.
-        progress: function ``(done, of)`` that is told about paths; None for silence.
+        labels: ``(n,)``, class indices.
+        lengths: lengths of paths; None for 0 to the number of units.
+        samples: number of paths of each length.
+        seed: random seed.
+        training: see `keras_resv2.analysis.propagate`.
+        progress: callback ``(done, total)`` with numbers of paths, or None.
 
     Returns:
         `PathGradients`.
 
     Raises:
-        ValueError: the model has no residual units, or plain ones; a length is not there; images and labels
-            do not go together.
+        ValueError: if the model has no residual units, or has units without shortcut; a length is not possible; or
+            images and labels do not match.
     """
     parts = dissect(model)
     count = len(parts.units)
     lengths = list(range(count + 1)) if lengths is None else [int(k) for k in lengths]
     if not lengths or min(lengths) < 0 or max(lengths) > count:
-        raise ValueError(f"lengths={lengths} must be from 0 to {count}, the units of {parts.name}.")
+        raise ValueError(f"lengths={lengths} must be from 0 to {count}, the number of units of {parts.name}.")
     if samples < 1:
         raise ValueError(f"samples={samples} must be at least 1.")
     rng = np.random.default_rng(seed)
@@ -168,16 +168,16 @@ def path_gradients(model, images, labels, lengths=None, samples=10, seed=0, trai
 
 
 class PathTracer:
-    """The gradient along any path, after one forward pass.
+    """Computes the gradient along any path after a single forward pass.
 
     Args:
         parts: `keras_resv2.analysis.dissection.Dissection`.
-        images, labels, training: as `path_gradients` takes them.
+        images, labels, training: see `path_gradients`.
 
     Raises:
-        ValueError: a unit has no shortcut; images and labels do not go together.
+        ValueError: if a unit has no shortcut, or images and labels do not match.
 
-    Example: all 2^n paths together are the gradient.
+    Example: the gradients of all 2^n paths sum to the gradient.
 
     >>> import keras_resv2
     >>> pixels = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3))
@@ -191,10 +191,10 @@ class PathTracer:
         self._trace = Trace(parts, images, labels, training)
 
     def gradient(self, path):
-        """Gradient of the loss by the pixels along one path.
+        """Computes the gradient of the loss with respect to the pixels along one path.
 
         Args:
-            path: positions of the units that are passed through their branch; None for all paths together.
+            path: positions of the units that use their branch; None for all paths together.
 
         Returns:
             Array ``(n, height, width, 3)``.

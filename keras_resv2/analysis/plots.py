@@ -1,4 +1,4 @@
-"""The papers' figures, drawn from what `keras_resv2.analysis` measured. Needs matplotlib."""
+"""Draws the papers' figures from results of `keras_resv2.analysis`. Requires matplotlib."""
 
 import pathlib
 
@@ -9,18 +9,18 @@ from keras_resv2.files import atomic_write
 
 SIZE, DPI = (7, 4.4), 120
 GRID = 0.3
-CHARACTERS, MARKER = 12, 6  # of a legend in small letters: in an inch; as wide as a marker
+CHARACTERS, MARKER = 12, 6  # of a small legend: characters per inch; width of a marker in characters
 
 
 def draw_propagation(studies, path):
-    """Signal variance, gradient norm and the two norms of eq. 8, unit by unit, one line per network.
+    """Plots signal variance, gradient norm and the two norms of eq. 8 by unit, one line per network.
 
     Args:
         studies: dictionary from a title to a `Propagation`.
-        path: of the image; its ending chooses the format.
+        path: path of the image; its extension selects the format.
 
     Raises:
-        ImportError: matplotlib is not installed.
+        ImportError: if matplotlib is not installed.
 
     Example:
 
@@ -45,17 +45,17 @@ def draw_propagation(studies, path):
 
 
 def draw_deletions(studies, path):
-    """Error without each unit (Veit et al. 2016, Fig. 3). Units that change the size are marked.
+    """Plots the error without each unit (Veit et al. 2016, Fig. 3). Units that change the size are marked.
 
-    Units without which nothing is left to compute (those that change the size in a network without shortcuts) have
-    no error: the line has a gap.
+    Units that cannot be deleted (those that change the size in a network without shortcuts) have no error and leave a
+    gap in the line.
 
     Args:
         studies: dictionary from a title to a `Deletions`.
-        path: of the image.
+        path: path of the image.
 
     Raises:
-        ImportError: matplotlib is not installed.
+        ImportError: if matplotlib is not installed.
     """
     figure, (axes,) = _figure(1, SIZE)
     for color, (title, study) in zip(_colors(), studies.items(), strict=False):
@@ -70,15 +70,15 @@ def draw_deletions(studies, path):
 
 
 def draw_random_deletions(study, path, title=None):
-    """Error without k random units, median and quartiles (Veit et al. 2016, Fig. 5 a).
+    """Plots median and quartiles of the error without k random units (Veit et al. 2016, Fig. 5 a).
 
     Args:
         study: `RandomDeletions`.
-        path: of the image.
-        title: what the network is called; None for the model's own name.
+        path: path of the image.
+        title: name of the network in the figure; None for the model's own name.
 
     Raises:
-        ImportError: matplotlib is not installed.
+        ImportError: if matplotlib is not installed.
     """
     figure, (axes,) = _figure(1, SIZE)
     counts, low, median, high = study.quartiles().T
@@ -92,15 +92,15 @@ def draw_random_deletions(study, path, title=None):
 
 
 def draw_reorderings(study, path, title=None):
-    """Error against Kendall's tau of the order of the units (Veit et al. 2016, Fig. 5 b).
+    """Plots the error against Kendall's tau of the order of the units (Veit et al. 2016, Fig. 5 b).
 
     Args:
         study: `Reorderings`.
-        path: of the image.
-        title: what the network is called; None for the model's own name.
+        path: path of the image.
+        title: name of the network in the figure; None for the model's own name.
 
     Raises:
-        ImportError: matplotlib is not installed.
+        ImportError: if matplotlib is not installed.
     """
     figure, (axes,) = _figure(1, SIZE)
     axes.scatter(study.taus, study.errors, s=10, label="units swapped")
@@ -113,15 +113,15 @@ def draw_reorderings(study, path, title=None):
 
 
 def draw_paths(study, path, title=None):
-    """Numbers of paths, their gradients, and the product, by length (Veit et al. 2016, Fig. 6).
+    """Plots the numbers of paths, their gradients and the product by length (Veit et al. 2016, Fig. 6).
 
     Args:
         study: `PathGradients`.
-        path: of the image.
-        title: what the network is called; None for no name above the panels.
+        path: path of the image.
+        title: name of the network in the figure; None for none.
 
     Raises:
-        ImportError: matplotlib is not installed.
+        ImportError: if matplotlib is not installed.
     """
     figure, (left, middle, right) = _figure(3, (14, 4.6))
     left.bar(range(study.units + 1), [float(n) for n in paths_by_length(study.units)])
@@ -147,16 +147,16 @@ def draw_paths(study, path, title=None):
 
 
 def draw_grad_cam(study, images, path, class_names=None):
-    """Each image beside its map, which is laid over it, in pairs of columns.
+    """Draws each image next to a copy with its map overlaid, in pairs of columns.
 
     Args:
         study: `keras_resv2.analysis.GradCam`.
         images: ``(n, height, width, 3)``, pixels from 0 to 255, those of the study.
-        path: of the figure.
-        class_names: in the order of the classes; None for their numbers.
+        path: path of the figure.
+        class_names: names in the order of the classes; None to show class indices.
 
     Raises:
-        ImportError: matplotlib is not installed.
+        ImportError: if matplotlib is not installed.
     """
     from matplotlib.figure import Figure
 
@@ -186,7 +186,7 @@ def _error_axis(axes):
 
 
 def _legend(figure, *panels):
-    """The legend below the panels, where no curve is."""
+    """Draws the legend below the panels, where it does not cover curves."""
     handles = [handle for axes in panels for handle in axes.get_legend_handles_labels()[0]]
     labels = [handle.get_label() for handle in handles]
     columns = int(CHARACTERS * figure.get_figwidth() / max(len(label) + MARKER for label in labels))
@@ -196,11 +196,11 @@ def _legend(figure, *panels):
 
 
 def check_matplotlib():
-    """Raises ImportError, with what to do, where matplotlib is not installed."""
+    """Raises ImportError with instructions if matplotlib is not installed."""
     try:
         import matplotlib  # noqa: F401
     except ImportError:
-        raise ImportError("the figures need matplotlib: pip install matplotlib") from None
+        raise ImportError("figures require matplotlib: pip install matplotlib") from None
 
 
 def _figure(columns, size):

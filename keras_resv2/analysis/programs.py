@@ -7,11 +7,11 @@ import keras
 
 
 class Program:
-    """A model as a function of its weights and its input, compiled where the backend compiles.
+    """A model as a function of its weights and its input, compiled if the backend supports it.
 
     Args:
-        model: `keras.Model` from one tensor to one; its own weights are never used.
-        variables: all variables of its layers, in the order in which their values will come.
+        model: `keras.Model` with one input and one output tensor; its own weights are never used.
+        variables: all variables of its layers, in the order in which values are passed.
 
     Example:
 
@@ -28,7 +28,7 @@ class Program:
 
     @property
     def input_shape(self):
-        """Without the batch."""
+        """Shape without the batch dimension."""
         return tuple(self._model.inputs[0].shape[1:])
 
     @property
@@ -37,25 +37,25 @@ class Program:
 
     @property
     def output_shape(self):
-        """Without the batch."""
+        """Shape without the batch dimension."""
         return tuple(self._model.outputs[0].shape[1:])
 
     def __call__(self, values, x, training=False):
-        """The output; the values stay as they are.
+        """Computes the output; the values are not modified.
 
         Args:
             values: list of tensors, one for each variable.
             x: tensor.
-            training: as Keras layers take it.
+            training: as in Keras layers.
         """
         return self._get("forward", training)(values, x)
 
     def vjp(self, values, x, cotangent, training=False):
-        """Gradient by x of the sum of output times cotangent (a vector-Jacobian product).
+        """Computes the gradient of the sum of output times cotangent with respect to x (a vector-Jacobian product).
 
         Args:
-            values, x, training: as for a call.
-            cotangent: tensor of the shape of the output.
+            values, x, training: as in `__call__`.
+            cotangent: tensor with the shape of the output.
         """
         return self._get("backward", training)(values, x, cotangent)
 
@@ -69,7 +69,7 @@ class Program:
     def _run(self, values, x, training):
         with contextlib.ExitStack() as stack:
             if training and keras.backend.backend() == "torch":
-                values = [keras.ops.copy(value) for value in values]  # kernels write into moving statistics
+                values = [keras.ops.copy(value) for value in values]  # kernels overwrite moving statistics
                 stack.enter_context(_same_torch_numbers(self._variables, values))
             stack.enter_context(keras.StatelessScope(state_mapping=list(zip(self._variables, values, strict=True))))
             return self._model(x, training=training)
@@ -77,7 +77,7 @@ class Program:
 
 @contextlib.contextmanager
 def _same_torch_numbers(variables, values):
-    """Keras' dropout on PyTorch draws from its global generator: seeded here by the layers' own state."""
+    """Seeds PyTorch's global generator, which Keras' dropout uses, from the state of the layers."""
     import torch
 
     seeds = [value for variable, value in zip(variables, values, strict=True) if "int" in str(variable.dtype)]
@@ -108,8 +108,8 @@ def _tensorflow_forward(function):
 def _tensorflow_backward(function):
     import tensorflow as tf
 
-    # A `partial` is an object of its own: of one Python function for all programs TensorFlow warns that it is traced
-    # again and again.
+    # A `partial` is a new object for each program: TensorFlow warns about retracing if all programs share one Python
+    # function.
     return tf.function(functools.partial(_tensorflow_gradient, function))
 
 

@@ -1,8 +1,8 @@
-"""How signals and gradients get through a network: He et al. 2016 (arXiv 1603.05027), section 2.
+"""How signals and gradients propagate through a network: He et al. 2016 (arXiv 1603.05027), section 2.
 
-Going forward, identity shortcuts make the end of a stage the sum of its beginning and of all branches (eq. 4).
-Going backward, the gradient has a part that comes straight through the shortcuts (eq. 5); shortcuts that
-multiply shrink or grow that part by the product of their factors (eq. 8).
+In the forward pass, identity shortcuts make the output of a stage the sum of its input and all branches (eq. 4). In the
+backward pass, the gradient has a term that flows directly through the shortcuts (eq. 5); shortcuts that scale their
+input multiply this term by the product of their factors (eq. 8).
 """
 
 import dataclasses
@@ -16,27 +16,27 @@ from keras_resv2.analysis.trace import Trace
 
 @dataclasses.dataclass(frozen=True)
 class Propagation:
-    """What a batch of images looks like in every unit. Arrays have one value for each unit.
+    """Statistics of a batch of images in every unit. Arrays have one value for each unit.
 
     Norms are root mean squares over all values of a tensor.
 
     Attributes:
-        network: its name.
-        units: names.
-        stages: numbers of their stages.
-        variance: of the unit's input over images and positions, mean over channels.
-        input_norm: of the unit's input x_l.
-        shortcut_norm: of the shortcut's output h(x_l).
-        branch_norm: of the branch's output F(x_l).
-        residual: norm of ``x_L - (x_l + F(x_l) + ... + F(x_{L-1}))`` over that of x_L, the output of the
-            stage (eq. 4). NaN where the unit changes the size or shares its activation with the shortcut.
-        gradient_norm: of the loss's gradient at x_l.
+        network: name of the network.
+        units: names of the units.
+        stages: stage of each unit.
+        variance: variance of the unit's input over images and positions, averaged over channels.
+        input_norm: norm of the unit's input x_l.
+        shortcut_norm: norm of the shortcut's output h(x_l).
+        branch_norm: norm of the branch's output F(x_l).
+        residual: norm of ``x_L - (x_l + F(x_l) + ... + F(x_{L-1}))`` divided by that of x_L, the output of the stage
+            (eq. 4). NaN if the unit changes the size or shares its activation with the shortcut.
+        gradient_norm: norm of the loss's gradient at x_l.
         gradient_through_shortcut, gradient_through_branch: norms of its two terms.
-        straight_norm: of what reaches x_l from the network's end through shortcuts alone, by automatic
-            differentiation.
-        predicted_norm: of the same by eq. 8: times the factors of the shortcuts, activations after the
-            addition left out and gates held as they are.
-        factor: mean over elements of the product of the shortcuts' factors from here to the stage's end.
+        straight_norm: norm of the gradient that reaches x_l from the end of the network only through shortcuts, by
+            automatic differentiation.
+        predicted_norm: the same predicted by eq. 8: the product with the factors of the shortcuts, ignoring activations
+            after the addition and treating gates as constants.
+        factor: product of the shortcuts' factors from this unit to the end of the stage, averaged over elements.
     """
 
     network: str
@@ -55,26 +55,26 @@ class Propagation:
     factor: np.ndarray
 
     def columns(self):
-        """Dictionary from a column's name to its values, one for each unit."""
+        """Returns a dictionary from a column's name to its values, one for each unit."""
         return {key: value for key, value in vars(self).items() if key != "network"}
 
 
 def propagate(model, images, labels, training=False):
-    """Follows a batch forward through a network, and the gradient of its loss backward.
+    """Measures a batch in the forward pass through a network, and the gradient of its loss in the backward pass.
 
     Args:
-        model: a network as `keras_resv2.analysis.dissect` takes it, trained or new.
+        model: a network supported by `keras_resv2.analysis.dissect`, trained or new.
         images: ``(n, height, width, 3)``, raw pixels.
-        labels: ``(n,)``, class numbers; the loss is the mean cross-entropy.
-        training: whether batch normalisation takes the batch's statistics, and dropout drops. A new
-            network needs it: its moving statistics are not those of any image yet.
+        labels: ``(n,)``, class indices; the loss is the mean cross-entropy.
+        training: whether batch normalisation uses batch statistics and dropout is active. Required for a new network,
+            whose moving statistics are not yet meaningful.
 
     Returns:
         `Propagation`.
 
     Raises:
-        ValueError: the model has no residual units, or has units without shortcut; images and labels do not go
-            together.
+        ValueError: if the model has no residual units, or has units without shortcut; or images and labels do not
+            match.
 
     Example:
 
@@ -103,7 +103,7 @@ def _forward(parts, trace):
 
 
 def _residuals(parts, trace):
-    """From the end of each stage to its beginning: x_L less all branches, less x_l."""
+    """Computes x_L minus all branches minus x_l, from the end of each stage to its beginning."""
     residuals = np.full(len(parts.units), np.nan)
     for positions in parts.stages().values():
         end = trace.inputs[positions[-1] + 1]
@@ -117,7 +117,7 @@ def _residuals(parts, trace):
 
 
 def _shares_activation(unit):
-    """Whether the shortcut starts from the branch's first activation: the first unit of pre-activation networks."""
+    """Returns whether the shortcut reads the branch's first activation: the first unit of pre-activation networks."""
     return unit.shortcut is not None and f"{unit.name}_preact_relu" in unit.shortcut.layers
 
 
@@ -153,7 +153,7 @@ def _backward(parts, trace, training):
 
 
 def _factor(unit, x, training):
-    """What the shortcut multiplies x by, element by element: a constant, 1 - g(x), or the mask of dropout."""
+    """Returns the elementwise factor of the shortcut: a constant, 1 - g(x), or the dropout mask."""
     if unit.gate is not None:
         return unit.gate(x, training)
     ones = keras.ops.ones_like(x)
@@ -161,13 +161,13 @@ def _factor(unit, x, training):
 
 
 def _norm(x):
-    """In float64: products of many factors have squares below the least float32."""
+    """Computes the norm in float64: squares of products of many factors underflow in float32."""
     array = keras.ops.convert_to_numpy(keras.ops.cast(x, "float32")).astype("float64")
     return float(np.sqrt(np.mean(array * array)))
 
 
 def _variance(x):
-    """Mean over channels of the variance over all else."""
+    """Computes the variance over images and positions, averaged over channels."""
     channels = 1 if keras.config.image_data_format() == "channels_first" and len(x.shape) == 4 else len(x.shape) - 1
     axes = tuple(axis for axis in range(len(x.shape)) if axis != channels)
     return float(keras.ops.mean(keras.ops.var(keras.ops.cast(x, "float32"), axis=axes)))

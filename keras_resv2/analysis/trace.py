@@ -6,27 +6,29 @@ from keras_resv2.analysis.inputs import check_images, loss_gradient
 
 
 class Trace:
-    """All that a batch is on its way through a network of units with shortcuts.
+    """All intermediate values of a batch in a network whose units have shortcuts.
 
     Args:
         parts: `keras_resv2.analysis.dissection.Dissection`.
         images: ``(n, height, width, 3)``, raw pixels.
-        labels: ``(n,)``, class numbers; the loss is the mean cross-entropy.
-        training: as `keras_resv2.analysis.propagate` takes it.
+        labels: ``(n,)``, class indices; the loss is the mean cross-entropy.
+        training: see `keras_resv2.analysis.propagate`.
 
     Attributes:
         pixels: the images as floats.
-        inputs: x of each unit, and at last the head's input.
-        shortcuts, branches, totals: h(x), F(x) and their sum, of each unit.
-        gradient: of the loss by the head's input.
+        inputs: x of each unit, followed by the input of the head.
+        shortcuts, branches, totals: h(x), F(x) and their sum for each unit.
+        gradient: gradient of the loss with respect to the head's input.
 
     Raises:
-        ValueError: a unit has no shortcut; images and labels do not go together, or not with the network.
+        ValueError: if a unit has no shortcut, or images and labels do not match each other or the network.
     """
 
     def __init__(self, parts, images, labels, training=False):
         if any(unit.plain for unit in parts.units):
-            raise ValueError(f"{parts.name} is a plain network: it has no shortcuts, and one path through all units.")
+            raise ValueError(
+                f"{parts.name} is a plain network: it has no shortcuts and only one path through all units."
+            )
         images, labels = check_images(parts, images, labels)
         self.pixels = keras.ops.convert_to_tensor(images, "float32")
         x = parts.stem(self.pixels, training)

@@ -1,4 +1,4 @@
-"""The command line, ``keras-resv2 COMMAND``: `main` runs it; a file for each command."""
+"""The command line, ``keras-resv2 COMMAND``: `main` runs it; each command has its own file."""
 
 from keras_resv2.cli.main import COMMANDS, main
 from keras_resv2.cli.terminal import BAD_INPUT

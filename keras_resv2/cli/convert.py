@@ -1,4 +1,4 @@
-"""keras-resv2 convert FILE --out DIR: a weight folder from a file of another library."""
+"""keras-resv2 convert FILE --out DIR"""
 
 import dataclasses
 import json
@@ -12,38 +12,38 @@ SAID = ("stride_on", "activated_shortcuts", "stem", "projection", "zero_channels
 
 def add_arguments(parser):
     """Adds the command's arguments to an `argparse.ArgumentParser`."""
-    parser.add_argument("file", metavar="FILE", help="weights of PyTorch or Keras, or .safetensors, of any ending")
-    parser.add_argument("--architecture", metavar="NAME", help="as resnet50 or resnet14; by default the one that fits")
+    parser.add_argument("file", metavar="FILE", help="weights of PyTorch or Keras, or .safetensors, with any extension")
+    parser.add_argument("--architecture", metavar="NAME", help="such as resnet50 or resnet14; detected by default")
     parser.add_argument(
-        "--out", required=True, metavar="DIR", help="where NAME/VERSION/ with the weights and card goes"
+        "--out", required=True, metavar="DIR", help="parent folder of NAME/VERSION/ with the weights and card"
     )
-    parser.add_argument("--name", help="of the weights; by default <architecture>-<dataset>")
+    parser.add_argument("--name", help="name of the weights; <architecture>-<dataset> by default")
+    parser.add_argument("--dataset", default="unknown", help="training dataset, such as cifar10, cifar100 or imagenet")
+    parser.add_argument("--classes", metavar="FILE", help="text file with the class names in order, one per line")
+    parser.add_argument("--license", default="unknown", help="license of the weights")
     parser.add_argument(
-        "--dataset", default="unknown", help="that they were trained on, as cifar10, cifar100 or imagenet"
+        "--preprocessing", help="cifar10, cifar100, torch, caffe, tf, or 'R,G,B/R,G,B': mean/std on the 0-255 scale"
     )
-    parser.add_argument("--classes", metavar="FILE", help="text file of the class names, one a line, in order")
-    parser.add_argument("--license", default="unknown", help="of the weights")
     parser.add_argument(
-        "--preprocessing", help="cifar10, cifar100, torch, caffe, tf, or 'R,G,B/R,G,B': mean/std from 0 to 255"
+        "--prefix", help="prefix of the names of the network's tensors, if the file contains several networks"
     )
-    parser.add_argument("--prefix", help="what the names of the network's tensors begin with, where there are several")
-    said = parser.add_argument_group("what a file does not say (docs/convert.md)")
-    said.add_argument("--stride_on", choices=("1x1", "3x3"), help="convolution of bottlenecks that takes the stride")
+    said = parser.add_argument_group("details that files do not contain (docs/convert.md)")
+    said.add_argument("--stride_on", choices=("1x1", "3x3"), help="convolution of bottlenecks that has the stride")
     said.add_argument("--activated_shortcuts", help="first_and_projections, projections or none")
-    said.add_argument("--stem", help="as cifar_pooled, imagenet_unpooled")
-    said.add_argument("--projection", help="A_average: averages in place of every second pixel in option A")
-    said.add_argument("--zero_channels", help="of option A: both_sides or after")
-    said.add_argument("--epsilon", type=float, help="of batch normalisation")
+    said.add_argument("--stem", help="such as cifar_pooled or imagenet_unpooled")
+    said.add_argument("--projection", help="A_average: average pooling instead of subsampling in option A")
+    said.add_argument("--zero_channels", help="position of zero channels in option A: both_sides or after")
+    said.add_argument("--epsilon", type=float, help="epsilon of batch normalisation")
 
 
 def run(arguments):
-    """Converts, and says what was made.
+    """Converts a file and prints what was written.
 
     Returns:
         0.
 
     Raises:
-        ValueError, OSError, ImportError: nothing was written.
+        ValueError, OSError, ImportError: if the file cannot be converted; nothing is written then.
     """
     structure = {
         "preprocessing": _preprocessing(arguments.preprocessing) or _pixels_of(arguments.dataset),
@@ -58,7 +58,9 @@ def run(arguments):
 
     found = detect(arguments.file, arguments.architecture, prefix=arguments.prefix, **structure)
     if "preprocessing" in structure and not arguments.preprocessing:
-        phrase = f"that pixels are normalised with the statistics of {arguments.dataset} (else: --preprocessing)"
+        phrase = (
+            f"that pixels are normalised with the statistics of {arguments.dataset} (change it with --preprocessing)"
+        )
         found = dataclasses.replace(found, assumed=(*found.assumed, phrase))
     name = arguments.name or f"{found.architecture}-{arguments.dataset}"
     if pathlib.PurePath(name).name != name or "@" in name:
@@ -71,7 +73,7 @@ def run(arguments):
     given = ", ".join(f"{key}={value}" for key, value in found.arguments.items())
     print(f"{folder}: {found.architecture}{f' ({given})' if given else ''}, {found.classes} classes, {found.layout}.")
     for phrase in found.assumed:
-        print(f"  The file does not say, and it was assumed, {phrase}.")
+        print(f"  It was assumed (the file does not say) {phrase}.")
     print("  Its error was not measured.")
     return 0
 
@@ -98,7 +100,7 @@ def _class_names(path):
 
 
 def _pixels_of(dataset):
-    """Statistics of a dataset whose networks are not built with them anyway, as a card can hold them; else None."""
+    """Returns the pixel statistics of a dataset if they are not the default, in a form for cards; else None."""
     row = DATASETS.get(dataset)
     if row is None or row.streamed or row.pixels in (None, DATASETS["cifar10"].pixels):
         return None
@@ -106,10 +108,12 @@ def _pixels_of(dataset):
 
 
 def _preprocessing(text):
-    """A name, or mean and standard deviation as lists, which a card can hold."""
+    """Parses a name, or mean and standard deviation as lists, in a form for cards."""
     if text is None or "/" not in text:
         return text
     try:
         return [[float(value) for value in part.split(",")] for part in text.split("/")]
     except ValueError:
-        raise ValueError(f"--preprocessing {text} must be a name, or six numbers as 125,123,114/63,62,67.") from None
+        raise ValueError(
+            f"--preprocessing {text} must be a name, or six numbers such as 125,123,114/63,62,67."
+        ) from None

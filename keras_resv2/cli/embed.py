@@ -12,7 +12,9 @@ def add_arguments(parser):
     """Adds the command's arguments to an `argparse` parser."""
     parser.add_argument("name", metavar="NAME", help="pretrained network")
     parser.add_argument("images", metavar="IMAGE", nargs="+", help="image file")
-    parser.add_argument("--out", metavar="FILE", required=True, help=".npz for paths and features (n, channels)")
+    parser.add_argument(
+        "--out", metavar="FILE", required=True, help=".npz file to write, with paths and features (n, channels)"
+    )
 
 
 def run(arguments):

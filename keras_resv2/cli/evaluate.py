@@ -15,12 +15,16 @@ def add_arguments(parser):
     parser.add_argument(
         "--data_dir", required=True, help="tensorflow-datasets directory, .npz file, or folder of class folders"
     )
-    parser.add_argument("--quick", action="store_true", help=f"the first {QUICK_IMAGES} test images alone")
-    parser.add_argument("--full", action="store_true", help="errors by class, calibration, likelihood, JPEG images too")
-    parser.add_argument("--dtype", default="float32", help="Keras dtype policy, as mixed_bfloat16 (default float32)")
+    parser.add_argument("--quick", action="store_true", help=f"use only the first {QUICK_IMAGES} test images")
+    parser.add_argument(
+        "--full", action="store_true", help="also report errors by class, calibration, likelihood, JPEG images"
+    )
+    parser.add_argument(
+        "--dtype", default="float32", help="Keras dtype policy, such as mixed_bfloat16 (default float32)"
+    )
     form = parser.add_mutually_exclusive_group()
-    form.add_argument("--folded", action="store_true", help="the inference form")
-    form.add_argument("--rolled", action="store_true", help="units as loops")
+    form.add_argument("--folded", action="store_true", help="use the inference form")
+    form.add_argument("--rolled", action="store_true", help="run units as loops")
 
 
 def run(arguments):
@@ -59,14 +63,14 @@ def run(arguments):
     else:
         print(f"{card.full_name}: {measured:.2f} % of {len(labels):,} test images; {_comparison(result, card)}.")
         if agrees is not None and not same_data:
-            print("These test images are not, to the byte, those that the card was measured on.")
+            print("These test images are not identical to those that the card was measured on.")
         if arguments.full:
             _print_full(result, class_names(card))
     return DISAGREES if agrees is False else 0
 
 
 def _print_full(result, names):
-    """The figures of `full_report`, as text."""
+    """Prints the results of `full_report`."""
     print(f"negative log-likelihood  {result['negative_log_likelihood']:.4f} nats")
     print(f"calibration error        {result['calibration_error']:.4f} (expected, 15 bins)")
     print(f"error on JPEG images     {result['jpeg_error']:.2f} % (quality 75)")
@@ -76,9 +80,9 @@ def _print_full(result, names):
 
 def _comparison(result, card):
     if card.test_error is None:
-        return "the card has none to compare with"
+        return "the card has no error to compare with"
     if result["agrees"] is None:
-        return f"the card's {card.test_error:.2f} % are of {card.test_images:,}, not to be compared"
+        return f"the card's {card.test_error:.2f} % refers to {card.test_images:,} images and is not comparable"
     return f"the card says {result['card_error']:.2f} %. They {'agree' if result['agrees'] else 'do not agree'}"
 
 

@@ -17,35 +17,37 @@ REPRESENTATIVE_IMAGES = 500
 
 def add_arguments(parser):
     """Adds the command's arguments to an `argparse` parser."""
-    parser.add_argument("name", metavar="NAME", help="pretrained network, as preact_resnet20-cifar10")
-    parser.add_argument("--format", choices=FORMATS, required=True, help="of what is written")
-    parser.add_argument("--out", required=True, metavar="PATH", help="file, or folder of a SavedModel, to write")
-    parser.add_argument("--precision", choices=PRECISIONS, default="float32", help="of the weights (default float32)")
+    parser.add_argument("name", metavar="NAME", help="pretrained network, such as preact_resnet20-cifar10")
+    parser.add_argument("--format", choices=FORMATS, required=True, help="format to write")
+    parser.add_argument("--out", required=True, metavar="PATH", help="file to write, or folder of a SavedModel")
     parser.add_argument(
-        "--data_dir", help="int8: tensorflow-datasets directory, or .npz file, for ranges of activations"
+        "--precision", choices=PRECISIONS, default="float32", help="precision of the weights (default float32)"
+    )
+    parser.add_argument(
+        "--data_dir", help="int8: tensorflow-datasets directory or .npz file, to calibrate activation ranges"
     )
     parser.add_argument(
         "--images",
         type=int,
         default=REPRESENTATIVE_IMAGES,
-        help=f"int8: training images that the ranges are measured on (default {REPRESENTATIVE_IMAGES})",
+        help=f"int8: number of training images for calibration (default {REPRESENTATIVE_IMAGES})",
     )
-    parser.add_argument("--unfolded", action="store_true", help="batch normalisation as operations of its own")
-    parser.add_argument("--unit_switches", action="store_true", help="ONNX: an input that deletes residual units")
-    parser.add_argument("--overwrite", action="store_true", help="replace what is there")
+    parser.add_argument("--unfolded", action="store_true", help="keep batch normalisation as separate operations")
+    parser.add_argument("--unit_switches", action="store_true", help="ONNX: add an input that deletes residual units")
+    parser.add_argument("--overwrite", action="store_true", help="replace existing files")
 
 
 def run(arguments):
-    """Writes the network and says what was written; returns the exit code.
+    """Writes the network and prints what was written; returns the exit code.
 
     Args:
-        arguments: as `add_arguments` defines them, and `json`.
+        arguments: those defined by `add_arguments`, and `json`.
 
     Raises:
-        ValueError, OSError, ImportError: as `keras_resv2.export`, and where the images cannot be read.
+        ValueError, OSError, ImportError: as in `keras_resv2.export`, or if the images cannot be read.
     """
     if arguments.precision == "int8" and not arguments.data_dir:
-        raise ValueError("--precision int8 measures ranges of activations on training images: give --data_dir.")
+        raise ValueError("--precision int8 calibrates activation ranges on training images: pass --data_dir.")
     if arguments.images < 1:
         raise ValueError(f"--images {arguments.images} must be at least 1.")
     card = pretrained_card(arguments.name)
@@ -61,14 +63,14 @@ def run(arguments):
 
 
 def _export(card, arguments):
-    from keras_resv2.exporting.exporter import check_export, export  # Keras starts here
+    from keras_resv2.exporting.exporter import check_export, export  # imports Keras
 
     check_export(arguments.out, arguments.format, arguments.precision, arguments.overwrite, arguments.unit_switches)
     representative, names = None, _names(card)
     if arguments.precision == "int8":
         images, labels = load_split(dataset_of(card, arguments.data_dir), "train", arguments.data_dir)
         some = np.arange(len(images))
-        if (np.diff(labels) >= 0).all():  # class after class, as folders are read: some of each
+        if (np.diff(labels) >= 0).all():  # sorted by class, as folders are: take some of each
             some = np.linspace(0, len(images) - 1, min(arguments.images, len(images))).astype(int)
         representative = images[some[: arguments.images]]
     return export(
@@ -88,13 +90,13 @@ def _names(card):
     try:
         return class_names(card)
     except OSError as error:
-        print(f"classes have numbers for names: {error}", file=sys.stderr)
+        print(f"class names are replaced by indices: {error}", file=sys.stderr)
         return card.class_names
 
 
 def _difference(value):
     if value is None:
-        return "not compared with Keras: its runtime is not installed (pip install onnxruntime)"
+        return "not compared with Keras: onnxruntime is not installed (pip install onnxruntime)"
     return f"largest difference from the Keras model: {value:.2g}"
 
 

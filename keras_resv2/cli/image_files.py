@@ -1,4 +1,4 @@
-"""Image files named on the command line: those that can be read, and what is wrong with the others."""
+"""Reads image files given on the command line, and reports those that cannot be read."""
 
 import sys
 
@@ -8,7 +8,7 @@ from keras_resv2.data import read_image
 
 
 def read_images(paths, card):
-    """The images that can be read, and what is wrong with the others, both by their places in `paths`."""
+    """Returns the readable images, and the problems of the others, both by position in `paths`."""
     found, problems = {}, {}
     for place, path in enumerate(paths):
         try:
@@ -19,7 +19,7 @@ def read_images(paths, card):
 
 
 def report_problems(problems):
-    """Names the files that could not be read; the exit code says that there are some."""
+    """Prints the files that could not be read; returns the exit code."""
     for problem in problems.values():
         print(f"keras-resv2: error: {problem}", file=sys.stderr)
     return BAD_INPUT if problems else 0

@@ -26,7 +26,7 @@ RESULTS_COLUMNS = (
 
 def add_arguments(parser):
     """Adds the command's arguments to an `argparse` parser."""
-    parser.add_argument("--versions", action="store_true", help="every version, not the newest alone")
+    parser.add_argument("--versions", action="store_true", help="list every version instead of only the newest")
     parser.add_argument("--architectures", action="store_true", help="list the networks that can be built instead")
     parser.add_argument("--markdown", action="store_true", help="print the table of the README")
     parser.add_argument("--csv", action="store_true", help="print every version as CSV, as in weights/results.csv")
@@ -71,7 +71,7 @@ def _list_architectures(arguments):
 
 
 def markdown_table(cards):
-    """The zoo table of the README.
+    """Formats the zoo table of the README.
 
     Args:
         cards: list of `keras_resv2.pretrained.Card`.
@@ -93,14 +93,14 @@ def markdown_table(cards):
 
 
 def csv_table(cards):
-    """The published weights as a table for programs.
+    """Formats the published weights as CSV.
 
     Args:
         cards: list of `keras_resv2.pretrained.Card`.
 
     Returns:
-        CSV text with a row for each card: name, version, dataset, test_error and the bounds of its 95 % interval
-        over test images (percent), parameters, multiply_adds (of one image), steps, hours, recipe, bytes.
+        CSV text with a row for each card: name, version, dataset, test_error and the bounds of its 95 % confidence
+        interval over test images (percent), parameters, multiply_adds (for one image), steps, hours, recipe, bytes.
     """
     from keras_resv2.builders import build
     from keras_resv2.metrics import interval

@@ -1,10 +1,10 @@
-"""The command line: keras-resv2 COMMAND, of those in `COMMANDS`.
+"""The command line: keras-resv2 COMMAND, see `COMMANDS`.
 
-Exit codes: 0 done; 1 `evaluate` measured another error than the card says; 2 bad input. Of several images `predict` and
-`embed` answer those that can be read, name the others, and end with 2.
+Exit codes: 0 success; 1 `evaluate` measured an error that disagrees with the card; 2 bad input. If only some of several
+images can be read, `predict` and `embed` process these, report the others, and exit with 2.
 
-A command is a module with `add_arguments(parser)` and `run(arguments)`, which returns the exit code. Keras starts in
-`run`, after the arguments were checked.
+A command is a module with `add_arguments(parser)` and `run(arguments)`, which returns the exit code. Keras is imported
+in `run`, after the arguments have been checked.
 """
 
 import argparse
@@ -20,16 +20,16 @@ INTERRUPTED = 130
 
 COMMANDS = {
     "list": ("List the pretrained networks.", list),
-    "predict": ("Classify image files, of any size and format.", predict),
-    "evaluate": ("Measure a network's error again and compare it with its card.", evaluate),
+    "predict": ("Classify image files of any size and format.", predict),
+    "evaluate": ("Measure a network's error and compare it with its card.", evaluate),
     "summary": ("Show the stages, size and card of a network.", summary),
-    "embed": ("Write the features of images, for search and small classifiers.", embed),
-    "finetune": ("Train a network further on images of your own, in class folders.", finetune),
-    "convert": ("Make a weight folder from a file of another library.", convert),
+    "embed": ("Write features of images, for search and small classifiers.", embed),
+    "finetune": ("Fine-tune a network on your own images in class folders.", finetune),
+    "convert": ("Convert a file of another library to a weight folder.", convert),
     "export": ("Write a network as SavedModel, TFLite or ONNX.", export),
     "analyze": ("Repeat experiments of He et al. 2016 and Veit et al. 2016.", analyze),
     "push": ("Upload weights to the Hugging Face Hub.", push),
-    "pull": ("Fetch weights from the Hugging Face Hub and show their card.", pull),
+    "pull": ("Download weights from the Hugging Face Hub and show their card.", pull),
 }
 
 
@@ -48,7 +48,7 @@ def main(argv=None):
 
 def _parser():
     parser = argparse.ArgumentParser(
-        prog="keras-resv2", description="Residual networks with weights whose error was measured."
+        prog="keras-resv2", description="Residual networks with weights of measured test error."
     )
     parser.add_argument("--version", action="version", version=f"keras-resv2 {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)

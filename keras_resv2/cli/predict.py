@@ -14,7 +14,7 @@ from keras_resv2.pretrained import from_pretrained, pretrained_card
 
 def add_arguments(parser):
     """Adds the command's arguments to an `argparse` parser."""
-    parser.add_argument("name", metavar="NAME", help="pretrained network, as preact_resnet20-cifar10")
+    parser.add_argument("name", metavar="NAME", help="pretrained network, such as preact_resnet20-cifar10")
     parser.add_argument("images", metavar="IMAGE", nargs="+", help="image file")
     parser.add_argument("--top", type=int, default=5, help="labels per image (default 5)")
     parser.add_argument("--save", metavar="FILE", help="draw the images with labels and bars into FILE")

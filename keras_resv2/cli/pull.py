@@ -8,11 +8,11 @@ from keras_resv2.hub.download import pull
 
 def add_arguments(parser):
     """Adds the command's arguments to an `argparse` parser."""
-    parser.add_argument("reference", metavar="REFERENCE", help="hf://user/name, or hf://user/name@revision")
+    parser.add_argument("reference", metavar="REFERENCE", help="hf://user/name or hf://user/name@revision")
 
 
 def run(arguments):
-    """Fetches weights and prints their card; returns the exit code."""
+    """Downloads weights and prints their card; returns the exit code."""
     card = pull(arguments.reference)
     if arguments.json:
         print_json({**json.loads(card.to_json()), "folder": str(card.folder)})
@@ -21,7 +21,7 @@ def run(arguments):
     if card.test_error is None:
         print("  error: not measured")
     else:
-        paper = "" if card.paper_error is None else f" (the paper's: {card.paper_error:.2f} %)"
+        paper = "" if card.paper_error is None else f" (paper: {card.paper_error:.2f} %)"
         print(f"  error: {card.test_error:.2f} % of {card.test_images:,} test images of {card.dataset}{paper}")
     print(f"  {card.folder / card.file}")
     return 0

@@ -27,11 +27,11 @@ def run_study(arguments):
     """Runs a study; returns the exit code.
 
     Args:
-        arguments: of `keras-resv2 analyze`, as `keras_resv2.cli` has them.
+        arguments: those of `keras-resv2 analyze`.
 
     Raises:
-        ValueError: there is no such network, or data and network do not go together.
-        ImportError: matplotlib is not installed.
+        ValueError: if the network does not exist, or does not match the data.
+        ImportError: if matplotlib is not installed.
     """
     plots.check_matplotlib()
     variant = {key: getattr(arguments, key) for key in ("weights", "activation", "shortcut") if getattr(arguments, key)}
@@ -51,7 +51,7 @@ def run_study(arguments):
         for shortcut in shortcuts:
             title = f"{name}-{shortcut}" if shortcut else _title(name)
             if title in cases:
-                raise ValueError(f"{name} and another network are both called {title}: study them one by one.")
+                raise ValueError(f"{name} and another network are both called {title}: study them separately.")
             cases[title] = _open(name, {**variant, **({"shortcut": shortcut} if shortcut else {})}, dataset)
     arguments.class_names = dataset.class_names
     study, text = STUDIES[arguments.study]
@@ -65,7 +65,7 @@ def run_study(arguments):
 
 
 def _title(name):
-    """What stands for a network in tables and names of files: of a folder or repository, what its card says."""
+    """Returns the name of a network in tables and file names: for a folder or repository, that of its card."""
     return pretrained_card(name).full_name if is_folder(name) else name
 
 
@@ -73,9 +73,9 @@ def _check_name(name, variant):
     pretrained = name.partition("@")[0] in list_pretrained() or is_folder(name)
     if not pretrained and not is_architecture(name):
         offer = nearest(name, [*ARCHITECTURES, *list_pretrained()])
-        raise ValueError(f"there is no network {name!r}; nearest: {offer}.")
+        raise ValueError(f"there is no network {name!r}; did you mean {offer}?")
     if pretrained and variant:
-        raise ValueError(f"--{next(iter(variant))} is for architectures; {name} has weights and layers of its own.")
+        raise ValueError(f"--{next(iter(variant))} is for architectures; {name} already has weights and layers.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +84,7 @@ class Case:
 
     Attributes:
         model: `keras.Model`.
-        new: whether its weights are random: batch normalisation then has no statistics of its own to use.
+        new: whether its weights are random, so that batch normalisation must use batch statistics.
     """
 
     model: object
@@ -92,7 +92,7 @@ class Case:
 
 
 def _dataset(arguments):
-    """The dataset that all networks are studied on: that of the pretrained ones, else the one that was named."""
+    """Returns the dataset of the study: that of the pretrained networks, otherwise the one given."""
     cards = [pretrained_card(name) for name in arguments.names if not is_architecture(name)]
     found = {(known.name, known.class_names, known.image_shape): known for known in map(described, cards)}
     if arguments.dataset is not None or not found:
@@ -100,7 +100,7 @@ def _dataset(arguments):
         found[known.name, known.class_names, known.image_shape] = known
     if len(found) > 1:
         names = ", ".join(sorted(name for name, *_ in found))
-        raise ValueError(f"these networks are of several datasets ({names}): study them one by one.")
+        raise ValueError(f"these networks belong to several datasets ({names}): study them separately.")
     return next(iter(found.values()))
 
 
@@ -245,7 +245,7 @@ STUDIES = {
 
 @contextlib.contextmanager
 def _progress(title):
-    """A bar on the terminal; nothing where there is none."""
+    """Shows a progress bar if the output is a terminal."""
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(title, total=None)

@@ -21,7 +21,7 @@ def run(arguments):
     known = arguments.name.partition("@")[0] in pretrained or is_folder(arguments.name)
     if not is_architecture(arguments.name) and not known:
         offer = nearest(arguments.name, [*ARCHITECTURES, *pretrained])
-        raise ValueError(f"there is no network {arguments.name!r}; nearest: {offer}.")
+        raise ValueError(f"there is no network {arguments.name!r}; did you mean {offer}?")
     card = None if is_architecture(arguments.name) else pretrained_card(arguments.name)
     start_backend()
     from keras_resv2.builders import build

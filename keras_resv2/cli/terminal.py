@@ -1,4 +1,4 @@
-"""What the commands print, and the quiet start of Keras."""
+"""Output of the commands, and the quiet start of Keras."""
 
 import json
 import os
@@ -13,8 +13,8 @@ BAD_INPUT = 2  # exit code
 
 
 def start_backend():
-    """Imports Keras and its backend, without what TensorFlow's libraries write to the terminal meanwhile."""
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # off by default on processors without AVX-512, and faster
+    """Imports Keras and its backend without messages of TensorFlow's libraries."""
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # off by default on processors without AVX-512, but faster
     with without_native_messages():
         import keras
 
@@ -22,17 +22,17 @@ def start_backend():
 
 
 def percent(value):
-    """Text of a figure that may be missing."""
+    """Formats a percentage that may be missing."""
     return "-" if value is None else f"{value:.2f} %"
 
 
 def megabytes(size):
-    """Text of a size that may be unknown."""
+    """Formats a size that may be unknown."""
     return "-" if size is None else f"{size / 1e6:.1f} MB"
 
 
 def new_table(columns, right):
-    """A table without lines; the columns named in `right` are aligned there."""
+    """Creates a table without lines; the columns named in `right` are right-aligned."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(column, justify="right" if column in right else "left", overflow="fold")
@@ -40,10 +40,10 @@ def new_table(columns, right):
 
 
 def print_table(table):
-    """As wide as the terminal; where there is none, as wide as the table."""
+    """Prints a table as wide as the terminal; without a terminal, as wide as the table."""
     Console(width=None if sys.stdout.isatty() else 1000).print(table)
 
 
 def print_json(content):
-    """For programs."""
+    """Prints JSON."""
     print(json.dumps(content, indent=2))

@@ -1,7 +1,7 @@
 """Datasets as arrays: all images of a split in memory, from an .npz file, tensorflow-datasets or a folder.
 
-A dataset's place (`data_dir`) is a tensorflow-datasets directory or an `.npz` file with x_train,
-y_train, x_test and y_test. Both give the same arrays in the same order.
+The location of a dataset (`data_dir`) is a tensorflow-datasets directory or an `.npz` file with x_train, y_train,
+x_test and y_test. Both yield the same arrays in the same order.
 """
 
 import contextlib
@@ -25,23 +25,23 @@ from keras_resv2.data.splits import TEST, TRAIN
 from keras_resv2.data.tfds_records import TfdsRecords, open_builder
 
 SPLITS = (TRAIN, TEST)
-DECIMALS = 3  # of measured statistics
+DECIMALS = 3  # of the measured statistics
 
 
 def open_dataset(name, data_dir=None):
-    """What is known of a dataset, with what its data say.
+    """Returns a dataset of the registry, completed with properties measured on its data.
 
     Args:
         name: a key of `keras_resv2.data.DATASETS`.
-        data_dir: of "arrays": an `.npz` file, whose classes, image size and statistics of the training
-            pixels are measured; class names are its array ``class_names``, else "class 0", "class 1", ...
+        data_dir: for "arrays", an `.npz` file, from which classes, image size and statistics of the training pixels are
+            taken; class names are its array ``class_names``, else "class 0", "class 1", ...
 
     Returns:
         `keras_resv2.data.Dataset`.
 
     Raises:
-        ValueError: there is no such dataset, or the file does not hold images and labels.
-        FileNotFoundError: there is no such file.
+        ValueError: if there is no such dataset, or the file does not contain images and labels.
+        FileNotFoundError: if the file does not exist.
 
     Example:
 
@@ -53,7 +53,7 @@ def open_dataset(name, data_dir=None):
         return row
     if data_dir is None or not os.path.isfile(data_dir):
         raise FileNotFoundError(
-            f"data_dir {data_dir} is not a file that exists: --dataset arrays takes an .npz file with x_train, "
+            f"data_dir {data_dir} is not an existing file: --dataset arrays needs an .npz file with x_train, "
             "y_train, x_test, y_test."
         )
     images, labels, given = _load_npz(data_dir, TRAIN)
@@ -65,24 +65,24 @@ def open_dataset(name, data_dir=None):
 
 
 def load_split(dataset, split, data_dir=None, resize=False):
-    """All images and labels of one split.
+    """Loads all images and labels of one split.
 
     Args:
         dataset: a key of `keras_resv2.data.DATASETS`, or a `keras_resv2.data.Dataset`.
         split: "train" or "test".
-        data_dir: an `.npz` file or a tensorflow-datasets directory; for a dataset that tensorflow-datasets
-            does not have, a folder of images too. None for tensorflow-datasets' own directory, into which it
-            downloads what is missing, or for that of `keras.datasets` where tensorflow-datasets is not installed.
-        resize: whether images of another size may be resized (bilinear).
+        data_dir: an `.npz` file or a tensorflow-datasets directory; for a dataset that tensorflow-datasets does not
+            have, a folder of images works too. None for the default directory of tensorflow-datasets, which downloads
+            missing data, or that of `keras.datasets` if tensorflow-datasets is not installed.
+        resize: whether to resize images of another size (bilinear).
 
     Returns:
-        ``(images, labels)``: uint8 ``(n, height, width, channels)`` on the 0-255 scale and int32
-        ``(n,)``. Grey images are repeated in three channels.
+        ``(images, labels)``: uint8 ``(n, height, width, channels)`` on the 0-255 scale and int32 ``(n,)``. Grayscale
+        images are repeated in three channels.
 
     Raises:
-        ValueError: there is no such dataset or split, or `data_dir` does not hold it.
-        FileNotFoundError: `data_dir` does not exist.
-        ImportError: reading a directory needs tensorflow-datasets, and it is not installed.
+        ValueError: if there is no such dataset or split, or `data_dir` does not contain it.
+        FileNotFoundError: if `data_dir` does not exist.
+        ImportError: if reading a directory requires tensorflow-datasets, which is not installed.
 
     Example:
 
@@ -91,10 +91,12 @@ def load_split(dataset, split, data_dir=None, resize=False):
     row = find_dataset(dataset) if isinstance(dataset, str) else dataset
     check_choice("split", split, SPLITS)
     if row.streamed:
-        raise ValueError(f"{row.name} has images of many sizes, which are read from disk and do not become one array.")
+        raise ValueError(
+            f"{row.name} has images of many sizes, which are streamed from disk and do not form one array."
+        )
     if data_dir is not None and not os.path.exists(data_dir):
         raise FileNotFoundError(
-            f"data_dir {data_dir} does not exist: name an .npz file with x_train, y_train, x_test, y_test, or a "
+            f"data_dir {data_dir} does not exist: pass an .npz file with x_train, y_train, x_test, y_test, or a "
             "tensorflow-datasets directory."
         )
     if row.image_shape is None:
@@ -108,20 +110,21 @@ def load_split(dataset, split, data_dir=None, resize=False):
     if images.shape[1:] != row.image_shape:
         height, width, channels = row.image_shape
         raise ValueError(
-            f"{where}: images of {split} are {shape}; {row.name} has (n, {height}, {width}, {channels}). "
-            "resize=True (--resize in training) scales other sizes."
+            f"{where}: images of {split} have the shape {shape}, {row.name} has (n, {height}, {width}, {channels}). "
+            "resize=True (--resize in training) resizes them."
         )
     _check_pairs(images, labels, where)
     if labels.min() < 0 or labels.max() >= row.classes:
         raise ValueError(
-            f"{where}: labels of {split} go from {labels.min()} to {labels.max()}; those of {row.name} must be 0 to "
+            f"{where}: labels of {split} range from {labels.min()} to {labels.max()}; those of {row.name} must be from "
+            "0 to "
             f"{row.classes - 1}."
         )
     return images, labels
 
 
 def fingerprint(images, labels):
-    """SHA-256, in hex, of the bytes of images and labels: which data this was."""
+    """Returns the SHA-256, in hex, of the bytes of images and labels, which identifies the data."""
     digest = hashlib.sha256(np.ascontiguousarray(images))
     labels = np.asarray(labels)
     digest.update(labels.astype("uint8" if labels.max(initial=0) < 256 else "int32").tobytes())
@@ -129,16 +132,16 @@ def fingerprint(images, labels):
 
 
 def measure_pixels(images):
-    """Mean and standard deviation of pixels, each channel by itself.
+    """Computes the mean and standard deviation of pixels for each channel.
 
-    The sums are of whole numbers, so they are the same on every machine.
+    Sums are computed in integers, so they are the same on every machine.
 
     Args:
         images: uint8 ``(n, height, width, channels)``.
 
     Returns:
-        ``(mean, std)``: tuples of floats, to three decimals. A channel whose pixels are all the same has the
-        standard deviation 1, so that it can be divided by.
+        ``(mean, std)``: tuples of floats, to three decimals. A constant channel has a standard deviation of 1, so that
+        it is safe to divide by it.
 
     Example:
 
@@ -167,19 +170,19 @@ def _read(row, split, data_dir):
 
 
 def _load_npz(path, split):
-    """Images, labels and class names (or None) of a file."""
+    """Reads images, labels and class names (or None) from a file."""
     try:
         arrays = np.load(path, allow_pickle=False)
         if not isinstance(arrays, np.lib.npyio.NpzFile):
-            raise ValueError("it holds one array")
+            raise ValueError("it contains a single array")
         with arrays:
             return arrays[f"x_{split}"], arrays[f"y_{split}"], arrays.get("class_names")
     except KeyError as error:
         raise ValueError(
-            f"{path} holds no {error.args[0].split()[0]}: it needs x_train, y_train, x_test, y_test."
+            f"{path} does not contain {error.args[0].split()[0]}: it needs x_train, y_train, x_test, y_test."
         ) from None
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"{path} is not an .npz file of images and labels that can be read: {error}") from None
+        raise ValueError(f"{path} is not a readable .npz file of images and labels: {error}") from None
 
 
 def _load_keras(row, split):
@@ -188,7 +191,7 @@ def _load_keras(row, split):
     try:
         return getattr(keras.datasets, row.keras).load_data()[SPLITS.index(split)]
     except Exception as error:  # no network, or a damaged file: urllib and pickle raise many types
-        raise ValueError(f"keras.datasets cannot get {row.name}: {error}. Give --data_dir, an .npz file.") from None
+        raise ValueError(f"keras.datasets cannot load {row.name}: {error}. Pass an .npz file as --data_dir.") from None
 
 
 def _load_tfds(row, split, data_dir):
@@ -202,25 +205,26 @@ def _load_tfds(row, split, data_dir):
     try:
         images = np.stack(images)
     except ValueError:
-        raise ValueError(f"{source.name} has images of several sizes: train with --recipe imagenet on them.") from None
-    # tfds stores examples shuffled; the ids ("train_00042") give back the original order.
+        raise ValueError(f"{source.name} has images of several sizes: train on them with --recipe imagenet.") from None
+    # tfds stores examples shuffled; the ids ("train_00042") restore the original order.
     order = np.argsort(ids, kind="stable")
     return images[order], np.array(labels)[order]
 
 
 def _load_folder(row, split, data_dir):
-    """As fine-tuning reads them: the short side fits, and the middle is taken; without splits, all of them."""
+    """Reads images as in fine-tuning: resized to the short side and center-cropped; without splits, all of them."""
     splits = find_splits(data_dir)
     folder = splits.get(split)
     if not splits and class_folders(data_dir) & set(row.class_names):
         folder = data_dir
     if folder is None:
         raise ValueError(
-            f"{data_dir} holds no folder {split}/ with one folder of images per class, nor is it an .npz file."
+            f"{data_dir} does not contain a folder {split}/ with one folder of images per class, and is not an .npz "
+            "file."
         )
     found = read_folder(folder, row.image_shape[:2], class_names=row.class_names)
     for problem in found.damaged:
-        warnings.warn(f"{problem} It is left out.", stacklevel=4)
+        warnings.warn(f"{problem} It is skipped.", stacklevel=4)
     return found.images, found.labels
 
 
@@ -232,10 +236,11 @@ def _resized(images, shape):
 
 
 def _as_images(images, where):
-    """Images as uint8 ``(n, height, width, 3)``."""
+    """Converts images to uint8 ``(n, height, width, 3)``."""
     if images.dtype != np.uint8:
         raise ValueError(
-            f"{where}: images are {images.dtype}: pixels must be uint8, 0 to 255 (scale them, then .astype('uint8'))."
+            f"{where}: images have the dtype {images.dtype}: pixels must be uint8, 0 to 255 (scale them, then "
+            ".astype('uint8'))."
         )
     if images.ndim == 4 and images.shape[3] == 1:
         images = images[..., 0]
@@ -243,14 +248,15 @@ def _as_images(images, where):
         images = np.repeat(images[..., None], 3, axis=3)
     if images.ndim != 4 or images.shape[3] != 3:
         raise ValueError(
-            f"{where}: images are {images.shape}: they must be (n, height, width, 3), or of grey images (n, height, "
+            f"{where}: images have the shape {images.shape}: it must be (n, height, width, 3), or for grayscale images "
+            "(n, height, "
             f"width){channels_last_hint(images.shape)}."
         )
     return images
 
 
 def _as_labels(labels, where):
-    """Labels as int32 ``(n,)``."""
+    """Converts labels to int32 ``(n,)``."""
     return class_numbers(labels, where).astype("int32")
 
 
@@ -258,37 +264,38 @@ def _check_pairs(images, labels, where):
     if len(labels) != len(images):
         raise ValueError(f"{where}: {len(images)} images but {len(labels)} labels.")
     if not len(labels):
-        raise ValueError(f"{where}: it holds no images.")
+        raise ValueError(f"{where} contains no images.")
 
 
 def _class_names(given, labels, where):
-    """Names of the classes of a file: those in it, or numbers."""
+    """Returns the class names given in a file, or numbered ones."""
     if given is None:
         present = np.unique(labels)
         missing = sorted(set(range(max(present) + 1)) - set(present.tolist()))
         if present[0] < 0 or missing:
-            found = f"class {missing[0]} has none" if missing else f"there is {present[0]}"
+            found = f"class {missing[0]} has no images" if missing else f"there is a label {present[0]}"
             raise ValueError(
-                f"{where}: labels of y_train must be 0, 1, ... without gaps, and {found}. np.unique(y, "
-                "return_inverse=True) numbers them; or add class_names, the names of all classes."
+                f"{where}: labels of y_train must be 0, 1, ... without gaps, but {found}. np.unique(y, "
+                "return_inverse=True) renumbers them; or add class_names, the names of all classes."
             )
         names = tuple(f"class {number}" for number in present.tolist())
     else:
         names = tuple(name.decode() if isinstance(name, bytes) else str(name) for name in given.reshape(-1).tolist())
     if len(names) < 2 or len(set(names)) < len(names):
         raise ValueError(
-            f"{where}: {len(names)} classes have {len(set(names))} different names: two or more are needed."
+            f"{where}: {len(names)} classes have {len(set(names))} distinct names: at least two classes are needed, "
+            "with unique names."
         )
     if labels.min() < 0 or labels.max() >= len(names):
         raise ValueError(
-            f"{where}: labels of y_train go from {labels.min()} to {labels.max()}, and class_names has {len(names)} "
+            f"{where}: labels of y_train range from {labels.min()} to {labels.max()}, but class_names has {len(names)} "
             f"names: labels must be 0 to {len(names) - 1}."
         )
     return names
 
 
 def described(card) -> Dataset:
-    """The dataset of a card: its row, or, of a dataset that the registry does not have, what the card says.
+    """Returns the dataset of a card: its row in the registry, or one created from the card.
 
     Args:
         card: `keras_resv2.pretrained.Card`.

@@ -1,4 +1,4 @@
-"""Images from files, as networks take them, and images of what networks say of them."""
+"""Reads images as networks expect them, and draws images with predictions."""
 
 import io
 import os
@@ -10,12 +10,12 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
 from keras_resv2.argument_checks import first_line
 from keras_resv2.files import atomic_write, open_regular
 
-# Formats of images that are read, where Pillow was built with them. It knows more: some run other programs (EPS), and
-# most are hardly in use.
+# Supported image formats, if Pillow was built with them. Others are excluded because they run external programs (EPS)
+# or are rarely used.
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "AVIF", "JPEG2000", "PPM", "ICO", "TGA", "PCX")
 FORMATS += ("SGI", "QOI", "PSD", "DDS", "XBM", "XPM", "SUN")
 ROWS = 256
-ORIENTATION = 0x0112  # tag of EXIF (CIPA DC-008, table 4), and what makes an image of each value upright
+ORIENTATION = 0x0112  # EXIF tag (CIPA DC-008, table 4), and the operation that makes each orientation upright
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -25,26 +25,29 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-SAMPLE_FORMAT, SIGNED = 339, "signed"  # tag of TIFF: 1 unsigned, 2 signed, 3 float; and what is kept of it
+SAMPLE_FORMAT, SIGNED = (
+    339,
+    "signed",
+)  # TIFF tag: 1 unsigned, 2 signed, 3 float; and the key of `info` for signed images
 SAVED_AS = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 
 
 def read_image(path: str | os.PathLike, size: tuple[int, int]) -> np.ndarray:
-    """An image of any size and common format, as an array.
+    """Reads an image of any size and common format as an array.
 
-    Turned upright by its EXIF orientation, put on white where transparent, scaled so that its short
-    side fits, and cropped in the middle. An image of the right size is not changed.
+    The image is rotated according to its EXIF orientation, blended with white where transparent, resized so that its
+    short side fits, and center-cropped. An image that already has the size is not changed.
 
     Args:
-        path: of the file.
+        path: path of the file.
         size: (height, width) in pixels.
 
     Returns:
         uint8 ``(height, width, 3)``, 0 to 255.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is not an image of one of `FORMATS`, has more than `PIL.Image.MAX_IMAGE_PIXELS` pixels, or is
+        FileNotFoundError: if the file does not exist.
+        ValueError: if it is not an image of one of `FORMATS`, has more than `PIL.Image.MAX_IMAGE_PIXELS` pixels, or is
             damaged.
 
     Example:
@@ -56,51 +59,51 @@ def read_image(path: str | os.PathLike, size: tuple[int, int]) -> np.ndarray:
     if not path.exists():
         raise FileNotFoundError(f"image {path} does not exist.")
     if path.is_dir():
-        raise ValueError(f"{path} is a folder: name the images in it.")
+        raise ValueError(f"{path} is a folder: pass the images in it.")
     try:
         with open_regular(path, most_bytes()) as content, open_image(content) as file:
             image = to_rgb(upright(file))
     except Exception as error:  # Pillow's decoders raise many types; all mean an image that cannot be read
         reason = "unknown format" if isinstance(error, UnidentifiedImageError) else first_line(error).rstrip(".")
-        raise ValueError(f"{path} is not an image that can be read: {reason}.") from None
+        raise ValueError(f"{path} is not a readable image: {reason}.") from None
     return np.asarray(fitted(image, size))
 
 
 def decode_image(encoded, place, size=None):
-    """An encoded image as an array, in red, green and blue; the EXIF orientation of JPEG files is ignored.
+    """Decodes an image to an RGB array; the EXIF orientation of JPEG files is ignored.
 
     Args:
         encoded: bytes of an image file.
-        place: where they come from, for the message.
-        size: (height, width) in pixels, as `read_image` takes it; None for the image's own.
+        place: where the bytes come from, for the message.
+        size: (height, width) in pixels, see `read_image`; None for the image's own size.
 
     Returns:
         uint8 ``(height, width, 3)``, 0 to 255.
 
     Raises:
-        ValueError: it is not an image, or a damaged one.
+        ValueError: if it is not an image or is damaged.
     """
     try:
         with open_image(io.BytesIO(encoded)) as file:
             image = to_rgb(file)
     except Exception as error:  # Pillow's decoders raise many types; all mean an image that cannot be read
         reason = "unknown format" if isinstance(error, UnidentifiedImageError) else first_line(error).rstrip(".")
-        raise ValueError(f"{place} is not an image that can be read: {reason}.") from None
+        raise ValueError(f"{place} is not a readable image: {reason}.") from None
     return np.asarray(image if size is None else fitted(image, size))
 
 
 def open_image(file):
-    """Opens an image of a stranger: `PIL.Image.open` for the common formats, within Pillow's limit of size.
+    """Opens an untrusted image: `PIL.Image.open` for the common formats, within Pillow's size limit.
 
     Args:
         file: binary file object.
 
     Returns:
-        `PIL.Image.Image`, of which nothing is decoded yet.
+        `PIL.Image.Image`, not decoded yet.
 
     Raises:
-        ValueError: it has more pixels than `PIL.Image.MAX_IMAGE_PIXELS`, from which on Pillow warns.
-        PIL.UnidentifiedImageError: it is not an image of one of `FORMATS`.
+        ValueError: if it has more pixels than `PIL.Image.MAX_IMAGE_PIXELS`, above which Pillow warns.
+        PIL.UnidentifiedImageError: if it is not an image of one of `FORMATS`.
     """
     Image.init()
     image = Image.open(file, formats=[name for name in FORMATS if name in Image.OPEN])
@@ -109,31 +112,31 @@ def open_image(file):
     most = Image.MAX_IMAGE_PIXELS
     if most is not None and width * height > most:
         image.close()
-        raise ValueError(f"it has {width} x {height} pixels, at most {most:,} are read (PIL.Image.MAX_IMAGE_PIXELS)")
+        raise ValueError(f"it has {width} x {height} pixels, the limit is {most:,} (PIL.Image.MAX_IMAGE_PIXELS)")
     return image
 
 
 def most_bytes():
-    """Size of the largest file: 16-bit pixels of four channels, not compressed."""
+    """Returns the maximum file size: uncompressed 16-bit pixels with four channels."""
     return None if Image.MAX_IMAGE_PIXELS is None else 8 * Image.MAX_IMAGE_PIXELS
 
 
 def upright(image):
-    """A Pillow image as its EXIF orientation says that it is seen.
+    """Rotates a Pillow image according to its EXIF orientation.
 
-    `PIL.ImageOps.exif_transpose` writes the other tags anew, and fails on photographs with a tag that Pillow reads
-    and cannot write. Here pixels are turned and tags are left alone. EXIF data that cannot be read says nothing.
+    `PIL.ImageOps.exif_transpose` also rewrites the other tags, and fails on photographs with a tag that Pillow can read
+    but not write. Here only the pixels are rotated. Unreadable EXIF data is ignored.
     """
     try:
         orientation = image.getexif().get(ORIENTATION)
-    except Exception:  # as many types as for pixels
+    except Exception:  # as many types as for decoding pixels
         return image
     turn = TURNS.get(orientation)
     return image if turn is None else image.transpose(turn)
 
 
 def fitted(image, size):
-    """A Pillow image scaled (bicubic) so that its short side fits (height, width), and its middle."""
+    """Resizes a Pillow image (bicubic) so that its short side fits (height, width), and center-crops it."""
     height, width = size
     return image if image.size == (width, height) else ImageOps.fit(image, (width, height), Image.Resampling.BICUBIC)
 
@@ -149,12 +152,14 @@ def to_rgb(image):
 
 
 def _grey(image):
-    """8 bits of an image of grey in more: floats of 0 to 1 or 0 to 255; whole numbers of 8, 16 or 32 bits."""
+    """Converts a grayscale image of floats (0 to 1 or 0 to 255) or 8-, 16- or 32-bit integers to 8 bits."""
     values = np.asarray(image)
     if image.mode == "F":
         low, high = float(values.min()), float(values.max())
         if not (low >= 0 and high <= 255):  # NaN too
-            raise ValueError(f"its pixels go from {low:.3g} to {high:.3g}: floats are read of 0 to 1 and of 0 to 255")
+            raise ValueError(
+                f"its pixels range from {low:.3g} to {high:.3g}: floats must be from 0 to 1 or from 0 to 255"
+            )
         factor = 255 if high <= 1 else 1
     else:
         signed = image.info.get(SIGNED, False)
@@ -162,29 +167,29 @@ def _grey(image):
             values = values.view("uint32")
         high = int(values.max())
         if values.min() < 0:
-            raise ValueError(f"its pixels go from {values.min()} to {high}: negative ones have no colour")
+            raise ValueError(f"its pixels range from {values.min()} to {high}: negative values are not supported")
         eight = image.mode == "I" and high <= 255
         factor = 1 if eight else 255 / (65535 if high <= 65535 else 2**31 - 1 if signed else 2**32 - 1)
     grey = np.empty(values.shape, "uint8")
-    for start in range(0, len(values), ROWS):  # in parts: the product takes eight bytes a pixel
+    for start in range(0, len(values), ROWS):  # in chunks: the product takes eight bytes per pixel
         rows = slice(start, start + ROWS)
         grey[rows] = (values[rows].astype("float64") * factor).clip(0, 255).round()
     return Image.fromarray(grey)
 
 
 def prepare_images(images, size):
-    """Arrays of images as a network takes them: three channels, its size.
+    """Converts arrays of images to the three channels and the size that a network expects.
 
     Args:
         images: uint8 ``(n, h, w)``, ``(n, h, w, 1)`` or ``(n, h, w, 3)``, 0 to 255.
-        size: (height, width) wanted, in pixels. The short side is scaled to it (bicubic), and the middle
-            taken.
+        size: (height, width) of the result in pixels. The images are resized to fit the short side (bicubic) and
+            center-cropped.
 
     Returns:
         uint8 ``(n, height, width, 3)``.
 
     Raises:
-        ValueError: they are not such arrays.
+        ValueError: if the arrays have another shape or dtype.
 
     Example:
 
@@ -195,47 +200,49 @@ def prepare_images(images, size):
     if not isinstance(size, (tuple, list)) or len(size) != 2:
         raise ValueError(f"size={size!r} must be (height, width).")
     if images.ndim == 3 and images.shape[2] in (3, 4):
-        raise ValueError(f"images are {images.shape}: a single image becomes a batch of one by images[None].")
+        raise ValueError(
+            f"images have the shape {images.shape}: turn a single image into a batch of one with images[None]."
+        )
     if images.dtype != np.uint8:
         raise ValueError(
-            f"images are {images.dtype}: pixels must be uint8, 0 to 255 (scale them, then .astype('uint8'))."
+            f"images have the dtype {images.dtype}: pixels must be uint8, 0 to 255 (scale them, then .astype('uint8'))."
         )
     if images.ndim == 4 and images.shape[3] == 1:
         images = images[..., 0]
     if images.ndim != 3 and not (images.ndim == 4 and images.shape[3] == 3):
         raise ValueError(
-            f"images are {images.shape}: they must be (n, h, w), (n, h, w, 1) or (n, h, w, 3)"
+            f"images have the shape {images.shape}: it must be (n, h, w), (n, h, w, 1) or (n, h, w, 3)"
             f"{channels_last_hint(images.shape)}."
         )
     return np.stack([np.asarray(fitted(to_rgb(Image.fromarray(image)), size)) for image in images])
 
 
 def channels_last_hint(shape):
-    """What to add to a message about images of a shape that has its channels first; else nothing.
+    """Returns a hint for messages about images of a channels-first shape; empty for any other shape.
 
     Example:
 
     >>> channels_last_hint((8, 3, 32, 32)), channels_last_hint((8, 32, 32, 4))
-    (': x.transpose(0, 2, 3, 1) puts the channels last', '')
+    (': x.transpose(0, 2, 3, 1) moves the channels last', '')
     """
     first = len(shape) == 4 and shape[1] in (1, 3) and shape[3] not in (1, 3)
-    return ": x.transpose(0, 2, 3, 1) puts the channels last" if first else ""
+    return ": x.transpose(0, 2, 3, 1) moves the channels last" if first else ""
 
 
 def draw_predictions(images, predictions, path, captions=None, columns=4, shown=3):
-    """Draws a sheet: each image with its most likely labels and bars as long as their probability.
+    """Draws images with their most likely labels and bars of their probabilities.
 
     Args:
         images: uint8 arrays ``(height, width, 3)``.
-        predictions: per image a list of (label, probability), most likely first.
-        path: of the image to write; its ending is the format.
-        captions: per image a line above it, or None.
-        columns: images in a row.
-        shown: labels per image.
+        predictions: for each image, a list of (label, probability), most likely first.
+        path: path of the image to write; its extension selects the format.
+        captions: for each image, a line of text above it; or None.
+        columns: number of images per row.
+        shown: number of labels per image.
 
     Raises:
-        ValueError: the ending is none that images are saved under.
-        OSError: the place cannot be written.
+        ValueError: if the extension is not supported.
+        OSError: if the file cannot be written.
     """
     check_ending(path)
     side, text, line, margin = 128, 190, 24, 14
@@ -259,6 +266,6 @@ def draw_predictions(images, predictions, path, captions=None, columns=4, shown=
 
 
 def check_ending(path):
-    """Raises ValueError unless an image can be saved under this name."""
+    """Raises ValueError unless the extension is a supported image format."""
     if pathlib.Path(path).suffix.lower() not in SAVED_AS:
-        raise ValueError(f"{path}: an image is saved as one of {', '.join(SAVED_AS)}.")
+        raise ValueError(f"{path}: the extension must be one of {', '.join(SAVED_AS)}.")

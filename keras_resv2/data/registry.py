@@ -1,4 +1,4 @@
-"""The registry of datasets: one row each, which training, evaluation, analysis, exports and cards read."""
+"""The registry of datasets, with one row for each, used by training, evaluation, analysis, exports and cards."""
 
 import dataclasses
 
@@ -7,23 +7,23 @@ from keras_resv2.argument_checks import check_choice
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """What is known of a dataset.
+    """The properties of a dataset.
 
     Attributes:
-        name: as tensorflow-datasets has it.
-        class_names: in the order of the labels; empty where they come with the data.
-        image_shape: (height, width, channels) of its images, or, where `streamed`, of the usual input of a
-            network; None where it comes with the data.
-        mean, std: of the training pixels per channel (red, green, blue), on the 0-255 scale; None where
-            they are measured on the training images.
-        examples: number of images of each split; empty where any number will do.
-        splits: for "train" and "test" the split of tensorflow-datasets.
-        streamed: whether its images have many sizes and are read from disk while the network computes.
-        tfds: where a tensorflow-datasets directory may have it, the place to look first; empty where
-            tensorflow-datasets does not have it.
-        keras: name of the module of `keras.datasets` that has it; or None.
-        class_index: where the class names are fetched when first asked for (url, md5, classes); or None.
-        how_to_get: a sentence on how to prepare a tensorflow-datasets directory.
+        name: name in tensorflow-datasets.
+        class_names: class names in the order of the labels; empty if they come with the data.
+        image_shape: (height, width, channels) of its images or, if `streamed`, of the usual network input; None if it
+            comes with the data.
+        mean, std: mean and standard deviation of the training pixels per channel (red, green, blue), on the 0-255
+            scale; None if they are measured on the training images.
+        examples: number of images of each split; empty if not fixed.
+        splits: splits of tensorflow-datasets for "train" and "test".
+        streamed: whether its images have different sizes and are streamed from disk.
+        tfds: possible locations in a tensorflow-datasets directory, in order of preference; empty if not in
+            tensorflow-datasets.
+        keras: name of its module in `keras.datasets`, or None.
+        class_index: where the class names are downloaded from on first use (url, md5, classes), or None.
+        how_to_get: a sentence on how to prepare the tensorflow-datasets directory.
 
     Example:
 
@@ -46,17 +46,17 @@ class Dataset:
 
     @property
     def classes(self) -> int:
-        """Number of classes; 0 where they come with the data."""
+        """Number of classes; 0 if they come with the data."""
         return len(self.class_names) or (self.class_index or {}).get("classes", 0)
 
     @property
     def pixels(self) -> tuple | None:
-        """``(mean, std)``, as `preprocessing` of `keras_resv2.ResNet`; None where they are measured."""
+        """``(mean, std)`` for the argument `preprocessing` of `keras_resv2.ResNet`; None if they are measured."""
         return None if self.mean is None else (self.mean, self.std)
 
 
 def find_dataset(name):
-    """The row of a dataset.
+    """Returns a dataset of the registry.
 
     Args:
         name: a key of `DATASETS` or of `ALIASES`.
@@ -65,7 +65,7 @@ def find_dataset(name):
         `Dataset`.
 
     Raises:
-        ValueError: there is no such dataset; the message names those there are.
+        ValueError: if there is no such dataset; the message lists the datasets.
 
     Example:
 
@@ -76,7 +76,7 @@ def find_dataset(name):
 
 
 def chance_error(classes):
-    """Percent of errors of a network that guesses among `classes` classes of equal size.
+    """Returns the error in percent of a random guess among `classes` classes of equal size.
 
     Example:
 
@@ -86,11 +86,11 @@ def chance_error(classes):
     return 100.0 * (classes - 1) / classes
 
 
-# Names that cards have for rows of another name.
+# Other names of datasets in cards.
 ALIASES = {"imagenet": "imagenet2012"}
 
 IMAGENET_MEAN, IMAGENET_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
-IMAGENET_SPLITS = {"train": "train", "test": "validation"}  # its images of the split "test" have no labels
+IMAGENET_SPLITS = {"train": "train", "test": "validation"}  # the images of its split "test" have no labels
 
 CIFAR100_CLASSES = """
     apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can castle
@@ -148,7 +148,7 @@ DATASETS = {
             splits=IMAGENET_SPLITS,
             streamed=True,
             tfds=("imagenet2012",),
-            class_index={  # as keras.applications publishes the names
+            class_index={  # the names published by keras.applications
                 "url": "https://storage.googleapis.com/download.tensorflow.org/data/imagenet_class_index.json",
                 "md5": "c2c37ea517e94d9795004a39431a14cb",
                 "classes": 1000,
@@ -159,7 +159,7 @@ DATASETS = {
                 "TARS`, where the folder TARS holds both files."
             ),
         ),
-        # Anyone's data: an .npz file of images of one size, and a folder of image files.
+        # Custom data: an .npz file of images of one size, and a folder of image files.
         Dataset("arrays"),
         Dataset("folder", image_shape=(224, 224, 3), mean=IMAGENET_MEAN, std=IMAGENET_STD, streamed=True),
     )

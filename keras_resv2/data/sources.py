@@ -1,7 +1,7 @@
-"""Images that stay on disk until they are needed: encoded, with random access.
+"""Random access to encoded images that are read from disk on demand.
 
-A source is a sequence of (bytes of an image file, label), so the order of training is free and a run
-resumes at any image. Whatever the dataset, Pillow decodes: every colour mode becomes RGB.
+A source is a sequence of (bytes of an image file, label), so training can use any order and resume at any image. Pillow
+decodes the images of all datasets and converts every color mode to RGB.
 """
 
 import hashlib
@@ -17,25 +17,25 @@ FINGERPRINTED = 1000
 
 
 def open_source(dataset, data_dir, split, cache=False):
-    """The images of one split, not yet decoded.
+    """Opens the encoded images of one split.
 
     Args:
-        dataset: name of a dataset of the registry that is `streamed`: "folder", for which `data_dir` holds
-            folders ``train`` and ``test`` or ``val``, each with one folder of image files per class (the rule
-            is that of `keras_resv2.data.splits`); or "imagenette" or "imagenet2012", for which `data_dir` is a
-            tensorflow-datasets directory that holds it.
+        dataset: name of a dataset of the registry that is `streamed`: "folder", for which `data_dir` contains folders
+            ``train`` and ``test`` or ``val``, each with one folder of image files per class (see
+            `keras_resv2.data.splits`); or "imagenette" or "imagenet2012", for which `data_dir` is a tensorflow-datasets
+            directory that contains it.
         data_dir: the directory.
         split: "train" or "test".
-        cache: whether to keep in memory, still encoded, what was read once.
+        cache: whether to keep encoded images in memory once they have been read.
 
     Returns:
-        A source: `len(source)`; `source[i]`, which is ``(bytes, label)``; `source.class_names`;
-        `source.name`, which dataset this is; `source.place(i)`, where image `i` is, for messages.
+        A source: `len(source)`; `source[i]`, which returns ``(bytes, label)``; `source.class_names`; `source.name`, the
+        name of the dataset; `source.place(i)`, the location of image `i` for messages.
 
     Raises:
-        FileNotFoundError: `data_dir` does not exist.
-        ValueError: there is no such dataset or split, or `data_dir` does not hold it.
-        ImportError: the dataset needs tensorflow-datasets, and it is not installed.
+        FileNotFoundError: if `data_dir` does not exist.
+        ValueError: if there is no such dataset or split, or `data_dir` does not contain it.
+        ImportError: if the dataset requires tensorflow-datasets, which is not installed.
 
     Example:
 
@@ -47,13 +47,13 @@ def open_source(dataset, data_dir, split, cache=False):
     if data_dir is None:
         raise ValueError(f"dataset {dataset!r} needs a data_dir: it is read from disk.")
     if not os.path.isdir(data_dir):
-        raise FileNotFoundError(f"data_dir {data_dir} is not a directory that exists.")
+        raise FileNotFoundError(f"data_dir {data_dir} is not an existing directory.")
     source = TfdsRecords(open_builder(row, data_dir), row.splits[split]) if row.tfds else FolderSource(data_dir, split)
     return CachedSource(source) if cache else source
 
 
 class CachedSource:
-    """A source that keeps in memory what it has read of another source."""
+    """A source that caches another source in memory."""
 
     def __init__(self, source):
         self.name, self.class_names, self.place = source.name, source.class_names, source.place
@@ -69,10 +69,10 @@ class CachedSource:
 
 
 def source_fingerprint(source):
-    """SHA-256, in hex, of which images these are: their number, the classes, and about a thousand of them.
+    """Returns a SHA-256, in hex, that identifies the images: of their number, the classes, and about a thousand images.
 
     Args:
-        source: as `open_source` returns.
+        source: a source, see `open_source`.
     """
     digest = hashlib.sha256(repr((len(source), source.class_names)).encode())
     for i in range(0, len(source), math.ceil(len(source) / FINGERPRINTED)):

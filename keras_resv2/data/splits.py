@@ -1,10 +1,10 @@
-"""Which part of a dataset is for training, which for choosing, which for measuring: one rule, whatever it is for.
+"""The roles of splits: one rule for which images are used for training, validation and testing.
 
 - Training images are those of ``train``.
-- Test images are those of ``test``; where there are none, those of the validation split, which then
-  serves for nothing else.
-- Validation images are those of the validation split, where it is not the test set. What trains without
-  choosing anything leaves them alone; what needs them and has none takes them from the training images.
+- Test images are those of ``test``; if there are none, those of the validation split, which is then used for
+  nothing else.
+- Validation images are those of the validation split, unless it is the test set. Training without model selection
+  does not use them; if they are needed but missing, they are split off the training images.
 """
 
 import re
@@ -18,12 +18,12 @@ WORDS = {
     TEST: ("test", "testing", "testset"),
 }
 KINDS = {word: kind for kind, words in WORDS.items() for word in words}
-# Left by systems and programs, in no data set: Jupyter, Synology, Windows, macOS, Linux.
+# Created by systems and programs, not part of a dataset: Jupyter, Synology, Windows, macOS, Linux.
 HIDDEN = re.compile(r"[.@$]|__MACOSX$|System Volume Information$|lost\+found$")
 
 
 def is_hidden(name):
-    """Whether a file or directory is none of the user's: ``.ipynb_checkpoints``, ``@eaDir``, ``__MACOSX``, ...
+    """Returns whether a file or directory was created by software, such as ``.ipynb_checkpoints`` or ``__MACOSX``.
 
     Example:
 
@@ -34,17 +34,17 @@ def is_hidden(name):
 
 
 def assign_splits(names):
-    """Which split serves for what, by the rule above.
+    """Assigns splits to roles by the rule above.
 
     Args:
-        names: of the splits that there are, as "train", "Val", "seg_test", "training_set". Others are
-            passed over.
+        names: names of the existing splits, such as "train", "Val", "seg_test", "training_set". Other names are
+            ignored.
 
     Returns:
-        Dictionary from "train", "test" and "validation" to the name; without those that are missing.
+        Dictionary from "train", "test" and "validation" to the name, without those that are missing.
 
     Raises:
-        ValueError: two names mean the same, as "val" and "validation".
+        ValueError: if two names mean the same split, such as "val" and "validation".
 
     Example:
 
@@ -58,16 +58,16 @@ def assign_splits(names):
         kind, rest = _kind(name)
         if kind:
             families.setdefault(rest, {}).setdefault(kind, []).append(name)
-    # Of "train", "test", "freight_train" the first two belong together: their names are the same but for the split.
+    # Of "train", "test" and "freight_train" the first two belong together: their names differ only in the split.
     whole = [family for family in families.values() if TRAIN in family and len(family) > 1]
     if len(whole) > 1:
         found = [name for family in whole for names in family.values() for name in names]
-        raise ValueError(f"{', '.join(found)} are several sets of splits: keep one of them.")
+        raise ValueError(f"{', '.join(found)} are different sets of splits: keep only one of them.")
     partial = [family for family in families.values() if TRAIN in family] or list(families.values())
     family = (whole or partial or [{}])[0]
     for kind, found in family.items():
         if whole and len(found) > 1:
-            raise ValueError(f"{' and '.join(found)} both name the {kind} split: keep one of them.")
+            raise ValueError(f"{' and '.join(found)} both name the {kind} split: keep only one of them.")
     chosen = {kind: found[0] for kind, found in family.items()}
     if TEST not in chosen and VALIDATION in chosen:
         chosen[TEST] = chosen.pop(VALIDATION)
@@ -75,7 +75,7 @@ def assign_splits(names):
 
 
 def names_a_split(name):
-    """Whether a name has the word of a split in it.
+    """Returns whether a name contains the word for a split.
 
     Example:
 
@@ -86,7 +86,7 @@ def names_a_split(name):
 
 
 def _kind(name):
-    """The kind of split that a name means, or None, and its other words: ("test", ("seg",)) of "seg_test"."""
+    """Returns the kind of split that a name means, or None, and its other words: ("test", ("seg",)) for "seg_test"."""
     words = [word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", name)]
     kinds = [KINDS[word] for word in words if word in KINDS]
     if len(kinds) != 1:
@@ -95,20 +95,20 @@ def _kind(name):
 
 
 def split_images(labels, shares, seed=0, class_names=None):
-    """Splits images at random, each class in the same shares.
+    """Splits images at random into shares, stratified by class.
 
     Args:
-        labels: ``(n,)``, class numbers.
-        shares: of the parts, which sum to 1.
-        seed: of the order; the same seed gives the same parts.
-        class_names: by class number, for messages; or None.
+        labels: ``(n,)``, class indices.
+        shares: sizes of the parts, which sum to 1.
+        seed: random seed; the same seed gives the same parts.
+        class_names: class names for messages, or None.
 
     Returns:
-        Tuple of sorted int arrays, positions of the images of each part. Every part has an image of
-        each class.
+        Tuple of sorted int arrays: positions of the images of each part. Every part has at least one image of each
+        class.
 
     Raises:
-        ValueError: shares do not sum to 1, or a class has fewer images than there are parts.
+        ValueError: if shares do not sum to 1, or a class has fewer images than there are parts.
 
     Example:
 
@@ -119,18 +119,18 @@ def split_images(labels, shares, seed=0, class_names=None):
     labels, shares = np.asarray(labels), np.asarray(shares, "float64")
     if (shares <= 0).any() or abs(shares.sum() - 1) > 1e-6:
         shown = ", ".join(f"{share:g}" for share in shares)
-        raise ValueError(f"shares {shown} must be positive and sum to 1: parts that are split off must leave some.")
+        raise ValueError(f"shares {shown} must be positive and sum to 1: every part needs some images.")
     rng, parts = np.random.default_rng(seed), [[] for _ in shares]
     for label in np.unique(labels):
         members = rng.permutation(np.flatnonzero(labels == label))
         if len(members) < len(shares):
             name = class_names[label] if class_names else label
             raise ValueError(
-                f"class {name} has {len(members)} images, and {len(shares)} parts need at least one each: add "
-                "images, leave the class out, or give validation images of your own."
+                f"class {name} has {len(members)} images, but {len(shares)} parts need at least one each: add "
+                "images, remove the class, or pass your own validation images."
             )
         ends = np.round(np.cumsum(shares) * len(members)).astype(int)
-        for part in range(len(shares)):  # one at least for each part, and for those after it
+        for part in range(len(shares)):  # at least one for this part and for each following part
             least, most = part + 1, len(members) - (len(shares) - 1 - part)
             ends[part] = np.clip(ends[part], max(least, ends[part - 1] + 1 if part else 1), most)
         for part, chosen in zip(parts, np.split(members, ends[:-1]), strict=True):

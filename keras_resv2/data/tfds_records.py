@@ -1,4 +1,4 @@
-"""Encoded images of a tensorflow-datasets directory, with random access and without TensorFlow."""
+"""Random access to encoded images of a tensorflow-datasets directory, without TensorFlow."""
 
 import concurrent.futures
 import os
@@ -10,18 +10,18 @@ from keras_resv2.argument_checks import first_line
 
 
 class TfdsRecords:
-    """One split of a prepared dataset: a source, as `keras_resv2.data.sources.open_source` returns.
+    """One split of a prepared dataset: a source, see `keras_resv2.data.sources.open_source`.
 
     Args:
-        builder: of tensorflow-datasets, as `open_builder` returns it.
-        split: of that dataset, as "train" or "validation".
+        builder: dataset builder of tensorflow-datasets, as returned by `open_builder`.
+        split: split of the dataset, such as "train" or "validation".
 
     Attributes:
-        name: of the dataset, with its configuration and version.
-        class_names: as the dataset has them.
+        name: name of the dataset with its configuration and version.
+        class_names: class names of the dataset.
 
     Raises:
-        ValueError: the dataset was prepared without that split, or it is damaged.
+        ValueError: if the dataset was prepared without that split, or it is damaged.
     """
 
     def __init__(self, builder, split):
@@ -36,12 +36,12 @@ class TfdsRecords:
         return len(self._records)
 
     def __getitem__(self, i):
-        """``(bytes of the image file, label)`` of record `i`."""
+        """Returns ``(bytes of the image file, label)`` of record `i`."""
         example = self.example(i)
         return bytes(example["image"]), np.int32(example["label"])
 
     def example(self, i):
-        """All features of record `i`, the image still encoded."""
+        """Returns all features of record `i`, with the image still encoded."""
         record = self._records[i]
         try:
             return self._features.deserialize_example_np(record, decoders=self._decoders)
@@ -49,33 +49,33 @@ class TfdsRecords:
             raise ValueError(f"{self.place(i)} is damaged: {type(error).__name__}.") from None
 
     def place(self, i):
-        """Which record image `i` is."""
+        """Returns the location of image `i`."""
         return f"{self.name}, {self._split}, record {i}"
 
 
 def open_builder(dataset, data_dir=None):
-    """What tensorflow-datasets knows of a prepared dataset.
+    """Opens a prepared dataset of tensorflow-datasets.
 
     Args:
-        dataset: `keras_resv2.data.Dataset` that has `tfds`, or any name that tensorflow-datasets takes, as
+        dataset: `keras_resv2.data.Dataset` that has `tfds`, or any name known to tensorflow-datasets, such as
             "cats_vs_dogs" or "imagenette/320px".
-        data_dir: tensorflow-datasets directory. None for its own, into which it downloads what is missing;
-            so it does for a name.
+        data_dir: tensorflow-datasets directory. None for the default directory, which downloads missing data, as
+            happens for a name.
 
     Returns:
         `tfds.core.DatasetBuilder`, prepared.
 
     Raises:
-        ImportError: tensorflow-datasets is not installed.
-        ValueError: `data_dir` does not hold the dataset, tensorflow-datasets does not know or cannot read it,
-            or it does not have images with labels.
+        ImportError: if tensorflow-datasets is not installed.
+        ValueError: if `data_dir` does not contain the dataset, tensorflow-datasets does not know or cannot read it, or
+            it does not have images with labels.
     """
     name = dataset if isinstance(dataset, str) else dataset.name
     try:
         import tensorflow_datasets as tfds
     except ImportError:
         raise ImportError(
-            f"reading {name} needs tensorflow-datasets: pip install tensorflow-datasets, or give an .npz file or "
+            f"reading {name} needs tensorflow-datasets: pip install tensorflow-datasets, or use an .npz file or "
             "folders of images."
         ) from None
     try:
@@ -98,31 +98,32 @@ def open_builder(dataset, data_dir=None):
 
 
 class NotPreparedError(ValueError):
-    """A tensorflow-datasets directory does not hold a dataset."""
+    """Raised when a tensorflow-datasets directory does not contain a dataset."""
 
 
 def _prepared(dataset, data_dir):
-    """Folder of the dataset's newest version."""
+    """Returns the folder of the dataset's newest version."""
     for place in dataset.tfds:
         found = {}
         for path in pathlib.Path(data_dir, place).glob("*/dataset_info.json"):
             version = path.parent.name.split(".")
-            # The folder of a version that was not prepared to the end has a longer name.
+            # The folder of an incompletely prepared version has a longer name.
             if len(version) == 3 and all(part.isdigit() for part in version):
                 found[tuple(map(int, version))] = path.parent
         if found:
             return found[max(found)]
     raise NotPreparedError(
-        f"{data_dir} holds no {dataset.name} that tensorflow-datasets prepared: name a tensorflow-datasets directory "
+        f"{data_dir} does not contain {dataset.name} prepared by tensorflow-datasets: pass a tensorflow-datasets "
+        "directory "
         f"(with {dataset.tfds[0]}/ in it)" + (f". {dataset.how_to_get}" if dataset.how_to_get else " or an .npz file.")
     )
 
 
 def _records(tfds, builder, split):
-    """Sequence of the bytes of the records of a split."""
+    """Opens the records of a split as a sequence of bytes."""
     info = builder.info.splits.get(split)
     if info is None or not info.num_examples:
-        raise ValueError(f"{builder.info.full_name} was prepared without its split {split!r}.")
+        raise ValueError(f"{builder.info.full_name} was prepared without the split {split!r}.")
     if builder.info.file_format is not tfds.core.FileFormat.TFRECORD:
         return builder.as_data_source(split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES)
     records = TFRecords(info.filepaths)
@@ -134,15 +135,15 @@ def _records(tfds, builder, split):
 class TFRecords:
     """Random access to the records of TFRecord files.
 
-    The format has no index. It is made here, once, from the length that stands before each record: a
-    few bytes read per record. So the order of training is as free as with files, and resuming costs
-    no reading of what was seen before. Checksums are not compared.
+    The format has no index. It is created once from the length before each record, which takes a few bytes of reading
+    per record. Training can then use any order, as with separate files, and resume without reading the records before.
+    Checksums are not verified.
 
     Args:
-        paths: of the files, in order.
+        paths: paths of the files, in order.
 
     Raises:
-        ValueError: a file ends within a record.
+        ValueError: if a file is truncated.
 
     Example:
 
@@ -151,7 +152,7 @@ class TFRecords:
 
     def __init__(self, paths):
         self._paths = [os.fspath(path) for path in paths]
-        with concurrent.futures.ThreadPoolExecutor(16) as pool:  # the time is the disk's, not the processor's
+        with concurrent.futures.ThreadPoolExecutor(16) as pool:  # limited by the disk, not the CPU
             spans = list(pool.map(_spans, self._paths))
         self._file = np.repeat(np.arange(len(spans)), [len(of_file) for of_file in spans])
         self._spans = np.concatenate(spans)
@@ -167,7 +168,7 @@ class TFRecords:
 
 
 def _spans(path):
-    """(start, length) of each record: 8 bytes of length, 4 of checksum, the record, 4 of checksum."""
+    """Finds (start, length) of each record: 8 bytes of length, 4 of checksum, the record, 4 of checksum."""
     spans, position = [], 0
     with open(path, "rb", buffering=0) as file:
         end = os.fstat(file.fileno()).st_size

@@ -31,7 +31,7 @@ IMAGENET_WIDTHS = (64, 128, 256, 512)
 # CIFAR networks have three stages of n units: depth = 6n+2 (basic) or 9n+2 (bottleneck).
 CIFAR_LAYERS_PER_N = {"basic": 6, "bottleneck": 9}
 CIFAR_WIDTHS = (16, 32, 64)
-MOST_CHANNELS = 1024  # of images: an untrusted card may name any number
+MOST_CHANNELS = 1024  # of images; an untrusted card may name any number
 CIFAR_BOTTLENECK_DEPTHS = (164, 1001)  # those that use bottlenecks in the paper
 
 
@@ -45,7 +45,7 @@ class Stem:
         made_for: key of `keras_resv2.data.DATASETS`, which gives the default image size, number of classes and pixel
             statistics.
         pool_zeros: whether the max-pooling pads with zeros, which exceed negative values.
-        activate: whether BN and ReLU follow the convolution in pre-activation networks too.
+        activate: whether BN and ReLU follow the convolution even in pre-activation networks.
     """
 
     kernel_size: int
@@ -72,7 +72,7 @@ STEMS = {
     "imagenet_unstrided_pooled": Stem(7, 1, True, "imagenet2012"),
     # ResNet50V2 of keras.applications; for ResNet-v1 the same as "imagenet".
     "imagenet_zero_padded": Stem(7, 2, True, "imagenet2012", pool_zeros=True),
-    # PreResNet of Torch's ImageNet code and of pytorchcv; of ResNet-v1 the same as "imagenet".
+    # PreResNet of Torch's ImageNet code and of pytorchcv; for ResNet-v1 the same as "imagenet".
     "imagenet_activated": Stem(7, 2, True, "imagenet2012", activate=True),
 }
 
@@ -190,18 +190,18 @@ def resolve_pixels(preprocessing):
 
 
 def pixels_of_channels(pixels, channels):
-    """The pixel statistics of images with another number of channels than three.
+    """Adapts pixel statistics to images with a number of channels other than three.
 
     Args:
-        pixels: ``(mean, std)``, as `resolve_pixels` returns them.
+        pixels: ``(mean, std)``, see `resolve_pixels`.
         channels: number of channels of the images.
 
     Returns:
-        ``(mean, std)`` with one number per channel: as given where they have so many, else, of three, their averages
+        ``(mean, std)`` with one number per channel: unchanged if the number matches, otherwise the average of the three
         for every channel.
 
     Raises:
-        ValueError: they have neither three numbers nor one per channel.
+        ValueError: if they have neither three numbers nor one per channel.
 
     Example:
 
@@ -213,7 +213,7 @@ def pixels_of_channels(pixels, channels):
         return pixels
     if counts != 3:
         raise ValueError(
-            f"preprocessing has statistics of {counts} channels, and images have {channels}: give one number per "
+            f"preprocessing has statistics of {counts} channels, but images have {channels}: pass one number per "
             "channel."
         )
     mean, std = (sum(values) / 3 for values in pixels)

@@ -1,4 +1,4 @@
-"""Files of pretrained weights: cards, weight files, where they are on this machine, and downloads.
+"""Files of pretrained weights: cards, weight files, local lookup and downloads.
 
-This package knows files and their checksums. Names of weights are resolved above, in `keras_resv2.pretrained`.
+This package handles files and their checksums. Names of weights are resolved in `keras_resv2.pretrained`.
 """

@@ -250,7 +250,7 @@ def run(kind, cases, seed, start=0):
         How many files were refused.
 
     Raises:
-        AssertionError: a case failed; the message has its number and the file.
+        AssertionError: if a case failed; the message has its number and the file.
     """
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
