@@ -5,7 +5,7 @@ import json
 import keras
 import numpy as np
 import pytest
-from test_export import pictures, randomised
+from test_export import images, randomised
 
 import keras_resv2
 from keras_resv2 import ResNet, cli, export
@@ -43,7 +43,7 @@ def test_every_deletion(arguments, tmp_path):
     model = randomised(ResNet(8, classes=5, classifier_activation=None, **arguments))
     export(model, tmp_path / "x.onnx", "onnx", unit_switches=True)
     session, units = opened(tmp_path / "x.onnx")
-    x, switchable = pictures(), [unit for unit in units if unit["switch"] is not None]
+    x, switchable = images(), [unit for unit in units if unit["switch"] is not None]
     assert [unit["name"] for unit in units] == [f"stage{s}_unit1" for s in (1, 2, 3)]
     assert len(switchable) == (1 if arguments.get("shortcut") == "none" else 3)
     for deleted in [[], *([unit] for unit in switchable), switchable[:2]]:
@@ -60,7 +60,7 @@ def test_every_deletion(arguments, tmp_path):
 def test_errors_of_a_trained_network(tmp_path):
     """Those of `delete_each`, unit by unit, on labels that the intact network gives."""
     model = keras_resv2.from_pretrained("preact_resnet20-cifar10")
-    x = pictures(count=30)
+    x = images(count=30)
     labels = model.predict(x, verbose=0).argmax(1)
     exported = export(model, tmp_path / "x.onnx", "onnx", unit_switches=True, precision="float16")
     assert exported.size < 0.62e6 and exported.difference < 1e-2
