@@ -11,7 +11,8 @@ UNIT = re.compile(r"stage(\d+)_unit(\d+)_.*")
 SHOWN = 6  # units of a stage that are drawn; of more the first, the second and the last
 MARGIN, BOX, GAP, MIDDLE, HEIGHT = 34, 50, 26, 92, 176
 STYLE = """
-.card { fill: #fff; } text { fill: #222; } .small { font-size: 11px; fill: #555; } .line { stroke: #444; stroke-width: 2; }
+.card { fill: #fff; } text { fill: #222; } .small { font-size: 11px; fill: #555; }
+.line { stroke: #444; stroke-width: 2; }
 .shortcut { fill: none; stroke: #d55e00; stroke-width: 2; } .projection { stroke-dasharray: 5 3; }
 .unit { fill: #0072b2; } .on { fill: #fff; font-weight: 600; } .end { fill: #555; }
 """
