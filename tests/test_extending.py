@@ -52,7 +52,7 @@ def page(tmp_path_factory):
         for block in re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL):
             exec(compile(block, PAGE.name, "exec"), here)
         here["command"] = cli.COMMANDS["cost"]
-        here["recipe_is_known"] = RunConfig("resnet20", "short", {}).recipe
+        here["recipe_is_known"] = RunConfig("resnet20", "short", RECIPES["short"]).recipe
     return {**here, "network": network, "folder": folder, "pixels": pixels}
 
 

@@ -1,11 +1,13 @@
-"""keras-resv2 summary NAME"""
+"""keras-resv2 summary NAME [--svg FILE]"""
 
 import json
 import math
+import pathlib
 
 from keras_resv2.architectures import ARCHITECTURES, is_architecture
 from keras_resv2.argument_checks import nearest
 from keras_resv2.cli.terminal import new_table, print_json, print_table, start_backend
+from keras_resv2.files import atomic_write, check_parent
 from keras_resv2.pretrained import list_pretrained, pretrained_card
 from keras_resv2.storage.local import is_folder
 
@@ -13,6 +15,7 @@ from keras_resv2.storage.local import is_folder
 def add_arguments(parser):
     """Adds the command's arguments to an `argparse` parser."""
     parser.add_argument("name", metavar="NAME", help="pretrained network or architecture")
+    parser.add_argument("--svg", metavar="FILE", help="draw the network: units, shortcuts and sizes")
 
 
 def run(arguments):
@@ -22,9 +25,12 @@ def run(arguments):
     if not is_architecture(arguments.name) and not known:
         offer = nearest(arguments.name, [*ARCHITECTURES, *pretrained])
         raise ValueError(f"there is no network {arguments.name!r}; did you mean {offer}?")
+    if arguments.svg:
+        check_parent(pathlib.Path(arguments.svg))
     card = None if is_architecture(arguments.name) else pretrained_card(arguments.name)
     start_backend()
     from keras_resv2.builders import build
+    from keras_resv2.models.diagram import network_svg
     from keras_resv2.models.flops import count_multiply_adds
     from keras_resv2.resnet import features
 
@@ -39,6 +45,9 @@ def run(arguments):
         "parameters": sum(math.prod(weight.shape) for weight in model.trainable_weights),
         "multiply_adds": count_multiply_adds(model),
     }
+    if arguments.svg:
+        with atomic_write(pathlib.Path(arguments.svg)) as partial:
+            partial.write_text(network_svg(model))
     if arguments.json:
         print_json({**facts, "card": json.loads(card.to_json()) if card else None})
         return 0

@@ -1,0 +1,130 @@
+"""A network drawn as SVG: stem, residual units with their shortcuts, stages with their sizes, classifier."""
+
+import html
+import re
+
+import keras
+
+from keras_resv2.models.graph import calls
+
+UNIT = re.compile(r"stage(\d+)_unit(\d+)_.*")
+SHOWN = 6  # units of a stage that are drawn; of more the first, the second and the last
+MARGIN, BOX, GAP, MIDDLE, HEIGHT = 34, 50, 26, 92, 176
+STYLE = """
+.card { fill: #fff; } text { fill: #222; } .small { font-size: 11px; fill: #555; }
+.line { stroke: #444; stroke-width: 2; }
+.shortcut { fill: none; stroke: #d55e00; stroke-width: 2; } .projection { stroke-dasharray: 5 3; }
+.unit { fill: #0072b2; } .on { fill: #fff; font-weight: 600; } .end { fill: #555; }
+"""
+
+
+def network_svg(model: keras.Model) -> str:
+    """Draws a network as SVG, for pages and slides.
+
+    Boxes are the branches of residual units, arcs their shortcuts (dashed where they change the size of the feature
+    maps). Below each stage stand the size of its feature maps, height x width x channels, and its number of units.
+    The figure has a background of its own, so that it can be read on dark pages.
+
+    Args:
+        model: a functional `keras.Model` with the layer names of this package.
+
+    Returns:
+        The SVG, as text.
+
+    Raises:
+        ValueError: the model has no residual units.
+
+    Example:
+
+    >>> import keras_resv2
+    >>> network_svg(keras_resv2.ResNet20()).count('class="unit"')
+    9
+    """
+    stages = _stages(model)
+    if not stages:
+        raise ValueError(f"model {model.name!r} has no residual units: layers must be named stage1_unit1_...")
+    title = f"{model.name}: {sum(len(units) for units in stages.values())} residual units"
+    parts, x = [], MARGIN
+    parts.append(_end(x, "input", _size(model.input_shape)))
+    x += BOX + 38
+    for number, units in stages.items():
+        start = x
+        for unit in _drawn(units):
+            parts.append(_dots(x) if unit is None else _unit(x, unit))
+            x += BOX + GAP
+        parts.append(_below(start, x - GAP, f"stage {number}", units))
+        x += 12
+    parts.append(_end(x, "output", _size(model.output_shape)))
+    width = x + BOX + MARGIN
+    return f"""<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {HEIGHT}" width="{width}" role="img"
+ aria-label="{html.escape(title)}" font-family="system-ui, sans-serif" font-size="13" text-anchor="middle">
+<style>{STYLE}</style>
+<rect class="card" width="{width}" height="{HEIGHT}" rx="8"/>
+<text x="{MARGIN}" y="24" text-anchor="start" font-weight="600">{html.escape(title)}</text>
+<path class="line" d="M{MARGIN + BOX} {MIDDLE}H{x}"/>
+{"".join(parts)}</svg>
+"""
+
+
+def _stages(model):
+    """Dictionary from the number of a stage to its units: number, output shape, shortcut, whether it projects."""
+    found, sources = {}, {}
+    for node in calls(model):
+        match = UNIT.fullmatch(node.operation.name)
+        if not match:
+            continue
+        key = int(match[1]), int(match[2])
+        unit = found.setdefault(key, {"number": key[1], "shortcut": False})
+        sources.setdefault(key, node.input_tensors[0].shape)
+        unit["shape"] = node.outputs[0].shape
+        unit["shortcut"] |= node.operation.name.endswith("_add")
+        unit["projects"] = tuple(sources[key]) != tuple(unit["shape"])
+    stages = {}
+    for (stage, _), unit in sorted(found.items()):
+        stages.setdefault(stage, []).append(unit)
+    return stages
+
+
+def _drawn(units):
+    """Units of a stage, None for those that are left out."""
+    return units if len(units) <= SHOWN else [*units[:2], None, units[-1]]
+
+
+def _size(shape):
+    """Height x width x channels, or the number of classes."""
+    shape = [("any" if side is None else side) for side in shape[1:]]
+    if len(shape) == 3 and keras.config.image_data_format() == "channels_first":
+        shape = [*shape[1:], shape[0]]
+    return " x ".join(map(str, shape))
+
+
+def _unit(x, unit):
+    top, end = MIDDLE - 17, x + BOX
+    arc = ""
+    if unit["shortcut"]:
+        kind = "shortcut projection" if unit["projects"] else "shortcut"
+        arc = f'<path class="{kind}" d="M{x - 9} {MIDDLE}C{x - 9} {top - 34} {end + 9} {top - 34} {end + 9} {MIDDLE}"/>'
+    box = f'<rect class="unit" x="{x}" y="{top}" width="{BOX}" height="34" rx="5"/>'
+    return f'{arc}{box}<text class="on" x="{x + BOX / 2}" y="{MIDDLE + 5}">{unit["number"]}</text>\n'
+
+
+def _dots(x):
+    middle = x + BOX / 2
+    gap = f'<rect class="card" x="{middle - 16}" y="{MIDDLE - 8}" width="32" height="16"/>'
+    return f'{gap}<text x="{middle}" y="{MIDDLE + 4}">⋯</text>\n'
+
+
+def _end(x, name, size):
+    middle = x + BOX / 2
+    box = f'<rect class="end" x="{x}" y="{MIDDLE - 17}" width="{BOX}" height="34" rx="5"/>'
+    label = f'<text class="on" x="{middle}" y="{MIDDLE + 4}" font-size="11">{name}</text>'
+    return f'{box}{label}<text class="small" x="{middle}" y="{MIDDLE + 36}">{size}</text>\n'
+
+
+def _below(start, end, name, units):
+    middle = (start + end) / 2
+    count = f"{len(units)} unit{'s' if len(units) > 1 else ''}"
+    lines = [(name, 40, ""), (_size(units[-1]["shape"]), 56, "small"), (count, 71, "small")]
+    texts = (f'<text x="{middle}" y="{MIDDLE + y}" class="{kind}">{text}</text>' for text, y, kind in lines)
+    rule = f'<path d="M{start} {MIDDLE + 24}H{end}" stroke="#bbb"/>'
+    return rule + "".join(texts) + "\n"
