@@ -142,4 +142,6 @@ def test_the_command(page, capsys):
     with tables_as_they_were():
         cli.COMMANDS["cost"] = page["command"]
         assert cli.main(["cost", "20"]) == 0
-    assert capsys.readouterr().out.split() == ["40813184"]
+    # Stem; six convolutions at 32x32; one that widens and five at 16x16; the same at 8x8; classifier.
+    stem, first, others = 32 * 32 * 9 * 3 * 16, 6 * 32 * 32 * 9 * 16 * 16, 16 * 16 * 9 * (16 * 32 + 5 * 32 * 32)
+    assert capsys.readouterr().out.split() == [str(stem + first + 2 * others + 64 * 10)]
