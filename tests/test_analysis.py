@@ -529,11 +529,11 @@ def around(inner):
 
 @pytest.mark.parametrize("make, says", [
     (not_a_network, r"has no residual units. Its layers must be named stage1_unit1_..., .*stage1_unit1_add"),
-    (lambda: around(ResNet(8)), r"Or give the model inside it: model.get_layer\('resnet8'\)."),
+    (lambda: around(ResNet(8)), r"Or pass the nested model: model.get_layer\('resnet8'\)."),
     (lambda: ResNet(20, rolled=True), "is rolled: build it without rolled=True"),
     (lambda: keras.Sequential([keras.layers.Dense(1)]), "is not a functional keras.Model"),
     (lambda: ResNet(8, include_top=False, input_shape=(32, 32, 3)), "needs a network with its classifier"),
-    (lambda: keras_resv2.features(ResNet(8)), "has 3 outputs: analysis needs class scores alone"),
+    (lambda: keras_resv2.features(ResNet(8)), "has 3 outputs: analysis needs a single output of class scores"),
 ])  # fmt: skip
 def test_models_that_cannot_be_analysed(make, says, pixels, labels):
     with pytest.raises(ValueError, match=says):

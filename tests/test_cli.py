@@ -99,7 +99,7 @@ def test_evaluate_does_not_compare_with_an_error_of_other_images(tiny_data, caps
     """A part of the test images has another error than the 10,000."""
     assert cli.main(["evaluate", NAME, "--data_dir", tiny_data]) == 0
     error = keras_resv2.pretrained_card(NAME).test_error
-    assert f"of 40 test images; the card's {error:.2f} % are of 10,000, not to be compared" in capsys.readouterr().out
+    assert f"of 40 test images; the card's {error:.2f} % refers to 10,000 images and is not comparable" in capsys.readouterr().out
     assert cli.main(["evaluate", NAME, "--data_dir", tiny_data, "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["agrees"] is None and result["card_error"] == error
@@ -136,7 +136,7 @@ def test_channels_first_are_told_how_to_come_last():
         lambda: keras_resv2.fine_tune(model, (images, np.zeros(4, "int64")), None, epochs=1, verbose=0),
         lambda: keras_resv2.prepare_images(images, (32, 32)),
     ):
-        with pytest.raises(ValueError, match=r"x\.transpose\(0, 2, 3, 1\) puts the channels last\.") as refusal:
+        with pytest.raises(ValueError, match=r"x\.transpose\(0, 2, 3, 1\) moves the channels last\.") as refusal:
             refuse()
         assert "prepare_images" not in str(refusal.value)
 

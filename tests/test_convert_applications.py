@@ -85,9 +85,9 @@ def test_rolled_networks_with_the_stride_in_the_last_unit(depth, activation):
 
 @pytest.mark.parametrize("arguments, words", [
     (dict(preprocessing="imagenet"), "'torch'"),
-    (dict(preprocessing=((1, 2), (3, 4))), "three numbers"),
+    (dict(preprocessing=((1, 2), (3, 4, 5))), "one number per channel"),
     (dict(preprocessing=((1, 2, 3), (1, 1, 0))), "std above 0"),
-    (dict(preprocessing=((0.49, 0.48, 0.45), (0.2, 0.2, 0.2))), "multiply all six numbers by 255"),
+    (dict(preprocessing=((0.49, 0.48, 0.45), (0.2, 0.2, 0.2))), "multiply all numbers by 255"),
     (dict(stride_in="middle"), "'first', 'last'"),
     (dict(activated_shortcuts="all"), "'projections'"),
 ])  # fmt: skip

@@ -148,7 +148,7 @@ def test_class_names_that_are_fetched(tmp_path, content, fits):
     if fits:
         assert class_names(card) == ("thing 0", "thing 1", "thing 2")
     else:
-        assert "does not hold the names of 3 classes" in refusal(class_names, card)
+        assert "does not contain the names of 3 classes" in refusal(class_names, card)
 
 
 def test_class_names_in_the_place_of_older_versions(tmp_path):
@@ -228,7 +228,7 @@ def test_cards_are_regular_files_of_ordinary_size(tmp_path):
     os.mkfifo(tmp_path / "card.json")
     assert "is a pipe" in refusal(cards.read_card, tmp_path / "card.json")
     os.truncate(os.open(tmp_path / "large.json", os.O_CREAT | os.O_WRONLY), 1 << 30)
-    assert "at most" in refusal(cards.read_card, tmp_path / "large.json")
+    assert "the limit is" in refusal(cards.read_card, tmp_path / "large.json")
 
 
 # Weight files
@@ -279,7 +279,7 @@ def test_indices_that_are_refused(tmp_path, index):
 
 
 @pytest.mark.parametrize("make, words", [
-    (lambda file: file.update(values=np.zeros(3, "float64")), "has the type float64"),
+    (lambda file: file.update(values=np.zeros(3, "float64")), "has the dtype float64"),
     (lambda file: file.update(values=np.zeros((3, 1), "float32")), "not a list of numbers"),
     (lambda file: file.create_group("values"), "not a list of numbers"),
     (lambda file: file.update(values=np.zeros(3, "float32"), more=np.zeros(3)), "it contains index, more, values"),
@@ -442,7 +442,7 @@ def test_images_that_are_no_files_or_have_no_end(tmp_path):
     assert "is a pipe" in refusal(read_image, tmp_path / "pipe.png", (32, 32))
     with open(tmp_path / "sparse.png", "wb") as file:
         file.truncate(1 << 30)
-    assert "at most" in refusal(read_image, tmp_path / "sparse.png", (32, 32))
+    assert "the limit is" in refusal(read_image, tmp_path / "sparse.png", (32, 32))
 
 
 def test_images_that_are_programs(tmp_path):
