@@ -99,7 +99,8 @@ def test_evaluate_does_not_compare_with_an_error_of_other_images(tiny_data, caps
     """A part of the test images has another error than the 10,000."""
     assert cli.main(["evaluate", NAME, "--data_dir", tiny_data]) == 0
     error = keras_resv2.pretrained_card(NAME).test_error
-    assert f"of 40 test images; the card's {error:.2f} % refers to 10,000 images and is not comparable" in capsys.readouterr().out
+    words = f"of 40 test images; the card's {error:.2f} % refers to 10,000 images and is not comparable"
+    assert words in capsys.readouterr().out
     assert cli.main(["evaluate", NAME, "--data_dir", tiny_data, "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["agrees"] is None and result["card_error"] == error
