@@ -1,12 +1,16 @@
 """Measures the error of a classifier on labelled images."""
 
+import functools
 import sys
+from typing import Any
 
 import numpy as np
 
 from keras_resv2.argument_checks import check_count
 from keras_resv2.data.checks import check_finite, check_labels, check_pixels, to_array
+from keras_resv2.data.crops import center_crop, read_crop
 from keras_resv2.data.images import channels_last_hint
+from keras_resv2.data.streaming import batches
 from keras_resv2.models.pixels import takes_raw_pixels
 
 # Rounding differs between backends and processors: how many images may be classified differently.
@@ -102,6 +106,35 @@ def _classes(model):
     """Returns the number of classes of a Keras model with one output; None if unknown before it is called."""
     shape = getattr(model, "output_shape", None)
     return shape[1] if isinstance(shape, tuple) and len(shape) == 2 and shape[1] != 1 else None
+
+
+def measure_streamed_error(
+    model: Any, source: Any, shorter_side: int, size: int, interpolation: str = "bilinear", batch_size: int = 50
+) -> float:
+    """Measures the top-1 error on images that are read from disk, one center crop per image.
+
+    Args:
+        model: see `find_mistakes`.
+        source: a source, see `keras_resv2.data.sources.open_source`.
+        shorter_side: of the scaled images, in pixels.
+        size: side of the crop in pixels, at most `shorter_side`.
+        interpolation: "bilinear" or "bicubic".
+        batch_size: images per forward pass.
+
+    Returns:
+        Percentage of the images whose highest score is not that of the label.
+
+    Raises:
+        ValueError: if the crop is larger than the scaled image, an image is damaged, or as `find_mistakes`.
+
+    Example:
+
+    >>> measure_streamed_error(model, source, shorter_side=256, size=224)  # doctest: +SKIP
+    23.87
+    """
+    crop = functools.partial(center_crop, shorter_side=shorter_side, size=size, interpolation=interpolation)
+    load = functools.partial(read_crop, source, crop=crop)
+    return 100.0 * float(find_mistakes(model, batches(load, range(len(source)), batch_size, size)).mean())
 
 
 def find_mistakes(model, batches):

@@ -1,7 +1,14 @@
 """keras-resv2 evaluate NAME --data_dir DIR"""
 
+import math
+
+import numpy as np
+
 from keras_resv2.cli.terminal import print_json, start_backend
-from keras_resv2.data import fingerprint, load_split
+from keras_resv2.data import described, fingerprint, load_split
+from keras_resv2.data.folders import FolderSource
+from keras_resv2.data.sources import open_source
+from keras_resv2.data.splits import TEST
 from keras_resv2.labels import class_names, dataset_of
 from keras_resv2.pretrained import from_pretrained, pretrained_card
 
@@ -22,6 +29,12 @@ def add_arguments(parser):
     parser.add_argument(
         "--dtype", default="float32", help="Keras dtype policy, such as mixed_bfloat16 (default float32)"
     )
+    parser.add_argument(
+        "--views",
+        nargs="+",
+        metavar="SIDE:CROP",
+        help="of ImageNet networks: shorter side of the scaled image and center crop, in pixels, as 256:224 320:320",
+    )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--folded", action="store_true", help="use the inference form")
     form.add_argument("--rolled", action="store_true", help="run units as loops")
@@ -30,6 +43,10 @@ def add_arguments(parser):
 def run(arguments):
     """keras-resv2 evaluate NAME --data_dir DIR"""
     card = pretrained_card(arguments.name)
+    if described(card).streamed and described(card).name != "folder":  # fine-tuning reads its folders as arrays
+        return _run_streamed(card, arguments)
+    if arguments.views:
+        raise ValueError(f"--views is for networks of images from disk, such as ImageNet; {card.full_name} is not.")
     start_backend()
     images, labels = load_split(dataset_of(card, arguments.data_dir), "test", arguments.data_dir)
     same_data = fingerprint(images, labels) == card.dataset_sha256.get("test")
@@ -69,6 +86,79 @@ def run(arguments):
     return DISAGREES if agrees is False else 0
 
 
+def _run_streamed(card, arguments):
+    """Measures an ImageNet network on center crops of images that are read from disk."""
+    if arguments.full:
+        raise ValueError(f"--full is for small datasets; {card.full_name} is measured on images from disk.")
+    views, interpolation = _views(card, arguments.views), _interpolation(card)
+    source = _open_images(card, arguments.data_dir)
+    if arguments.quick:
+        source = _Sample(source, QUICK_IMAGES)
+    start_backend()
+    from keras_resv2.evaluation import measure_streamed_error
+
+    model = _inference_model(arguments, input_shape=(None, None, 3))
+    errors = {
+        f"{side}:{crop}": measure_streamed_error(model, source, side, crop, interpolation) for side, crop in views
+    }
+    reported = (card.origin or {}).get("reported_error")
+    if arguments.json:
+        print_json({
+            "name": card.full_name, "dtype": arguments.dtype, "images": len(source), "interpolation": interpolation,
+            "measured_errors": errors, "reported_error": reported,
+        })  # fmt: skip
+        return 0
+    for view, error in errors.items():
+        side, crop = view.split(":")
+        print(
+            f"{card.full_name}: {error:.2f} % of {len(source):,} images, center crop of {crop} pixels from a shorter "
+            f"side of {side} ({interpolation})."
+        )
+    if reported is not None:
+        print(f"Its authors report {reported:.2f} % ({card.origin.get('reported_by', 'no details')}).")
+    return 0
+
+
+def _open_images(card, data_dir):
+    """Opens the test images of a card's dataset: class folders, or a tensorflow-datasets directory."""
+    row = dataset_of(card, data_dir)
+    return open_source(row.name, data_dir, TEST) if row.streamed else FolderSource(data_dir, TEST, row.class_names)
+
+
+class _Sample:
+    """Evenly spaced images of a source: class folders are sorted by class."""
+
+    def __init__(self, source, count):
+        self._source, self.place = source, lambda i: source.place(self._positions[i])
+        self._positions = np.linspace(0, len(source) - 1, min(count, len(source))).astype(int)
+
+    def __len__(self):
+        return len(self._positions)
+
+    def __getitem__(self, i):
+        return self._source[self._positions[i]]
+
+
+def _views(card, given):
+    """Shorter sides and center crops, in pixels; by default those that the card's source tests with."""
+    if not given:
+        size = card.image_shape[0]
+        fraction = (card.origin or {}).get("crop_pct")
+        return [(math.floor(size / fraction) if fraction else round(size * 256 / 224), size)]
+    views = []
+    for text in given:
+        side, _, crop = text.partition(":")
+        if not (side.isdigit() and crop.isdigit() and 0 < int(crop) <= int(side)):
+            raise ValueError(f"--views {text} must be SIDE:CROP in pixels, such as 256:224, with CROP at most SIDE.")
+        views.append((int(side), int(crop)))
+    return views
+
+
+def _interpolation(card):
+    """Returns the interpolation that a card's source tests with: "bilinear", or "bicubic" if it says so."""
+    return "bicubic" if (card.origin or {}).get("interpolation") == "bicubic" else "bilinear"
+
+
 def _print_full(result, names):
     """Prints the results of `full_report`."""
     print(f"negative log-likelihood  {result['negative_log_likelihood']:.4f} nats")
@@ -86,10 +176,10 @@ def _comparison(result, card):
     return f"the card says {result['card_error']:.2f} %. They {'agree' if result['agrees'] else 'do not agree'}"
 
 
-def _inference_model(arguments):
+def _inference_model(arguments, **options):
     activation = None if arguments.full else "softmax"  # the likelihood needs logits
     model = from_pretrained(
-        arguments.name, rolled=arguments.rolled, dtype=arguments.dtype, classifier_activation=activation
+        arguments.name, rolled=arguments.rolled, dtype=arguments.dtype, classifier_activation=activation, **options
     )
     if not arguments.folded:
         return model

@@ -178,11 +178,12 @@ def _ending(path):
 class FolderSource:
     """Encoded image files of a split: a source, see `keras_resv2.data.sources.open_source`.
 
-    Both splits have the classes of the training images.
+    Both splits have the classes of the training images, or those that are given.
 
     Args:
-        data_dir: folder with split folders.
+        data_dir: folder with split folders; with `class_names` also a folder of class folders.
         split: "train" or "test".
+        class_names: the classes in order; None for those of the training images.
 
     Raises:
         ValueError: if a split or its images are missing, or the training images lack a class of the test images.
@@ -190,13 +191,17 @@ class FolderSource:
 
     name = "folder"
 
-    def __init__(self, data_dir, split):
+    def __init__(self, data_dir, split, class_names=None):
         splits = find_splits(data_dir)
-        train = scan_classes(splits.get(TRAIN, pathlib.Path(data_dir, TRAIN)))
-        self.class_names = train.class_names
-        if split == TEST and TEST not in splits:
-            raise ValueError(f"{data_dir} contains no test images: it needs a folder test/ or val/.")
-        found = _images(train if split == TRAIN else scan_classes(splits[TEST], self.class_names))
+        if class_names is not None:
+            self.class_names = tuple(class_names)
+            found = _images(scan_classes(splits.get(split, data_dir), self.class_names))
+        else:
+            train = scan_classes(splits.get(TRAIN, pathlib.Path(data_dir, TRAIN)))
+            self.class_names = train.class_names
+            if split == TEST and TEST not in splits:
+                raise ValueError(f"{data_dir} contains no test images: it needs a folder test/ or val/.")
+            found = _images(train if split == TRAIN else scan_classes(splits[TEST], self.class_names))
         self._paths, self._labels = found.paths, found.labels
 
     def __len__(self):

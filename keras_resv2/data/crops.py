@@ -1,0 +1,99 @@
+"""Center crops of encoded images, as ImageNet networks are tested on them.
+
+Pillow decodes: every color mode becomes RGB, and the EXIF orientation of JPEG files is ignored, as in other ImageNet
+pipelines.
+"""
+
+import io
+import math
+from collections.abc import Callable
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from keras_resv2.argument_checks import check_choice
+from keras_resv2.data.images import open_image, to_rgb
+
+# JPEG's decoder may halve an image (or more) that keeps this many times the crop's pixels along each side: the
+# filter of the scaling that follows then hides the decoder's.
+DRAFT_SPARE = 2
+FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+
+
+def read_crop(source, i, crop: Callable[[bytes], np.ndarray]):
+    """Reads an image of a source and crops it.
+
+    Args:
+        source: a source, see `keras_resv2.data.sources.open_source`.
+        i: position in it.
+        crop: function from the bytes of an image file to uint8 ``(size, size, 3)``.
+
+    Returns:
+        ``(crop, label)``.
+
+    Raises:
+        ValueError: if the file is not a readable image; the message says where it is.
+    """
+    encoded, label = source[i]
+    try:
+        return crop(encoded), label
+    except Exception as error:  # Pillow's decoders raise many types; all mean an image that cannot be read
+        reason = "unknown format" if isinstance(error, UnidentifiedImageError) else error
+        raise ValueError(f"{source.place(i)} is not a readable image: {reason}.") from None
+
+
+def center_crop(encoded: bytes, shorter_side: int, size: int, interpolation: str = "bilinear") -> np.ndarray:
+    """Scales an image to a shorter side and returns its center.
+
+    Args:
+        encoded: bytes of an image file.
+        shorter_side: of the scaled image, in pixels.
+        size: side of the crop in pixels, at most `shorter_side`.
+        interpolation: "bilinear" or "bicubic".
+
+    Returns:
+        uint8 ``(size, size, 3)``, 0 to 255.
+
+    Raises:
+        ValueError: if the crop is larger than the scaled image, or there is no such interpolation.
+    """
+    if size > shorter_side:
+        raise ValueError(f"a crop of {size} pixels does not fit into a shorter side of {shorter_side}.")
+    check_choice("interpolation", interpolation, FILTERS)
+    return np.asarray(
+        cut(encoded, size, lambda width, height: center_box(width, height, shorter_side, size), interpolation)
+    )
+
+
+def center_box(width: int, height: int, shorter_side: int, size: int) -> tuple[float, ...]:
+    """Returns the box of an image that becomes its center crop when it is scaled to `shorter_side`.
+
+    The box starts at a whole pixel of the scaled image, as if the image were scaled first and cropped afterwards.
+
+    Args:
+        width, height: of the image, in pixels.
+        shorter_side, size: in pixels of the scaled image.
+
+    Returns:
+        (left, top, right, bottom) in pixels of the image, with fractions.
+
+    Example:
+
+    >>> center_box(500, 375, 256, 224)[:2]
+    (85.44921875, 23.4375)
+    """
+    shorter = min(width, height)
+    left, top = (round((edge * shorter_side // shorter - size) / 2) for edge in (width, height))
+    return tuple(edge * shorter / shorter_side for edge in (left, top, left + size, top + size))
+
+
+def cut(encoded: bytes, size: int, choose_box: Callable, interpolation: str = "bilinear") -> Image.Image:
+    """Scales the box of an image that `choose_box(width, height)` returns to `size`, in one pass."""
+    with open_image(io.BytesIO(encoded)) as image:
+        width, height = image.size
+        left, top, right, bottom = choose_box(width, height)
+        needed = (DRAFT_SPARE * size * width / (right - left), DRAFT_SPARE * size * height / (bottom - top))
+        draft = image.draft(None, tuple(map(math.ceil, needed)))
+        shrunk = width / draft[1][2] if draft else 1
+        box = [edge / shrunk for edge in (left, top, right, bottom)]
+        return to_rgb(image).resize((size, size), FILTERS[interpolation], box=box)
