@@ -1,6 +1,6 @@
 """Stands in for `train.train` where the queue is tested: a step is a short sleep, and the seed says how it ends.
 
-Seeds: 7 diverges at step 3, 8 fails, 9 has no room on the disk, 6 does not listen to SIGTERM; others finish.
+Seeds: 7 diverges at step 3, 8 fails, 9 fills the disk, 6 does not listen to SIGTERM; others finish.
 """
 
 import argparse
@@ -71,7 +71,7 @@ def main():
         if arguments.seed == 8:
             sys.exit("error: the data are not as they should be.")
         if arguments.seed == 9:
-            sys.exit("error: no room on the disk for the checkpoint of step 3; the one before is kept.")
+            sys.exit("error: the disk is full: the checkpoint of step 3 was not written; the one before is kept.")
         step = int(max((path.stem.split("-")[1] for path in out.glob("checkpoint-*.npz")), default=0))
         seconds = step * STEP_SECONDS
         while step < recipe.steps:

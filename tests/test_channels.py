@@ -68,7 +68,7 @@ def test_without_the_classifier_any_size_and_the_channels_given():
         (lambda: keras_resv2.from_pretrained(NAME, input_shape=(32, 32, 1)), "channels=1\\) adapts"),
         (lambda: keras_resv2.from_pretrained(NAME, channels=1, input_shape=(32, 32, 3)), "has 3 channels"),
         (lambda: keras_resv2.from_pretrained(NAME, channels=0), "channels=0"),
-        (lambda: keras_resv2.ResNet(8, input_shape=(32, 32, None)), "how many channels"),
+        (lambda: keras_resv2.ResNet(8, input_shape=(32, 32, None)), "the number of channels"),
         (
             lambda: keras_resv2.ResNet(8, input_shape=(32, 32, 4), preprocessing=((1, 2), (3, 4))),
             "statistics of 2 channels, but images have 4",

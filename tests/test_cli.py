@@ -191,10 +191,10 @@ def test_evaluate_measures_other_forms(tiny_data, capsys, monkeypatch, flags, fo
     "make, words",
     [
         (lambda p: None, "does not exist"),
-        (lambda p: p.write_text("no image"), "not an image"),
-        (lambda p: p.write_bytes(b""), "not an image"),
+        (lambda p: p.write_text("no image"), "not a readable image"),
+        (lambda p: p.write_bytes(b""), "not a readable image"),
         (lambda p: p.mkdir(), "is a folder"),
-        (lambda p: _cut_png(p), "not an image"),
+        (lambda p: _cut_png(p), "not a readable image"),
     ],
 )
 def test_images_that_are_none(tmp_path, capsys, picture, make, words):
@@ -213,10 +213,10 @@ def test_one_broken_file_does_not_keep_the_others_from_an_answer(tmp_path, capsy
     assert cli.main(["predict", NAME, str(path), picture, "--save", str(saved)]) == cli.BAD_INPUT
     output = capsys.readouterr()
     assert output.out.startswith(f"{picture}\n ") and len(output.out.splitlines()) == 6
-    assert output.err.count("\n") == 1 and f"{path} is not an image" in output.err and saved.exists()
+    assert output.err.count("\n") == 1 and f"{path} is not a readable image" in output.err and saved.exists()
     assert cli.main(["predict", NAME, str(path), picture, "--json"]) == cli.BAD_INPUT
     broken, good = json.loads(capsys.readouterr().out)
-    assert broken == {"image": str(path), "error": broken["error"]} and "is not an image" in broken["error"]
+    assert broken == {"image": str(path), "error": broken["error"]} and "is not a readable image" in broken["error"]
     assert len(good["predictions"]) == 5
 
 

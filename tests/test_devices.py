@@ -225,7 +225,7 @@ def test_a_worker_that_is_asked_to_stop_stops_all(image_folder, tmp_path):
     both[1].terminate()
     for process in both:
         _, errors = process.communicate(timeout=120)
-        assert process.returncode == 143 and "the same command resumes" in errors, errors[-3000:]
+        assert process.returncode == 143 and "run the same command to resume" in errors, errors[-3000:]
     assert list((tmp_path / "two").glob("checkpoint-*.npz"))
     # What one process refuses, the other does not wait for.
     addresses = [f"127.0.0.1:{free_port()}"]
@@ -233,6 +233,6 @@ def test_a_worker_that_is_asked_to_stop_stops_all(image_folder, tmp_path):
         start(image_folder, tmp_path / "two", "jax", *IMAGES, *flags, f"--processes={addresses[0]},2,{i}", "--seed=1")
         for i in range(2)
     ]
-    for process, words in zip(both, ("run with other seed", "another process stopped the run"), strict=True):
+    for process, words in zip(both, ("run with different seed", "another process stopped the run"), strict=True):
         _, errors = process.communicate(timeout=120)
         assert process.returncode == 1 and words in errors and "Traceback" not in errors, errors[-3000:]

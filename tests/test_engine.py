@@ -47,19 +47,21 @@ def test_any_value_of_a_recipe_can_be_set():
     assert (imagenet.for_images(100).steps, imagenet.epochs) == (7, None)
     assert RECIPES["fast"].with_values(["epochs=3"]).for_images(1000).steps == 24  # 3 x 1000 / 128
     for text, words in (
-        ("flop=1", "recipe value"), ("flip=sometimes", "alternating"), ("pad=wide", "now it is 4"), ("steps", "now it"),
-        ("nesterov=2", "now it is True"), ("schedule=0.1", "now it is"),
+        ("flop=1", "recipe value"), ("flip=sometimes", "alternating"), ("pad=wide", "current value is 4"),
+        ("steps", "current value"),
+        ("nesterov=2", "current value is True"), ("schedule=0.1", "current value"),
         ("schedule=(1, 2)", "part of the run"), ("schedule=((0.5, 1),)", "part of the run"),
         ("schedule=((0, 1), ('x', 1))", "part of the run"), ("steps=0", "positive"), ("batch_size=0", "positive"),
         ("steps=None", "positive"), ("views=(1, 2)", "crop within"), ("views=((224, 256),)", "crop within"),
-        ("schedule=((0, 0.0),)", "above 0"), ("epochs=0", "positive"), ("steps=3 epochs=3", "give one"),
+        ("schedule=((0, 0.0),)", "above 0"), ("epochs=0", "positive"), ("steps=3 epochs=3", "use only one"),
         ("image_size=64", "no effect"), ("views=((256, 224),)", "no effect"), ("crop=scale", "needed by crop=scale"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=words):
             RECIPES["fast"].with_values(text.split() if "=3 " in text else [text])
     for text, words in (
         ("flip=alternating", "no effect"), ("pad=4", "no effect"), ("pad_mode=reflect", "no effect"),
-        ("image_size=None", "needed"), ("views=()", "one view"), ("views=((256, 224), (224, 224))", "each crop once"),
+        ("image_size=None", "needed"), ("views=()", "at least one"),
+        ("views=((256, 224), (224, 224))", "each crop once"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=words):
             RECIPES["imagenet"].with_values([text])
@@ -213,14 +215,14 @@ def test_a_full_disk_says_so_and_keeps_the_last_checkpoint(digits, tmp_path, mon
         if progress.step > 1:
             monkeypatch.setattr(files, "_partial_path", full)
 
-    with pytest.raises(OSError, match=r"no room on the disk .* the one before is kept"):
+    with pytest.raises(OSError, match=r"the disk of .* is full.* the one before is kept"):
         train_here(model, digits, recipe, tmp_path, checkpoint_seconds=0, callbacks=[fill])
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-00000001.npz"]
 
 
 def test_a_disk_without_room_is_noticed_before_training(digits, tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**6, 10**6, 10**5))
-    with pytest.raises(OSError, match="MB free; checkpoints and weights take"):
+    with pytest.raises(OSError, match="MB free, but checkpoints and weights need"):
         train_here(keras_resv2.ResNet20(classifier_activation=None), digits, small_recipe(), tmp_path)
 
 

@@ -115,7 +115,9 @@ def test_a_run_is_not_written_over(run, flat_folder):
 def test_a_damaged_image_stops_the_run_where_asked(flat_folder, tmp_path):
     arguments = ("--model", "resnet20-cifar10", "--data", flat_folder, "--out", tmp_path / "out", "--damaged", "raise")
     done = finetune(*arguments)
-    assert done.returncode == 1 and "broken.png is not an image" in done.stderr and not (tmp_path / "out").exists()
+    assert (
+        done.returncode == 1 and "broken.png is not a readable image" in done.stderr and not (tmp_path / "out").exists()
+    )
 
 
 def test_shares_are_shares(flat_folder, tmp_path):

@@ -41,7 +41,7 @@ def test_from_a_folder_of_images_to_measured_weights(image_folder, tmp_path):
     assert "folder: 24 training images, 9 test images" in plan and "270 of 8 images, 90.0 epochs" in plan
     assert float(plan.partition("input alone")[2].split()[0].replace(",", "")) > 0
     text = train(image_folder, out, "--steps=24").stdout
-    assert "input pipeline alone" in text
+    assert "input pipeline on its own" in text
     rows = history(out)
     assert len(rows) == 8 and float(rows[-1]["train_loss"]) < float(rows[0]["train_loss"])
     record = json.loads((out / "run.json").read_text())
@@ -59,7 +59,7 @@ def test_images_that_cannot_be_read_stop_the_run_in_one_line(image_folder, tmp_p
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(path.read_bytes() if path.name != "3.jpg" else b"no image")
     done = train(damaged, tmp_path / "run", "--steps=9", ok=False)
-    assert "3.jpg is not an image that can be read" in done.stderr and "Traceback" not in done.stderr
+    assert "3.jpg is not a readable image" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_publishing_is_for_the_datasets_of_the_package(image_folder, tmp_path):

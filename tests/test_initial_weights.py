@@ -64,7 +64,7 @@ def test_pretrained_names_get_their_version():
 
 
 @pytest.mark.parametrize("make, says", [
-    (lambda: ResNet(8), "only deeper networks grow"),
+    (lambda: ResNet(8), "networks cannot be made shallower"),
     (lambda: ResNet(20, activation="full_preactivation"), "are not in the file"),
     (lambda: ResNet(20, classes=7), "head_dense/kernel"),
 ])  # fmt: skip
@@ -75,5 +75,5 @@ def test_weights_that_do_not_fit(make, says):
 
 
 def test_a_stage_of_one_unit_has_none_to_repeat():
-    with pytest.raises(ValueError, match="none to repeat"):
+    with pytest.raises(ValueError, match="cannot be repeated"):
         set_initial_weights(ResNet(14), model_arrays(ResNet(8)), "shallow")

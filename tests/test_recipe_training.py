@@ -165,9 +165,9 @@ def test_teachers_by_name(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("data, says", [
-    (dict(class_names=tuple("abcdefghij")), r"knows 10 classes \(airplane, .*, and the run has 10 \(a, b, c, ...\)"),
-    (dict(class_names=("cat", "dog")), r"and the run has 2 \(cat, dog\): they must be the same"),
-    (dict(size=16), "takes images of 32 x 32 pixels, and the run has 16 x 16"),
+    (dict(class_names=tuple("abcdefghij")), r"has 10 classes \(airplane, .*, but the run has 10 \(a, b, c, ...\)"),
+    (dict(class_names=("cat", "dog")), r"but the run has 2 \(cat, dog\): they must be the same"),
+    (dict(size=16), "expects images of 32 x 32 pixels, but the run has 16 x 16"),
 ])  # fmt: skip
 def test_teachers_that_do_not_fit(data, says):
     with pytest.raises(ValueError, match=says):

@@ -293,13 +293,13 @@ def test_order(folders):
     add_run(folders, 90.0, shortcut="none")
     (order,) = report(folders, "table1")["order"]
     assert order["as_the_paper"] is True and order["cells"] == 4 and order["exceptions"] == []
-    assert "Order of the 4 reproduced cells: the paper's." in statements(report(folders, "table1"))
+    assert "Order of the 4 reproduced cells: as in the paper." in statements(report(folders, "table1"))
     add_run(folders, 7.5, shortcut="exclusive_gating(bias=-7)")
     (order,) = report(folders, "table1")["order"]
     assert order["as_the_paper"] is False and order["exceptions"] == [
         "exclusive gating, bias -6 (8.00) is not below exclusive gating, bias -7 (7.50)"
     ]
-    assert "not the paper's. exclusive gating, bias -6" in " ".join(statements(report(folders, "table1")))
+    assert "not as in the paper. exclusive gating, bias -6" in " ".join(statements(report(folders, "table1")))
 
 
 def test_other_recipes_have_an_order_of_their_own(folders):
@@ -309,7 +309,7 @@ def test_other_recipes_have_an_order_of_their_own(folders):
     reproduced, fast = report(folders, "resnet")["order"]
     assert (reproduced["cells"], reproduced["as_the_paper"]) == (1, None)
     assert (fast["recipe"], fast["reproduction"], fast["as_the_paper"]) == ("fast, 19,500 steps", False, False)
-    assert "Order of 3 cells by fast, 19,500 steps (no reproduction): not the paper's." in " ".join(
+    assert "Order of 3 cells by fast, 19,500 steps (no reproduction): not as in the paper." in " ".join(
         statements(report(folders, "resnet"))
     )
 

@@ -171,8 +171,8 @@ def test_seeds_whose_checkpoints_are_of_the_same_step_go_on_together(tmp_path):
 
 
 @pytest.mark.parametrize("changes, says", [
-    ({"values": RECIPES["fast"].with_values(["average=ema"])}, "averaged weights"),
-    ({"values": RECIPES["fast"].with_values(["units_per_batch=3"])}, "leave units out"),
+    ({"values": RECIPES["fast"].with_values(["average=ema"])}, "runs with averaged weights"),
+    ({"values": RECIPES["fast"].with_values(["units_per_batch=3"])}, "skip units"),
     ({"forms": ("rolled",)}, "rolled networks"),
 ])  # fmt: skip
 def test_seeds_that_one_program_cannot_train_say_why(monkeypatch, changes, says):

@@ -201,10 +201,10 @@ def test_branches_left_out_are_not_computed(pixels):
     ("units_per_batch=0", "a number from 1"),
     ("units_per_batch=((0.5, 3),)", "a number from 1"),
     ("units_per_batch=((0, 3), (0.5, 2.5))", "a number from 1"),
-    ("units_per_batch=True", "now it is None"),
+    ("units_per_batch=True", "the current value is None"),
     ("survival=0", "above 0 and at most 1"),
     ("survival=1.5", "above 0 and at most 1"),
-    ("survival=many", "now it is None"),
+    ("survival=many", "the current value is None"),
 ])  # fmt: skip
 def test_values_that_are_refused(text, says):
     with pytest.raises(ValueError, match=says):
@@ -212,7 +212,7 @@ def test_values_that_are_refused(text, says):
 
 
 def test_both_ways_at_once_are_refused():
-    with pytest.raises(ValueError, match="give one"):
+    with pytest.raises(ValueError, match="use only one"):
         FAST.with_values(["units_per_batch=3", "survival=0.5"])
 
 

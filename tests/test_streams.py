@@ -443,7 +443,7 @@ def test_a_image_that_cannot_be_read_is_named(content, tmp_path):
         shapes(40, 40, i).save(tmp_path / f"train/a/{i}.jpg")
     (tmp_path / "train/a/3.jpg").write_bytes(content)
     stream = image_stream.TrainStream(open_source("folder", tmp_path, "train"), 2, 16, 0)
-    with pytest.raises(ValueError, match=r"3\.jpg is not an image that can be read") as raised:
+    with pytest.raises(ValueError, match=r"3\.jpg is not a readable image") as raised:
         some(stream, 0, 3)
     assert "\n" not in str(raised.value)
 

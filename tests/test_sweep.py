@@ -89,7 +89,7 @@ def test_failures_and_divergence_do_not_end_the_others(tmp_path):
     assert [rows[f"a-seed{seed}"]["state"] for seed in (7, 8, 9, 1)] == ["diverged", "failed", "failed", "finished"]
     assert rows["a-seed7"]["message"] == "diverged at step 3"
     assert rows["a-seed8"]["message"] == "error: the data are not as they should be."
-    assert "no room on the disk" in rows["a-seed9"]["message"]
+    assert "the disk is full" in rows["a-seed9"]["message"]
     assert run(path, tmp_path / "runs") == 1  # what diverged would do so again; what failed is tried again
     assert (tmp_path / "runs/a-seed7/train.log").read_text().count("affinity") == 1
     assert (tmp_path / "runs/a-seed8/train.log").read_text().count("affinity") == 2
@@ -126,7 +126,7 @@ sys.exit(sweep.main(sys.argv[1:], program={FAKE!r}, machine=Machine((), "a proce
             assert process.poll() is None and time.monotonic() < deadline
             time.sleep(0.02)
         other = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-        assert other.returncode == 2 and "another sweep is at work" in other.stderr
+        assert other.returncode == 2 and "another sweep is running" in other.stderr
     finally:
         process.kill()
         process.wait()
@@ -204,7 +204,7 @@ def test_times_by_hand():
 
 WRONG = {
     "model": ('model = "resnet21"', "job 1: architecture='resnet21'"),
-    "no model": ("seeds = 1", "job 1: it has no model"),
+    "no model": ("seeds = 1", "job 1: model is missing"),
     "recipe": ('model = "resnet20"\nrecipe = "quick"', "recipe='quick' must be one of"),
     "value": ('model = "resnet20"\nvalues = {flop = 1}', "recipe value='flop'"),
     "kind of value": ('model = "resnet20"\nvalues = {momentum = "much"}', "recipe value momentum=much"),
@@ -212,7 +212,7 @@ WRONG = {
     "dataset": ('model = "resnet20"\ndataset = "mnist"', "dataset='mnist'"),
     "dataset and recipe": (
         'model = "resnet20"\ndataset = "imagenette"',
-        "does not go with a recipe that has crop=shift",
+        "cannot be used with a recipe that has crop=shift",
     ),
     "dataset without data": ('model = "resnet20"\ndataset = "arrays"', "needs a data_dir"),
     "key": ('model = "resnet20"\nseed = 1', "key='seed'"),
@@ -249,9 +249,9 @@ def test_bad_places_are_one_line_each(tmp_path, capsys):
     (tmp_path / "runs/b-seed0/checkpoint-00000001.npz").write_bytes(b"")
     assert run(path, tmp_path / "runs") == 2
     lines = capsys.readouterr().err.splitlines()
-    assert "holds a run with other recipe_values" in lines[0] and "checkpoints without run.json" in lines[1]
+    assert "contains a run with different recipe_values" in lines[0] and "without run.json" in lines[1]
     assert run(path, tmp_path / "runs", "--unpack", tmp_path) == 2
-    assert "holds no sweep-*.zip" in capsys.readouterr().err
+    assert "contains no sweep-*.zip" in capsys.readouterr().err
 
 
 def test_values_of_jobs_are_those_of_flags(tmp_path):
@@ -313,7 +313,7 @@ def test_packed_unpacked_elsewhere_and_resumed(tmp_path, capsys):
     assert (here / "long-seed0/weights.h5").read_bytes() == weights
     capsys.readouterr()
     assert sweep.main(["--unpack", str(pack), "--out", str(here)]) == 0
-    assert "nothing that is further" in capsys.readouterr().out
+    assert "nothing: no run has progressed further" in capsys.readouterr().out
 
 
 def fill(out, sizes):

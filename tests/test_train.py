@@ -142,7 +142,7 @@ def test_sigterm_saves_and_the_run_resumes(finished, digits_npz, tmp_path):
     wait_for((out / "history.csv").exists, process)
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=120)
-    assert process.returncode == 143 and "the same command resumes" in errors and "Traceback" not in errors
+    assert process.returncode == 143 and "run the same command to resume" in errors and "Traceback" not in errors
     step = int(errors.partition("stopped after step ")[2].split(",")[0])
     assert (out / f"checkpoint-{step:08d}.npz").exists() and not (out / "weights.h5").exists()
     train(digits_npz, out, "--steps=120", "--dtype=float32")
@@ -232,9 +232,9 @@ REFUSED = {
     "dataset": (["--dataset=folder"], "--dataset cifar10 or cifar100 or arrays, not folder"),
     "without effect": (["--image_size=64"], "image_size=64 has no effect"),
     "teacher": (["--set=teacher=resnet7-cifar10"], "resnet7-cifar10"),
-    "mixup": (["--set=mixup=0.2", "--batch_size=51"], "51 per device is an odd number"),
+    "mixup": (["--set=mixup=0.2", "--batch_size=51"], "51 per device is odd"),
     "cutout": (["--set=cutout=40"], "cutout=40 is more than the 32 pixels"),
-    "temperature": (["--set=temperature=2"], "temperature=2 has no effect where teacher=None"),
+    "temperature": (["--set=temperature=2"], "temperature=2 has no effect with teacher=None"),
 }
 ONE_BY_ONE = """
 import json, sys
@@ -273,8 +273,8 @@ def test_bad_flags_are_refused_before_anything_is_written(case, refusals):
 @pytest.mark.parametrize(
     "more, words",
     [
-        (["--devices=2", "--batch_size=51"], "a batch of 51 images does not divide over 2 devices"),
-        (["--rolled", "--devices=2"], "a rolled network trains on one device"),
+        (["--devices=2", "--batch_size=51"], "a batch of 51 images cannot be divided equally among 2 devices"),
+        (["--rolled", "--devices=2"], "a rolled network trains on only one device"),
     ],
 )
 def test_bad_flags_are_one_line(digits_npz, tmp_path, more, words):
@@ -343,7 +343,7 @@ def test_publishing_with_other_seeds(committed, digits_npz, tmp_path):
     card = publish.publish(committed, digits_npz, tmp_path / "weights", seed_runs=[runs[1], runs[2]])
     assert card.seed_errors == {"0": card.test_error, "1": card.test_error, "2": 90.0}
     assert card.median_error == card.test_error and card.train_images == 1500
-    with pytest.raises(ValueError, match="its seed 1 is there already"):
+    with pytest.raises(ValueError, match="seed 1 is already included"):
         publish.publish(committed, digits_npz, tmp_path / "weights", seed_runs=[runs[1], runs[1]])
     dirty = with_commit(runs[1], tmp_path / "dirty1", "0123456789ab-dirty")
     with pytest.raises(ValueError, match="clean checkout"):

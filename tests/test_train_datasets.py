@@ -114,7 +114,7 @@ def test_a_weight_folder_of_arrays(arrays_run, digits_npz, resnet8, tmp_path, ca
 
 def test_arrays_by_the_name_of_a_dataset_are_not_published(arrays_run, digits_npz, resnet8, tmp_path):
     shutil.copy(digits_npz, tmp_path / "cifar10.npz")
-    with pytest.raises(ValueError, match="give the file a name of its own"):
+    with pytest.raises(ValueError, match="rename the file"):
         publish.publish(committed(arrays_run, tmp_path / "run"), tmp_path / "cifar10.npz", tmp_path / "weights")
 
 

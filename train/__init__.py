@@ -1,4 +1,4 @@
-"""Training, evaluation and publishing; each command is a module, `python -m train.<command>`."""
+"""Training, evaluation and publishing. Each command is a module: `python -m train.<command>`."""
 
 import os
 import signal
@@ -6,20 +6,20 @@ import sys
 
 from keras_resv2.startup import around_import, prepare_streams, without_native_messages
 
-# TensorFlow leaves oneDNN's kernels off on processors without AVX-512, where they train twice as fast (ResNet-20,
-# float32, 2 cores of AVX2: 350 against 167 images/s). Read when TensorFlow is first imported.
+# TensorFlow disables oneDNN kernels on processors without AVX-512, although they train twice as fast there (ResNet-20,
+# float32, 2 cores with AVX2: 350 instead of 167 images/s). Read when TensorFlow is first imported.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 INTERRUPTED = 128 + signal.SIGINT
 
 
 def _leave(number, frame):
-    """Ends the program without a traceback; what is being written is removed on the way."""
+    """Exits without a traceback; partially written files are removed."""
     sys.exit(INTERRUPTED)
 
 
-# Python has this name for a program while it looks for the module of `python -m`: from here on, through the seconds in
-# which libraries load, Ctrl-C is no error. Commands that save first have handlers of their own later.
+# Python uses this name while it looks for the module of `python -m`: from here on, while libraries load, Ctrl-C exits
+# quietly. Commands that save first install their own handlers later.
 if sys.argv[:1] == ["-m"]:
     signal.signal(signal.SIGINT, _leave)
     prepare_streams()

@@ -1,8 +1,8 @@
-"""Measuring and publishing averaged weights (`average` of a recipe), with moving statistics of their own.
+"""Evaluates and publishes averaged weights (`average` of a recipe) with their own moving statistics.
 
-Averaged weights give other activations than those that the moving statistics of batch normalisation followed,
-so these are measured again: the mean over batches of each batch's mean and variance (Izmailov et al. 2018,
-arXiv 1803.05407, section 3.2). The images are the training set's, as they are: neither cropped, cut out nor mixed.
+Averaged weights produce other activations than those that the moving statistics of batch normalisation tracked, so the
+statistics are measured again: the mean over batches of each batch's mean and variance (Izmailov et al. 2018, arXiv
+1803.05407, section 3.2), on training images without crop, cutout or mixup.
 """
 
 import contextlib
@@ -18,12 +18,12 @@ STATISTICS_IMAGES = 10_000
 
 @contextlib.contextmanager
 def averaged_weights(model, optimizer, steps, source):
-    """Context in which a network has averaged weights and statistics that fit; then its own ones again, bit for bit.
+    """Context manager that temporarily gives a network averaged weights and matching statistics, and restores its own.
 
     Args:
         model: `keras.Model`.
-        optimizer: as `train.optimizer.make_optimizer` returns it for a recipe with `average`.
-        steps: as `train.steps.make_steps` returns it for both.
+        optimizer: returned by `train.optimizer.make_optimizer` for a recipe with `average`.
+        steps: returned by `train.steps.make_steps` for both.
         source: `train.data.source.BatchSource`.
 
     Example:
@@ -37,7 +37,7 @@ def averaged_weights(model, optimizer, steps, source):
     try:
         for variable, average in zip(model.trainable_variables, averages(optimizer), strict=True):
             variable.assign(average)
-        if hasattr(model, "switches"):  # the whole network is measured
+        if hasattr(model, "switches"):  # evaluate the whole network
             model.switches.assign(np.ones(model.switches.shape))
         _measure_statistics(model, steps, source)
         yield
@@ -66,7 +66,7 @@ def _measure_statistics(model, steps, source):
 
 @contextlib.contextmanager
 def _without_momentum(model):
-    """Context in which a step's moving statistics are those of its batch."""
+    """Context manager in which a step sets moving statistics to those of its batch."""
     layers = list(_batch_norms(model))
     momenta = [layer.momentum for layer in layers]
     for layer in layers:

@@ -1,4 +1,4 @@
-"""What a person sees of a run: a progress bar on a terminal, a line per epoch, curves."""
+"""Displays a run: a progress bar on a terminal, a line per epoch, curves."""
 
 import contextlib
 import sys
@@ -11,13 +11,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 class ProgressDisplay:
     """Reports steps and epochs; a callback of `train.loop.train`.
 
-    On a terminal it is a bar with steps, images/s, loss, errors, learning rate and the time left, and a
-    line per epoch above it; elsewhere the lines alone.
+    On a terminal it shows a bar with steps, images/s, loss, errors, learning rate and the remaining time, and a line
+    per epoch above it; otherwise only the lines.
 
     Args:
         recipe: `train.recipe.Recipe`, with its steps counted.
-        label: that begins each line, of several runs in one program.
-        with_bar: whether there is a bar; a terminal takes one.
+        label: start of each line, if several runs share a program.
+        with_bar: whether to show a bar; a terminal can only show one.
     """
 
     def __init__(self, recipe, label="", with_bar=True):
@@ -41,7 +41,7 @@ class ProgressDisplay:
 
     def __call__(self, progress, rate, row):
         now = time.monotonic()
-        if self._started is None:  # the first dispatch compiles: it is left out of the speed
+        if self._started is None:  # the first dispatch includes compilation: exclude it from the speed
             self._started, self._first = now, progress.step
         speed = (progress.step - self._first) / max(now - self._started, 1e-9)
         if row and "test_error" in row:
@@ -70,18 +70,18 @@ class ProgressDisplay:
 
 @contextlib.contextmanager
 def tensorboard(folder):
-    """A callback that writes loss, errors and learning rate for TensorBoard.
+    """Returns a callback that writes loss, errors and learning rate for TensorBoard.
 
     Args:
-        folder: for the event files.
+        folder: folder of the event files.
 
     Raises:
-        ImportError: the package tensorboard is not installed.
+        ImportError: if tensorboard is not installed.
     """
     try:
         from tensorboard.summary import Writer
     except ImportError:
-        raise ImportError("--tensorboard needs that package: pip install tensorboard") from None
+        raise ImportError("--tensorboard requires tensorboard: pip install tensorboard") from None
     writer = Writer(str(folder))
 
     def observe(progress, rate, row):
@@ -101,9 +101,9 @@ def draw_curve(history, path, title):
     """Draws training loss and test error against steps, as He et al. 2016 do (Fig. 3, 6).
 
     Args:
-        history: rows, as `train.run_state.Progress` has them.
-        path: of the PNG.
-        title: above the plot.
+        history: rows, see `train.run_state.Progress`.
+        path: path of the PNG.
+        title: title of the plot.
     """
     from matplotlib.figure import Figure
 

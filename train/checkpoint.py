@@ -1,4 +1,4 @@
-"""Checkpoints of a run: everything that its next step depends on, written whole or not at all."""
+"""Checkpoints of a run: everything that its next step depends on, written atomically."""
 
 import contextlib
 import io
@@ -14,68 +14,68 @@ from keras_resv2.files import DiskFullError, atomic_write
 from train.run_files import checkpoint_step, newest_checkpoints
 
 KEEP = 2
-ARRAYS = "arrays"  # how many the file holds: damage to its directory can hide some
+ARRAYS = "arrays"  # number of arrays in the file: a damaged directory can hide some
 
 
 def save(folder, step, variables, meta):
-    """Writes the state after `step` steps and drops all but the newest checkpoints.
+    """Writes the state after `step` steps and deletes all but the newest checkpoints.
 
     Args:
-        folder: of the run; the file is ``checkpoint-<step>.npz``.
-        step: steps done.
-        variables: list of Keras variables, in an order that a restart reproduces.
-        meta: JSON-serialisable rest of the state.
+        folder: folder of the run; the file is ``checkpoint-<step>.npz``.
+        step: number of completed steps.
+        variables: list of Keras variables, in an order that is reproducible after a restart.
+        meta: the rest of the state, JSON-serialisable.
 
     Raises:
-        OSError: the disk is full; older checkpoints are kept.
+        OSError: if the disk is full; older checkpoints are kept.
     """
     folder = pathlib.Path(folder)
     arrays = {f"v{i}": keras.ops.convert_to_numpy(v) for i, v in enumerate(variables)}
     meta = json.dumps({ARRAYS: len(arrays), **meta})
-    for left in folder.glob("checkpoint*.part"):  # of a run that was killed: nobody else writes here
+    for left in folder.glob("checkpoint*.part"):  # left by a run that was killed: no other process writes here
         left.unlink(missing_ok=True)
     try:
         with atomic_write(folder / f"checkpoint-{step:08d}.npz", sync=True) as partial, open(partial, "wb") as file:
             np.savez(file, meta=meta, **arrays)
     except DiskFullError:
         raise DiskFullError(
-            f"no room on the disk of {folder} for the checkpoint of step {step}; the one before is kept. "
-            "Make room, and the same command resumes."
+            f"the disk of {folder} is full: the checkpoint of step {step} was not written; the one before is kept. "
+            "Free some space and run the same command to resume."
         ) from None
     for old in newest_checkpoints(folder)[KEEP:]:
         old.unlink()
 
 
 def check_room(folder, variables):
-    """Raises OSError unless the disk has room for the checkpoints and the weights of a run."""
+    """Raises OSError unless the disk has space for the checkpoints and the weights of a run."""
     to_write = KEEP + 2 - len(newest_checkpoints(folder))
     needed = to_write * sum(math.prod(v.shape) * np.dtype("float32").itemsize for v in variables)
     free = shutil.disk_usage(folder).free
     if free < needed:
-        raise OSError(f"{folder} has {free / 1e6:.0f} MB free; checkpoints and weights take {needed / 1e6:.0f} MB.")
+        raise OSError(f"{folder} has {free / 1e6:.0f} MB free, but checkpoints and weights need {needed / 1e6:.0f} MB.")
 
 
 def restore(folder, variables, step=None):
-    """Sets `variables` from the newest checkpoint that can be read.
+    """Restores `variables` from the newest readable checkpoint.
 
     Args:
-        folder: of the run.
-        variables: as given to `save`.
-        step: of the only checkpoint that counts; None for any.
+        folder: folder of the run.
+        variables: the variables passed to `save`.
+        step: step of the checkpoint to restore; None for any.
 
     Returns:
-        `meta`, as given to `save`; None where there is no checkpoint.
+        `meta` passed to `save`; None if there is no checkpoint.
 
     Raises:
-        ValueError: the newest readable checkpoint is of another network.
-        OSError, MemoryError: a checkpoint is there and cannot be read.
+        ValueError: if the newest readable checkpoint belongs to another network.
+        OSError, MemoryError: if a checkpoint exists but cannot be read.
     """
     for path in newest_checkpoints(folder):
         if step is not None and checkpoint_step(path) != step:
             continue
         try:
             content = io.BytesIO(path.read_bytes())
-        except FileNotFoundError:  # another process found it damaged, and was faster
+        except FileNotFoundError:  # another process found it damaged and removed it
             continue
         try:
             with np.load(content, allow_pickle=False) as file:
@@ -83,8 +83,8 @@ def restore(folder, variables, step=None):
                 arrays = [file[f"v{i}"] for i in range(meta.pop(ARRAYS, len(file.files) - 1))]
         except MemoryError:
             raise
-        except Exception:  # of the many types that damage raises in NumPy and zipfile
-            print(f"{path.name} is damaged; trying the one before", flush=True)
+        except Exception:  # damaged files raise many types in NumPy and zipfile
+            print(f"{path.name} is damaged; trying the previous one", flush=True)
             with contextlib.suppress(FileNotFoundError):
                 path.rename(path.with_suffix(".damaged"))
             continue
@@ -97,5 +97,5 @@ def restore(folder, variables, step=None):
 
 
 def any_in(folder):
-    """Whether a folder holds checkpoints."""
+    """Returns whether a folder contains checkpoints."""
     return bool(newest_checkpoints(folder))

@@ -1,4 +1,4 @@
-"""How a command of this package that has absl's flags runs."""
+"""Runs the commands of this package that use absl flags."""
 
 import sys
 
@@ -8,12 +8,12 @@ HELP = ("help", "helpshort", "helpfull", "helpxml", "?")
 
 
 def run(main):
-    """Runs `main` with the command line's other words, and ends the program.
+    """Runs `main` with the remaining arguments of the command line, and exits.
 
-    As `absl.app.run`, with exit code 0 for ``--help``, as other programs have it.
+    Like `absl.app.run`, but with exit code 0 for ``--help``, like other programs.
 
     Args:
-        main: function of the list of words that are not flags, the program's name first.
+        main: function of the list of arguments that are not flags, starting with the program's name.
     """
     try:
         app.run(main)

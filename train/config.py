@@ -1,4 +1,4 @@
-"""The configuration of a run: read from the flags once, passed on, written to run.json, turned into a command."""
+"""The configuration of a run: created from the flags, written to run.json, and converted to a command."""
 
 import dataclasses
 import json
@@ -11,31 +11,31 @@ from train.recipe import Recipe
 from train.recipes import RECIPES
 
 ARGUMENTS = ("activation", "shortcut", "projection", "stride_on", "stem")  # of the network
-FORMS = ("rolled", "rematerialize")  # how the network is computed; its weights are the same
+FORMS = ("rolled", "rematerialize")  # how the network is computed; does not affect its weights
 RECIPE_FLAGS = ("steps", "batch_size", "weight_decay", "image_size", "dtype", "units_per_batch")
 
 
 @dataclasses.dataclass(frozen=True)
 class RunConfig:
-    """What a run trains, on what, how, and where.
+    """Network, data, recipe and location of a run.
 
     Attributes:
         model: name of an architecture.
         recipe: name of a row of `train.recipes.RECIPES`.
-        values: the `Recipe` itself, with all replaced values.
+        values: the `Recipe` itself, with overridden values.
         dataset: name of a dataset.
-        arguments: of the network, where they are not the architecture's own.
-        forms: those of `FORMS` that are on.
+        arguments: non-default arguments of the network.
+        forms: the enabled ones of `FORMS`.
         initial_weights: pretrained name, run directory or weight file to start from; None for random weights.
-        seed: of the initial weights, the order of images and augmentation.
-        resize: whether images of another size are resized to the dataset's.
-        data_dir, out, tensorboard: places on this machine.
-        cache: whether image files stay in memory.
+        seed: random seed of the initial weights, the order of images and augmentation.
+        resize: whether to resize images of another size to the dataset's.
+        data_dir, out, tensorboard: directories on this machine.
+        cache: whether to keep image files in memory.
         evaluate_every: epochs between measurements of the test error.
-        checkpoint_seconds: between checkpoints.
+        checkpoint_seconds: seconds between checkpoints.
 
     Raises:
-        ValueError: there is no such architecture or recipe.
+        ValueError: if there is no such architecture or recipe.
 
     Example:
 
@@ -65,19 +65,19 @@ class RunConfig:
         check_choice("recipe", self.recipe, RECIPES)
 
     def for_seed(self, seed):
-        """The configuration of one of several seeds, in a directory of its own inside `out`."""
+        """Returns the configuration of one of several seeds, with its own directory inside `out`."""
         name = f"seed{seed}"
         tensorboard = self.tensorboard and self.tensorboard / name
         return dataclasses.replace(self, seed=seed, out=self.out / name, tensorboard=tensorboard)
 
     def chosen(self, recipe):
-        """The settings that do not depend on the data, as run.json has them.
+        """Returns the settings that do not depend on the data, in the form of run.json.
 
         Args:
-            recipe: the `Recipe` with its steps counted.
+            recipe: the `Recipe` with a known number of steps.
 
         Returns:
-            Dictionary that JSON can hold.
+            JSON-serialisable dictionary.
         """
         settings = {
             "model": self.model,
@@ -93,15 +93,15 @@ class RunConfig:
         return settings
 
     def settings(self, recipe, data, teacher=None):
-        """Everything that determines the result, as run.json has it.
+        """Returns everything that determines the result, in the form of run.json.
 
         Args:
-            recipe: the `Recipe` with its steps counted.
+            recipe: the `Recipe` with a known number of steps.
             data: `train.data.inputs.Input`.
             teacher: name, version and SHA-256 of the teacher; None without one.
 
         Returns:
-            Dictionary that JSON can hold.
+            JSON-serialisable dictionary.
         """
         settings = self.chosen(recipe)
         settings["dataset_sha256"] = data.fingerprints
@@ -113,19 +113,19 @@ class RunConfig:
         return settings
 
     def command(self, places=False):
-        """The command line of this run.
+        """Returns the command line of this run.
 
         Args:
-            places: whether to include the directories, which are this machine's own, and what changes
-                nothing but how the run is watched.
+            places: whether to include directories, which are specific to this machine, and options that only affect
+                monitoring.
 
         Returns:
-            Text for a shell.
+            The command, quoted for a shell.
         """
         return shlex.join(["python", "-m", "train.train", *self.flags(places)])
 
     def flags(self, places=False):
-        """The flags of `train.train` for this run: a list of words, which `command` joins."""
+        """Returns the flags of `train.train` for this run as a list, which `command` joins."""
         words = ["--model", self.model]
         if self.dataset != "cifar10":
             words += ["--dataset", self.dataset]

@@ -1,9 +1,8 @@
-"""Several devices: each takes an equal part of every batch, and the gradients are summed.
+"""Data parallelism on several devices: each processes an equal part of every batch, and gradients are summed.
 
-On TensorFlow this is `tf.distribute` (MirroredStrategy, or MultiWorkerMirroredStrategy where TF_CONFIG
-names several machines), on JAX `keras.distribution.DataParallel` (with `jax.distributed` for several
-processes). Statistics of batch normalisation are those of the whole batch on both, so that the number of
-devices changes nothing but rounding.
+On TensorFlow this is `tf.distribute` (MirroredStrategy, or MultiWorkerMirroredStrategy if TF_CONFIG lists several
+machines), on JAX `keras.distribution.DataParallel` (with `jax.distributed` for several processes). Batch normalisation
+uses the statistics of the whole batch on both, so that the number of devices only affects rounding.
 """
 
 import contextlib
@@ -19,19 +18,19 @@ from keras_resv2.models.scan import RolledUnits
 
 
 class ElsewhereError(RuntimeError):
-    """Another process of the run cannot go on."""
+    """Raised when another process of the run failed."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Devices:
-    """The devices of a run; without arguments, the one that the backend uses by itself.
+    """The devices of a run; without arguments, the backend's default device.
 
     Attributes:
-        count: of devices, over all processes.
-        process, processes: index of this process, and how many there are.
-        strategy: of several devices on TensorFlow, the `tf.distribute.Strategy`.
-        distribution: of several devices on JAX, the `keras.distribution.DataParallel`.
-        mesh: of several devices on JAX, the `jax.sharding.Mesh` with the one axis "batch".
+        count: number of devices of all processes.
+        process, processes: index of this process and number of processes.
+        strategy: the `tf.distribute.Strategy` of several devices on TensorFlow.
+        distribution: the `keras.distribution.DataParallel` of several devices on JAX.
+        mesh: the `jax.sharding.Mesh` of several devices on JAX, with a single axis "batch".
     """
 
     count: int = 1
@@ -47,23 +46,23 @@ class Devices:
         return self.process == 0
 
     def scope(self):
-        """Context in which the network and the optimizer are made."""
+        """Context manager in which to create the network and the optimizer."""
         several = self.strategy or self.distribution
         return several.scope() if several else contextlib.nullcontext()
 
     def any(self, flag):
-        """Whether `flag` is true in any process; all must ask."""
+        """Returns whether `flag` is true in any process; all processes must call it."""
         return any(self._of_all_processes(int(flag)))
 
     @contextlib.contextmanager
     def sync_errors(self, *errors):
-        """Context that all processes leave alike: where one of `errors` ends it in any, none waits for another.
+        """Context manager that propagates `errors` of any process to all, so that no process waits for another.
 
         Args:
-            *errors: kinds of exceptions. All processes must come to the end of the context.
+            *errors: types of exceptions. All processes must reach the end of the context.
 
         Raises:
-            the exception of this process; or ElsewhereError where it is another's.
+            The exception of this process, or ElsewhereError if another process raised one.
         """
         problem = None
         try:
@@ -74,10 +73,10 @@ class Devices:
         if problem is not None:
             raise problem
         if anywhere:
-            raise ElsewhereError("another process stopped the run: its message says why.")
+            raise ElsewhereError("another process stopped the run: see its message.")
 
     def agree(self, number):
-        """Whether all processes have the same number; all must ask."""
+        """Returns whether all processes have the same number; all processes must call it."""
         return len(set(self._of_all_processes(number))) == 1
 
     def _of_all_processes(self, number):
@@ -94,9 +93,9 @@ class Devices:
         return np.ravel(multihost_utils.process_allgather(np.int32(number))).tolist()
 
     def shard(self, array, batch_axis=None, num_shards=1):
-        """`array` on all devices (JAX): whole, or its `batch_axis` split over them.
+        """Places `array` on all devices (JAX): replicated, or with `batch_axis` sharded.
 
-        With `num_shards` > 1 each process has its part of the batch alone.
+        With `num_shards` > 1 each process has only its part of the batch.
         """
         import jax
 
@@ -113,33 +112,33 @@ ONE_DEVICE = Devices()
 
 
 def use_devices(count, processes=None):
-    """Gets `count` devices ready; to be called before anything else touches the backend.
+    """Initializes `count` devices; must be called before any other use of the backend.
 
     Args:
-        count: devices of this process. On a machine without accelerators the processor is divided
-            into so many virtual devices, to try it out.
-        processes: JAX only: "ADDRESS:PORT,NUMBER,INDEX", the first process's address, how many
-            processes there are, and which this is. TensorFlow reads TF_CONFIG.
+        count: number of devices of this process. On a machine without accelerators the CPU is divided into this many
+            virtual devices, for testing.
+        processes: JAX only: "ADDRESS:PORT,NUMBER,INDEX": address of the first process, number of processes, and index
+            of this process. TensorFlow reads TF_CONFIG.
 
     Returns:
         `Devices`.
 
     Raises:
-        ValueError: there are fewer devices, or the backend has no way to use several.
+        ValueError: if there are fewer devices, or the backend does not support several.
     """
     backend = keras.backend.backend()
     several = processes or (backend == "tensorflow" and _workers() > 1)
     if count == 1 and not several:
         return ONE_DEVICE
     if backend == "torch":
-        raise ValueError("several devices need the TensorFlow or the JAX backend: set KERAS_BACKEND.")
+        raise ValueError("several devices require the TensorFlow or JAX backend: set KERAS_BACKEND.")
     return (_use_tensorflow if backend == "tensorflow" else _use_jax)(count, processes)
 
 
 def make_deterministic():
-    """On a processor the same run gives the same bits: it costs no speed there.
+    """Makes runs on a CPU reproducible bit for bit, which does not reduce the speed.
 
-    XLA on a processor does so by itself. On an accelerator it would cost speed, and is left out.
+    XLA on a CPU is always deterministic. Accelerators are not changed, as they would become slower.
     """
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
@@ -149,36 +148,38 @@ def make_deterministic():
 
 
 def check_recipe(recipe, devices):
-    """Raises ValueError unless a recipe can be run on the devices."""
+    """Raises ValueError unless a recipe can run on the devices."""
     if recipe.batch_size % devices.count:
-        raise ValueError(f"a batch of {recipe.batch_size} images does not divide over {devices.count} devices.")
+        raise ValueError(
+            f"a batch of {recipe.batch_size} images cannot be divided equally among {devices.count} devices."
+        )
     if recipe.mixup and recipe.batch_size // devices.count % 2:
         part = recipe.batch_size // devices.count
-        raise ValueError(f"mixup takes images in pairs, and {part} per device is an odd number: change batch_size.")
+        raise ValueError(f"mixup needs pairs of images, but {part} per device is odd: change batch_size.")
     if devices.strategy and recipe.dtype == "mixed_float16":
-        # Keras looks for overflow in the gradients of one replica only.
-        raise ValueError("mixed_float16 on several devices needs the JAX backend; mixed_bfloat16 runs on both.")
+        # Keras checks the gradients of only one replica for overflow.
+        raise ValueError("mixed_float16 on several devices requires the JAX backend; mixed_bfloat16 runs on both.")
 
 
 def sync_batch_norm(model, devices):
-    """`model` with statistics over all devices' parts of the batch.
+    """Synchronises batch statistics across devices.
 
     Args:
         model: a functional `keras.Model`.
         devices: `train.devices.Devices`.
 
     Returns:
-        With several devices on TensorFlow a copy of the model whose batch normalisation synchronises them, and whose
-        dropout draws for each device by itself, with the same layer names and weights. Else the model itself: JAX
-        computes over the whole batch anyway.
+        With several devices on TensorFlow, a copy of the model with the same layer names and weights, whose batch
+        normalisation is synchronised and whose dropout draws separately on each device. Otherwise the model itself,
+        because JAX computes statistics over the whole batch.
 
     Raises:
-        ValueError: the model is rolled, and there are several devices on TensorFlow.
+        ValueError: if the model is rolled and there are several devices on TensorFlow.
     """
     if devices.strategy is None:
         return model
     if any(isinstance(layer, RolledUnits) for layer in model.layers):
-        raise ValueError("a rolled network trains on one device of TensorFlow; on several use KERAS_BACKEND=jax.")
+        raise ValueError("on TensorFlow a rolled network trains on only one device; for several use KERAS_BACKEND=jax.")
 
     def replace(layer):
         if isinstance(layer, BatchNormalization):
@@ -191,10 +192,9 @@ def sync_batch_norm(model, devices):
 
 
 class ReplicaDropout(keras.layers.Dropout):
-    """`keras.layers.Dropout` that draws another mask on each device of a `tf.distribute` strategy.
+    """`keras.layers.Dropout` that draws a different mask on each device of a `tf.distribute` strategy.
 
-    The state of its seed is the same on all of them, and so would be the masks: half of the batch would lose the same
-    values as the other half.
+    Otherwise all devices would draw the same mask, because they share the state of the seed.
     """
 
     def call(self, inputs, training=False):
@@ -204,12 +204,12 @@ class ReplicaDropout(keras.layers.Dropout):
 
 
 class _SeedsOfReplica(keras.random.SeedGenerator):
-    """The seeds of another generator, moved by the number of the device that asks."""
+    """The seeds of another generator, offset by the index of the current device."""
 
     APART = 1_000_003
 
     def __init__(self, seeds):
-        self._seeds = seeds  # which has the state
+        self._seeds = seeds  # holds the state
 
     def next(self, ordered=True):
         import tensorflow as tf
@@ -220,13 +220,13 @@ class _SeedsOfReplica(keras.random.SeedGenerator):
 
 
 def _workers():
-    """How many machines TF_CONFIG names."""
+    """Returns the number of machines in TF_CONFIG."""
     try:
         cluster = json.loads(os.environ.get("TF_CONFIG", "{}")).get("cluster", {})
     except (ValueError, AttributeError):
-        raise ValueError("TF_CONFIG is not a JSON object of cluster and task.") from None
+        raise ValueError("TF_CONFIG is not a JSON object with cluster and task.") from None
     if set(cluster) - {"worker"}:
-        raise ValueError(f"TF_CONFIG has tasks {', '.join(sorted(cluster))}: all machines are to be workers.")
+        raise ValueError(f"TF_CONFIG has tasks {', '.join(sorted(cluster))}: all machines must be workers.")
     return len(cluster.get("worker", []))
 
 
@@ -258,7 +258,7 @@ def _use_jax(count, processes):
             address, number, index = processes.split(",")
             number, index = int(number), int(index)
         except ValueError:
-            raise ValueError(f"--processes is ADDRESS:PORT,NUMBER,INDEX, not {processes!r}.") from None
+            raise ValueError(f"--processes must be ADDRESS:PORT,NUMBER,INDEX, not {processes!r}.") from None
         jax.distributed.initialize(address, number, index)
     _check_count(count, len(jax.local_devices()))
     chosen = [d for process in range(jax.process_count()) for d in jax.local_devices(process)[:count]]
@@ -269,4 +269,4 @@ def _use_jax(count, processes):
 
 def _check_count(count, found):
     if count > found:
-        raise ValueError(f"--devices={count}, but there are {found}.")
+        raise ValueError(f"--devices={count}, but there are only {found}.")

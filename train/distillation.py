@@ -1,7 +1,7 @@
 """Distillation: a trained network's outputs as targets (Hinton et al. 2015, arXiv 1503.02531).
 
-`keras.distillation.Distiller` is a model with a training step of its own, for `fit`; here the teacher is part
-of a batch source, and runs inside the compiled step on the images that the student gets.
+`keras.distillation.Distiller` is a model with its own training step for `fit`; here the teacher is part of a batch
+source, and runs inside the compiled step on the same images as the student.
 """
 
 import os
@@ -20,7 +20,7 @@ from train.run_files import RUN_FILE, WEIGHTS, completed_settings, load_record, 
 
 
 class DistilledBatches(SourceWrapper):
-    """The batches of another source, with a teacher's logits of their images.
+    """The batches of another source, with a teacher's logits for their images.
 
     Args:
         source: `train.data.source.BatchSource`.
@@ -36,7 +36,7 @@ class DistilledBatches(SourceWrapper):
         self.device_data = (*source.device_data, *weights)
 
     def augment(self, device_data, *batch):
-        """Images and `Targets` of a step, in the compiled step."""
+        """Returns images and `Targets` of a step, in the compiled step."""
         weights = device_data[self._arrays :]
         images, targets = self._source.augment(device_data[: self._arrays], *batch)
         targets = targets if isinstance(targets, Targets) else Targets(targets)
@@ -46,11 +46,11 @@ class DistilledBatches(SourceWrapper):
 
 
 def pinned(name):
-    """The name of a teacher, a pretrained one's with its version, so that a run always has the same.
+    """Returns the name of a teacher with its version if it is pretrained, so that a run always uses the same weights.
 
     Raises:
-        ValueError: there is no such name.
-        FileNotFoundError: the run is not finished, or the folder holds no card.
+        ValueError: if the name is unknown.
+        FileNotFoundError: if the run is not finished, or the folder does not contain a card.
     """
     if _is_run(name):
         load_record(name)
@@ -60,19 +60,19 @@ def pinned(name):
 
 
 def open_teacher(name, data):
-    """A trained network that knows the classes of a run.
+    """Loads a trained network with the classes of a run.
 
     Args:
         name: pretrained name, weight folder or run directory.
         data: `train.data.inputs.Input` of the run.
 
     Returns:
-        ``(model, facts)``: a `keras.Model` from pixels to logits, of the global dtype policy; and name, version
-        (None of a run) and SHA-256 of its weights, for run.json.
+        ``(model, facts)``: a `keras.Model` from pixels to logits with the global dtype policy; and name, version (None
+        for a run) and SHA-256 of its weights, for run.json.
 
     Raises:
-        ValueError: it was trained on other classes, or images of another size; or is unknown or damaged.
-        OSError: the weights are missing.
+        ValueError: if it was trained on other classes or images of another size, or is unknown or damaged.
+        OSError: if the weights are missing.
     """
     options = {"input_shape": data.image_shape, "classifier_activation": None}
     if _is_run(name):
@@ -99,12 +99,12 @@ def _is_run(name):
 def _check(name, data, classes, image_shape):
     if classes != tuple(data.class_names):
         raise ValueError(
-            f"teacher {name} knows {len(classes)} classes ({_few(classes)}), and the run has {len(data.class_names)} "
+            f"teacher {name} has {len(classes)} classes ({_few(classes)}), but the run has {len(data.class_names)} "
             f"({_few(data.class_names)}): they must be the same, in the same order."
         )
     if None not in data.image_shape and image_shape != tuple(data.image_shape):
         theirs, ours = (" x ".join(map(str, shape[:2])) for shape in (image_shape, data.image_shape))
-        raise ValueError(f"teacher {name} takes images of {theirs} pixels, and the run has {ours}.")
+        raise ValueError(f"teacher {name} expects images of {theirs} pixels, but the run has {ours}.")
 
 
 def _few(names):

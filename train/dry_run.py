@@ -1,4 +1,4 @@
-"""The plan of a run: what it will do, and how long that will take by a few measured steps."""
+"""The plan of a run, with an estimate of its time from a few measured steps."""
 
 import itertools
 import math
@@ -20,14 +20,14 @@ MEASURED_SECONDS = 10
 
 
 def describe(name, arguments, dataset, data, recipe, model):
-    """Data, schedule, optimizer and size of a run, as lines of text.
+    """Describes data, schedule, optimizer and size of a run in lines of text.
 
     Args:
-        name: architecture.
-        arguments: its arguments besides the defaults.
-        dataset: name.
+        name: name of the architecture.
+        arguments: non-default arguments of the network.
+        dataset: name of the dataset.
         data: `train.data.inputs.Input`.
-        recipe: `train.recipe.Recipe`, with its steps counted.
+        recipe: `train.recipe.Recipe`, with a known number of steps.
         model: the network.
     """
     here, model = environment(), getattr(model, "network", model)
@@ -56,20 +56,20 @@ def describe(name, arguments, dataset, data, recipe, model):
 
 
 def time_steps(source, recipe, model, units=None, devices=ONE_DEVICE, seeds=None):
-    """Runs a few steps, on a throwaway optimizer, and estimates the whole run from them.
+    """Times a few steps with a temporary optimizer, and estimates the duration of the whole run.
 
     Args:
-        source: of batches.
-        recipe: `train.recipe.Recipe`, with its steps counted.
+        source: source of batches.
+        recipe: `train.recipe.Recipe`, with a known number of steps.
         model: the network; its weights are changed.
-        units: as `train.loop.train` takes it; the steps that are timed are spread over the whole run.
+        units: see `train.loop.train`; the timed steps are spread over the whole run.
         devices: `train.devices.Devices`.
-        seeds: how many networks are to be trained one after another; None for one.
+        seeds: number of networks to train one after another; None for one.
 
     Returns:
-        Lines of text: the input pipeline's own speed where there is one, the speed of training, the
-        least time that the device's own rates allow a step (for images of a fixed size), and the time of
-        the whole run without evaluation.
+        Lines of text: the speed of the input pipeline on its own if there is one, the speed of training, a lower bound
+        of the step time from the device's peak rates (for images of a fixed size), and the time of the whole run
+        without evaluation.
     """
     lines = {}
     if hasattr(source, "speed"):
@@ -82,37 +82,37 @@ def time_steps(source, recipe, model, units=None, devices=ONE_DEVICE, seeds=None
         started = time.monotonic()
         switches = units and [units.draw(int(step)) for step in np.linspace(0, recipe.steps - 1, count)]
         losses, _ = steps.run([recipe.learning_rate(0)] * count, list(itertools.islice(batches, count)), switches)
-        np.asarray(losses)  # waits for them
+        np.asarray(losses)  # waits for the results
         return time.monotonic() - started
 
     first, second = run(1), run(1)
-    # Processes must run equally many, whatever their clocks say.
+    # All processes must run the same number of steps, whatever their clocks say.
     wanted = STEPS_PER_DISPATCH_OF_PROCESSES if devices.processes > 1 else int(MEASURED_SECONDS / second)
     count = max(1, min(source.max_steps_per_dispatch, recipe.steps, wanted))
     seconds = run(count) / count
     lines["first step"] = f"{first:.1f} s, compilation included"
     lines["measured"] = f"{1000 * seconds:.1f} ms a step, {recipe.batch_size / seconds:,.0f} images/s"
     if peak := peak_bytes():
-        lines["memory"] = f"{peak / 1e9:.2f} GB of main memory at most so far"
+        lines["memory"] = f"{peak / 1e9:.2f} GB peak main memory so far"
     model = getattr(model, "network", model)
     if None not in model.input_shape[1:]:
         lines["roofline"] = _roofline(model, recipe, devices.count)
     seconds = (seeds or 1) * (first + recipe.steps * seconds)
     of_seeds = f" for {seeds} seeds, one after another" if seeds else ""
-    lines["training takes"] = f"{_time(seconds)}{of_seeds}, and the measurements of the test error"
+    lines["training takes"] = f"{_time(seconds)}{of_seeds}, plus the evaluations of the test error"
     return "\n".join(f"{title:16}{text}" for title, text in lines.items())
 
 
 def _units(recipe):
-    """Which units each batch trains, where it is not all of them."""
+    """Describes which units each batch trains, if not all."""
     if recipe.survival is not None:
-        return f"each batch leaves out some: the last unit is used with probability {recipe.survival:g}"
+        return f"each batch skips some: the last unit is used with probability {recipe.survival:g}"
     changes = [f"{count} from step {math.ceil(part * recipe.steps):,}" for part, count in recipe.unit_counts()]
     return f"random ones in each batch: {', '.join(changes)}" if changes else ""
 
 
 def _mixing(recipe):
-    """What happens to images besides crop and flip."""
+    """Describes augmentation other than crop and flip."""
     if recipe.cutout:
         yield f"cutout of {recipe.cutout} pixels"
     if recipe.mixup:
@@ -120,7 +120,7 @@ def _mixing(recipe):
 
 
 def _targets(recipe):
-    """Lines of what is learnt besides the labels, and of the weights that are the result."""
+    """Describes training targets other than the labels, and averaging of weights."""
     lines = {}
     if recipe.label_smoothing:
         lines["labels"] = f"smoothed by {recipe.label_smoothing:g}"
@@ -148,7 +148,7 @@ def _roofline(model, recipe, devices):
 
 
 def _corners(recipe):
-    """Steps at which the learning rate turns or jumps."""
+    """Returns the steps at which the learning rate schedule has corners or jumps."""
     corners = {math.ceil(part * recipe.steps) for part, _ in recipe.schedule} | {0, recipe.warmup_steps}
     return sorted(min(corner, recipe.steps - 1) for corner in corners)
 

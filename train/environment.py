@@ -1,4 +1,4 @@
-"""What a figure depends on besides its settings: versions, source commit, machine."""
+"""The environment of a run: versions, source commit, machine."""
 
 import pathlib
 import subprocess
@@ -16,7 +16,7 @@ SOURCE = pathlib.Path(__file__).resolve().parents[1]
 
 
 def environment(devices=ONE_DEVICE):
-    """Backend, versions, commit and hardware of a run.
+    """Returns backend, versions, commit and hardware of a run.
 
     Args:
         devices: `train.devices.Devices`.
@@ -33,16 +33,16 @@ def environment(devices=ONE_DEVICE):
 
 
 def hardware(devices=ONE_DEVICE):
-    """The accelerators in use, or the processor and the number of cores that may be used."""
+    """Describes the accelerators in use, or the processor and the number of usable cores."""
     return machine.hardware(devices.count)
 
 
 def slow_precision(dtype, cpu_flags=None):
-    """A line that warns of a precision that this processor can only emulate; None where there is nothing to say.
+    """Returns a warning about a precision that this processor only emulates, or None.
 
     Args:
-        dtype: of a recipe.
-        cpu_flags: features of the processor; None for those of this one, where no accelerator is in use.
+        dtype: dtype policy of a recipe.
+        cpu_flags: features of the processor; None for those of this machine, if no accelerator is in use.
 
     Example:
 
@@ -62,16 +62,16 @@ def slow_precision(dtype, cpu_flags=None):
 
 
 def commit(source=SOURCE):
-    """The commit of the source, as far as it can be known.
+    """Returns the commit of the source, if known.
 
     Args:
-        source: root of the checkout, or of a copy made by `git archive`.
+        source: root of the checkout, or of a copy created by `git archive`.
 
     Returns:
-        As `git describe --always --dirty` names it: "-dirty" at the end means that files differ from the
-        commit. "unknown" for a copy of another kind, or where git is not installed.
+        The output of `git describe --always --dirty`; the suffix "-dirty" means that files differ from the commit.
+        "unknown" for any other copy, or if git is not installed.
     """
-    if not (source / ".git").exists():  # git would look for one further up, which is of something else
+    if not (source / ".git").exists():  # git would search parent folders and find an unrelated repository
         return archived_commit(source) or "unknown"
     command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
     try:

@@ -1,4 +1,4 @@
-"""Measures the test error of a run's weights, in float32, as a user would load them.
+"""Measures the test error of a run's weights in float32, loaded like a user would.
 
 python -m train.evaluate --run runs/resnet20-0 --data_dir cifar10.npz
 """
@@ -26,21 +26,21 @@ flags.DEFINE_string("data_dir", None, "tensorflow-datasets directory, .npz file,
 
 
 def evaluate(run, data_dir, weights=None, full=False):
-    """Test error of the weights of a run, by the package's own builder.
+    """Measures the test error of a run's weights, loaded with the package's builder.
 
     Args:
-        run: folder that `train.train` filled.
-        data_dir: as `keras_resv2.data.load_split` takes it; of images from disk, their directory.
-        weights: another weight file than the run's own.
-        full: whether `keras_resv2.metrics.full_report` is measured too, of a small dataset.
+        run: folder written by `train.train`.
+        data_dir: see `keras_resv2.data.load_split`; the directory of images streamed from disk.
+        weights: weight file to use instead of that of the run.
+        full: whether to include `keras_resv2.metrics.full_report`, for small datasets.
 
     Returns:
-        Dictionary: test_error (percent), test_images; of a small dataset test_errors_first_2000 (count)
-        too, and with `full` details, the report; of images from disk the errors of the recipe's other views.
+        Dictionary: test_error (percent), test_images; for small datasets also test_errors_first_2000 (count) and, with
+        `full`, the report as details; for images streamed from disk the errors of the recipe's other views.
 
     Raises:
-        FileNotFoundError: the run is not finished.
-        ValueError: the test images are not those of the run.
+        FileNotFoundError: if the run is not finished.
+        ValueError: if the test images differ from those of the run.
     """
     settings = completed_settings(load_record(run)["settings"])
     dataset = run_dataset(settings)
@@ -55,7 +55,7 @@ def evaluate(run, data_dir, weights=None, full=False):
         return _evaluate_streamed(run, settings, data_dir, network)
     images, labels = data.load_split(dataset, "test", data_dir, settings.get("resize", False))
     _check_images(run, settings, data_dir, data.fingerprint(images, labels))
-    # The likelihood needs logits, which have the same order as probabilities.
+    # The likelihood needs logits, which rank classes like probabilities.
     model = build(settings["model"], **network, input_shape=dataset.image_shape, classifier_activation=None)
     logits = class_scores(model, images, BATCH)
     mistakes = highest_class(logits) != labels
@@ -78,7 +78,7 @@ def _evaluate_streamed(run, settings, data_dir, network):
 
 def _check_images(run, settings, data_dir, found):
     if found != settings["dataset_sha256"]["test"]:
-        raise ValueError(f"{data_dir}: these are not the test images that {run} was made with.")
+        raise ValueError(f"{data_dir}: these are not the test images of {run}.")
 
 
 def main(argv):

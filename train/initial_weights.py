@@ -1,9 +1,9 @@
-"""Starting a run from trained weights: of the same network, or of a shallower one whose units are repeated.
+"""Initializes a run with trained weights of the same network, or of a shallower one whose units are repeated.
 
-A residual network of n units a stage is one way to integrate ``dx/dt = F(x)`` in n steps. With each unit
-repeated and its branch divided by the number of copies, twice as many steps of half the size follow the same
-path to first order, so the deeper network starts near the function of the shallower one (Chang et al. 2018,
-"Multi-level Residual Networks from Dynamical Systems View", arXiv 1710.10348, section 3).
+A residual network with n units per stage can be seen as integrating ``dx/dt = F(x)`` in n steps. If each unit is
+repeated and its branch divided by the number of copies, twice as many steps of half the size follow the same path to
+first order, so the deeper network starts close to the function of the shallower one (Chang et al. 2018, "Multi-level
+Residual Networks from Dynamical Systems View", arXiv 1710.10348, section 3).
 """
 
 import pathlib
@@ -21,17 +21,17 @@ UNIT = re.compile(r"(stage\d+)_unit(\d+)_(.+)/(\w+)")
 
 
 def find_weights(source: str) -> tuple[dict[str, np.ndarray], str]:
-    """Weights by name, and a name that says which ones they are.
+    """Reads weights, and returns a name that identifies them.
 
     Args:
         source: a pretrained name, a run directory of `train.train`, a weight folder, or a weight file.
 
     Returns:
-        ``(arrays, name)``: arrays by ``<layer>/<variable>``; the name has the version of pretrained weights.
+        ``(arrays, name)``: arrays by ``<layer>/<variable>``; the name includes the version of pretrained weights.
 
     Raises:
-        FileNotFoundError: a run directory has no weights yet.
-        ValueError: there are no such weights, or the file is damaged.
+        FileNotFoundError: if a run directory does not contain weights yet.
+        ValueError: if the weights do not exist, or the file is damaged.
     """
     path = pathlib.Path(source)
     if path.is_file():
@@ -45,21 +45,24 @@ def find_weights(source: str) -> tuple[dict[str, np.ndarray], str]:
 
 
 def set_initial_weights(model: keras.Model, arrays: dict[str, np.ndarray], name: str) -> None:
-    """Sets the weights of a network from those of the same network or of a shallower one.
+    """Sets the weights of a network from those of the same or a shallower network.
 
     Args:
-        model: network of this package, not rolled.
-        arrays: by ``<layer>/<variable>``, as `keras_resv2.storage.weight_file.read_weights` gives them.
-        name: of the weights, for messages.
+        model: an unrolled network of this package.
+        arrays: weights by ``<layer>/<variable>``, see `keras_resv2.storage.weight_file.read_weights`.
+        name: name of the weights, for messages.
 
     Raises:
-        ValueError: they do not fit: another kind of unit, width or number of classes, or more units.
+        ValueError: if they do not fit: other units, width or number of classes, or more units.
     """
     wanted = [f"{layer.name}/{variable.name}" for layer in model.layers for variable in layer.weights]
     units, had = _units(wanted), _units(arrays)
     deeper = {stage: count for stage, count in had.items() if count > units.get(stage, 0)}
     if deeper:
-        raise ValueError(f"--initial_weights={name} has {had} units, {model.name} {units}: only deeper networks grow.")
+        raise ValueError(
+            f"--initial_weights={name} has {had} units, but {model.name} only {units}: networks cannot be made "
+            "shallower."
+        )
     if had != units:
         arrays = repeat_units(arrays, units)
     for weight, array in match_weights(model, arrays, f"--initial_weights={name}"):
@@ -67,21 +70,21 @@ def set_initial_weights(model: keras.Model, arrays: dict[str, np.ndarray], name:
 
 
 def repeat_units(arrays: dict[str, np.ndarray], units: dict[str, int]) -> dict[str, np.ndarray]:
-    """The weights of a deeper network, each of whose units starts from one of the shallower network's.
+    """Computes the weights of a deeper network, initializing each unit from one of the shallower network.
 
-    The first unit of a stage, whose width or stride differs, is taken once. The others are repeated in
-    their order, as evenly as they can be; what ends the branch of a unit with c copies (its last convolution,
-    or the batch normalisation after it) is divided by c.
+    The first unit of a stage, whose width or stride differs, is used once. The others are repeated in order, as evenly
+    as possible; the last layer of the branch of a unit with c copies (its last convolution, or the batch normalisation
+    after it) is divided by c.
 
     Args:
-        arrays: of the shallower network, by ``<layer>/<variable>``.
-        units: number of units of each stage of the deeper one, by "stage1", ...
+        arrays: weights of the shallower network, by ``<layer>/<variable>``.
+        units: number of units in each stage of the deeper network, by "stage1", ...
 
     Returns:
-        Arrays of the deeper network.
+        Weights of the deeper network.
 
     Raises:
-        ValueError: a stage has one unit, so there is nothing to repeat.
+        ValueError: if a stage has only one unit, which cannot be repeated.
 
     Example:
 
@@ -93,7 +96,7 @@ def repeat_units(arrays: dict[str, np.ndarray], units: dict[str, int]) -> dict[s
     copies = {}
     for stage, count in units.items():
         if had[stage] == 1 < count:
-            raise ValueError(f"{stage} has one unit, which changes the size: there is none to repeat.")
+            raise ValueError(f"{stage} has only one unit, which changes the size and cannot be repeated.")
         sources = np.array_split(np.arange(2, count + 1), had[stage] - 1) if had[stage] > 1 else []
         copies.update({(stage, unit): [*map(int, group)] for unit, group in enumerate(sources, 2)} | {(stage, 1): [1]})
     ends = _ends(arrays)
@@ -111,14 +114,14 @@ def repeat_units(arrays: dict[str, np.ndarray], units: dict[str, int]) -> dict[s
 
 
 def _ends(arrays):
-    """The layer that ends every branch: its last batch normalisation where that follows its last convolution."""
+    """Returns the last layer of every branch: the last convolution, or the batch normalisation after it."""
     layers = {match.group(3) for match in map(UNIT.fullmatch, arrays) if match}
     last = max(int(layer[4:]) for layer in layers if re.fullmatch(r"conv\d", layer))
     return f"bn{last}" if f"bn{last}" in layers else f"conv{last}"
 
 
 def _units(names):
-    """How many units each stage has."""
+    """Returns the number of units of each stage."""
     counts = {}
     for match in map(UNIT.fullmatch, names):
         if match:

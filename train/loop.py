@@ -1,8 +1,8 @@
-"""The training loop: from networks, batches and a recipe to trained networks.
+"""The training loop: trains networks by a recipe on batches of a source.
 
-It runs on every Keras backend. A run lives in a directory: checkpoints, `history.csv` and, at the end,
-`weights.h5`; started again on the same directory it goes on where the last checkpoint left off, and ends
-as if it had not stopped. Several seeds may go through the loop in lockstep (`train_seeds`).
+It runs on every Keras backend. A run has a directory for checkpoints, `history.csv` and, at the end, `weights.h5`.
+Started again with the same directory, it resumes from the last checkpoint, with the same result as an uninterrupted
+run. Several seeds can run through the loop in lockstep (`train_seeds`).
 """
 
 import math
@@ -23,42 +23,41 @@ STEPS_PER_DISPATCH_OF_PROCESSES = 20
 
 
 class Stopped(Exception):
-    """The run was asked to stop, and its state is saved."""
+    """Raised when the run was asked to stop and its state has been saved."""
 
 
 def train(
     model, source, measure, recipe, out, *,
     units=None, checkpoint_seconds=60, evaluate_every=5, callbacks=(), stop=lambda: False, devices=ONE_DEVICE,
 ):  # fmt: skip
-    """Trains `model` by `recipe`, resuming from `out` if it holds a checkpoint.
+    """Trains `model` by `recipe`, resuming from `out` if it contains a checkpoint.
 
     Args:
-        model: a `keras.Model` from raw pixels to logits. Afterwards it has the weights of the last step; where
-            the recipe averages them, `weights.h5` and the test errors are those of the averaged ones.
-        source: of batches: `train.data.device_data.DeviceData` or `train.data.image_stream.TrainStream`.
-        measure: function from the network, an object with `predict_on_batch`, to a dictionary of test
-            errors (percent).
-        recipe: `train.recipe.Recipe`, with its steps counted.
-        out: directory of the run; several processes share it.
-        units: `train.stochastic_depth.UnitSampler` where `model` is a `SwitchedNetwork`.
-        checkpoint_seconds: time between checkpoints.
-        evaluate_every: epochs between measurements of the test error. The last step is always
-            measured. The error is recorded; nothing is chosen by it.
-        callbacks: functions called after every dispatch with ``(progress, rate, row)``; the row of
-            the history at the end of an epoch, else None.
-        stop: asked after every dispatch (about a second), before a measurement of the test error,
-            whether to save and stop.
+        model: a `keras.Model` from raw pixels to logits. Afterwards it has the weights of the last step; if the recipe
+            averages weights, `weights.h5` and the test errors are those of the averages.
+        source: source of batches: `train.data.device_data.DeviceData` or `train.data.image_stream.TrainStream`.
+        measure: function from the network, an object with `predict_on_batch`, to a dictionary of test errors (percent).
+        recipe: `train.recipe.Recipe`, with a known number of steps.
+        out: directory of the run, shared by all processes.
+        units: `train.stochastic_depth.UnitSampler` if `model` is a `SwitchedNetwork`.
+        checkpoint_seconds: seconds between checkpoints.
+        evaluate_every: epochs between measurements of the test error. The last step is always evaluated. The error is
+            only recorded, not used for any selection.
+        callbacks: functions called after every dispatch with ``(progress, rate, row)``, where row is the row of the
+            history at the end of an epoch, else None.
+        stop: function called after every dispatch (about a second) and before evaluations, which returns whether to
+            save and stop.
         devices: `train.devices.Devices`.
 
     Returns:
         `Progress`, with the whole history.
 
     Raises:
-        Diverged: the loss is NaN or infinite; the last checkpoint is kept.
-        Stopped: `stop` said so.
-        ValueError: `out` holds a run of another network, or is not shared by all processes.
-        OSError: the disk is full.
-        ElsewhereError: another process has one of these.
+        Diverged: if the loss is NaN or infinite; the last checkpoint is kept.
+        Stopped: if `stop` returned true.
+        ValueError: if `out` contains a run of another network, or is not shared by all processes.
+        OSError: if the disk is full.
+        ElsewhereError: if another process raised one of these.
     """
     run = RunState(model, source, measure, recipe, out, devices, callbacks)
     if not devices.agree(run.progress.step):
@@ -79,24 +78,24 @@ def train_seeds(
     models, sources, measures, recipe, outs, *,
     step=None, checkpoint_seconds=60, evaluate_every=5, callbacks=(), stop=lambda: False,
 ):  # fmt: skip
-    """Trains several seeds of a network in one compiled program (JAX), each in a directory of its own.
+    """Trains several seeds of a network in one compiled program (JAX), each in its own directory.
 
-    A seed that diverges does not keep the others from being trained.
+    If a seed diverges, the others continue.
 
     Args:
-        models, sources, measures, outs: for each seed, what `train` takes for one.
-        recipe: `train.recipe.Recipe`, with its steps counted, without averaged weights.
-        step: of the checkpoints to resume from, which all seeds have; None or 0 for a new start.
-        callbacks: for each seed a list of functions; empty for none.
-        checkpoint_seconds, evaluate_every, stop: as `train` takes them.
+        models, sources, measures, outs: one argument of `train` for each seed.
+        recipe: `train.recipe.Recipe`, with a known number of steps, without averaged weights.
+        step: step of the checkpoints to resume from, which all seeds must have; None or 0 to start from scratch.
+        callbacks: list of functions for each seed; empty for none.
+        checkpoint_seconds, evaluate_every, stop: see `train`.
 
     Returns:
-        For each seed its `Progress`, or the `Diverged` that ended it.
+        For each seed its `Progress`, or the `Diverged` error that ended it.
 
     Raises:
-        Stopped: `stop` said so.
-        ValueError: the seeds are not of one network and dataset, or a checkpoint is damaged.
-        OSError: the disk is full.
+        Stopped: if `stop` returned true.
+        ValueError: if the seeds differ in network or dataset, or a checkpoint is damaged.
+        OSError: if the disk is full.
     """
     step = step or 0
     given = zip(models, sources, measures, outs, callbacks or [()] * len(models), strict=True)
@@ -106,7 +105,9 @@ def train_seeds(
     ]
     for run in runs:
         if run.progress.step != step:
-            raise ValueError(f"{run.out} has no readable checkpoint of step {step}: the same command goes on without.")
+            raise ValueError(
+                f"{run.out} has no readable checkpoint of step {step}: run the same command again to resume without it."
+            )
     optimizers = [run.optimizer for run in runs]
     steps = JaxSeedSteps(models, optimizers, sources, loss=Loss.from_recipe(recipe))
     for index, run in enumerate(runs):
@@ -121,19 +122,19 @@ def train_seeds(
 
 
 class _Loop:
-    """One run, or several at the same step.
+    """The loop of one run, or of several runs at the same step.
 
     Args:
         runs: list of `RunState`.
-        run_steps: function of the rates, the batches of each run and the switches of units, to losses and
-            shares of correct answers: ``(runs, steps)``, or ``(steps,)`` of one run.
+        run_steps: function from the rates, the batches of each run and the switches of units to losses and accuracies:
+            ``(runs, steps)``, or ``(steps,)`` for one run.
     """
 
     def __init__(self, runs, run_steps, recipe, units, stop, devices):
         self._all, self._active, self._run_steps = runs, list(runs), run_steps
         self._recipe, self._units, self._stop, self._devices = recipe, units, stop, devices
         source = runs[0].source
-        # Processes that go through a loop together must make it equally long, whatever their clocks say.
+        # All processes must run the same number of steps, whatever their clocks say.
         self._fixed_steps_per_dispatch = devices.processes > 1
         fixed = min(STEPS_PER_DISPATCH_OF_PROCESSES, source.max_steps_per_dispatch)
         self._steps_per_dispatch = fixed if self._fixed_steps_per_dispatch else 1
@@ -141,7 +142,7 @@ class _Loop:
         self._steps_per_epoch = math.ceil(source.images_per_epoch / recipe.batch_size)
 
     def run(self, checkpoint_seconds, evaluate_every, where):
-        """Runs to the end, or until all have diverged. Raises `Stopped`, which says `where` the state is saved."""
+        """Runs to the end, or until all runs have diverged. `Stopped` is raised with `where` the state is saved."""
         step = self._all[0].progress.step
         rate, dispatched = self._recipe.learning_rate(max(step - 1, 0)), False
         while self._active:
@@ -149,13 +150,13 @@ class _Loop:
             stopping = self._devices.any(self._stop())
             due = any(run.lacks_test_error(evaluate_every) for run in self._active)
             if due and not stopping:
-                self._each(RunState.save, rate)  # a measurement may take long
+                self._each(RunState.save, rate)  # an evaluation may take long
                 self._each(RunState.measure, evaluate_every)
             if dispatched or due:
                 self._each(RunState.report, rate)
             if stopping and (due or step < self._recipe.steps):
                 self._each(RunState.save, rate)
-                raise Stopped(f"stopped after step {step}, saved {where}: the same command resumes.")
+                raise Stopped(f"stopped after step {step}, saved {where}: run the same command to resume.")
             if step == self._recipe.steps:
                 self._each(RunState.finish, rate)
                 return
@@ -173,7 +174,7 @@ class _Loop:
                 self._active.remove(run)
 
     def _dispatch(self):
-        """Runs steps for about a second, at most to the end of the epoch; the last learning rate."""
+        """Runs steps for about a second, at most to the end of the epoch; returns the last learning rate."""
         begun, before = time.monotonic(), self._active[0].progress.step
         epoch = before // self._steps_per_epoch + 1
         end = min(epoch * self._steps_per_epoch, self._recipe.steps)
@@ -182,11 +183,11 @@ class _Loop:
         switches = self._units and [self._units.draw(before + i) for i in range(count)]
         results = self._run_steps(rates, [run.take(count) for run in self._all], switches)
         for run in self._all:
-            run.draw(self._steps_per_dispatch)  # on JAX while the accelerator works
+            run.draw(self._steps_per_dispatch)  # on JAX while the accelerator is busy
         losses, corrects = (np.asarray(values).reshape(len(self._all), -1)[:, :count] for values in results)
         results = dict(zip(self._all, zip(losses, corrects, strict=True), strict=True))
         self._each(lambda run: run.add(*results[run], rates))
-        if not self._fixed_steps_per_dispatch:  # doubling at most: the first dispatch compiles and tells little
+        if not self._fixed_steps_per_dispatch:  # at most doubled, because the first dispatch includes compilation
             wanted = SECONDS_PER_DISPATCH * count / (time.monotonic() - begun)
             self._steps_per_dispatch = int(np.clip(wanted, 1, min(2 * self._steps_per_dispatch, self._most_steps)))
         for run in self._active:

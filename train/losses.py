@@ -1,21 +1,21 @@
-"""The training loss: cross-entropy, with smoothed or mixed labels, and the distance from a teacher."""
+"""The training loss: cross-entropy, with label smoothing or mixup, and distillation."""
 
 import dataclasses
 from typing import Any, NamedTuple
 
 from keras import ops
 
-SHARES = 256  # a share of an image is a whole number of 256ths, so that mixed pixels are the same on every backend
+SHARES = 256  # shares are multiples of 1/256, so that mixed pixels are the same on every backend
 
 
 class Targets(NamedTuple):
-    """What the images of a step are to be taken for.
+    """The targets of a step's images.
 
     Attributes:
-        labels: ``(batch,)``: class numbers; of mixed images those of the larger part.
-        partners: ``(batch,)``: class numbers of the other part; None where images are not mixed.
-        shares: ``(batch,)``: 256ths of the labels' part, 128 to 256; None where images are not mixed.
-        teacher_logits: ``(batch, classes)``: a teacher's for the same images; None without one.
+        labels: ``(batch,)``: class indices; for mixed images those of the larger part.
+        partners: ``(batch,)``: class indices of the other part; None without mixup.
+        shares: ``(batch,)``: share of `labels` in units of 1/256, 128 to 256; None without mixup.
+        teacher_logits: ``(batch, classes)``: a teacher's logits for the same images; None without a teacher.
     """
 
     labels: Any
@@ -28,18 +28,18 @@ class Targets(NamedTuple):
 class Loss:
     """The loss of a recipe.
 
-    With labels alone it is the cross-entropy. Label smoothing takes the cross-entropy with a share of
-    the uniform distribution (Szegedy et al. 2016, arXiv 1512.00567, section 7), mixup the weighted mean of
-    the cross-entropies of both labels (Zhang et al. 2018, arXiv 1710.09412), and distillation a weighted
-    mean with ``temperature^2 * KL(teacher || student)``, both softened (Hinton et al. 2015, arXiv 1503.02531).
+    With labels alone it is the cross-entropy. Label smoothing mixes a share of the uniform distribution into the labels
+    (Szegedy et al. 2016, arXiv 1512.00567, section 7), mixup uses the weighted mean of the cross-entropies of both
+    labels (Zhang et al. 2018, arXiv 1710.09412), and distillation a weighted mean with ``temperature^2 * KL(teacher ||
+    student)``, both softened by the temperature (Hinton et al. 2015, arXiv 1503.02531).
 
-    `keras.distillation.LogitsDistillation` would be the last part, but its default loss compares logits
-    as if they were probabilities (Keras 3.15), and `KLDivergence` clips at 1e-7, where gradients vanish.
+    `keras.distillation.LogitsDistillation` is not used, because its default loss treats logits as probabilities (Keras
+    3.15), and `KLDivergence` clips at 1e-7, where gradients vanish.
 
     Attributes:
         label_smoothing: share of the uniform distribution, 0 to 1.
-        temperature: that divides the logits of teacher and student.
-        teacher_weight: of the distance from the teacher, 0 to 1; the labels have the rest.
+        temperature: divisor of the logits of teacher and student.
+        teacher_weight: weight of the distillation loss, 0 to 1; the labels have the rest.
 
     Example:
 
@@ -55,21 +55,21 @@ class Loss:
 
     @classmethod
     def from_recipe(cls, recipe):
-        """The loss that a `train.recipe.Recipe` describes."""
+        """Creates the loss of a `train.recipe.Recipe`."""
         teacher_weight = recipe.teacher_weight if recipe.teacher else 0.0
         return cls(recipe.label_smoothing, recipe.temperature, teacher_weight)
 
     def __call__(self, targets, logits, images_per_step):
-        """Loss and correct answers of (a part of) a batch, each divided by the whole batch's size.
+        """Computes loss and correct predictions of (a part of) a batch, each divided by the whole batch's size.
 
         Args:
-            targets: `Targets`, or the labels alone.
+            targets: `Targets`, or labels.
             logits: ``(batch, classes)``, float32.
-            images_per_step: images of the whole batch.
+            images_per_step: number of images in the whole batch.
 
         Returns:
-            ``(loss, correct)``: two numbers. An answer is correct where the highest score is that of
-            `Targets.labels`: with mixup, the label of the larger part.
+            ``(loss, correct)``: two numbers. A prediction is correct if the highest score is that of `Targets.labels`:
+            with mixup, the label of the larger part.
         """
         targets = targets if isinstance(targets, Targets) else Targets(targets)
         losses = self._cross_entropy(targets.labels, logits)

@@ -1,11 +1,11 @@
-"""How much memory a process has needed. Imports no backend."""
+"""Peak memory of a process, measured without importing a backend."""
 
 import pathlib
 import sys
 
 
 def peak_bytes():
-    """Most bytes of main memory that this process had at any time; None where the system does not tell.
+    """Returns the peak main memory of this process in bytes; None if the system does not report it.
 
     Example:
 

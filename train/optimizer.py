@@ -1,4 +1,4 @@
-"""The optimizer of all recipes: momentum SGD with L2 weight decay, averages of weights, loss scaling for float16."""
+"""The optimizer of all recipes: momentum SGD with L2 weight decay, weight averaging, and loss scaling for float16."""
 
 import keras
 from keras import ops
@@ -7,19 +7,18 @@ from train.stacks import Stacks, group_alike
 
 
 class SGD(keras.optimizers.SGD):
-    """Momentum SGD with L2 weight decay in the gradient, as the papers' code has it.
+    """Momentum SGD with L2 weight decay in the gradient, as in the papers' code.
 
-    Keras' own `weight_decay` shrinks the weight outside the momentum, which with momentum 0.9 is
-    about a tenth of the effect.
+    Keras' own `weight_decay` is decoupled from the momentum, which with momentum 0.9 has about a tenth of the effect.
 
     Args:
-        l2: factor of the weights in the gradient.
-        decays: function from a variable to whether it is decayed.
-        first_averaged: iteration, counted from 0, after which the weights are averaged; None for no averages.
-            Up to there the averages are the weights themselves.
-        decay: the averages are the mean of the weights since then, until that gives the newest less than
-            ``1 - decay``, which it has from then on; 1 for the mean. Keras' own `use_ema` starts at the
-            first step, and knows no mean.
+        l2: L2 factor of the weights in the gradient.
+        decays: function that returns whether a variable is decayed.
+        first_averaged: iteration, counted from 0, from which the weights are averaged; None for no averaging. Before it
+            the averages equal the weights.
+        decay: the averages are the mean of the weights since then until the weight of the newest falls to ``1 -
+            decay``, and an exponential moving average from then on; 1 for the mean. Keras' own `use_ema` starts at the
+            first step and does not support the mean.
     """
 
     def __init__(self, *args, l2, decays, first_averaged=None, decay=1.0, **kwargs):
@@ -35,11 +34,11 @@ class SGD(keras.optimizers.SGD):
             self.averages = self.add_optimizer_variables(variables, "average")
 
     def decays(self, variable):
-        """Whether a variable is decayed."""
+        """Returns whether a variable is decayed."""
         return bool(self._l2 and self._decays(variable))
 
     def update_step(self, gradient, variable, learning_rate):
-        # TensorFlow hands over its own variable, which has no path.
+        # TensorFlow passes its own variable, which has no path.
         index = self._get_variable_index(variable)
         if self.decays(self._trainable_variables[index]):
             gradient = gradient + self._l2 * ops.cast(variable, gradient.dtype)
@@ -50,27 +49,27 @@ class SGD(keras.optimizers.SGD):
             self.assign(average, (1 - share) * average + share * newest)
 
     def _share_of_newest(self):
-        """What of an average is the newest weight: 1, 1/2, 1/3, ..., at least ``1 - decay``."""
+        """Returns the share of the newest weight in an average: 1, 1/2, 1/3, ..., at least ``1 - decay``."""
         averaged = ops.maximum(ops.convert_to_tensor(self.iterations) - self._first_averaged, 0)
         return ops.maximum(1 / (ops.cast(averaged, "float32") + 1), 1 - self._decay)
 
 
 def averages(optimizer):
-    """The averages of the trainable variables, in their order, of what `make_optimizer` returned."""
+    """Returns the averages of the trainable variables, in order, from a result of `make_optimizer`."""
     return getattr(optimizer, "inner_optimizer", optimizer).averages
 
 
 def make_optimizer(recipe, variables):
-    """The optimizer of a recipe, built for `variables`.
+    """Creates the optimizer of a recipe, built for `variables`.
 
     Args:
         recipe: `train.recipe.Recipe`.
         variables: the trainable variables of the network.
 
     Returns:
-        `SGD`; with the recipe's dtype "mixed_float16" inside `keras.optimizers.LossScaleOptimizer`,
-        because small gradients vanish in float16: the loss is multiplied by a factor that is halved
-        whenever a gradient overflows (that step is left out) and doubled every 2,000 steps.
+        `SGD`; with the dtype "mixed_float16" wrapped in `keras.optimizers.LossScaleOptimizer`, because small gradients
+        underflow in float16: the loss is multiplied by a factor that is halved whenever a gradient overflows (the step
+        is skipped) and doubled every 2,000 steps.
     """
     optimizer = SGD(
         recipe.learning_rate(0),
@@ -88,15 +87,15 @@ def make_optimizer(recipe, variables):
 
 
 def stack_optimizer(optimizer, variables):
-    """An optimizer of the same rule for stacks of the variables that another was built for.
+    """Creates an equivalent optimizer for stacks of variables.
 
     Args:
-        optimizer: made by `make_optimizer` for `variables`.
+        optimizer: created by `make_optimizer` for `variables`.
         variables: those variables.
 
     Returns:
-        ``(optimizer, stacks, slots)``: the new optimizer; `train.stacks.Stacks` of the variables, in which those
-        lie together that have the same shape and weight decay; and those of the optimizer's own variables.
+        ``(optimizer, stacks, slots)``: the new optimizer; `train.stacks.Stacks` of the variables, grouped by shape and
+        weight decay; and those of the optimizer's own variables.
     """
     inner = getattr(optimizer, "inner_optimizer", optimizer)
     stacks = group_alike(variables, inner.decays)
@@ -112,7 +111,7 @@ def stack_optimizer(optimizer, variables):
 
 
 def _slot_groups(slots, variables, groups):
-    """Groups of an optimizer's variables: those that it has for each trained one lie together as these do."""
+    """Groups an optimizer's variables in the same way as the trained variables that they belong to."""
     shapes, first, found = [v.shape for v in variables], 0, []
     while first < len(slots):
         one_each = [v.shape for v in slots[first : first + len(shapes)]] == shapes

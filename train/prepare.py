@@ -1,4 +1,4 @@
-"""What the training loop gets: recipe, data and network of a run, from its configuration."""
+"""Prepares recipe, data and network of a run from its configuration."""
 
 import dataclasses
 import sys
@@ -19,13 +19,13 @@ from train.stochastic_depth import SwitchedNetwork, UnitSampler
 
 
 class Prepared(NamedTuple):
-    """What the training loop gets.
+    """The inputs of the training loop.
 
     Attributes:
         recipe: `train.recipe.Recipe`, with its steps counted.
-        data: `train.data.inputs.Input`; its source gives the batches of the recipe.
-        model: the network, or the view of it that is trained.
-        units: `train.stochastic_depth.UnitSampler`; None where every step trains all units.
+        data: `train.data.inputs.Input`, whose source yields the batches of the recipe.
+        model: the network, or the wrapper of it that is trained.
+        units: `train.stochastic_depth.UnitSampler`; None if every step trains all units.
         teacher: name, version and SHA-256 of the teacher, for run.json; None without one.
     """
 
@@ -37,7 +37,7 @@ class Prepared(NamedTuple):
 
 
 def prepare(config, devices):
-    """Recipe, data and network of a run, and what goes with them.
+    """Prepares recipe, data and network of a run.
 
     Args:
         config: `RunConfig`.
@@ -73,7 +73,7 @@ def prepare(config, devices):
     source = data.source
     if recipe.mixup or recipe.cutout:
         source = MixedBatches(source, recipe, config.seed)
-    if recipe.teacher:  # after the network, whose initial weights depend on what was drawn before
+    if recipe.teacher:  # after the network, whose initial weights depend on previous random draws
         network, teacher = open_teacher(recipe.teacher, data)
         source = DistilledBatches(source, network)
     return Prepared(recipe, dataclasses.replace(data, source=source), model, units, teacher)

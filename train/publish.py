@@ -1,9 +1,9 @@
-"""Makes a published version of a run's weights: file, card, history and curve.
+"""Publishes a version of a run's weights: file, card, history and curve.
 
     python -m train.publish --run runs/resnet20-0 --data_dir cifar10.npz
 
-The error on the card is what the file's own bytes score, measured here, in float32. A version that
-exists is never written over: the next one is made, or with --version the command refuses.
+The error on the card is measured here, on the weights in the file, in float32. An existing version is never
+overwritten: the next one is created, or with --version the command fails.
 """
 
 import pathlib
@@ -40,11 +40,15 @@ from train.run_files import (
 FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(train.evaluate)
 flags.DEFINE_multi_string("seed_run", [], "Folder of a run of the same recipe with another seed; may be repeated.")
-flags.DEFINE_string("variant", None, "Added to the architecture's name where it has other arguments, as 'gated'.")
-flags.DEFINE_integer("version", None, "Of the weights; by default the next.", lower_bound=1)
-flags.DEFINE_bool("half", False, "Round kernels to float16: half the size; the error measured is that of the file.")
+flags.DEFINE_string(
+    "variant", None, "Added to the architecture's name if it has non-default arguments, such as 'gated'."
+)
+flags.DEFINE_integer("version", None, "Version of the weights; the next one by default.", lower_bound=1)
+flags.DEFINE_bool(
+    "half", False, "Round kernels to float16, which halves the size; the measured error is that of the file."
+)
 flags.DEFINE_string("weights_dir", "weights", "Folder of published weights.")
-flags.DEFINE_string("url", None, "Where the weight file will be had.")
+flags.DEFINE_string("url", None, "URL where the weight file will be available.")
 
 HALF = "weights_half.h5"
 
@@ -54,22 +58,22 @@ def publish(run, data_dir, weights_dir, version=None, variant=None, seed_runs=()
 
     Args:
         run: folder of a finished run.
-        data_dir: of the dataset, as `keras_resv2.data.load_split` takes it. Of a run on "arrays" the
-            name of its file is the dataset's name.
+        data_dir: location of the dataset, see `keras_resv2.data.load_split`. For a run on "arrays" the name of the file
+            becomes the name of the dataset.
         weights_dir: folder of published weights.
-        version: None for the next.
-        variant: part of the name, needed where the network has other arguments than its defaults.
-        seed_runs: folders of runs that differ in the seed alone, and are finished or have diverged.
-        url: where the weight file will be had.
-        half: whether kernels are rounded to float16, before the error is measured.
+        version: version number; None for the next one.
+        variant: part of the name, required if the network has non-default arguments.
+        seed_runs: folders of runs that differ only in the seed, and are finished or have diverged.
+        url: URL where the weight file will be available.
+        half: whether to round kernels to float16 before the error is measured.
 
     Returns:
         `Card`.
 
     Raises:
-        FileExistsError: the version is published already.
-        FileNotFoundError: a run is unfinished.
-        ValueError: a run was made by uncommitted source, or does not belong to the others.
+        FileExistsError: if the version is already published.
+        FileNotFoundError: if a run is unfinished.
+        ValueError: if a run was trained with uncommitted source, or does not match the others.
     """
     run, record = pathlib.Path(run), load_record(run)
     settings = completed_settings(record["settings"])
@@ -80,7 +84,7 @@ def publish(run, data_dir, weights_dir, version=None, variant=None, seed_runs=()
     label = _dataset_name(dataset, data_dir)
     _check_commits(run, record)
     if settings["arguments"] and not variant:
-        raise ValueError(f"{run} has arguments {settings['arguments']}: name its --variant.")
+        raise ValueError(f"{run} has arguments {settings['arguments']}: pass --variant.")
     name = "_".join(filter(None, (settings["model"], variant))) + f"-{label}"
     folder = _new_version(pathlib.Path(weights_dir) / name, version)
     weights = _weight_file(run, half)
@@ -125,17 +129,17 @@ def publish(run, data_dir, weights_dir, version=None, variant=None, seed_runs=()
 
 
 def _dataset_name(dataset, data_dir):
-    """What a card calls the dataset; of anyone's arrays it is the name of their file."""
+    """Returns the name of the dataset for the card; for custom arrays the name of their file."""
     if dataset.name != "arrays":
         return dataset.name
     name = re.sub(r"[^a-z0-9]+", "_", pathlib.Path(data_dir or "").stem.lower()).strip("_")
     if not name or name in DATASETS:
-        raise ValueError(f"--data_dir {data_dir} names the dataset of the weights: give the file a name of its own.")
+        raise ValueError(f"--data_dir {data_dir} determines the name of the dataset, which is taken: rename the file.")
     return name
 
 
 def _with_pixels(settings):
-    """Arguments of the network for its card, which has pixel statistics where they are not the stem's."""
+    """Returns the network's arguments for the card, with pixel statistics if they are not the stem's default."""
     of_stem = {name: value for name, value in settings.items() if name != "preprocessing"}
     if completed_settings(of_stem)["preprocessing"] == settings["preprocessing"]:
         return settings["arguments"]
@@ -143,7 +147,7 @@ def _with_pixels(settings):
 
 
 def _weight_file(run, half):
-    """The run's weight file, or the one of half the size that is made of it."""
+    """Returns the run's weight file, or a copy of half the size."""
     if not half:
         return run / WEIGHTS
     write_weights(read_weights(run / WEIGHTS), run / HALF, half=True)
@@ -154,12 +158,12 @@ def _check_commits(run, record):
     for environment in record["environments"]:
         if environment["commit"] == "unknown" or environment["commit"].endswith("-dirty"):
             raise ValueError(
-                f"{run} was made by source that no commit has ({environment['commit']}): train from a clean checkout."
+                f"{run} was trained with uncommitted source ({environment['commit']}): train from a clean checkout."
             )
 
 
 def _over_environments(record, key):
-    """A fact of the run's environment; where it was resumed in another, all of them in order."""
+    """Returns an entry of the run's environment; all of them in order if the run was resumed in others."""
     return ", then ".join(dict.fromkeys(environment[key] for environment in record["environments"]))
 
 
@@ -168,12 +172,14 @@ def _new_version(folder, version):
     if version is None:
         version = max(published, default=0) + 1
     if version in published:
-        raise FileExistsError(f"{folder / str(version)} is published; a version never changes: leave --version out.")
+        raise FileExistsError(
+            f"{folder / str(version)} is already published and a version never changes: omit --version."
+        )
     return folder / str(version)
 
 
 def _add_seed(errors, other, settings, data_dir, guessing):
-    """Adds the error of a run that differs in the seed alone; of one that diverged, `guessing`."""
+    """Adds the error of a run that differs only in the seed; `guessing` if it diverged."""
     record = read_record(other)
     _check_commits(other, record)
     seed, differs = record["settings"]["seed"], differences(settings, record["settings"])
@@ -181,12 +187,12 @@ def _add_seed(errors, other, settings, data_dir, guessing):
         differs = ", ".join(differs) or "nothing, not even the seed"
         raise ValueError(f"{other} is not a run of the same settings with another seed: it differs in {differs}.")
     if seed in errors:
-        raise ValueError(f"{other} is not a run of another seed: its seed {seed} is there already.")
+        raise ValueError(f"{other} is not a run of another seed: seed {seed} is already included.")
     errors[seed] = guessing if DIVERGED in record else evaluate(other, data_dir)["test_error"]
 
 
 def _write(folder, run, weights, card):
-    """Fills a folder beside the final one, then renames it: published whole or not at all."""
+    """Fills a folder next to the final one, then renames it, so that publishing is atomic."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(folder) as partial:
         partial.mkdir()
@@ -196,7 +202,7 @@ def _write(folder, run, weights, card):
         check_sum(partial / WEIGHTS, card)
         (partial / CARD).write_text(card.to_json())
         if folder.exists():
-            raise FileExistsError(f"{folder} was published meanwhile; a version never changes.")
+            raise FileExistsError(f"{folder} was published in the meantime; a version never changes.")
 
 
 def main(argv):
@@ -215,7 +221,7 @@ def main(argv):
         )
     except (ValueError, OSError, ImportError) as error:
         sys.exit(f"error: {error}")
-    print(f"{card.full_name}: test error {card.test_error:.2f} % (the papers: {card.paper_error or '-'})")
+    print(f"{card.full_name}: test error {card.test_error:.2f} % (paper: {card.paper_error or '-'})")
 
 
 if __name__ == "__main__":

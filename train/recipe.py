@@ -1,4 +1,4 @@
-"""What a recipe is: how a network is trained, as values that are checked together.
+"""Recipes: how a network is trained, as values that are validated together.
 
 Weight decay is L2 regularisation added to the gradient, ``wd * w``, as in the papers' code.
 """
@@ -21,7 +21,7 @@ WORDS = {
     "average": (None, "swa", "ema"),
 }
 KINDS = {bool: bool, int: int, float: (int, float), tuple: tuple, str: str}
-OPTIONAL = {  # values that may be None, and what else they may be
+OPTIONAL = {  # values that may be None, and their other types
     "steps": int,
     "epochs": int,
     "image_size": int,
@@ -29,7 +29,7 @@ OPTIONAL = {  # values that may be None, and what else they may be
     "survival": (int, float),
     "teacher": str,
 }
-# Where a value is this, others have no effect.
+# If a value is this, others have no effect.
 WITHOUT_EFFECT = (
     ("average", None, ("average_start", "average_decay")),
     ("average", "swa", ("average_decay",)),
@@ -42,47 +42,44 @@ class Recipe:
     """How a network is trained.
 
     Attributes:
-        steps: updates of the weights; None where `epochs` says how long.
+        steps: number of updates of the weights; None if `epochs` is given.
         batch_size: images per step.
-        schedule: ((part of the run, learning rate), ...): corners of the learning rate.
-        interpolate: how the rate runs between corners: "linear", "cosine" (half a period from one to the
-            next: Loshchilov & Hutter 2017, arXiv 1608.03983, equation 5), or False: it jumps at each. True
-            is the older word for "linear".
-        epochs: passes over the training images, where `steps` is None.
-        warmup_steps: first steps that take `warmup_rate` instead.
-        warmup_rate: learning rate of those steps.
-        momentum, nesterov: of SGD.
-        weight_decay: L2, on the weights that `decay` names.
-        decay: "all" (every trainable weight, as the papers' code) or "kernels" (no BN, no biases).
-        crop: "shift" (pad, then a random crop of the same size) or "scale" (a random part of 8 to
-            100 % of the area, of aspect 3:4 to 4:3, resized).
+        schedule: ((part of the run, learning rate), ...): corners of the learning rate schedule.
+        interpolate: interpolation between corners: "linear", "cosine" (half a period between corners: Loshchilov &
+            Hutter 2017, arXiv 1608.03983, equation 5), or False for a step schedule. True is the old name of "linear".
+        epochs: number of passes over the training images, if `steps` is None.
+        warmup_steps: number of first steps that use `warmup_rate` instead.
+        warmup_rate: learning rate of these steps.
+        momentum, nesterov: arguments of SGD.
+        weight_decay: L2 factor of the weights selected by `decay`.
+        decay: "all" (every trainable weight, as in the papers' code) or "kernels" (no BN, no biases).
+        crop: "shift" (pad, then a random crop of the same size) or "scale" (a random part of 8 to 100 % of the area
+            with an aspect ratio of 3:4 to 4:3, resized).
         pad: pixels of padding before the shift.
-        pad_mode: "mean" (zeros after normalisation, as the papers) or "reflect".
+        pad_mode: "mean" (zeros after normalisation, as in the papers) or "reflect".
         flip: "random", or "alternating": each image is flipped every other epoch.
-        image_size: height and width in training, where the dataset has images of many sizes.
-        views: (shorter side, centre crop) of each test error, for such datasets; the first is the
-            one that counts.
+        image_size: height and width in training, for datasets with images of different sizes.
+        views: (shorter side, center crop) of each test error, for such datasets; the first is the main one.
         dtype: Keras dtype policy.
-        units_per_batch: how many random units each batch trains, by shortcuts past the others: a number, or
-            ((part of the run, number), ...) where it changes; None for all (`train.stochastic_depth`).
-        survival: probability that a batch trains the last unit, falling linearly from 1 at the input
-            (stochastic depth); None for all units.
-        average: which weights are measured and published: "swa", the mean of those after each step from
-            `average_start` on (Izmailov et al. 2018, arXiv 1803.05407, who take one an epoch); "ema", the
-            exponential moving average that begins there as that mean; None: the last ones. Moving
-            statistics are measured again for averaged weights.
-        average_start: part of the run.
-        average_decay: of "ema", per step.
-        mixup: alpha of the Beta distribution of the shares in which two images are mixed (Zhang et al. 2018,
-            arXiv 1710.09412); 0 for none.
-        cutout: side in pixels of a square of the mean colour in each image (DeVries & Taylor 2017,
-            arXiv 1708.04552); 0 for none.
+        units_per_batch: number of random units that each batch trains, while the others are skipped: a number, or
+            ((part of the run, number), ...) if it changes; None for all (`train.stochastic_depth`).
+        survival: probability that a batch trains the last unit, decreasing linearly from 1 at the input (stochastic
+            depth); None to train all units.
+        average: weights to evaluate and publish: "swa", the mean over all steps from `average_start` on (Izmailov et
+            al. 2018, arXiv 1803.05407, who average once per epoch); "ema", an exponential moving average that starts
+            there as that mean; None for those of the last step. Moving statistics are measured again for averaged
+            weights.
+        average_start: start of averaging, as a part of the run.
+        average_decay: decay of "ema", per step.
+        mixup: alpha of the Beta distribution of mixing shares (Zhang et al. 2018, arXiv 1710.09412); 0 for none.
+        cutout: side in pixels of a square of the mean color in each image (DeVries & Taylor 2017, arXiv 1708.04552); 0
+            for none.
         label_smoothing: share of the uniform distribution in the labels (Szegedy et al. 2016,
             arXiv 1512.00567, section 7).
-        teacher: pretrained name, weight folder or run directory of a network whose outputs are learnt too
-            (Hinton et al. 2015, arXiv 1503.02531); None for none.
-        temperature: that softens the outputs of both.
-        teacher_weight: of the teacher in the loss; the labels have the rest.
+        teacher: pretrained name, weight folder or run directory of a teacher network for distillation (Hinton et al.
+            2015, arXiv 1503.02531); None for none.
+        temperature: temperature of the outputs of both networks.
+        teacher_weight: weight of the teacher in the loss; the labels have the rest.
     """
 
     steps: int | None
@@ -118,7 +115,7 @@ class Recipe:
     def __post_init__(self):
         object.__setattr__(self, "interpolate", _interpolation(self.interpolate))
         _check(_is_schedule(self.schedule), "schedule", self.schedule, "((0, rate), (part of the run, rate), ...)")
-        _check(max(rate for _, rate in self.schedule) > 0, "schedule", self.schedule, "one with a rate above 0")
+        _check(max(rate for _, rate in self.schedule) > 0, "schedule", self.schedule, "a schedule with a rate above 0")
         _check(self.steps is None or self.steps > 0, "steps", self.steps, "a positive number")
         _check(self.epochs is None or self.epochs > 0, "epochs", self.epochs, "a positive number")
         _check(self.steps or self.epochs, "epochs", self.epochs, "a positive number where steps is None")
@@ -131,13 +128,18 @@ class Recipe:
             "a number from 1, or ((0, number), (part of the run, number), ...)",
         )
         _check(self.survival is None or 0 < self.survival <= 1, "survival", self.survival, "above 0 and at most 1")
-        _check(self.survival is None or not counts, "survival", self.survival, "None beside units_per_batch: give one")
+        _check(
+            self.survival is None or not counts,
+            "survival",
+            self.survival,
+            "None, because units_per_batch is given: use only one",
+        )
         _check(_are_views(self.views), "views", self.views, "((shorter side, crop within it), ...), each crop once")
         if self.crop == "scale":
             _check((self.image_size or 0) > 0, "image_size", self.image_size, "a positive number, needed by crop=scale")
-            _check(len(self.views) > 0, "views", self.views, "one view at least, needed by crop=scale")
+            _check(len(self.views) > 0, "views", self.views, "at least one view, needed by crop=scale")
             self._check_without_effect("crop=scale", pad=0, pad_mode="mean", flip="random")
-            _check(self.cutout == 0, "cutout", self.cutout, "0, and crop=scale takes no other")
+            _check(self.cutout == 0, "cutout", self.cutout, "0, the only value that crop=scale supports")
         else:
             self._check_without_effect("crop=shift", image_size=None, views=())
         _check(0 <= self.average_start < 1, "average_start", self.average_start, "a part of the run, 0 to less than 1")
@@ -155,21 +157,21 @@ class Recipe:
             self._check_without_effect("teacher_weight=1", label_smoothing=0)
 
     def _check_without_effect(self, where, **needed):
-        """Raises ValueError where a value would change nothing beside another."""
+        """Raises ValueError if a value has no effect because of another."""
         for name, value in needed.items():
             if getattr(self, name) != value:
-                raise ValueError(f"recipe value {name}={getattr(self, name)!r} has no effect where {where}.")
+                raise ValueError(f"recipe value {name}={getattr(self, name)!r} has no effect with {where}.")
 
     def with_values(self, texts, **changes):
-        """This recipe with values replaced.
+        """Returns this recipe with replaced values.
 
         Args:
-            texts: such as "flip=random" or "schedule=((0, 0.1), (0.5, 0.01))": an attribute and a Python
+            texts: assignments such as "flip=random" or "schedule=((0, 0.1), (0.5, 0.01))": an attribute and a Python
                 literal or a word.
-            **changes: the same as values, which count more.
+            **changes: values by attribute, which take precedence.
 
         Raises:
-            ValueError: there is no such attribute, the value is not of its kind, or it would have no effect.
+            ValueError: if the attribute does not exist, the value has the wrong type, or it would have no effect.
 
         Example:
 
@@ -187,44 +189,44 @@ class Recipe:
             if name in WORDS:
                 check_choice(name, value, WORDS[name])
             elif not _fits(name, value, getattr(self, name)):
-                raise ValueError(f"recipe value {text}: now it is {getattr(self, name)!r}.")
+                raise ValueError(f"recipe value {text} is invalid: the current value is {getattr(self, name)!r}.")
             given[name] = value
         given.update(changes)
         if given.get("steps") and given.get("epochs"):
-            raise ValueError(f"steps={given['steps']} and epochs={given['epochs']} both say how long: give one.")
-        for one, other in (("steps", "epochs"), ("epochs", "steps")):  # the one that is given takes the other's place
+            raise ValueError(f"steps={given['steps']} and epochs={given['epochs']} conflict: use only one of them.")
+        for one, other in (("steps", "epochs"), ("epochs", "steps")):  # the given one replaces the other
             if given.get(one):
                 given.setdefault(other, None)
-        for name, value, others in WITHOUT_EFFECT:  # what is switched off takes with it what belongs to it
+        for name, value, others in WITHOUT_EFFECT:  # disabling a feature resets its parameters
             if name in given and given[name] == value:
                 given = {**{other: _default(other) for other in others}, **given}
         return dataclasses.replace(self, **given)
 
     def unit_counts(self):
-        """`units_per_batch` as ((part of the run, number), ...); empty where every batch trains all units."""
+        """Returns `units_per_batch` as ((part of the run, number), ...); empty if every batch trains all units."""
         if self.units_per_batch is None:
             return ()
         return ((0, self.units_per_batch),) if isinstance(self.units_per_batch, int) else self.units_per_batch
 
     @property
     def leaves_units_out(self):
-        """Whether batches train a random choice of units."""
+        """Whether batches train a random subset of units."""
         return bool(self.unit_counts()) or self.survival is not None
 
     def for_images(self, images):
-        """This recipe with its steps counted, for a training set of `images` images."""
+        """Returns this recipe with its number of steps for `images` training images."""
         if self.steps is not None:
             return self
         return dataclasses.replace(self, steps=math.ceil(self.epochs * images / self.batch_size))
 
     def with_peak(self, rate):
-        """This recipe with all learning rates multiplied so that `rate`, above 0, is the highest."""
+        """Returns this recipe with all learning rates scaled so that `rate`, above 0, is the highest."""
         factor = rate / max(corner[1] for corner in self.schedule)
         schedule = tuple((part, low * factor) for part, low in self.schedule)
         return dataclasses.replace(self, schedule=schedule, warmup_rate=self.warmup_rate * factor)
 
     def learning_rate(self, step):
-        """The rate of step `step`, counted from 0."""
+        """Returns the learning rate of step `step`, counted from 0."""
         if step < self.warmup_steps:
             return self.warmup_rate
         done = step / self.steps
@@ -241,14 +243,14 @@ class Recipe:
 
     @property
     def first_averaged_step(self):
-        """The first step, counted from 0, after which `average` takes in the weights."""
+        """The first step, counted from 0, whose weights are averaged."""
         return int(self.average_start * self.steps)
 
 
 def completed(values):
-    """Recipe values as run.json has them, of older runs too, which lack the fields that came later.
+    """Completes recipe values of run.json with fields that older runs do not have.
 
-    These have the defaults that stand for older runs.
+    The defaults match the behavior of older runs.
 
     Example:
 
@@ -261,7 +263,7 @@ def completed(values):
 
 
 def _interpolation(value):
-    """The value of `Recipe.interpolate`, which was True or False before there were several kinds."""
+    """Returns the value of `Recipe.interpolate`, which used to be True or False."""
     return "linear" if value is True else value
 
 
@@ -270,7 +272,7 @@ def _default(name):
 
 
 def _fits(name, value, present):
-    """Whether a value is of the kind that a field takes."""
+    """Returns whether a value has the type of a field."""
     if name in OPTIONAL:
         return value is None or (isinstance(value, OPTIONAL[name]) and not isinstance(value, bool))
     return isinstance(value, KINDS[type(present)])

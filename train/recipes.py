@@ -1,9 +1,9 @@
-"""The recipes: one table, a row a way of training."""
+"""The table of recipes, one row each."""
 
 from train.recipe import Recipe
 
 RECIPES = {
-    # He et al. 2016, section 4 and appendix: 64k steps, divided by 10 at 32k and 48k, 400 steps of 0.01.
+    # He et al. 2016, section 4 and appendix: 64k steps, rate divided by 10 at 32k and 48k, 400 warmup steps at 0.01.
     "paper": Recipe(
         steps=64_000,
         batch_size=128,
@@ -11,7 +11,7 @@ RECIPES = {
         warmup_steps=400,
         warmup_rate=0.01,
     ),
-    # 50 epochs of one cycle in bfloat16: under an hour on two cores for a 20-layer network.
+    # 50 epochs of a one-cycle schedule in bfloat16: less than an hour on two cores for a 20-layer network.
     "fast": Recipe(
         steps=19_500,
         batch_size=128,
@@ -24,8 +24,8 @@ RECIPES = {
         flip="alternating",
         dtype="mixed_bfloat16",
     ),
-    # 200 epochs of one cosine: learning rate, Nesterov and weight decay of chenyaofo's CIFAR networks, whose 20-layer
-    # one scores 7.44 %; and mild mixup and averaged weights. Its values are not measured here yet.
+    # 200 epochs of a cosine schedule: learning rate, Nesterov and weight decay of chenyaofo's CIFAR networks, of which
+    # the 20-layer one has an error of 7.44 %; plus mild mixup and averaged weights. Not measured here yet.
     "long": Recipe(
         steps=None,
         epochs=200,
@@ -40,7 +40,7 @@ RECIPES = {
         average_start=0.5,
         mixup=0.2,
     ),
-    # He et al. 2016, section 5: divided by 10 every 30 epochs, scale and aspect-ratio augmentation.
+    # He et al. 2016, section 5: rate divided by 10 every 30 epochs, scale and aspect-ratio augmentation.
     "imagenet": Recipe(
         steps=None,
         epochs=90,

@@ -1,12 +1,11 @@
-"""Sets our errors beside those of a paper's table.
+"""Compares our errors with those of a paper's table.
 
     python -m train.reproduce table1 --plot table1.png
     python -m train.reproduce resnet --runs runs --format markdown
 
-Ours come from the cards of published weights, all versions, and from finished runs. A reproduction is
-a run by the `paper` recipe with the steps and the batch size of the cell; only the precision may
-differ. What other recipes reach is shown apart. Cells that no run reproduces come with the command
-that does. Exit code 2: bad input.
+Our errors come from the cards of all versions of published weights and from finished runs. A reproduction is a run with
+the `paper` recipe and the steps and batch size of the cell; only the precision may differ. Results of other recipes are
+shown separately. For cells without a reproduction, the command that trains one is printed. Exit code 2: bad input.
 """
 
 import argparse
@@ -24,10 +23,10 @@ BAD_INPUT = 2
 def main(argv=None):
     """Prints one table; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m train.reproduce", description=__doc__.partition("\n")[0])
-    parser.add_argument("table", choices=TABLES, help="of He et al. 2016; resnet: Table 6 of He et al. 2015")
-    parser.add_argument("--runs", help="folder with the folders of runs (default: runs, where there is one)")
+    parser.add_argument("table", choices=TABLES, help="table of He et al. 2016; resnet: Table 6 of He et al. 2015")
+    parser.add_argument("--runs", help="folder that contains folders of runs (default: runs, if it exists)")
     parser.add_argument("--weights_dir", default="weights", help="folder of published weights (default: weights)")
-    parser.add_argument("--format", choices=FORMATS, default="text", help="of what is printed (default: text)")
+    parser.add_argument("--format", choices=FORMATS, default="text", help="output format (default: text)")
     parser.add_argument("--plot", metavar="FILE", help="draw the table into FILE")
     arguments = parser.parse_args(argv)
     runs = arguments.runs or ("runs" if pathlib.Path("runs").is_dir() else None)

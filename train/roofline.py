@@ -1,6 +1,6 @@
-"""The physical floor of a training step: its operations and bytes over what the device does at best.
+"""Roofline model of a training step: a lower bound of its time from operations, bytes and the device's peak rates.
 
-The larger of the two times is what no implementation of the network can beat by much.
+No implementation of the network can be much faster than the larger of the two times.
 """
 
 import math
@@ -13,17 +13,17 @@ from keras_resv2.models.flops import count_multiply_adds, weighted_layers
 
 MATRIX, VECTOR = 4096, 2**26
 REPEATS = 5
-# So long the calls of one measurement take together: the milliseconds before the first and after the last are few.
+# Duration of all calls of one measurement, long compared with the milliseconds before the first and after the last.
 SECONDS, MAX_CALLS = 0.1, 10_000
 
 
 def roofline(model, batch_size, dtype):
-    """Least time of a step, from the device's own best rates, measured here.
+    """Computes a lower bound of a step's time from the device's peak rates, measured here.
 
     Args:
         model: a functional `keras.Model` with a fixed input size.
         batch_size: images per step.
-        dtype: of the activations: "float32", "bfloat16" or "float16".
+        dtype: dtype of the activations: "float32", "bfloat16" or "float16".
 
     Returns:
         Dictionary: operations and bytes of a step, operations_per_second (a large matrix product),
@@ -36,18 +36,18 @@ def roofline(model, batch_size, dtype):
 
 
 def count_operations(model):
-    """Floating-point operations of training on one image: three products per layer, two operations each.
+    """Counts the floating-point operations of training on one image: three products per layer, two operations each.
 
-    The products are the layer's own, and the gradients of its input and of its weights.
+    The products are the forward pass and the gradients with respect to input and weights.
     """
     return 6 * count_multiply_adds(model)
 
 
 def count_bytes(model, dtype):
-    """Fewest bytes of activations that training on one image moves: all but convolutions counts as fused.
+    """Counts the minimum memory traffic of activations in bytes for training on one image, assuming perfect fusion.
 
-    Each of the three products of a layer reads or writes its input, or the gradient of it, and its
-    output, or the gradient of that. Weights are left out: a batch shares them.
+    Each of the three products of a layer reads or writes its input or its gradient, and its output or its gradient.
+    Weights are ignored, because they are shared by a batch.
     """
     moved = sum(
         count * math.prod(tensor.shape[1:])
@@ -58,32 +58,32 @@ def count_bytes(model, dtype):
 
 
 def _matrix_rate(dtype):
-    """Operations per second of a product of two square matrices."""
-    # Of this scale the products stay of the size of their factors, however many there are.
+    """Measures the operations per second of a product of two square matrices."""
+    # With this scale the magnitude of repeated products stays constant.
     a = ops.cast(keras.random.normal((MATRIX, MATRIX), stddev=MATRIX**-0.5), dtype)
     product = _compiled(ops.matmul)
     return 2 * MATRIX**3 / seconds_per_call(lambda x: product(a, x), a, _wait)
 
 
 def _copy_rate():
-    """Bytes per second of a copy, counting those read and those written."""
+    """Measures the bytes per second of a copy, counting both reads and writes."""
     return 2 * 4 * VECTOR / seconds_per_call(_compiled(ops.negative), keras.random.normal((VECTOR,)), _wait)
 
 
 def seconds_per_call(function, x, wait, clock=time.perf_counter):
-    """Time that the device takes for a function, without what the host takes to start it and to wait for it.
+    """Measures the device time of a function, without the host's overhead of launching and waiting.
 
-    So many calls are started one after another that they take `SECONDS` together, each on the result of the
-    one before: the host is ahead of the device, which it waits for once.
+    Calls are launched in sequence, each on the result of the one before, so that they take `SECONDS` in total: the host
+    runs ahead of the device and waits only once.
 
     Args:
-        function: from an array to one of the same shape; it may return before the device is done.
+        function: function from an array to one of the same shape; it may be asynchronous.
         x: the first array.
-        wait: function of an array, which returns when it is computed.
+        wait: function of an array that blocks until it is computed.
         clock: function that returns the time in seconds.
 
     Returns:
-        Seconds, the least of several measurements.
+        Seconds, the minimum of several measurements.
 
     Example:
 
@@ -107,7 +107,7 @@ def seconds_per_call(function, x, wait, clock=time.perf_counter):
 
 
 def _compiled(function):
-    """`function` of arrays, as one program where the backend can do so: starting it costs less then."""
+    """Compiles a function of arrays if the backend supports it, which makes launching cheaper."""
     backend = keras.backend.backend()
     if backend == "jax":
         import jax

@@ -1,4 +1,4 @@
-"""The directory of a run: one process at a time, one run for good."""
+"""The directory of a run: used by one process at a time, and always for the same run."""
 
 import contextlib
 
@@ -19,16 +19,16 @@ from train.run_files import (
 
 @contextlib.contextmanager
 def file_lock(out, devices=ONE_DEVICE):
-    """Context in which no other run writes to a folder.
+    """Context manager that prevents other runs from writing to a folder.
 
     Args:
         out: folder of the run.
-        devices: `train.devices.Devices`, the main process of which holds the lock.
+        devices: `train.devices.Devices`, whose main process holds the lock.
 
     Raises:
-        ValueError: another run is under way there.
-        OSError: the folder cannot be written.
-        ElsewhereError: that is so for the main process, which is another.
+        ValueError: if another run is using the folder.
+        OSError: if the folder is not writable.
+        ElsewhereError: if this happens in the main process and this is another one.
     """
     lock = filelock.FileLock(out / LOCK)
     with devices.sync_errors(ValueError, OSError):
@@ -42,7 +42,7 @@ def file_lock(out, devices=ONE_DEVICE):
 
 def _acquire(lock, out):
     try:
-        with contextlib.suppress(NotImplementedError):  # this file system knows no locks
+        with contextlib.suppress(NotImplementedError):  # the file system does not support locks
             lock.acquire(timeout=0)
     except filelock.Timeout:
         raise ValueError(
@@ -51,21 +51,21 @@ def _acquire(lock, out):
 
 
 def start_record(out, settings, command, devices=ONE_DEVICE, seeds=1):
-    """Writes run.json, or checks that the one there is of the same run.
+    """Writes run.json, or checks that an existing one belongs to the same run.
 
     Args:
         out: folder of the run.
-        settings: all that decides the result, as JSON.
-        command: that trains it, as `train.config.RunConfig.command` gives it.
+        settings: everything that determines the result, JSON-serialisable.
+        command: command of the run, see `train.config.RunConfig.command`.
         devices: `train.devices.Devices`.
-        seeds: how many are trained in one program; each has a record.
+        seeds: number of seeds trained in one program, each with its own record.
 
     Returns:
-        The record, a dictionary: settings, command, environments (one for each place the run was
-        resumed in).
+        The record, a dictionary: settings, command, environments (one for each environment that the run was resumed
+        in).
 
     Raises:
-        ValueError: the folder holds a run with other settings, or checkpoints of nobody knows what run.
+        ValueError: if the folder contains a run with other settings, or checkpoints of an unknown run.
     """
     path, here = out / RUN_FILE, environment(devices)
     if seeds > 1:
@@ -74,17 +74,17 @@ def start_record(out, settings, command, devices=ONE_DEVICE, seeds=1):
         record = read_record(out)
         changed = differences(settings, record["settings"])
         if changed:
-            raise ValueError(f"{out} holds a run with other {', '.join(changed)}: choose another --out.")
-        diverged = record.pop(DIVERGED, None)  # of a time before this one
+            raise ValueError(f"{out} contains a run with different {', '.join(changed)}: choose another --out.")
+        diverged = record.pop(DIVERGED, None)  # from a previous attempt
         environments = record.setdefault("environments", [])
-        elsewhere = "wall_seconds" not in record and environments[-1:] != [here]  # else it is finished
+        elsewhere = "wall_seconds" not in record and environments[-1:] != [here]  # otherwise it is finished
         if elsewhere:
             environments.append(here)
         if elsewhere or diverged:
             write_json(path, record)
         return record
     if checkpoint.any_in(out):
-        raise ValueError(f"{out} holds checkpoints without {RUN_FILE}, which says of what run: choose another --out.")
+        raise ValueError(f"{out} contains checkpoints of an unknown run, without {RUN_FILE}: choose another --out.")
     record = {"settings": settings, "command": command, "environments": [here]}
     write_json(path, record)
     return record

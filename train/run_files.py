@@ -1,4 +1,4 @@
-"""What the directory of a run holds, read without Keras: run.json, history.csv and the state of checkpoints."""
+"""Reads the files of a run's directory without Keras: run.json, history.csv and the state of checkpoints."""
 
 import csv
 import dataclasses
@@ -15,22 +15,22 @@ from train.recipe import completed
 
 RUN_FILE, LOCK, HISTORY, WEIGHTS = "run.json", ".lock", "history.csv", "weights.h5"
 CHECKPOINTS = "checkpoint-*.npz"
-TRAIN_IMAGES, TEST_IMAGES = 50_000, 10_000  # of CIFAR-10, which all runs had that did not write it
-DIVERGED = "diverged_at"  # key of run.json: the step at which the loss was no longer a number
-WALL_SECONDS = "wall_seconds"  # key of run.json: the run is finished, and took so long
+TRAIN_IMAGES, TEST_IMAGES = 50_000, 10_000  # of CIFAR-10, the dataset of all runs that did not record it
+DIVERGED = "diverged_at"  # key of run.json: the step at which the loss became NaN or infinite
+WALL_SECONDS = "wall_seconds"  # key of run.json: the duration of a finished run
 
 
 def newest_checkpoints(run):
-    """Paths of the checkpoints of a run, the newest first.
+    """Returns the paths of a run's checkpoints, newest first.
 
     Args:
-        run: its directory.
+        run: directory of the run.
     """
     return sorted(pathlib.Path(run).glob(CHECKPOINTS), reverse=True)
 
 
 def checkpoint_step(path):
-    """Steps done when a checkpoint was written, by its name.
+    """Returns the step of a checkpoint from its name.
 
     Example:
 
@@ -41,13 +41,13 @@ def checkpoint_step(path):
 
 
 def read_checkpoint_meta(path):
-    """What a checkpoint holds besides its arrays, which are not read.
+    """Reads the metadata of a checkpoint without its arrays.
 
     Args:
-        path: of the file.
+        path: path of the file.
 
     Returns:
-        Dictionary, as `train.run_state.Progress` has it: step, history, seconds and more; None where the file is
+        Dictionary with the fields of `train.run_state.Progress`: step, history, seconds and more; None if the file is
         damaged or was just removed.
     """
     try:
@@ -59,13 +59,13 @@ def read_checkpoint_meta(path):
 
 
 def read_history(path):
-    """Rows of a history.csv, as `train.run_state.Progress` has them."""
+    """Reads the rows of a history.csv, see `train.run_state.Progress`."""
     with open(path, newline="", encoding="utf-8") as file:
         return [{name: float(text) for name, text in row.items() if text} for row in csv.DictReader(file)]
 
 
 def completed_settings(settings):
-    """Settings as run.json has them; what older runs did not write is what it was for all of them.
+    """Completes the settings of run.json with values that older runs did not record.
 
     Example:
 
@@ -79,14 +79,14 @@ def completed_settings(settings):
 
 
 def _stem_pixels(settings):
-    """Pixel statistics of a network that nobody gave any: those of the dataset that its stem is made for."""
+    """Returns the default pixel statistics of a network: those of the dataset that its stem is designed for."""
     row = find_architecture(settings["model"])
     network = {"depth": row.depth, "activation": row.activation, **settings.get("arguments", {})}
     return [list(values) for values in resolve_network(**network)[0].pixels]
 
 
 def pixels_of_older_run(out):
-    """Pixel statistics of the run in a folder, if it began before datasets had statistics of their own; else None.
+    """Returns the pixel statistics of a run that started before datasets had their own statistics, else None.
 
     Args:
         out: folder of a run, which need not exist; or None.
@@ -103,25 +103,25 @@ def pixels_of_older_run(out):
 
 
 def differences(one, other):
-    """Names of the settings in which two runs differ."""
+    """Returns the names of settings that differ between two runs."""
     one, other = completed_settings(one), completed_settings(other)
     for settings in (one, other):
-        settings["recipe_values"].pop("epochs", None)  # the steps are counted, whatever they were counted from
+        settings["recipe_values"].pop("epochs", None)  # only the number of steps matters
     return [key for key in one | other if one.get(key) != other.get(key)]
 
 
 def read_record(run):
-    """run.json of a run, finished or not.
+    """Reads the run.json of a run, finished or not.
 
     Args:
-        run: its folder.
+        run: folder of the run.
 
     Returns:
-        The record, as `start_record` returns it.
+        The record, see `start_record`.
 
     Raises:
-        FileNotFoundError: there is none.
-        ValueError: it is damaged.
+        FileNotFoundError: if it does not exist.
+        ValueError: if it is damaged.
     """
     path = pathlib.Path(run) / RUN_FILE
     if not path.exists():
@@ -132,15 +132,15 @@ def read_record(run):
             return record
     except (ValueError, KeyError, TypeError):
         pass
-    raise ValueError(f"{path} is damaged, so nobody knows what run it was: take another folder.")
+    raise ValueError(f"{path} is damaged, so the run is unknown: use another folder.")
 
 
 def load_record(run):
-    """run.json of a finished run.
+    """Reads the run.json of a finished run.
 
     Raises:
-        FileNotFoundError: the run is not finished.
-        ValueError: it is damaged.
+        FileNotFoundError: if the run is not finished.
+        ValueError: if it is damaged.
     """
     run = pathlib.Path(run)
     found = read_record(run)
@@ -148,21 +148,21 @@ def load_record(run):
         if not (run / name).exists():
             raise FileNotFoundError(f"{run} has no {name}: it is not a finished run of train.train.")
     if WALL_SECONDS not in found:
-        raise FileNotFoundError(f"{run} is not a finished run: the command that began it finishes it.")
+        raise FileNotFoundError(f"{run} is not a finished run: run its command again to finish it.")
     return found
 
 
 def run_dataset(settings):
-    """The dataset of a run: its row of the registry, with what the data said when the run began.
+    """Returns the dataset of a run: its row in the registry, completed with properties recorded when the run started.
 
     Args:
-        settings: of run.json.
+        settings: settings of run.json.
 
     Returns:
         `keras_resv2.data.Dataset`.
 
     Raises:
-        ValueError: there is no such dataset.
+        ValueError: if there is no such dataset.
     """
     row = find_dataset(settings["dataset"])
     said = {name: tuple(settings[name]) for name in ("class_names", "image_shape") if name in settings}

@@ -1,4 +1,4 @@
-"""The state of a run: what it has done, what its next step depends on, and the files it is kept in."""
+"""The state of a run: its progress, everything that the next step depends on, and the files that store them."""
 
 import contextlib
 import dataclasses
@@ -19,10 +19,10 @@ from train.run_files import HISTORY, WEIGHTS
 
 
 class Diverged(FloatingPointError):
-    """The loss, or a weight, is NaN or infinite.
+    """Raised when the loss or a weight is NaN or infinite.
 
     Attributes:
-        step: the first at which it was seen.
+        step: the first step at which it was detected.
     """
 
     def __init__(self, message, step):
@@ -32,15 +32,15 @@ class Diverged(FloatingPointError):
 
 @dataclasses.dataclass
 class Progress:
-    """What a run has done so far: goes into every checkpoint.
+    """The progress of a run, stored in every checkpoint.
 
     Attributes:
-        step: steps done.
-        history: rows, one an epoch: step, epoch, learning_rate, train_loss (of all that the recipe puts into
-            the loss), train_error (percent; of mixed images by the label of the larger part), test_error
-            (percent) where it was measured, seconds.
-        loss_sum, correct_sum, steps: of the current epoch so far.
-        seconds: the run has taken, without the time it lay still.
+        step: number of completed steps.
+        history: one row per epoch: step, epoch, learning_rate, train_loss (including all terms of the recipe),
+            train_error (percent; for mixed images by the label of the larger part), test_error (percent) if measured,
+            seconds.
+        loss_sum, correct_sum, steps: sums over the current epoch so far.
+        seconds: duration of the run without interruptions.
     """
 
     step: int = 0
@@ -52,19 +52,21 @@ class Progress:
 
     @classmethod
     def from_checkpoint(cls, meta):
-        """The progress that a checkpoint holds; of version 0.2 and earlier with the names of that time."""
+        """Restores the progress from a checkpoint, including old field names of version 0.2 and earlier."""
         return cls(**{"correct_sum" if name == "right_sum" else name: value for name, value in meta.items()})
 
     def add(self, losses, corrects):
-        """Counts steps, with the mean loss and the share of correct answers of each."""
-        for loss, correct in zip(losses, corrects, strict=True):  # one by one: sums do not depend on the grouping
+        """Adds steps with the mean loss and the accuracy of each."""
+        for loss, correct in zip(
+            losses, corrects, strict=True
+        ):  # one by one, so that sums do not depend on the grouping
             self.loss_sum += float(loss)
             self.correct_sum += float(correct)
         self.step += len(losses)
         self.steps += len(losses)
 
     def end_epoch(self, epoch, rate):
-        """Adds the row of the epoch that ends: means over its batches. Starts the next."""
+        """Adds the row of the finished epoch, with means over its batches, and starts the next."""
         loss, error = self.loss_sum / self.steps, 100 * (1 - self.correct_sum / self.steps)
         self.loss_sum, self.correct_sum, self.steps = 0.0, 0.0, 0
         row = {"step": self.step, "epoch": epoch, "learning_rate": float(f"{rate:.6g}")}
@@ -72,28 +74,28 @@ class Progress:
 
     @property
     def row(self):
-        """The row of the epoch that the last step ended; else None."""
+        """Returns the row of the epoch that ended with the last step, else None."""
         return self.history[-1] if self.history and self.history[-1]["step"] == self.step else None
 
 
 class RunState:
-    """One network being trained, with its optimizer, its batches and its directory.
+    """A network in training, with its optimizer, batches and directory.
 
     Args:
-        model, source, measure, out, callbacks: as `train.loop.train` takes them.
+        model, source, measure, out, callbacks: see `train.loop.train`.
         recipe: `train.recipe.Recipe`, with its steps counted.
         devices: `train.devices.Devices`.
-        step: of the checkpoint to restore; None for the newest one.
+        step: step of the checkpoint to restore; None for the newest one.
 
     Attributes:
-        model, source, out: as given.
+        model, source, out: the arguments.
         optimizer: built for the model's trainable variables.
         progress: `Progress`.
-        error: `Diverged`, once the run has diverged.
+        error: `Diverged` once the run has diverged.
 
     Raises:
-        ValueError: `out` holds a run of another network.
-        OSError: the disk is full.
+        ValueError: if `out` contains a run of another network.
+        OSError: if the disk is full.
     """
 
     def __init__(self, model, source, measure, recipe, out, devices, callbacks=(), step=None):
@@ -105,25 +107,25 @@ class RunState:
         with devices.sync_errors(ValueError, OSError):
             checkpoint.check_room(self.out, self._variables)
             self.progress = Progress.from_checkpoint(checkpoint.restore(self.out, self._variables, step) or {})
-        self._result = contextlib.nullcontext  # in which the network is the one that is measured and published
+        self._result = contextlib.nullcontext  # in this context the network has the weights to evaluate and publish
         self._batches = source.batches(self.progress.step)
         self._ready = list(itertools.islice(self._batches, 1))
         self._started = time.monotonic() - self.progress.seconds
         self._saved, self._saved_step = time.monotonic(), self.progress.step
 
     def attach(self, steps):
-        """Sets what computes the steps: an object as `train.steps.make_steps` returns it."""
+        """Sets the object that computes the steps, see `train.steps.make_steps`."""
         self._steps = steps
         if self._recipe.average:
             self._result = functools.partial(averaged_weights, self.model, self.optimizer, steps, self.source)
 
     @property
     def ready(self):
-        """How many batches are drawn."""
+        """Number of batches that are ready."""
         return len(self._ready)
 
     def take(self, count):
-        """The next `count` batches, which are drawn."""
+        """Returns the next `count` batches, which must be ready."""
         taken, self._ready = self._ready[:count], self._ready[count:]
         return taken
 
@@ -132,10 +134,10 @@ class RunState:
         self._ready.extend(itertools.islice(self._batches, max(0, wanted - len(self._ready))))
 
     def add(self, losses, corrects, rates):
-        """Counts steps.
+        """Adds steps.
 
         Raises:
-            Diverged: a loss is NaN or infinite.
+            Diverged: if a loss is NaN or infinite.
         """
         bad = np.flatnonzero(~np.isfinite(losses))
         if len(bad):
@@ -144,18 +146,18 @@ class RunState:
         self.progress.add(losses, corrects)
 
     def update_seconds(self):
-        """Sets the time that the run has taken."""
+        """Updates the duration of the run."""
         self.progress.seconds = time.monotonic() - self._started
 
     def lacks_test_error(self, evaluate_every):
-        """Whether the last step ended an epoch whose test error is due and was not measured yet."""
+        """Returns whether the last step ended an epoch whose test error is due and has not been measured."""
         row = self.progress.row
         if row is None or "test_error" in row:
             return False
         return row["epoch"] % evaluate_every == 0 or row["step"] == self._recipe.steps
 
     def measure(self, evaluate_every):
-        """Puts the test errors into the row of the epoch that ended, if they are due."""
+        """Adds the test errors to the row of the epoch that ended, if they are due."""
         if not self.lacks_test_error(evaluate_every):
             return
         with self._result():
@@ -163,7 +165,7 @@ class RunState:
         self.update_seconds()
 
     def report(self, rate):
-        """Tells callbacks of the last dispatch, and keeps history.csv."""
+        """Calls callbacks after a dispatch, and updates history.csv."""
         row = self.progress.row
         if row is not None:
             row["seconds"] = round(self.progress.seconds, 1)
@@ -172,14 +174,14 @@ class RunState:
             callback(self.progress, rate, row)
 
     def is_due(self, checkpoint_seconds):
-        """Whether more time than that would be lost now."""
+        """Returns whether the last checkpoint is older than this."""
         return self.progress.step > self._saved_step and time.monotonic() - self._saved > checkpoint_seconds
 
     def save(self, rate):
         """Writes a checkpoint.
 
         Raises:
-            Diverged: a weight is NaN or infinite; such a checkpoint could never be resumed.
+            Diverged: if a weight is NaN or infinite, because such a checkpoint could never be resumed.
         """
         self._steps.sync()
         for variable in self._variables:
@@ -199,7 +201,7 @@ class RunState:
         self._write(write_history, self.progress.history, self.out / HISTORY)
 
     def _write(self, write, *arguments):
-        """Lets the main process write a file; where it cannot, all processes stop."""
+        """Writes a file in the main process; all processes stop if it fails."""
         with self._devices.sync_errors(OSError):
             if self._devices.main:
                 write(*arguments)

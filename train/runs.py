@@ -1,4 +1,4 @@
-"""Runs as `train.train` makes them: one, or several seeds, from configuration to run.json and curve."""
+"""Runs of `train.train`: one or several seeds, from configuration to run.json and curve."""
 
 import contextlib
 import math
@@ -18,13 +18,13 @@ from train.run_files import DIVERGED, RUN_FILE, WEIGHTS, checkpoint_step, newest
 
 
 class _OpenRun(NamedTuple):
-    """A run whose directory is locked and whose run.json is written.
+    """A run whose directory is locked and whose run.json has been written.
 
     Attributes:
         config: `train.config.RunConfig`.
         prepared: `train.prepare.Prepared`.
         record: run.json.
-        callbacks: for the loop.
+        callbacks: callbacks of the loop.
     """
 
     config: object
@@ -39,15 +39,15 @@ def train(config, devices, stop=lambda: False):
     Args:
         config: `train.config.RunConfig`.
         devices: `train.devices.Devices`.
-        stop: as `train.loop.train` takes it.
+        stop: see `train.loop.train`.
 
     Returns:
-        Test error of the last step, percent.
+        Test error of the last step in percent.
     """
     with devices.scope(), _open_run(config, devices) as run:
         recipe, data, model, units, _ = run.prepared
         if devices.main and hasattr(data.source, "speed"):
-            print(f"input pipeline alone: {data.source.speed(steps=5):,.0f} images/s", flush=True)
+            print(f"input pipeline on its own: {data.source.speed(steps=5):,.0f} images/s", flush=True)
         try:
             progress = loop.train(
                 model, data.source, data.measure, recipe, config.out, units=units,
@@ -60,18 +60,18 @@ def train(config, devices, stop=lambda: False):
 
 
 def train_seeds(config, count, devices, together=None):
-    """Trains several seeds, each in a directory of its own, and prints their median error.
+    """Trains several seeds, each in its own directory, and prints their median error.
 
-    A seed that diverges does not keep the others from being trained; among errors it is the highest.
+    If a seed diverges, the others continue; it counts as the highest error.
 
     Args:
         config: `train.config.RunConfig` of the first seed.
-        count: how many seeds.
+        count: number of seeds.
         devices: `train.devices.Devices`.
-        together: whether to train them in one compiled program (JAX); None: on an accelerator, where the run allows it.
+        together: whether to train them in one compiled program (JAX); None to do so on an accelerator if possible.
 
     Raises:
-        ValueError: `together`, and the run does not allow it.
+        ValueError: if `together` is true but the run does not support it.
     """
     configs = {seed: config.for_seed(seed) for seed in range(config.seed, config.seed + count)}
     reason = why_apart(config, devices)
@@ -87,7 +87,7 @@ def train_seeds(config, count, devices, together=None):
             errors.update(zip(seeds, found, strict=True))
         for seed in [seed for seed in configs if seed not in errors]:
             if devices.any(stop()):
-                raise loop.Stopped(f"stopped before seed {seed}: the same command resumes.")
+                raise loop.Stopped(f"stopped before seed {seed}: run the same command to resume.")
             keras.utils.clear_session()
             errors[seed] = _error_of(seed, train, configs[seed], devices, stop)
     if devices.main:
@@ -95,38 +95,38 @@ def train_seeds(config, count, devices, together=None):
 
 
 def why_apart(config, devices):
-    """Why seeds of a run cannot be trained in one program; None where they can.
+    """Returns why seeds of a run cannot be trained in one program, or None if they can.
 
     Args:
         config: `train.config.RunConfig`.
         devices: `train.devices.Devices`.
 
     Returns:
-        Text, or None.
+        Text or None.
     """
     recipe = config.values
     reasons = {
-        "one program for several seeds is for JAX: set KERAS_BACKEND=jax": keras.backend.backend() != "jax",
-        "several seeds in one program take one device": devices.count > 1 or devices.processes > 1,
+        "training several seeds in one program requires JAX: set KERAS_BACKEND=jax": keras.backend.backend() != "jax",
+        "training several seeds in one program requires a single device": devices.count > 1 or devices.processes > 1,
         "rolled networks are trained one seed after another": bool(config.forms),
-        "batches that leave units out are trained one seed after another": recipe.leaves_units_out,
-        "averaged weights are trained one seed after another": bool(recipe.average),
-        "images from disk are trained one seed after another": recipe.crop == "scale",
+        "runs that skip units are trained one seed after another": recipe.leaves_units_out,
+        "runs with averaged weights are trained one seed after another": bool(recipe.average),
+        "runs on images from disk are trained one seed after another": recipe.crop == "scale",
     }
     return next((reason for reason, holds in reasons.items() if holds), None)
 
 
 def seeds_at_one_step(configs):
-    """The most seeds that can go on from one step, and that step.
+    """Finds the largest set of seeds that can resume from the same step, and that step.
 
-    Seeds that were stopped together have checkpoints of the same step; one that diverged, or was trained
-    alone, may be elsewhere.
+    Seeds that were stopped together have checkpoints of the same step; one that diverged or was trained alone may have
+    others.
 
     Args:
         configs: dictionary from seed to `train.config.RunConfig`.
 
     Returns:
-        ``(seeds, step)``: a list in the order of `configs`, and the highest such step; 0 is the start.
+        ``(seeds, step)``: a list in the order of `configs`, and the highest such step; 0 to start from scratch.
     """
     at = {}
     for seed, config in configs.items():
@@ -137,7 +137,7 @@ def seeds_at_one_step(configs):
 
 
 def _train_together(configs, devices, step, stop):
-    """Test error of each seed, infinite where it diverged."""
+    """Returns the test error of each seed, infinite if it diverged."""
     with contextlib.ExitStack() as stack:
         runs = []
         for index, config in enumerate(configs):
@@ -162,7 +162,7 @@ def _train_together(configs, devices, step, stop):
 
 
 def _error_of(seed, function, *arguments):
-    """The test error that a function of a run returns; infinite, and said, where the run has diverged."""
+    """Returns the test error returned by a function; infinite, with a message, if the run diverged."""
     try:
         return function(*arguments)
     except loop.Diverged as error:
@@ -185,11 +185,11 @@ def _print_median(errors):
 
 @contextlib.contextmanager
 def _open_run(config, devices, seeds=1, with_bar=True):
-    """Context of an `_OpenRun`.
+    """Context manager of an `_OpenRun`.
 
     Args:
-        seeds: how many share the device in one program.
-        with_bar: whether a terminal shows a progress bar; there can be one.
+        seeds: number of seeds that share the device in one program.
+        with_bar: whether to show a progress bar on a terminal, which supports only one.
     """
     prepared = prepare(config, devices)
     config.out.mkdir(parents=True, exist_ok=True)
@@ -205,7 +205,7 @@ def _open_run(config, devices, seeds=1, with_bar=True):
 
 
 def _start_record(config, prepared, devices, seeds):
-    """run.json of the first process; where that refuses the run, all processes stop."""
+    """Writes run.json in the main process; all processes stop if it is rejected."""
     settings = config.settings(prepared.recipe, prepared.data, prepared.teacher)
     with devices.sync_errors(ValueError, OSError):
         if devices.main:
@@ -213,7 +213,7 @@ def _start_record(config, prepared, devices, seeds):
 
 
 def _close_run(run, progress, devices):
-    """run.json of a finished run, its curve and its test error. Raises `train.loop.Diverged` where it was that."""
+    """Writes run.json and curve of a finished run; returns its test error, or raises `train.loop.Diverged`."""
     config = run.config
     if isinstance(progress, loop.Diverged):
         if devices.main:
@@ -233,7 +233,7 @@ def _close_run(run, progress, devices):
 
 @contextlib.contextmanager
 def stop_signals():
-    """Turns SIGTERM and Ctrl-C into an answer to "stop?"; a second signal acts as usual."""
+    """Context manager that turns SIGTERM and Ctrl-C into a request to stop; a second signal acts as usual."""
     asked = []
 
     def ask(number, frame):

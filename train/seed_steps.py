@@ -1,8 +1,7 @@
-"""Several seeds of a network in one compiled program (JAX).
+"""Trains several seeds of a network in one compiled program (JAX).
 
-A step of a deep network of small images takes an accelerator as long as its kernel launches, and most of its
-kernels leave most of the accelerator idle. Everything but the convolutions is done for all seeds by the same
-launches.
+For a deep network on small images, the time of a step is dominated by kernel launches, and most kernels leave most of
+the accelerator idle. Here all seeds share the launches of everything but the convolutions.
 """
 
 import functools
@@ -17,18 +16,18 @@ __all__ = ["JaxSeedSteps", "StepsOfSeed", "unroll_convolutions"]
 
 
 class JaxSeedSteps(JaxSteps):
-    """Steps of several networks that differ in their weights and batches alone.
+    """Steps of several networks that differ only in their weights and batches.
 
-    The networks keep their own variables, so that each is saved, restored and measured as if it were trained alone.
+    The networks keep their own variables, so that each is saved, restored and evaluated as if trained alone.
 
     Args:
         models: a `keras.Model` for each seed, all of the same architecture, not rolled.
-        optimizers: for each seed, built for its model's trainable variables.
-        sources: of batches for each seed, over the same images: the first one's are kept on the device.
-        compiled_loop, loss: as `train.steps.JaxSteps` takes them.
+        optimizers: an optimizer for each seed, built for its model's trainable variables.
+        sources: a source of batches for each seed, over the same images: those of the first one are kept on the device.
+        compiled_loop, loss: see `train.steps.JaxSteps`.
 
     Raises:
-        ValueError: the models or the images differ, or the networks are rolled or leave units out.
+        ValueError: if the models or the images differ, or the networks are rolled or skip units.
 
     Example:
 
@@ -54,8 +53,8 @@ class JaxSeedSteps(JaxSteps):
         """Runs steps of all seeds.
 
         Args:
-            rates: learning rate of each step, of all seeds.
-            batches: for each seed a list of batches, one a step.
+            rates: learning rate of each step, for all seeds.
+            batches: a list of batches for each seed, one per step.
 
         Returns:
             ``(losses, corrects)``, each ``(seeds, steps)`` with at least as many steps.
@@ -64,12 +63,12 @@ class JaxSeedSteps(JaxSteps):
         return self._run_stacked(controls_of(rates), [np.stack(arrays, 1) for arrays in zip(*seeds, strict=True)])
 
     def predict_on_batch(self, images, seed=0):
-        """Logits of one network, by its index."""
+        """Returns the logits of one network, by its index."""
         self._begin()
         return np.asarray(self._predict(self._state, self._shard(images), seed))
 
     def sync(self):
-        """Puts the state into the variables of all seeds' models and optimizers."""
+        """Writes the state to the variables of all seeds' models and optimizers."""
         state = self._unpack(self._state) if self._state else None
         for seed, variables in enumerate(self._all_variables if state else []):
             for group, arrays in zip(variables, state, strict=True):
@@ -93,11 +92,11 @@ class JaxSeedSteps(JaxSteps):
 
 
 class StepsOfSeed:
-    """One network of `JaxSeedSteps`, as a measurement of its error takes it.
+    """One network of `JaxSeedSteps`, for evaluation.
 
     Args:
         steps: `JaxSeedSteps`.
-        index: of the network.
+        index: index of the network.
     """
 
     def __init__(self, steps, index):
@@ -117,9 +116,9 @@ def _of_seed(state, seed):
 def _check_alike(models, sources):
     shapes = [[(v.shape, v.dtype) for v in model.variables] for model in models]
     if any(other != shapes[0] for other in shapes):
-        raise ValueError("seeds trained together must be of the same network.")
+        raise ValueError("seeds trained together must have the same network.")
     if hasattr(models[0], "switches"):
-        raise ValueError("networks that leave units out are trained one seed after another: each seed has its own.")
+        raise ValueError("networks that skip units are trained one seed after another: each seed skips other units.")
     if any(hasattr(layer, "unit_weights") for layer in models[0].layers):
         raise ValueError("a rolled network is trained one seed after another: its convolutions are inside a loop.")
     for source in sources[1:]:
@@ -129,17 +128,17 @@ def _check_alike(models, sources):
 
 
 def unroll_convolutions(function):
-    """A function whose convolutions `jax.vmap` does one after another, and all else at once.
+    """Makes `jax.vmap` of a function run its convolutions one after another, and everything else batched.
 
-    By itself `jax.vmap` makes a convolution in groups of them. Of the gradient of a kernel that is one whose window
-    is the whole image, for which cuDNN has no fast kernel.
+    Otherwise `jax.vmap` turns them into grouped convolutions. For the gradient of a kernel, this is one with a window
+    of the whole image, for which cuDNN has no fast kernel.
 
     Args:
-        function: of arrays (in lists, tuples, dictionaries), which JAX can trace. Gradients may be taken inside it,
-            not of it. Convolutions inside loops and conditionals stay as they are.
+        function: traceable function of arrays (in lists, tuples, dictionaries). Gradients may be taken inside it, but
+            not of it. Convolutions inside loops and conditionals are not changed.
 
     Returns:
-        Function of the same arguments and results.
+        Function with the same arguments and results.
     """
     import jax
 
@@ -153,7 +152,7 @@ def unroll_convolutions(function):
 
 
 def _evaluate(jaxpr, constants, arguments):
-    """Results of traced operations, convolutions by `_convolve`."""
+    """Evaluates traced operations, with convolutions by `_convolve`."""
     from jax.extend.core import Literal
 
     values = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*constants, *arguments], strict=True))
@@ -165,7 +164,7 @@ def _evaluate(jaxpr, constants, arguments):
         inputs, primitive = [read(variable) for variable in equation.invars], equation.primitive
         if primitive.name == "conv_general_dilated":
             outputs = [_convolve(equation.params)(*inputs)]
-        elif primitive.name in ("jit", "pjit"):  # a function that was compiled by itself
+        elif primitive.name in ("jit", "pjit"):  # a nested compiled function
             inner = equation.params["jaxpr"]
             outputs = _evaluate(inner.jaxpr, inner.consts, inputs)
         else:
@@ -178,7 +177,7 @@ def _evaluate(jaxpr, constants, arguments):
 
 
 def _convolve(parameters):
-    """A convolution that `jax.vmap` unrolls."""
+    """Creates a convolution that `jax.vmap` unrolls."""
     import jax
 
     @jax.custom_batching.custom_vmap

@@ -1,7 +1,7 @@
-"""Which commit a copy of the source without `.git` is, and whether it was edited since.
+"""Determines the commit of a source tree without `.git`, and whether it was edited since.
 
-`git archive` (and the archives that code hosts make with it) writes the commit and its tree into
-`train/commit.txt`. A tree's name is a hash of all files below it, which is computed here again.
+`git archive` (used by code hosts for their archives) writes the commit and its tree to `train/commit.txt`. The name of
+a tree is a hash of all files below it, which is recomputed here.
 """
 
 import fnmatch
@@ -11,19 +11,19 @@ import pathlib
 import re
 
 COMMIT_FILE = "train/commit.txt"
-COMMITTED = b"$Format:%H %T$\n"  # what COMMIT_FILE is in the repository
+COMMITTED = b"$Format:%H %T$\n"  # content of COMMIT_FILE in the repository
 IGNORED = ".gitignore"
 
 
 def archived_commit(source):
-    """The commit that a directory was exported from.
+    """Returns the commit that a directory was exported from.
 
     Args:
         source: root of the copy.
 
     Returns:
-        First 12 digits of the commit, with "-dirty" where a file was changed, removed or added; None where
-        the copy was not made by `git archive`. Files that `.gitignore` names do not count.
+        First 12 digits of the commit, with the suffix "-dirty" if a file was changed, removed or added; None if the
+        copy was not created by `git archive`. Files matched by `.gitignore` are ignored.
 
     Source:
         The formats of blobs and trees: https://git-scm.com/book/en/v2/Git-Internals-Git-Objects.
@@ -39,19 +39,19 @@ def archived_commit(source):
     commit, tree = written.groups()
     try:
         clean = tree_hash(source) == tree
-    except OSError:  # a file that may not be read
+    except OSError:  # an unreadable file
         clean = False
     return commit[:12] + ("" if clean else "-dirty")
 
 
 def tree_hash(source):
-    """Name that git gives to the files below a directory, as hexadecimal digits.
+    """Computes git's hash of the files below a directory, in hex.
 
     Args:
-        source: directory. Its `.gitignore` may have names and patterns, with slashes at both ends at most.
+        source: directory. Its `.gitignore` may contain names and patterns, with slashes only at either end.
 
     Returns:
-        Text, which equals `git rev-parse HEAD^{tree}` of a clean checkout.
+        Text that equals `git rev-parse HEAD^{tree}` of a clean checkout.
     """
     source = pathlib.Path(source)
     ignored = source / IGNORED

@@ -1,7 +1,7 @@
-"""Arrays of the same shape as one array, so that what is done to each takes one launch and not one each.
+"""Stacks arrays of the same shape, so that an operation on all of them takes a single kernel launch.
 
-A network of 110 layers has 329 trainable variables of about ten shapes. Where the state of a training loop is held
-in stacks, an accelerator updates it by about ten launches.
+A network with 110 layers has 329 trainable variables of about ten shapes. If the state of a training loop is stored in
+stacks, an accelerator updates it with about ten launches.
 """
 
 import collections
@@ -10,10 +10,10 @@ import keras
 
 
 class Stacks:
-    """Which of a list of arrays lie together in one with a leading axis.
+    """Groups of arrays that are stacked along a leading axis.
 
     Args:
-        groups: lists of indices; every index is in one of them. A group of one has no leading axis.
+        groups: lists of indices, which together contain every index once. A group of one has no leading axis.
 
     Example:
 
@@ -27,14 +27,14 @@ class Stacks:
         self.groups = [list(group) for group in groups]
 
     def stack(self, arrays):
-        """Stacks of arrays, one for each group."""
+        """Stacks the arrays of each group."""
         arrays = list(arrays)
         return [
             keras.ops.stack([arrays[i] for i in group]) if len(group) > 1 else arrays[group[0]] for group in self.groups
         ]
 
     def split(self, stacks):
-        """The arrays that `stack` put together, in their order."""
+        """Splits the result of `stack` into the original arrays, in order."""
         arrays = {}
         for group, stack in zip(self.groups, stacks, strict=True):
             arrays.update({i: stack[n] if len(group) > 1 else stack for n, i in enumerate(group)})
@@ -42,7 +42,7 @@ class Stacks:
 
 
 def group_alike(variables, key=lambda variable: None):
-    """`Stacks` of variables that have the same shape, dtype and `key`."""
+    """Creates `Stacks` of variables with the same shape, dtype and `key`."""
     groups = collections.defaultdict(list)
     for i, variable in enumerate(variables):
         groups[tuple(variable.shape), variable.dtype, key(variable)].append(i)
@@ -50,5 +50,5 @@ def group_alike(variables, key=lambda variable: None):
 
 
 def separate(variables):
-    """`Stacks` that put nothing together."""
+    """Creates `Stacks` in which every variable is separate."""
     return Stacks([i] for i in range(len(variables)))

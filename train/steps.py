@@ -1,13 +1,13 @@
 """Many training steps per dispatch, on each backend.
 
-A dispatch costs the host milliseconds, and a step of a small network takes the accelerator about as
-long: so one call runs a loop of steps. Batches come from a `train.data.source.BatchSource`.
+A dispatch takes the host milliseconds, about as long as a step of a small network takes the accelerator, so one call
+runs a loop of steps. Batches come from a `train.data.source.BatchSource`.
 
-Each class here has `run(rates, batches, switches=None)`, which returns the losses and the shares of correct
-answers of those steps (two arrays at least as long, which on JAX may still be computing): `rates` are their
-learning rates and `switches`, ``(steps, units)``, those of a `SwitchedNetwork`; `predict_on_batch(images)`,
-logits of the network as it is now; `move_statistics(images)`, a pass of the network in training mode, which
-moves its statistics alone; and `sync()`, after which the variables of the model and the optimizer hold the state.
+Each class here has `run(rates, batches, switches=None)`, which returns the losses and accuracies of the steps (two
+arrays at least as long, which on JAX may still be computing), where `rates` are the learning rates and `switches`,
+``(steps, units)``, those of a `SwitchedNetwork`; `predict_on_batch(images)`, which returns the logits of the current
+network; `move_statistics(images)`, a forward pass in training mode that only updates moving statistics; and `sync()`,
+which writes the state to the variables of the model and the optimizer.
 """
 
 import keras
@@ -19,16 +19,16 @@ from train.losses import CROSS_ENTROPY
 from train.optimizer import stack_optimizer
 from train.stacks import group_alike, separate
 
-STEPS_PER_LOOP = 32  # of the compiled loop: long beside what it costs the host, short beside a dispatch
+STEPS_PER_LOOP = 32  # of the compiled loop: long compared with the host's overhead, short compared with a dispatch
 
 
 def make_steps(model, optimizer, source, devices=ONE_DEVICE, loss=CROSS_ENTROPY):
-    """The steps of the backend in use.
+    """Creates the steps object of the current backend.
 
     Args:
         model: `keras.Model` from pixels to logits.
-        optimizer: built for the model's trainable variables.
-        source: of batches.
+        optimizer: optimizer built for the model's trainable variables.
+        source: source of batches.
         devices: `train.devices.Devices`.
         loss: `train.losses.Loss`.
 
@@ -40,14 +40,14 @@ def make_steps(model, optimizer, source, devices=ONE_DEVICE, loss=CROSS_ENTROPY)
 
 
 class JaxSteps:
-    """A loop of pure steps; the state stays in arrays, and the old ones are given up to the new.
+    """A loop of pure steps; the state is kept in arrays, whose memory is donated to the new state.
 
-    On an accelerator blocks of steps run in a compiled loop, of a length that the compiler knows: the host is
-    asked for nothing in between. What is left of a dispatch runs step by step. The state is held in stacks of
-    arrays of the same shape, which take few launches to update.
+    On an accelerator blocks of steps run in a compiled loop of static length, without involving the host in between.
+    The rest of a dispatch runs step by step. The state is stored in stacks of arrays of the same shape, which take few
+    launches to update.
 
-    On a processor the loop is Python's, and the state is not stacked: inside a compiled loop XLA's convolutions
-    are many times slower there.
+    On a CPU the loop runs in Python and the state is not stacked, because XLA's convolutions are many times slower
+    inside a compiled loop there.
     """
 
     def __init__(self, model, optimizer, source, devices, compiled_loop=None, loss=CROSS_ENTROPY):
@@ -132,7 +132,7 @@ class JaxSteps:
         return jax.lax.fori_loop(0, self._block, body, (state, results))
 
     def _step(self, state, results, device_data, index, control, batch):
-        """One step, whose loss and share of correct answers become value `index` of the results."""
+        """Runs one step and writes its loss and accuracy to position `index` of the results."""
         import jax
 
         trainable, other, _ = self._split(state)
@@ -156,16 +156,16 @@ class JaxSteps:
         return [list(stacks), self._stacks[1].stack(other), list(slots)], results
 
     def _stack_state(self, state):
-        """The stacks of lists of arrays, one for each variable."""
+        """Stacks the state, given as lists of arrays with one for each variable."""
         return [stacks.stack(arrays) for stacks, arrays in zip(self._stacks, state, strict=True)]
 
     def _split(self, state):
-        """Lists of arrays, one for each variable, of the state's stacks."""
+        """Splits the state's stacks into lists of arrays, one for each variable."""
         return [stacks.split(arrays) for stacks, arrays in zip(self._stacks, state, strict=True)]
 
 
 def _pick(array, i):
-    """``array[i]`` in a compiled loop: a plain index is an operation that keeps a loop from being one CUDA graph."""
+    """Returns ``array[i]`` in a compiled loop: plain indexing would prevent the loop from becoming one CUDA graph."""
     import jax
 
     chosen = (jax.numpy.arange(len(array)) == i).reshape(-1, *[1] * (array.ndim - 1))
@@ -173,7 +173,7 @@ def _pick(array, i):
 
 
 class TensorFlowSteps:
-    """A loop in one graph. With several replicas each takes its part of the batch; gradients are summed."""
+    """A loop in one graph. With several replicas each processes its part of the batch; gradients are summed."""
 
     def __init__(self, model, optimizer, source, devices, loss=CROSS_ENTROPY):
         import tensorflow as tf
@@ -183,14 +183,14 @@ class TensorFlowSteps:
         self._device_data = tuple(map(self._on_every_device if devices.strategy else tf.constant, source.device_data))
         self._loop = None
         self._predict = tf.function(lambda images: model(images, training=False), reduce_retracing=True)
-        # Each device takes all images, so that statistics of the whole batch are summed over equal parts.
+        # Each device gets all images, so that batch statistics are summed over equal parts.
         self._move = tf.function(lambda images: self._strategy.run(model, (images,), {"training": True}))
 
     def run(self, rates, batches, switches=None):
         import tensorflow as tf
 
         inputs = [tuple(map(tf.constant, arrays)) for arrays in (controls_of(rates, switches), stack_batches(batches))]
-        if self._loop is None:  # the number of steps is open: one compilation serves all
+        if self._loop is None:  # the number of steps is dynamic, so that one compilation is enough
             specs = [tuple(tf.TensorSpec([None, *x.shape[1:]], x.dtype) for x in arrays) for arrays in inputs]
             self._loop = tf.function(self._run, input_signature=specs)
         return tuple(sums.numpy() for sums in self._loop(*inputs))
@@ -287,18 +287,18 @@ class TorchSteps:
         self._optimizer.scale_loss(loss).backward()
         variables = self._model.trainable_variables
         with torch.no_grad():
-            # Units that were left out have no gradient; their weights decay, as on the other backends.
+            # Skipped units have no gradient; their weights still decay, as on the other backends.
             gradients = [torch.zeros_like(v.value) if v.value.grad is None else v.value.grad for v in variables]
             self._optimizer.apply(gradients, variables)
         return loss.detach(), correct
 
 
 def controls_of(rates, switches=None):
-    """What the host sets at each step: arrays with a leading axis of steps."""
+    """Returns the inputs from the host for each step: arrays with a leading axis of steps."""
     rates = np.asarray(rates, "float32")
     return (rates,) if switches is None else (rates, np.asarray(switches, "float32"))
 
 
 def stack_batches(batches):
-    """Feeds of several steps as one: arrays get a leading axis of steps."""
+    """Stacks the batches of several steps along a leading axis."""
     return [np.stack(arrays) for arrays in zip(*batches, strict=True)]

@@ -1,16 +1,17 @@
-"""Training with units left out at random: the units that a batch leaves out cost nothing.
+"""Training with randomly skipped units, which cost nothing.
 
-Two ways to choose them, both as values of a recipe:
+A recipe can select units in two ways:
 
 - `units_per_batch` (Veit et al. 2016, arXiv 1605.06431, section 5): a fixed number of random units in each
-  batch, or a number that changes over the run. Nothing is scaled.
-- `survival` (stochastic depth: Huang et al. 2016, arXiv 1603.09382, eq. 4): each unit by itself, with a
-  probability that falls linearly from 1 at the input to `survival` at the last unit. A unit that is used is
-  divided by its probability, so that tests run the whole network as it is (the paper multiplies in the test).
+  batch, or a number that changes during the run, without scaling.
+- `survival` (stochastic depth: Huang et al. 2016, arXiv 1603.09382, eq. 4): each unit independently, with a
+  probability that decreases linearly from 1 at the input to `survival` at the last unit. The branch of a used unit is
+  divided by its probability, so that the whole network can be tested unchanged (the paper multiplies at test time
+  instead).
 
-Which units a step uses follows from (seed, step) alone, so a resumed run leaves out the same ones on any
-backend. A unit that is left out hands on its shortcut: its branch is computed neither forward nor backward,
-and the statistics of its batch normalisation stay as they are.
+The units of a step depend only on (seed, step), so a resumed run skips the same ones on any backend. A skipped unit
+passes on its shortcut: its branch is computed neither in the forward nor in the backward pass, and its batch
+normalisation statistics are not updated.
 """
 
 import re
@@ -25,20 +26,20 @@ ADDITION = re.compile(r"stage\d+_unit\d+_add")
 
 
 def unit_names(model: keras.Model) -> list[str]:
-    """The units of a network that can be left out, in order: "stage1_unit1", ..."""
+    """Returns the units of a network that can be skipped, in order: "stage1_unit1", ..."""
     return [layer.name.removesuffix("_add") for layer in model.layers if ADDITION.fullmatch(layer.name)]
 
 
 class UnitSampler:
-    """Which units a training step uses.
+    """Draws the units that a training step uses.
 
     Args:
         recipe: `train.recipe.Recipe` with `units_per_batch` or `survival`, and its steps counted.
-        units: how many units the network has.
-        seed: of the run.
+        units: number of units of the network.
+        seed: random seed of the run.
 
     Raises:
-        ValueError: `units_per_batch` is more than there are.
+        ValueError: if `units_per_batch` exceeds the number of units.
 
     Example:
 
@@ -52,12 +53,12 @@ class UnitSampler:
         self._recipe, self._units, self._seed = recipe, units, seed
         most = max((count for _, count in recipe.unit_counts()), default=0)
         if most > units:
-            raise ValueError(f"units_per_batch={most} must be from 1 to {units}, the units of this network.")
+            raise ValueError(f"units_per_batch={most} must be from 1 to {units}, the number of units of this network.")
         if recipe.survival is not None:
             self._probabilities = 1 - np.arange(1, units + 1) / units * (1 - recipe.survival)
 
     def draw(self, step: int) -> np.ndarray:
-        """What each unit's branch is multiplied by at a step: float32 ``(units,)``, 0 where it is left out."""
+        """Draws the factor of each unit's branch at a step: float32 ``(units,)``, 0 for skipped units."""
         rng = np.random.default_rng((self._seed, 3, step))
         if self._recipe.survival is not None:
             used = rng.random(self._units) < self._probabilities
@@ -71,16 +72,16 @@ class UnitSampler:
 class SwitchedNetwork(keras.Model):
     """A network for training in which each unit can be switched off.
 
-    Its inputs, outputs and weights are those of the network. One more weight, `switches`, float32 ``(units,)``,
-    says what each unit's branch is multiplied by: a branch of 0 is not computed, neither forward nor backward.
-    Switches act in training alone.
+    It has the inputs, outputs and weights of the network, plus a weight `switches`, float32 ``(units,)``, with the
+    factor of each unit's branch: a branch with the factor 0 is computed neither in the forward nor in the backward
+    pass. Switches only apply in training.
 
     Args:
         network: functional `keras.Model` of this package, with shortcuts, not rolled.
-        scaled: whether switches take other values than 0 and 1.
+        scaled: whether switches have values other than 0 and 1.
 
     Raises:
-        ValueError: the network has no units that could be left out.
+        ValueError: if the network has no units that can be skipped.
 
     Example:
 
@@ -115,7 +116,7 @@ class SwitchedNetwork(keras.Model):
         return tensors[id(exit_)]
 
     def _unit(self, addition, branch, switch, tensors):
-        """The sum of shortcut and branch, or the shortcut alone."""
+        """Returns the sum of shortcut and branch, or only the shortcut."""
         shortcut, end = addition.input_tensors
         variables = [v for node in branch if isinstance(node.operation, keras.Layer) for v in node.operation.variables]
         values = [variable.value for variable in variables]
@@ -149,14 +150,14 @@ class SwitchedNetwork(keras.Model):
 
 
 def _plan(network):
-    """The calls of a network outside its branches, in order: ``(node, index of the unit, nodes of its branch)``.
+    """Lists the calls of a network outside its branches, in order: ``(node, index of the unit, nodes of its branch)``.
 
     For all calls but the additions of units, unit and branch are None.
     """
     nodes = [node for node in calls(network) if not node.is_input]
     makers = {id(tensor): node for node in nodes for tensor in node.outputs}
     additions = {f"{name}_add": index for index, name in enumerate(unit_names(network))}
-    before, branches = {}, {}  # all that a tensor depends on; nodes of branches by unit
+    before, branches = {}, {}  # everything that a tensor depends on; nodes of branches by unit
     for node in nodes:
         inputs = [makers[id(x)] for x in node.input_tensors if id(x) in makers]
         before[id(node)] = set().union({id(node)}, *(before[id(x)] for x in inputs))
@@ -174,9 +175,9 @@ def _plan(network):
 
 
 def _run(node, tensors):
-    """Computes the outputs of a call in training from the values in `tensors`, and puts them there."""
+    """Computes the outputs of a call in training mode from the values in `tensors`, and stores them there."""
     arguments, options = node.arguments.fill_in(tensors)
-    if getattr(node.operation, "_call_has_training_arg", False):  # on JAX no call context says so
+    if getattr(node.operation, "_call_has_training_arg", False):  # on JAX there is no call context
         options = {**options, "training": True}
     outputs = keras.tree.flatten(node.operation(*arguments, **options))
     tensors.update({id(tensor): value for tensor, value in zip(node.outputs, outputs, strict=True)})

@@ -1,14 +1,14 @@
-"""Trains many networks: a queue of runs, each an ordinary run of `train.train` in its own directory and process.
+"""Trains many networks: a queue of runs of `train.train`, each in its own directory and process.
 
     python -m train.sweep --jobs train/jobs/two_cores.toml --out runs --data_dir cifar10.npz --minutes 60
 
-The same command goes on where it stopped, whatever stopped it. What is nearest its end comes first, then what
-has the highest priority. With --minutes nothing starts that would not end in time, and runs save and stop
-before the time is up. --pack keeps results and newest checkpoints in a few small archives, which --unpack takes
-up elsewhere. train/README.md says more.
+Run the same command to resume after any interruption. Runs that are closest to their end come first, then those with
+the highest priority. With --minutes, runs that would not finish in time are not started, and runs save and stop before
+the time is up. --pack stores results and newest checkpoints in a few small archives, which --unpack restores on another
+machine. For details, see train/README.md.
 
-Exit codes: 0 all runs are finished, 1 some failed or diverged and the others are finished, 143 the time was up or
-the sweep was stopped, 2 bad input.
+Exit codes: 0 all runs are finished, 1 some failed or diverged and the others are finished, 143 the time is up or the
+sweep was stopped, 2 bad input.
 """
 
 import argparse
@@ -38,9 +38,9 @@ def main(argv=None, program=PROGRAM, machine=None):
     """Runs the command line.
 
     Args:
-        argv: its words; None for those of this process.
-        program: words that start `train.train`.
-        machine: `train.job_queue.processes.Machine`; None to look.
+        argv: list of arguments; None for those of this process.
+        program: command that starts `train.train`, as a list.
+        machine: `train.job_queue.processes.Machine`; None to detect it.
 
     Returns:
         Exit code.
@@ -74,18 +74,22 @@ def _parse(argv):
         metavar="[DATASET=]DIR",
         action="append",
         default=[],
-        help="of all datasets, or of one; may be repeated",
+        help="location of all datasets, or of one; may be repeated",
     )
-    parser.add_argument("--minutes", type=_positive, help="time for all of it; runs are stopped before")
-    parser.add_argument("--partial", action="store_true", help="start runs that will not end in time, too")
-    parser.add_argument("--at_once", type=_count, metavar="N", help="runs at a time (default: see train/README.md)")
-    parser.add_argument("--pack", metavar="DIR", help="keep results and newest checkpoints in archives there")
-    parser.add_argument("--pack_mib", type=_positive, metavar="N", help="size of all archives (default: 7 of 15 MiB)")
-    parser.add_argument("--unpack", metavar="DIR", help="take runs up from archives there, before anything starts")
-    parser.add_argument("--dry_run", action="store_true", help="print the queue, and stop")
+    parser.add_argument("--minutes", type=_positive, help="time limit; runs are stopped before it")
+    parser.add_argument("--partial", action="store_true", help="also start runs that will not finish in time")
+    parser.add_argument(
+        "--at_once", type=_count, metavar="N", help="number of concurrent runs (default: see train/README.md)"
+    )
+    parser.add_argument("--pack", metavar="DIR", help="store results and newest checkpoints in archives there")
+    parser.add_argument(
+        "--pack_mib", type=_positive, metavar="N", help="total size of the archives (default: 7 of 15 MiB)"
+    )
+    parser.add_argument("--unpack", metavar="DIR", help="restore runs from archives there before starting")
+    parser.add_argument("--dry_run", action="store_true", help="print the queue and exit")
     arguments = parser.parse_args(argv)
     if not arguments.jobs and not arguments.unpack:
-        parser.error("--jobs is needed (or --unpack alone)")
+        parser.error("--jobs is required (unless only --unpack is given)")
     return arguments
 
 
@@ -105,7 +109,7 @@ def _sweep(arguments, jobs, out, program, machine):
         if waiting and not arguments.partial and not any(queue.fits(entry) for entry in waiting):
             raise ValueError(
                 f"no run fits in {arguments.minutes:g} minutes: the shortest takes "
-                f"{duration(min(entry.seconds_left for entry in waiting))}. --partial starts it nonetheless."
+                f"{duration(min(entry.seconds_left for entry in waiting))}. --partial starts it anyway."
             )
         if arguments.dry_run:
             _print_queue(queue)
@@ -117,18 +121,18 @@ def _sweep(arguments, jobs, out, program, machine):
 
 
 def check_runs(jobs):
-    """Raises `JobError` where the directory of a run holds another one, or checkpoints of no known run."""
+    """Raises `JobError` if the directory of a run contains another run, or checkpoints of an unknown run."""
     problems = []
     for job in jobs:
         out = job.config.out
         try:
             if not (out / RUN_FILE).exists():
                 if newest_checkpoints(out):
-                    problems.append(f"{out} holds checkpoints without {RUN_FILE}, which says of what run: set a name.")
+                    problems.append(f"{out} contains checkpoints of an unknown run, without {RUN_FILE}: set a name.")
                 continue
             changed = _differences(job.config, read_record(out)["settings"])
             if changed:
-                problems.append(f"{out} holds a run with other {', '.join(changed)}: set a name.")
+                problems.append(f"{out} contains a run with different {', '.join(changed)}: set a name.")
         except ValueError as error:
             problems.append(str(error))
     if problems:
@@ -136,10 +140,10 @@ def check_runs(jobs):
 
 
 def _differences(config, recorded):
-    """Settings in which a run differs from what run.json has; what depends on data is compared as the run starts."""
+    """Returns settings that differ from run.json; those that depend on data are compared when the run starts."""
     recipe = config.values.for_images(recorded.get("train_images", TRAIN_IMAGES))
     chosen = json.loads(json.dumps(config.chosen(recipe)))
-    resolved = {"initial_weights": chosen, "teacher": chosen["recipe_values"]}  # run.json has their versions, too
+    resolved = {"initial_weights": chosen, "teacher": chosen["recipe_values"]}  # run.json also has their versions
     for name, where in resolved.items():
         kept = recorded if where is chosen else recorded.get("recipe_values", {})
         if where.get(name) and kept.get(name):
@@ -162,7 +166,7 @@ def _print_queue(queue):
 
 
 def _packing(arguments, jobs, out, say):
-    """The function that packs runs, which tells once what has no room."""
+    """Returns the function that packs runs, which reports once which of them do not fit."""
     folder = pathlib.Path(arguments.pack)
     packer = Packer(folder, out, arguments.pack_mib and int(arguments.pack_mib * MIB))
     known = {job.name for job in jobs}
@@ -170,26 +174,30 @@ def _packing(arguments, jobs, out, say):
         held = [run for run, files in read_archives(folder)[0].items() if RUN_FILE in files]
         lost = sorted(run for run in held if run not in known or not (out / run / RUN_FILE).exists())
         if lost:
-            raise ValueError(f"{folder} holds {lost[0]}, which would be lost: first --unpack it, or pack elsewhere.")
+            raise ValueError(
+                f"{folder} contains {lost[0]}, which would be lost: --unpack it first, or pack to another folder."
+            )
     told = []
 
     def pack(entries):
         left_out = packer.pack([(entry.job.name, entry.state == "finished") for entry in entries])
         if left_out and left_out != told:
-            say(f"no room in {folder} for {', '.join(left_out)}")
+            say(f"{folder} has no space for {', '.join(left_out)}")
         told[:] = left_out
 
     return pack
 
 
 def _unpack(folder, out, dry_run):
-    """Takes up archives, and says what came of it; the problems."""
+    """Restores archives and prints the result; returns the problems."""
     if dry_run:
         runs, problems = read_archives(folder)
-        print(f"{folder} holds {', '.join(sorted(runs))}")
+        print(f"{folder} contains {', '.join(sorted(runs))}")
     else:
         runs, problems = unpack(folder, out)
-        print(f"unpacked {', '.join(runs) or 'nothing that is further than what is there'}", flush=True)
+        print(
+            f"unpacked {', '.join(runs) or 'nothing: no run has progressed further than the existing ones'}", flush=True
+        )
     for problem in problems:
         print(f"warning: {problem}", file=sys.stderr)
     return problems
@@ -197,17 +205,17 @@ def _unpack(folder, out, dry_run):
 
 @contextlib.contextmanager
 def _alone(out, dry_run):
-    """Context in which no other sweep has the directory."""
+    """Context manager that prevents other sweeps from using the directory."""
     if dry_run:
         yield
         return
     out.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(out / LOCK)
     try:
-        with contextlib.suppress(NotImplementedError):  # this file system knows no locks
+        with contextlib.suppress(NotImplementedError):  # the file system does not support locks
             lock.acquire(timeout=0)
     except filelock.Timeout:
-        raise ValueError(f"another sweep is at work in {out}: wait for it, stop it, or choose another --out.") from None
+        raise ValueError(f"another sweep is running in {out}: wait for it, stop it, or choose another --out.") from None
     try:
         yield
     finally:
@@ -215,7 +223,7 @@ def _alone(out, dry_run):
 
 
 def _data_dirs(texts):
-    """Places of datasets: a dictionary, the key None of which is for all that are not named."""
+    """Parses locations of datasets: a dictionary whose key None applies to all others."""
     places = {}
     for text in texts:
         name, found, place = text.partition("=")

@@ -1,15 +1,14 @@
-"""Trains a network of the zoo.
+"""Trains a network.
 
     python -m train.train --model preact_resnet20 --dataset cifar10 --data_dir cifar10.npz \
         --recipe fast --seed 0 --out runs/preact_resnet20-0
 
---data_dir is a tensorflow-datasets directory or an .npz file with x_train, y_train, x_test, y_test;
-without it tensorflow-datasets downloads the dataset. --dataset arrays takes an .npz file of any images. With
---recipe imagenet --data_dir is a tensorflow-datasets directory, or a folder with train/ and test/ (or val/) that
-hold a folder of images per class. --out holds all that
-the run leaves: run.json (settings, versions, dataset), history.csv, curve.png, checkpoints, and weights.h5
-at the end. The same command on the same --out resumes a run that was cut off. SIGTERM and Ctrl-C save
-first. --dry_run prints the plan, with the time that it will take, and writes nothing.
+--data_dir is a tensorflow-datasets directory or an .npz file with x_train, y_train, x_test, y_test; without it
+tensorflow-datasets downloads the dataset. --dataset arrays takes an .npz file of any images. With --recipe imagenet
+--data_dir is a tensorflow-datasets directory, or a folder with train/ and test/ (or val/), each with one folder of
+images per class. All output of the run is in --out: run.json (settings, versions, dataset), history.csv, curve.png,
+checkpoints, and weights.h5 at the end. The same command with the same --out resumes an interrupted run. SIGTERM and
+Ctrl-C save first. --dry_run prints the plan with the estimated time, and writes nothing.
 """
 
 import dataclasses
@@ -32,53 +31,55 @@ from train.recipes import RECIPES
 from train.runs import stop_signals, train, train_seeds
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("model", None, "Network: a name that `keras-resv2 list --architectures` shows.")
-flags.DEFINE_enum(
-    "dataset", "cifar10", list(DATASETS), "What to train on; arrays: any .npz file, folder: any folder of images."
-)
+flags.DEFINE_string("model", None, "Network: one of `keras-resv2 list --architectures`.")
+flags.DEFINE_enum("dataset", "cifar10", list(DATASETS), "Dataset; arrays: any .npz file, folder: any folder of images.")
 flags.DEFINE_string("data_dir", None, "tensorflow-datasets directory, .npz file, or folder of images.")
 flags.DEFINE_enum("recipe", "fast", list(RECIPES), "A row of train/recipes.py; the flags below replace its values.")
-flags.DEFINE_string("out", None, "Folder of the run. Resumes if it holds an unfinished one.")
-flags.DEFINE_integer("seed", 0, "Of the initial weights, the order of images and augmentation.", lower_bound=0)
-flags.DEFINE_integer("seeds", None, "Train so many, from --seed on, and print the median.", lower_bound=1)
-flags.DEFINE_bool(
-    "seeds_together", None, "Train them in one compiled program (JAX); by default on an accelerator, where it can be."
+flags.DEFINE_string("out", None, "Folder of the run; an unfinished run in it is resumed.")
+flags.DEFINE_integer(
+    "seed", 0, "Random seed of the initial weights, the order of images and augmentation.", lower_bound=0
 )
-flags.DEFINE_integer("steps", None, "Updates of the weights.", lower_bound=1)
+flags.DEFINE_integer(
+    "seeds", None, "Number of seeds to train, starting with --seed; prints their median error.", lower_bound=1
+)
+flags.DEFINE_bool(
+    "seeds_together", None, "Train them in one compiled program (JAX); by default on an accelerator if possible."
+)
+flags.DEFINE_integer("steps", None, "Number of updates of the weights.", lower_bound=1)
 flags.DEFINE_integer("batch_size", None, "Images per step, over all devices.", lower_bound=1)
-flags.DEFINE_float("learning_rate", None, "Highest rate; the others change with it.", lower_bound=0)
+flags.DEFINE_float("learning_rate", None, "Highest learning rate; the others are scaled with it.", lower_bound=0)
 flags.DEFINE_float("weight_decay", None, "L2 factor.", lower_bound=0)
 flags.DEFINE_integer("image_size", None, "Side of the training crops of --recipe imagenet.", lower_bound=1)
 flags.DEFINE_enum("dtype", None, ["float32", "mixed_bfloat16", "mixed_float16"], "Precision of the layers.")
-flags.DEFINE_multi_string("set", [], "Any value of the recipe, as --set flip=random; may be repeated.")
-flags.DEFINE_string("activation", None, "Order of BN and ReLU (Fig. 4), where it is not the model's own.")
+flags.DEFINE_multi_string("set", [], "Any value of the recipe, such as --set flip=random; may be repeated.")
+flags.DEFINE_string("activation", None, "Order of BN and ReLU (Fig. 4), if not the model's default.")
 flags.DEFINE_string("shortcut", None, "Shortcut (Fig. 2), for example 'exclusive_gating(bias=-6)'.")
 flags.DEFINE_enum("projection", None, ["A", "B", "C"], "Shortcut where the size changes.")
-flags.DEFINE_enum("stride_on", None, ["1x1", "3x3"], "Convolution of a bottleneck that takes the stride.")
+flags.DEFINE_enum("stride_on", None, ["1x1", "3x3"], "Convolution of a bottleneck that has the stride.")
 flags.DEFINE_enum("stem", None, ["cifar", "imagenet"], "First layers; 'cifar' for small images.")
-flags.DEFINE_string("initial_weights", None, "Start from these: a pretrained name, run directory or weight file.")
-flags.DEFINE_bool("rolled", False, "Run the units of a stage as a loop, which compiles fast however deep it is.")
-flags.DEFINE_bool("rematerialize", False, "With --rolled: save memory by computing units again in the backward pass.")
-flags.DEFINE_integer("units_per_batch", None, "Random units that each batch trains; the others are skipped.")
+flags.DEFINE_string("initial_weights", None, "Weights to start from: a pretrained name, run directory or weight file.")
+flags.DEFINE_bool("rolled", False, "Run the units of a stage as a loop, which compiles fast at any depth.")
+flags.DEFINE_bool("rematerialize", False, "With --rolled: save memory by recomputing units in the backward pass.")
+flags.DEFINE_integer("units_per_batch", None, "Number of random units that each batch trains; the others are skipped.")
 flags.DEFINE_bool("resize", False, "Resize images of another size to the dataset's.")
-flags.DEFINE_bool("cache", False, "Keep image files in memory once they were read.")
+flags.DEFINE_bool("cache", False, "Keep image files in memory once they have been read.")
 flags.DEFINE_integer("evaluate_every", 5, "Epochs between measurements of the test error.", lower_bound=1)
 flags.DEFINE_integer("checkpoint_seconds", 60, "Seconds between checkpoints.", lower_bound=0)
 flags.DEFINE_string("tensorboard", None, "Folder for TensorBoard's event files.")
-flags.DEFINE_integer("devices", 1, "Accelerators of this machine to train on.", lower_bound=1)
+flags.DEFINE_integer("devices", 1, "Number of accelerators of this machine to train on.", lower_bound=1)
 flags.DEFINE_string("processes", None, "JAX on several machines: ADDRESS:PORT,NUMBER,INDEX. TensorFlow: TF_CONFIG.")
-flags.DEFINE_bool("dry_run", False, "Print the plan, time a few steps, and stop.")
+flags.DEFINE_bool("dry_run", False, "Print the plan, time a few steps, and exit.")
 
-STOPPED = 128 + signal.SIGTERM  # exit status of a run that saved and stopped when asked
+STOPPED = 128 + signal.SIGTERM  # exit status of a run that saved and stopped on request
 
 
 def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
     if not FLAGS.model or not (FLAGS.out or FLAGS.dry_run):
-        raise app.UsageError("--model and --out are needed.")
+        raise app.UsageError("--model and --out are required.")
     if FLAGS.seeds_together and FLAGS.seeds is None:
-        raise app.UsageError("--seeds_together needs --seeds, which says how many.")
+        raise app.UsageError("--seeds_together requires --seeds, the number of seeds.")
     try:
         config = config_from_flags()
         devices = use_devices(FLAGS.devices, FLAGS.processes)
@@ -98,10 +99,10 @@ def main(argv):
 
 
 def config_from_flags():
-    """The `RunConfig` that the flags describe.
+    """Creates the `RunConfig` from the flags.
 
     Raises:
-        ValueError: a model or a recipe value does not exist, or values do not go together.
+        ValueError: if a model or a recipe value does not exist, or values conflict.
     """
     recipe = RECIPES[FLAGS.recipe].with_values(FLAGS.set, **_set_flags(RECIPE_FLAGS))
     if FLAGS.learning_rate is not None:
@@ -132,12 +133,12 @@ def _set_flags(names):
 
 
 def dry_run(config, devices, seeds=None):
-    """Prints what `train` would do, and how long it would take.
+    """Prints what `train` would do, and the estimated time.
 
     Args:
         config: `RunConfig`.
         devices: `train.devices.Devices`.
-        seeds: how many runs; None for one.
+        seeds: number of runs; None for one.
     """
     with devices.scope():
         recipe, data, model, units, _ = prepare(config, devices)

@@ -1,1 +1,1 @@
-"""What batches the training loop: a small dataset on the device, or images streamed from disk."""
+"""Batches for the training loop: a small dataset on the device, or images streamed from disk."""

@@ -1,8 +1,8 @@
-"""A small dataset on the accelerator: which images a step sees, and how they are cropped and flipped.
+"""A small dataset on the accelerator: selects the images of a step, and crops and flips them.
 
-The host draws a few numbers per image (which one, how far it is shifted, whether it is flipped); the
-compiled step turns them into images. All of it follows from (seed, step), so a resumed run sees what
-an uninterrupted one would have, on any backend and any number of devices.
+The host draws a few numbers per image (its index, shift and flip), from which the compiled step creates the images.
+They depend only on (seed, step), so a resumed run sees the same images as an uninterrupted one, on any backend and any
+number of devices.
 """
 
 import itertools
@@ -12,29 +12,29 @@ from keras import ops
 
 from train.data.shuffle import EpochShuffle
 
-PLAIN_BATCH = 500  # images of `plain_images`, as many as are measured at a time
+PLAIN_BATCH = 500  # batch size of `plain_images`, the same as in evaluation
 
 
 class DeviceData:
     """Augmented training batches of a dataset that stays on the accelerator as uint8.
 
-    Epochs follow one another without a gap: a batch may hold the end of one and the start of the
-    next, and every image is seen once per epoch.
+    Epochs follow one another without a gap: a batch may contain the end of one and the start of the next, and every
+    image is used once per epoch.
 
     Args:
         images: uint8, ``(n, height, width, 3)``.
         labels: ``(n,)``.
         recipe: `train.recipe.Recipe`.
-        seed: of the order, the crops and the flips.
+        seed: random seed of the order, the crops and the flips.
 
     Attributes:
-        device_data: what the accelerator keeps: all pixels ``(n * padded height * padded width, 3)`` and
-            labels ``(n,)``.
+        device_data: arrays on the accelerator: all pixels ``(n * padded height * padded width, 3)`` and labels
+            ``(n,)``.
         images_per_epoch: n.
-        max_steps_per_dispatch: that one dispatch may run.
-        num_shards: 1: every process draws the numbers of the whole batch.
-        image_size: (height, width) of the images of a step.
-        mean_color: of all images, uint8 ``(3,)``.
+        max_steps_per_dispatch: maximum number of steps in one dispatch.
+        num_shards: 1, because every process draws the numbers of the whole batch.
+        image_size: (height, width) of the training images.
+        mean_color: mean color of all images, uint8 ``(3,)``.
 
     Example:
 
@@ -56,11 +56,11 @@ class DeviceData:
         self._first_flip = np.random.default_rng((seed, 2)).integers(0, 2, len(images))
 
     def batches(self, first):
-        """Yields `draw` of step `first` and all that follow."""
+        """Yields `draw` for step `first` and all following steps."""
         return map(self.draw, itertools.count(first))
 
     def draw(self, step):
-        """The numbers of a step's images: index, row and column of the crop, flip; int32 ``(batch_size,)`` each."""
+        """Draws index, row and column of the crop, and flip of a step's images; int32 ``(batch_size,)`` each."""
         size = self._recipe.batch_size
         epochs, indices = self._order.images(np.arange(step * size, (step + 1) * size))
         rng = np.random.default_rng((self._seed, 1, step))
@@ -72,9 +72,9 @@ class DeviceData:
         return tuple(values.astype("int32") for values in (indices, rows, columns, flips))
 
     def augment(self, device_data, indices, rows, columns, flips):
-        """Images ``(batch, height, width, 3)`` uint8 and labels ``(batch,)`` of drawn numbers, in the compiled step.
+        """Creates uint8 images ``(batch, height, width, 3)`` and labels ``(batch,)``, inside the compiled step.
 
-        One gather takes every pixel from where crop and flip say it stands.
+        A single gather reads every pixel from its position after crop and flip.
         """
         pixels, labels = device_data
         (height, width), (padded_height, padded_width) = self.image_size, self._padded_size
@@ -85,7 +85,7 @@ class DeviceData:
         return ops.take(pixels, positions, axis=0), ops.take(labels, indices, axis=0)
 
     def plain_images(self):
-        """Yields images as they are in the dataset, uint8 ``(n, height, width, 3)``, in the order of the run."""
+        """Yields unmodified images of the dataset, uint8 ``(n, height, width, 3)``, in the order of the run."""
         pixels, pad, (height, width) = self.device_data[0], self._recipe.pad, self.image_size
         padded = pixels.reshape(-1, *self._padded_size, pixels.shape[1])
         size = min(PLAIN_BATCH, self.images_per_epoch)
@@ -95,7 +95,7 @@ class DeviceData:
 
 
 def pad_images(images, pixels, mode):
-    """Images with a border of `pixels` on each side: their mean colour, or their reflection."""
+    """Pads images by `pixels` on each side with their mean color or their reflection."""
     if pixels == 0:
         return images
     width = ((0, 0), (pixels, pixels), (pixels, pixels), (0, 0))
@@ -108,5 +108,5 @@ def pad_images(images, pixels, mode):
 
 
 def mean_color(images):
-    """Mean of all pixels by channel, rounded to the images' own kind of number."""
+    """Computes the mean of all pixels per channel, rounded to the dtype of the images."""
     return images.mean((0, 1, 2)).round().astype(images.dtype)

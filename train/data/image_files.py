@@ -1,7 +1,7 @@
-"""The crops of images on disk that networks see, in training and in testing.
+"""Crops of image files for training and testing.
 
-Pillow decodes: every colour mode becomes RGB, and the EXIF orientation of JPEG files is ignored, as the
-ImageNet pipelines do.
+Pillow decodes the images and converts every color mode to RGB; the EXIF orientation of JPEG files is ignored, as in
+ImageNet pipelines.
 """
 
 import io
@@ -14,35 +14,35 @@ from keras_resv2.data.images import open_image, to_rgb
 
 # Szegedy et al. 2015, section 6: share of the image's area, and width / height, of the training crop.
 AREA, ASPECT, TRIES = (0.08, 1.0), (3 / 4, 4 / 3), 10
-# JPEG's decoder may halve an image (or more) that keeps this many times the crop's pixels along each side: the
-# filter of the scaling that follows then hides the decoder's.
+# The JPEG decoder may downscale an image by powers of two as long as it keeps this many times the crop's pixels along
+# each side: the filter of the subsequent resize then hides that of the decoder.
 DRAFT_SPARE = 2
 
 
 def read_crop(source, i, crop):
-    """The crop and the label of image `i`.
+    """Reads the crop and the label of image `i`.
 
     Args:
-        source: as `keras_resv2.data.sources.open_source` returns.
-        i: position in it.
+        source: see `keras_resv2.data.sources.open_source`.
+        i: position of the image.
         crop: function from the bytes of an image file to uint8 ``(size, size, 3)``.
 
     Returns:
         ``(crop, label)``.
 
     Raises:
-        ValueError: it is no image, or a damaged one; the message says where it is.
+        ValueError: if it is not an image or is damaged; the message has its location.
     """
     encoded, label = source[i]
     try:
         return crop(encoded), label
     except Exception as error:  # Pillow's decoders raise many types; all mean an image that cannot be read
         reason = "unknown format" if isinstance(error, UnidentifiedImageError) else error
-        raise ValueError(f"{source.place(i)} is not an image that can be read: {reason}.") from None
+        raise ValueError(f"{source.place(i)} is not a readable image: {reason}.") from None
 
 
 def random_crop(encoded, size, rng):
-    """The crop of training: `random_box` of an image, scaled, and half the time mirrored left-right.
+    """Returns a training crop: the resized `random_box` of an image, flipped horizontally half of the time.
 
     Args:
         encoded: bytes of an image file.
@@ -57,11 +57,11 @@ def random_crop(encoded, size, rng):
 
 
 def centre_crop(encoded, shorter_side, size):
-    """The crop of testing: the middle of an image scaled to a shorter side.
+    """Returns a test crop: the center of an image resized to a shorter side.
 
     Args:
         encoded: bytes of an image file.
-        shorter_side: of the scaled image, in pixels.
+        shorter_side: shorter side of the resized image, in pixels.
         size: side of the crop in pixels, at most `shorter_side`.
 
     Returns:
@@ -71,13 +71,13 @@ def centre_crop(encoded, shorter_side, size):
 
 
 def random_box(width, height, rng):
-    """Scale and aspect-ratio augmentation (Szegedy et al. 2015): a box of 8 to 100 % of the area.
+    """Draws a box of 8 to 100 % of the area: scale and aspect-ratio augmentation (Szegedy et al. 2015).
 
-    The logarithm of the aspect ratio is uniform, as in torchvision. Ten boxes may not fit; the box is
-    then the largest square in the middle, as in fb.resnet.torch.
+    The logarithm of the aspect ratio is uniform, as in torchvision. If ten boxes do not fit, the largest centered
+    square is used, as in fb.resnet.torch.
 
     Args:
-        width, height: of the image, in pixels.
+        width, height: size of the image, in pixels.
         rng: `numpy.random.Generator`.
 
     Returns:
@@ -95,16 +95,16 @@ def random_box(width, height, rng):
 
 
 def centre_box(width, height, shorter_side, size):
-    """The box of an image that is its centre crop of `size` when it is scaled to `shorter_side`.
+    """Returns the box of an image that is its center crop of `size` after resizing to `shorter_side`.
 
-    It begins at a whole pixel of the scaled image, as if that were made first and cut then.
+    It starts at a whole pixel of the resized image, as if the image were resized first and then cropped.
 
     Args:
-        width, height: of the image, in pixels.
-        shorter_side, size: in pixels of the scaled image.
+        width, height: size of the image, in pixels.
+        shorter_side, size: in pixels of the resized image.
 
     Returns:
-        (left, top, right, bottom) in pixels of the image, with fractions.
+        (left, top, right, bottom) in fractional pixels of the image.
     """
     shorter = min(width, height)
     left, top = (round((edge * shorter_side // shorter - size) / 2) for edge in (width, height))
@@ -112,7 +112,7 @@ def centre_box(width, height, shorter_side, size):
 
 
 def _cut(encoded, size, choose_box):
-    """The box of an image that `choose_box(width, height)` names, scaled to `size` in one pass."""
+    """Resizes the box of an image chosen by `choose_box(width, height)` to `size` in one pass."""
     with open_image(io.BytesIO(encoded)) as image:
         width, height = image.size
         left, top, right, bottom = choose_box(width, height)

@@ -1,8 +1,9 @@
-"""Batches of images from disk: read, decoded and cropped by several workers while the network computes.
+"""Batches of images from disk, read, decoded and cropped by several workers while the network computes.
 
-What a batch holds follows from (seed, position in the stream) alone; the number of workers changes the speed only.
-They are threads: Pillow decodes without the interpreter lock. tf.data and Grain, each calling the same function, took
-3.8 and 3.5 ms of a core per image of 500x375 pixels, threads 3.4 (median of ten rounds, `benchmarks/RESULTS.md`).
+The content of a batch depends only on (seed, position in the stream); the number of workers only affects the speed. The
+workers are threads, because Pillow releases the interpreter lock while decoding. tf.data and Grain, calling the same
+function, took 3.8 and 3.5 ms of a core per image of 500x375 pixels, threads 3.4 (median of ten rounds,
+`benchmarks/RESULTS.md`).
 """
 
 import collections
@@ -17,12 +18,12 @@ from train.data.image_files import centre_crop, random_crop, read_crop
 from train.data.shuffle import EpochShuffle
 from train.environment import usable_cores
 
-PREFETCHED = 4  # batches that are ready, or being made, ahead of the network
+PREFETCHED = 4  # batches that are ready or in preparation ahead of the network
 FOREVER = 2**62
 
 
 class TrainStream:
-    """Randomly cropped training batches, for ever.
+    """An endless stream of randomly cropped training batches.
 
     Epochs follow one another without a gap: a batch may hold the end of one and the start of the
     next, and every image is seen once per epoch.
@@ -32,15 +33,15 @@ class TrainStream:
         batch_size: images per step.
         size: side of the crops in pixels.
         seed: of the order, the crops and the flips.
-        part: (index, number) of this process: each decodes its part of every batch.
-        workers: threads that decode; None for one per core.
+        part: (index, count) of processes: each decodes its part of every batch.
+        workers: number of decoding threads; None for one per core.
 
     Attributes:
-        images_per_epoch: images in the source.
-        device_data: what stays on the accelerator: nothing, batches come whole.
-        max_steps_per_dispatch: batches to dispatch at once, at most.
-        num_shards: how many processes make up a batch.
-        shard_index: which part of it this process decodes.
+        images_per_epoch: number of images in the source.
+        device_data: arrays on the accelerator: none, because batches are complete.
+        max_steps_per_dispatch: maximum number of steps in one dispatch.
+        num_shards: number of processes that contribute to a batch.
+        shard_index: part of the batch that this process decodes.
 
     Example:
 
@@ -69,24 +70,24 @@ class TrainStream:
             this process's part of them.
 
         Raises:
-            ValueError: a image cannot be read; raised at its batch.
+            ValueError: if an image cannot be read; raised at its batch.
         """
         positions = range(first * self._here, FOREVER)
         return batches(self._load, positions, self._here, self._size, self._workers)
 
     def augment(self, device_data, images, labels):
-        """The images and labels of a step from a batch on the accelerator: the batch as it is."""
+        """Returns the images and labels of a batch unchanged."""
         return images, labels
 
     def plain_images(self):
-        """Yields the images of the first batches; there are none without random crops."""
+        """Yields the images of the first batches; they are randomly cropped, as the stream has no others."""
         return (images for images, _ in self.batches(0))
 
     def speed(self, steps=20):
-        """Images per second of the stream by itself, while nothing else computes.
+        """Measures the images per second of the stream on its own.
 
         Args:
-            steps: batches to measure, after the first ones, which start the workers.
+            steps: number of batches to measure, after the first ones, which start the workers.
         """
         batches = self.batches(0)
         for _ in range(PREFETCHED + 1):
@@ -99,7 +100,7 @@ class TrainStream:
         return steps * self._here / seconds
 
     def _load(self, position):
-        """Crop and label of the image at a position of this process's part of the stream."""
+        """Reads crop and label of the image at a position of this process's part of the stream."""
         step, within = divmod(position, self._here)
         position = step * self._batch_size + self.shard_index * self._here + within
         rng = np.random.default_rng((self._seed, 1, position))
@@ -108,28 +109,28 @@ class TrainStream:
 
 
 def measure_error(model, source, shorter_side, size, batch_size=50, workers=None):
-    """Top-1 error, one view per image: the centre crop, nothing averaged.
+    """Measures the top-1 error with a single view per image, the center crop.
 
     Args:
-        model: as `keras_resv2.evaluation.find_mistakes` takes it.
+        model: see `keras_resv2.evaluation.find_mistakes`.
         source: as `keras_resv2.data.sources.open_source` returns.
         shorter_side: of the scaled image, in pixels.
         size: side of the crop in pixels, at most `shorter_side`.
         batch_size: images per forward pass.
-        workers: as for `TrainStream`.
+        workers: see `TrainStream`.
 
     Returns:
-        Percent of the images whose highest score is not the label's.
+        Percentage of the images whose highest score is not that of the label.
 
     Raises:
-        ValueError: the crop is larger than the image, or a image cannot be read.
+        ValueError: if the crop is larger than the image, or an image cannot be read.
 
     Example:
 
     >>> measure_error(model, source, shorter_side=256, size=224)  # doctest: +SKIP
     """
     if size > shorter_side:
-        raise ValueError(f"a crop of {size} pixels does not fit into a shorter side of {shorter_side}.")
+        raise ValueError(f"a crop of {size} pixels does not fit into a shorter side of {shorter_side} pixels.")
     crop = functools.partial(centre_crop, shorter_side=shorter_side, size=size)
     load = functools.partial(read_crop, source, crop=crop)
     views = batches(load, range(len(source)), batch_size, size, workers)
@@ -140,17 +141,17 @@ def batches(load, positions, batch_size, size, workers=None):
     """Maps `load` over positions, in parallel and in order.
 
     Args:
-        load: function from a position to ``(crop, label)``; several threads call it at once.
+        load: function from a position to ``(crop, label)``; must be thread-safe.
         positions: a `range`.
-        batch_size: images per batch; the last one holds what is left.
+        batch_size: images per batch; the last one contains the rest.
         size: side of the crops in pixels.
-        workers: threads; None for one per core.
+        workers: number of threads; None for one per core.
 
     Yields:
         ``(images, labels)``: uint8 ``(batch_size, size, size, 3)`` and int32 ``(batch_size,)``.
 
     Raises:
-        Exception: what `load` raised, at the batch of its position.
+        Exception: the exception raised by `load`, at the batch of its position.
     """
 
     def fill(images, labels, row, position):

@@ -1,4 +1,4 @@
-"""What a run trains on and is measured with: a small dataset on the accelerator, or images streamed from disk."""
+"""Training and test data of a run: a small dataset on the accelerator, or images streamed from disk."""
 
 import dataclasses
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from train.data import image_stream
 from train.data.device_data import DeviceData
 from train.devices import ONE_DEVICE
 
-LARGEST_INDEX = 2**31  # of a pixel on the accelerator: positions there are int32
+LARGEST_INDEX = 2**31  # of a pixel on the accelerator, where indices are int32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,16 +21,15 @@ class Input:
     """The data of a run.
 
     Attributes:
-        source: of batches: `train.data.device_data.DeviceData` or `train.data.image_stream.TrainStream`.
-        measure: function from a network, an object with `predict_on_batch`, to its test errors in
-            percent: a dictionary whose "test_error" is the one that counts.
-        class_names: in the order of the labels.
-        image_shape: of the network's input; sides that may vary are None.
-        pixels: ``(mean, std)`` of the dataset's pixels, which the network normalises with.
-        train_images, test_images: how many there are.
-        fingerprints: of the data: SHA-256 by split.
-        from_data: what of this the data themselves say, and the registry does not: names of attributes that
-            the run writes down.
+        source: source of batches: `train.data.device_data.DeviceData` or `train.data.image_stream.TrainStream`.
+        measure: function from a network, an object with `predict_on_batch`, to a dictionary of test errors in percent,
+            of which "test_error" is the main one.
+        class_names: class names in the order of the labels.
+        image_shape: shape of the network's input; None for variable sides.
+        pixels: ``(mean, std)`` of the dataset's pixels, used by the network for normalisation.
+        train_images, test_images: numbers of images.
+        fingerprints: SHA-256 of the data by split.
+        from_data: names of attributes that come from the data instead of the registry, which are recorded by the run.
     """
 
     source: object
@@ -49,23 +48,23 @@ def open_input(dataset, data_dir, recipe, seed, resize=False, cache=False, devic
 
     Args:
         dataset: a key of `keras_resv2.data.DATASETS`.
-        data_dir: where it is.
+        data_dir: location of the dataset.
         recipe: `train.recipe.Recipe`.
-        seed: of the order and the augmentation.
-        resize: whether small images of another size than the dataset's may be resized.
-        cache: whether images from disk stay in memory, as they are in their files.
+        seed: random seed of the order and the augmentation.
+        resize: whether to resize images of another size, for small datasets.
+        cache: whether to keep encoded image files in memory.
         devices: `train.devices.Devices`: each process reads its part of every batch from disk.
 
     Returns:
         `Input`.
 
     Raises:
-        ValueError: recipe and dataset do not go together, or the data are not as they should be.
-        FileNotFoundError: `data_dir` does not exist.
+        ValueError: recipe and dataset do not match, or the data are invalid.
+        FileNotFoundError: if `data_dir` does not exist.
     """
     check_choice("dataset", dataset, data.DATASETS)
     if keras.config.image_data_format() != "channels_last":
-        raise ValueError("training takes image_data_format channels_last: set it in keras.json.")
+        raise ValueError("training requires image_data_format channels_last: set it in keras.json.")
     row = data.DATASETS[dataset]
     if row.streamed != (recipe.crop == "scale"):
         wanted = [name for name, other in data.DATASETS.items() if other.streamed != row.streamed]
@@ -81,8 +80,8 @@ def _in_memory(row, data_dir, recipe, seed, resize):
     height, width, _ = measured.image_shape
     if len(train[1]) * (height + 2 * recipe.pad) * (width + 2 * recipe.pad) >= LARGEST_INDEX:
         raise ValueError(
-            f"{data_dir}: {len(train[1]):,} training images of {height}x{width} are too many pixels for the "
-            "accelerator: make smaller ones, or train from a folder (--recipe imagenet --dataset folder)."
+            f"{data_dir}: {len(train[1]):,} training images of {height}x{width} have too many pixels for the "
+            "accelerator: use smaller images, or train from a folder (--recipe imagenet --dataset folder)."
         )
     return Input(
         source=DeviceData(*train, recipe, seed),
@@ -114,7 +113,7 @@ def _streamed(row, data_dir, recipe, seed, cache, devices):
 
 
 def view_errors(network, source, views):
-    """Top-1 errors in percent, one for each view: "test_error" of the first, "test_error_320" of others.
+    """Measures top-1 errors in percent for each view: "test_error" for the first, "test_error_320" for others.
 
     Args:
         network: an object with `predict_on_batch`.

@@ -1,8 +1,8 @@
-"""Cutout and mixup: what happens to the images of a batch after crop and flip.
+"""Cutout and mixup, applied to the images of a batch after crop and flip.
 
-The host draws a few numbers per step from (seed, step), the compiled step applies them in integers: the same
-seed and step give the same images on every backend. Keras' layers (`RandomErasing`, `MixUp`) draw inside the
-step from states of their own, with other numbers on each backend.
+The host draws a few numbers per step from (seed, step) and the compiled step applies them in integer arithmetic, so the
+same seed and step give the same images on every backend. Keras' layers (`RandomErasing`, `MixUp`) instead draw inside
+the step from their own state, with different numbers on each backend.
 """
 
 import numpy as np
@@ -13,15 +13,15 @@ from train.losses import SHARES, Targets
 
 
 class MixedBatches(SourceWrapper):
-    """The batches of another source, with a square cut out of each image, or neighbours mixed, or both.
+    """The batches of another source with cutout, mixup, or both.
 
     Args:
-        source: `train.data.source.BatchSource`; for cutout one with `image_size` and `mean_color`.
+        source: `train.data.source.BatchSource`; cutout requires `image_size` and `mean_color`.
         recipe: `train.recipe.Recipe`.
-        seed: of the run.
+        seed: random seed of the run.
 
     Raises:
-        ValueError: the squares would be larger than the images.
+        ValueError: if the squares are larger than the images.
 
     Example:
 
@@ -33,20 +33,20 @@ class MixedBatches(SourceWrapper):
         self._recipe, self._seed = recipe, seed
         if recipe.cutout and recipe.cutout > min(source.image_size):
             side = min(source.image_size)
-            raise ValueError(f"recipe value cutout={recipe.cutout} is more than the {side} pixels of the images.")
+            raise ValueError(f"recipe value cutout={recipe.cutout} exceeds the image size of {side} pixels.")
 
     def batches(self, first):
-        """Yields what the source brings for step `first` and all that follow, and what is drawn for them."""
+        """Yields the batches of the source for step `first` and all following steps, with the drawn numbers."""
         here = self._recipe.batch_size // self.num_shards
         part = slice(self.shard_index * here, (self.shard_index + 1) * here)
         for step, batch in enumerate(self._source.batches(first), first):
             yield (*batch, *(numbers[part] for numbers in self.draw(step)))
 
     def draw(self, step):
-        """The numbers of a step, int32 ``(batch_size,)`` each: rows and columns of cutout's centres, shares of mixup.
+        """Draws rows and columns of the cutout centers and mixup shares of a step, int32 ``(batch_size,)`` each.
 
-        A batch has one share, drawn from Beta(alpha, alpha), as in the authors' code. Each image is mixed
-        with its neighbour and the neighbour with it, so the larger share may be the image's own.
+        A batch has a single share, drawn from Beta(alpha, alpha), as in the authors' code. Neighbouring images are
+        mixed with each other, so the larger share can always be the image's own.
         """
         size, drawn = self._recipe.batch_size, []
         if self._recipe.cutout:
@@ -58,7 +58,7 @@ class MixedBatches(SourceWrapper):
         return tuple(numbers.astype("int32") for numbers in drawn)
 
     def augment(self, device_data, *batch):
-        """Images uint8 ``(batch, height, width, 3)`` and `Targets` of a step, in the compiled step."""
+        """Returns uint8 images ``(batch, height, width, 3)`` and `Targets` of a step, in the compiled step."""
         *batch, shares = batch if self._recipe.mixup else (*batch, None)
         *batch, rows, columns = batch if self._recipe.cutout else (*batch, None, None)
         images, labels = self._source.augment(device_data, *batch)
@@ -70,13 +70,13 @@ class MixedBatches(SourceWrapper):
 
 
 def cut_out(images, rows, columns, side, color):
-    """Images with a square of one colour: DeVries & Taylor 2017 (arXiv 1708.04552).
+    """Fills a square of each image with one color: DeVries & Taylor 2017 (arXiv 1708.04552).
 
     Args:
         images: ``(batch, height, width, 3)``.
-        rows, columns: ``(batch,)``: centres of the squares, which may reach over the border.
-        side: of the squares, in pixels.
-        color: three numbers; the mean colour, which normalisation makes zero, as in the paper.
+        rows, columns: ``(batch,)``: centers of the squares, which may extend beyond the border.
+        side: side of the squares, in pixels.
+        color: three numbers: the mean color, which becomes zero after normalisation, as in the paper.
     """
 
     def inside(centres, length):
@@ -89,11 +89,11 @@ def cut_out(images, rows, columns, side, color):
 
 
 def mix(images, partners, shares):
-    """``share * image + (1 - share) * partner``, rounded to whole pixel values: Zhang et al. 2018, equation 1.
+    """Computes ``share * image + (1 - share) * partner``, rounded to integers: Zhang et al. 2018, equation 1.
 
     Args:
         images, partners: uint8 ``(batch, height, width, 3)``.
-        shares: ``(batch,)``, in 256ths.
+        shares: ``(batch,)``, in units of 1/256.
     """
     shares = ops.cast(shares, "int32")[:, None, None, None]
     mixed = shares * ops.cast(images, "int32") + (SHARES - shares) * ops.cast(partners, "int32")
@@ -101,9 +101,9 @@ def mix(images, partners, shares):
 
 
 def swap_neighbours(array):
-    """`array` with its first and second entry swapped, its third and fourth, and so on.
+    """Swaps the first and second entry of `array`, the third and fourth, and so on.
 
-    The order of images is random, so neighbours are a random pair; and a pair is on one device.
+    Images are in random order, so neighbours are random pairs, and both are on the same device.
     """
     shape = tuple(array.shape[1:])
     return ops.reshape(ops.flip(ops.reshape(array, (-1, 2, *shape)), axis=1), (-1, *shape))

@@ -1,16 +1,16 @@
-"""The order in which a run sees its images: a new permutation every epoch, epochs without a gap between them."""
+"""The order of training images: a new permutation every epoch, without gaps between epochs."""
 
 import numpy as np
 
 
 class EpochShuffle:
-    """Which image stands where in the endless sequence of epochs.
+    """The order of images in the endless sequence of epochs.
 
-    Several threads may ask at once: each then draws the same permutation, and none sees half of one.
+    It is thread-safe: concurrent calls draw the same permutation.
 
     Args:
-        images: how many an epoch has.
-        seed: of the run.
+        images: number of images per epoch.
+        seed: random seed of the run.
 
     Example:
 
@@ -23,7 +23,7 @@ class EpochShuffle:
         self._permutations = {}
 
     def images(self, positions):
-        """Epochs and indices of the images at positions of the sequence, int64 ``(n,)`` each."""
+        """Returns epochs and indices of the images at positions of the sequence, int64 ``(n,)`` each."""
         epochs, within = np.divmod(np.asarray(positions), self._images)
         indices = np.empty_like(within)
         for epoch in np.unique(epochs).tolist():
@@ -32,7 +32,7 @@ class EpochShuffle:
         return epochs, indices
 
     def image(self, position):
-        """Index of the image at one position."""
+        """Returns the index of the image at one position."""
         epoch, within = divmod(position, self._images)
         return int(self._permutation(epoch)[within])
 
@@ -40,6 +40,6 @@ class EpochShuffle:
         found = self._permutations.get(epoch)
         if found is None:
             found = np.random.default_rng((self._seed, 0, epoch)).permutation(self._images)
-            # A batch may hold the end of one epoch and the start of the next: two are kept.
+            # A batch may contain the end of one epoch and the start of the next, so two permutations are kept.
             self._permutations = {e: p for e, p in self._permutations.items() if e == epoch - 1} | {epoch: found}
         return found

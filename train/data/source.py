@@ -1,22 +1,21 @@
-"""What the training loop asks of whatever feeds it."""
+"""The interface of batch sources of the training loop."""
 
 from collections.abc import Iterator
 from typing import Any, Protocol
 
 
 class BatchSource(Protocol):
-    """A source of training batches: `DeviceData` and `TrainStream`, and what is wrapped around them.
+    """A source of training batches: `DeviceData`, `TrainStream`, and wrappers around them.
 
-    The host draws or reads a batch (`batches`); the compiled step turns it into images and labels
-    (`augment`). What a step sees follows from (seed, step) alone, so a resumed run sees what an
-    uninterrupted one would have.
+    The host draws or reads a batch (`batches`); the compiled step converts it to images and labels (`augment`). Batches
+    depend only on (seed, step), so a resumed run uses the same ones as an uninterrupted run.
 
     Attributes:
-        device_data: arrays that stay on the device, handed to `augment` at every step.
-        images_per_epoch: training images.
-        max_steps_per_dispatch: how many batches one dispatch may hold.
-        num_shards: how many processes each bring their part of a batch; 1 where each brings all of it.
-        shard_index: which of these parts this process brings.
+        device_data: arrays that stay on the device, passed to `augment` at every step.
+        images_per_epoch: number of training images.
+        max_steps_per_dispatch: maximum number of steps in one dispatch.
+        num_shards: number of processes that each provide a part of a batch; 1 if each provides the whole batch.
+        shard_index: the part provided by this process.
     """
 
     device_data: tuple
@@ -26,20 +25,20 @@ class BatchSource(Protocol):
     shard_index: int
 
     def batches(self, first: int) -> Iterator[tuple]:
-        """Yields what the host brings for step `first` and all that follow: tuples of NumPy arrays."""
+        """Yields the host's data for step `first` and all following steps: tuples of NumPy arrays."""
 
     def augment(self, device_data: tuple, *batch: Any) -> tuple[Any, Any]:
-        """Images ``(batch, height, width, 3)`` of a step, inside the compiled step, and what they are to be taken for.
+        """Returns images ``(batch, height, width, 3)`` of a step and their targets, inside the compiled step.
 
-        That is labels ``(batch,)``, or `train.losses.Targets`.
+        Targets are labels ``(batch,)`` or `train.losses.Targets`.
         """
 
     def plain_images(self) -> Iterator[Any]:
-        """Yields batches of training images ``(n, height, width, 3)``, always the same, neither cut out nor mixed."""
+        """Yields batches of training images ``(n, height, width, 3)``, always the same, without cutout and mixup."""
 
 
 class SourceWrapper:
-    """A `BatchSource` that changes what another one brings; what it does not define is the other one's.
+    """A `BatchSource` that modifies the batches of another one, and delegates everything else to it.
 
     Args:
         source: `BatchSource`.

@@ -1,1 +1,1 @@
-"""What `train.sweep` is made of: the job file, the state of runs, the queue, its table, archives of results."""
+"""The parts of `train.sweep`: job file, state of runs, queue, its display, and archives of results."""

@@ -1,8 +1,7 @@
-"""Results and checkpoints of many runs in a few archives of limited size, and back.
+"""Packs results and checkpoints of many runs into a few archives of limited size.
 
-The archives are zip files without compression, named sweep-0.zip, sweep-1.zip and so on. Each has a
-manifest.json that says which bytes of which file its members are: files that are too large for one archive are
-divided among several.
+The archives are uncompressed zip files, named sweep-0.zip, sweep-1.zip and so on. Each contains a manifest.json that
+maps its members to byte ranges of files: files that are too large for one archive are split across several.
 """
 
 import contextlib
@@ -18,13 +17,13 @@ from train.run_files import HISTORY, RUN_FILE, WEIGHTS, newest_checkpoints
 MIB = 2**20
 ARCHIVES, ARCHIVE_BYTES = 7, 15 * MIB
 MANIFEST, LOG = "manifest.json", "train.log"
-RESERVE = 2**16  # of each archive, for the manifest, and for text that grew since it was looked at
-MEMBER = 1024  # bytes that the names and the entry in the manifest of one member take at most
+RESERVE = 2**16  # of each archive, for the manifest, and for text files that have grown in the meantime
+MEMBER = 1024  # maximum bytes of a member's names and its entry in the manifest
 
 
 @dataclasses.dataclass(frozen=True)
 class Piece:
-    """A part of a file in an archive; `length` None for all of it."""
+    """A part of a file in an archive; the whole file if `length` is None."""
 
     run: str
     name: str
@@ -37,36 +36,36 @@ class Piece:
 
 
 class Packer:
-    """Keeps the archives of a sweep.
+    """Maintains the archives of a sweep.
 
     Args:
-        folder: of the archives; it is made.
+        folder: folder of the archives; created if it does not exist.
         out: directory of the runs.
-        total_bytes: of all archives together; None for seven full ones.
-        archives, archive_bytes: how many archives there may be, and how large.
+        total_bytes: total size of all archives; None for seven full ones.
+        archives, archive_bytes: maximum number and size of archives.
     """
 
     def __init__(self, folder, out, total_bytes=None, archives=ARCHIVES, archive_bytes=ARCHIVE_BYTES):
         self._folder, self._out = pathlib.Path(folder), pathlib.Path(out)
         self._total = (archives * archive_bytes if total_bytes is None else total_bytes) - archives * RESERVE
         self._archives, self._capacity = archives, archive_bytes - RESERVE
-        self._homes = {}  # run -> archive: where it was before, so that most archives stay as they are
-        self._written = {}  # archive -> what it was made of
+        self._homes = {}  # run -> archive: previous location, so that most archives remain unchanged
+        self._written = {}  # archive -> its content
 
     def pack(self, runs):
-        """Writes the archives that changed, each whole or not at all.
+        """Writes the archives that changed, each atomically.
 
         Args:
-            runs: list of (name, finished), the most wanted first.
+            runs: list of (name, finished), in order of priority.
 
         Returns:
-            Names of the runs that found no room.
+            Names of the runs that did not fit.
 
         Raises:
-            OSError: the disk is full, or the folder cannot be written; the archives before are kept.
+            OSError: if the disk is full, or the folder is not writable; the previous archives are kept.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
-        for last in (False, True):  # a run may remove a checkpoint in between
+        for last in (False, True):  # a run may remove a checkpoint in the meantime
             plan, left_out = self._plan(runs)
             try:
                 for index, pieces in enumerate(plan):
@@ -110,7 +109,7 @@ class Packer:
         return sorted(range(self._archives), key=lambda index: (index != home, index))
 
     def _divide(self, run, files, free, plan):
-        """Puts the files of a large run wherever there is room; returns the bytes that this takes besides theirs."""
+        """Splits the files of a large run across archives; returns the overhead in bytes."""
         extra = 0
         for name, size in files:
             offset = 0
@@ -139,19 +138,19 @@ class Packer:
 
 
 def archive_name(index):
-    """File name of an archive."""
+    """Returns the file name of an archive."""
     return f"sweep-{index}.zip"
 
 
 def files_to_pack(run, finished):
-    """What of a run is worth keeping.
+    """Lists the files of a run to keep.
 
     Args:
-        run: its directory.
-        finished: whether it has weights; else the newest checkpoint is packed.
+        run: directory of the run.
+        finished: whether it has weights; otherwise the newest checkpoint is packed.
 
     Returns:
-        List of (name, bytes); empty where there is nothing yet.
+        List of (name, bytes); empty if there is nothing yet.
     """
     names = [RUN_FILE, HISTORY, LOG]
     names += [WEIGHTS] if finished else [path.name for path in newest_checkpoints(run)[:1]]
@@ -168,7 +167,7 @@ def _stamp(path):
 
 
 def _add(archive, out, piece):
-    """Adds a member; its entry in the manifest."""
+    """Adds a member; returns its entry in the manifest."""
     content = (out / piece.run / piece.name).read_bytes()
     end = None if piece.length is None else piece.offset + piece.length
     part = content[piece.offset : end]

@@ -1,4 +1,4 @@
-"""What a person sees of a queue: one table on a terminal, lines elsewhere; and status.csv."""
+"""Displays a queue: a table on a terminal, lines elsewhere; and writes status.csv."""
 
 import csv
 import shlex
@@ -11,13 +11,13 @@ from rich.table import Table
 from keras_resv2.files import atomic_write
 
 STATUS = "status.csv"
-LINE_SECONDS = 60  # between lines of a run that goes on
+LINE_SECONDS = 60  # between lines about a running run
 COLOURS = {"running": "cyan", "finished": "green", "diverged": "red", "failed": "red", "stopped": "yellow"}
-SPARE_LINES = 8  # of a terminal, that the table leaves free
+SPARE_LINES = 8  # of a terminal, not used by the table
 
 
 def status_row(entry):
-    """How a run stands, as a dictionary of what status.csv and the table show.
+    """Returns the status of a run, as shown in status.csv and the table.
 
     Args:
         entry: `train.job_queue.scheduler.Entry`.
@@ -40,7 +40,7 @@ def status_row(entry):
 
 
 def write_status(entries, out):
-    """Writes status.csv, whole or not at all."""
+    """Writes status.csv atomically."""
     rows = [status_row(entry) for entry in entries]
     with atomic_write(out / STATUS) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]))
@@ -49,7 +49,7 @@ def write_status(entries, out):
 
 
 def duration(seconds):
-    """Seconds as text.
+    """Formats seconds.
 
     Example:
 
@@ -64,17 +64,17 @@ def duration(seconds):
 
 
 class Display:
-    """Shows a queue; a context.
+    """Shows a queue; a context manager.
 
     Args:
-        out: directory of the sweep, which holds status.csv.
-        console: of `rich`; by default that of standard output.
+        out: directory of the sweep, for status.csv.
+        console: `rich` console; defaults to standard output.
     """
 
     def __init__(self, out, console=None):
         self._out = out
         self._console = console or Console(file=sys.stdout)
-        # Without a thread of its own: processes are started from this one.
+        # Without its own thread, because processes are started from this one.
         self._live = Live(console=self._console, auto_refresh=False) if self._console.is_terminal else None
         self._told = {}
 
@@ -88,7 +88,7 @@ class Display:
             self._live.stop()
 
     def show(self, queue):
-        """Shows how a queue stands, and writes it down.
+        """Shows the status of a queue and writes status.csv.
 
         Args:
             queue: `train.job_queue.scheduler.Queue`.
@@ -100,11 +100,11 @@ class Display:
         write_status(queue.entries, self._out)
 
     def say(self, line):
-        """Prints a line, above the table where there is one."""
+        """Prints a line, above the table if there is one."""
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def _tell(self, queue):
-        """A line for each run whose state changed, and one a minute for those that run."""
+        """Prints a line for each run whose state changed, and one per minute for running ones."""
         now = queue.clock()
         for entry in queue.entries:
             state, told = self._told.get(entry.job.name, ("waiting", now))
@@ -130,7 +130,7 @@ class Display:
         return table
 
     def _shown(self, queue):
-        """What runs, then what went wrong, what comes next, and what is finished."""
+        """Returns the entries to show: running, failed, next and finished ones."""
         rank = {"running": 0, "failed": 1, "diverged": 1, "stopped": 2, "waiting": 3, "finished": 4}
         waiting = {id(entry): place for place, entry in enumerate(queue.order())}
         return sorted(queue.entries, key=lambda entry: (rank[entry.state], waiting.get(id(entry), 0)))
@@ -147,7 +147,7 @@ def _numbers(entry, row):
 
 
 def line_of(entry):
-    """How a run stands, as a line of text."""
+    """Returns the status of a run as a line of text."""
     steps, speed, error, left = _numbers(entry, status_row(entry))
     parts = [f"step {steps}", speed and f"{speed} images/s", error and f"test error {error}"]
     if entry.state == "running" and entry.seconds_left is not None:

@@ -1,14 +1,10 @@
-"""The job file: which runs there are to be, checked before any starts.
+"""The job file: the runs of a sweep, checked before any starts.
 
-[defaults]                 # of all jobs
-recipe = "paper"
+[defaults]                 # for all jobs recipe = "paper"
 
-[[job]]
-model = "resnet110"
-arguments = {shortcut = "exclusive_gating(bias=-6)"}
-values = {dtype = "mixed_bfloat16"}
-seeds = [0, 1, 2]          # or a count; each is a run of its own
-priority = 10              # the highest starts first; 0 by default
+[[job]] model = "resnet110" arguments = {shortcut = "exclusive_gating(bias=-6)"} values = {dtype = "mixed_bfloat16"}
+seeds = [0, 1, 2]          # or a count; each seed is a separate run priority = 10              # the highest starts
+first; 0 by default
 """
 
 import dataclasses
@@ -32,7 +28,7 @@ except ImportError:  # Python 3.10
     except ImportError:
         tomllib = None
 
-KINDS = {  # of the keys of a job
+KINDS = {  # types of the keys of a job
     "model": str,
     "recipe": str,
     "dataset": str,
@@ -54,10 +50,10 @@ PLAIN_NAME = re.compile(rf"{PART}(/{PART})*")
 
 
 class JobError(ValueError):
-    """A job file cannot be used.
+    """Raised when a job file is invalid.
 
     Attributes:
-        lines: what is wrong, a line for each thing.
+        lines: the problems, one line each.
     """
 
     def __init__(self, lines):
@@ -70,10 +66,10 @@ class Job:
     """One run of the queue.
 
     Attributes:
-        name: of its directory, below that of the sweep.
+        name: name of its directory inside that of the sweep.
         config: `train.config.RunConfig`.
         priority: the highest starts first.
-        train_images: how many there are; None where that is unknown before the run has begun.
+        train_images: number of training images; None if unknown before the run starts.
     """
 
     name: str
@@ -83,24 +79,24 @@ class Job:
 
     @property
     def steps(self):
-        """Updates of the weights; None where they are counted from images that nobody has counted yet."""
+        """Number of updates of the weights; None if it depends on an unknown number of images."""
         recipe = self.config.values
         return recipe.for_images(self.train_images).steps if recipe.steps or self.train_images else None
 
 
 def read_jobs(path, out, data_dirs=None):
-    """The runs that a job file asks for.
+    """Reads the runs of a job file.
 
     Args:
-        path: of the TOML file.
+        path: path of the TOML file.
         out: directory of the sweep.
-        data_dirs: dictionary from dataset to its directory or file; the key None is for all others.
+        data_dirs: dictionary from dataset to its directory or file; the key None applies to all others.
 
     Returns:
         List of `Job`, in the order of the file.
 
     Raises:
-        JobError: with a line for each thing that is wrong.
+        JobError: if the file is invalid, with one line for each problem.
     """
     content = _read_toml(path)
     problems = [
@@ -109,7 +105,7 @@ def read_jobs(path, out, data_dirs=None):
     ]
     defaults, tables = content.get("defaults", {}), content.get("job", [])
     if not isinstance(defaults, dict) or not isinstance(tables, list) or not all(isinstance(t, dict) for t in tables):
-        raise JobError([f"{path}: a job file has one table [defaults] and a table [[job]] for each job."])
+        raise JobError([f"{path}: a job file has one table [defaults] and one table [[job]] for each job."])
     if not tables:
         problems.append(f"{path} has no [[job]].")
     jobs, first = [], {}
@@ -119,7 +115,7 @@ def read_jobs(path, out, data_dirs=None):
             for job in make_jobs(_with_defaults(table, defaults), out, data_dirs or {}):
                 if job.name in first:
                     problems.append(
-                        f"{place}: job {first[job.name]} has the directory {job.name} too; set another name."
+                        f"{place}: job {first[job.name]} also has the directory {job.name}; set another name."
                     )
                 first.setdefault(job.name, number)
                 jobs.append(job)
@@ -131,17 +127,17 @@ def read_jobs(path, out, data_dirs=None):
 
 
 def make_jobs(table, out, data_dirs):
-    """The runs of one job, one for each seed.
+    """Creates the runs of one job, one for each seed.
 
     Args:
         table: the job as a dictionary.
-        out, data_dirs: as `read_jobs` takes them.
+        out, data_dirs: see `read_jobs`.
 
     Returns:
         List of `Job`.
 
     Raises:
-        ValueError, FileNotFoundError: a key, a name or a value does not exist, or does not go with another.
+        ValueError, FileNotFoundError: if a key, a name or a value does not exist, or conflicts with another.
     """
     _check_keys(table)
     recipe_name, dataset = table.get("recipe", "fast"), table.get("dataset", "cifar10")
@@ -187,7 +183,7 @@ _PASSED = ("initial_weights", "resize", "cache", "evaluate_every", "checkpoint_s
 
 def _read_toml(path):
     if tomllib is None:
-        raise JobError(["job files need Python 3.11, or the package tomli: pip install tomli"])
+        raise JobError(["job files require Python 3.11, or the package tomli: pip install tomli"])
     try:
         with open(path, "rb") as file:
             return tomllib.load(file)
@@ -198,7 +194,7 @@ def _read_toml(path):
 
 
 def _with_defaults(table, defaults):
-    """A job with what it does not say itself; of values and arguments, one by one."""
+    """Completes a job with defaults, individually for each of its values and arguments."""
     merged = {**defaults, **table}
     for key in ("values", "arguments"):
         if isinstance(defaults.get(key), dict) and isinstance(table.get(key), dict):
@@ -215,7 +211,7 @@ def _check_keys(table):
                 f"{key}={value!r} must be {' or '.join(WORDS.get(kind, kind.__name__) for kind in kinds)}."
             )
     if "model" not in table:
-        raise ValueError("it has no model.")
+        raise ValueError("model is missing.")
     for key, least in (("evaluate_every", 1), ("checkpoint_seconds", 0)):
         if table.get(key, least) < least:
             raise ValueError(f"{key}={table[key]} must be at least {least}.")
@@ -223,7 +219,7 @@ def _check_keys(table):
 
 def _recipe(name, values):
     values = dict(values)
-    rate = values.pop("learning_rate", None)  # as the flag of `train.train`
+    rate = values.pop("learning_rate", None)  # like the flag of `train.train`
     if not isinstance(rate, (int, float, type(None))):
         raise ValueError(f"learning_rate={rate!r} must be a number.")
     recipe = RECIPES[name].with_values([f"{key}={_literal(value)}" for key, value in values.items()])
@@ -231,7 +227,7 @@ def _recipe(name, values):
 
 
 def _literal(value):
-    """A value of TOML as `Recipe.with_values` reads it: a word, or a literal of Python with tuples for lists."""
+    """Formats a TOML value for `Recipe.with_values`: a word, or a Python literal with tuples instead of lists."""
     if isinstance(value, list):
         return f"({''.join(f'{_literal(item)}, ' for item in value)})"
     return str(value)
@@ -240,7 +236,7 @@ def _literal(value):
 def _check_dataset(name, recipe):
     check_choice("dataset", name, DATASETS)
     if DATASETS[name].streamed != (recipe.crop == "scale"):
-        raise ValueError(f"dataset={name!r} does not go with a recipe that has crop={recipe.crop}.")
+        raise ValueError(f"dataset={name!r} cannot be used with a recipe that has crop={recipe.crop}.")
 
 
 def _seeds(seeds):
@@ -252,7 +248,7 @@ def _seeds(seeds):
 
 
 def _default_name(table, recipe, dataset):
-    """Model, dataset, recipe and what is not as usual; without the precision, which is the machine's matter."""
+    """Builds a name from model, dataset, recipe and non-default values other than the precision."""
     # "exclusive_gating(bias=-6)" becomes exclusive_gating-6.
     arguments = [re.sub(r"[(, ]+\w+=-?", "-", str(v)).rstrip(")") for v in table.get("arguments", {}).values()]
     values = [f"{k}-{v}" for k, v in table.get("values", {}).items() if not isinstance(v, list) and k != "dtype"]
@@ -261,11 +257,11 @@ def _default_name(table, recipe, dataset):
 
 
 def _count_images(dataset, data_dir):
-    """Training images, as an .npz file has them, else as the registry says; None where that is unknown."""
+    """Returns the number of training images from an .npz file or the registry; None if unknown."""
     if data_dir is None or not str(data_dir).endswith(".npz"):
         return DATASETS[dataset].examples.get("train")
     try:
         with np.load(data_dir, allow_pickle=False) as file:
             return len(file["y_train"])
-    except Exception:  # of the many types that damage raises; `train.train` says what is wrong
+    except Exception:  # damaged files raise many types; `train.train` reports the problem
         return None

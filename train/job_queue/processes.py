@@ -1,4 +1,4 @@
-"""Training runs as processes: started on cores of their own, stopped, asked how they ended."""
+"""Training runs as processes: started on dedicated cores, stopped, and checked for their exit status."""
 
 import ctypes
 import dataclasses
@@ -14,20 +14,20 @@ from train.job_queue.archives import LOG
 from train.run_files import LOCK
 
 PROGRAM = (sys.executable, "-m", "train.train")
-STOPPED = 128 + signal.SIGTERM  # exit status of `train.train` that saved and stopped
+STOPPED = 128 + signal.SIGTERM  # exit status of `train.train` after it saved and stopped
 THREADS = ("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS")
-LAST_LINE = 300  # characters of a log that are shown
+LAST_LINE = 300  # maximum number of characters of a log to show
 PR_SET_PDEATHSIG = 1
 
 
 @dataclasses.dataclass(frozen=True)
 class Machine:
-    """Where runs are trained.
+    """The machine that runs are trained on.
 
     Attributes:
-        accelerators: names of those that the backend sees.
-        processor: as run.json names it, without the number of cores.
-        cores: indices of those that may be used.
+        accelerators: names of the accelerators visible to the backend.
+        processor: its name in run.json, without the number of cores.
+        cores: indices of the usable cores.
     """
 
     accelerators: tuple[str, ...]
@@ -35,17 +35,17 @@ class Machine:
     cores: tuple[int, ...]
 
     def hardware(self, cores):
-        """As run.json has it for a run on so many cores."""
+        """Returns the hardware entry of run.json for a run on this many cores."""
         if self.accelerators:
             return f"1 x {self.accelerators[0]}"
         return f"{cores} {'core' if cores == 1 else 'cores'} of {self.processor}"
 
 
 def find_machine():
-    """The `Machine`, asked of a process that loads the backend: here it would take memory of the accelerator.
+    """Finds the `Machine` in a subprocess, because loading the backend here would allocate accelerator memory.
 
     Raises:
-        OSError: that process failed; the message has its last line.
+        OSError: the subprocess failed; the message has its last line.
     """
     program = (
         "import json; from train.environment import accelerators, processor, usable_cores;"
@@ -60,13 +60,13 @@ def find_machine():
 
 
 class Process:
-    """A run under way. It has a session of its own, so that Ctrl-C in a terminal reaches it once, from here.
+    """A running run. It has its own session, so that Ctrl-C in a terminal reaches it only once, from here.
 
     Args:
-        config: `train.config.RunConfig`, with its places.
-        cores: those it may use; None for all.
-        environment: variables besides those of this process.
-        program: words that start `train.train`.
+        config: `train.config.RunConfig`, with its directories.
+        cores: cores that it may use; None for all.
+        environment: environment variables in addition to those of this process.
+        program: command that starts `train.train`, as a list.
     """
 
     def __init__(self, config, cores=None, environment=None, program=PROGRAM):
@@ -87,21 +87,21 @@ class Process:
             )
 
     def poll(self):
-        """Exit status; None while it runs."""
+        """Returns the exit status; None while it is running."""
         return self._process.poll()
 
     def stop(self):
-        """Asks it to save and stop."""
+        """Asks the process to save and stop."""
         self._process.terminate()
 
     def kill(self):
-        """Ends it at once, and waits for that."""
+        """Kills the process and waits for it."""
         self._process.kill()
         self._process.wait()
 
 
 class _affinity:
-    """Context in which processes are started on some cores: a child has those of the thread that starts it."""
+    """Context manager for starting processes on some cores, as a child inherits the affinity of its thread."""
 
     def __init__(self, cores):
         self._cores = cores if cores and hasattr(os, "sched_setaffinity") else None
@@ -120,16 +120,16 @@ _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 def _stop_with_parent():
-    """On Linux a run saves and stops where the sweep was killed, instead of going on unseen."""
+    """On Linux, makes a run save and stop when the sweep is killed, instead of continuing unnoticed."""
     if _LIBC is not None:
         _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def is_locked(run):
-    """Whether a process trains in a directory.
+    """Returns whether a process is training in a directory.
 
     Args:
-        run: the directory, which need not exist.
+        run: directory of the run, which need not exist.
     """
     if not run.exists():
         return False
@@ -137,13 +137,13 @@ def is_locked(run):
         filelock.FileLock(run / LOCK).acquire(timeout=0).lock.release()
     except filelock.Timeout:
         return True
-    except NotImplementedError:  # this file system knows no locks
+    except NotImplementedError:  # the file system does not support locks
         return False
     return False
 
 
 def last_line(run):
-    """The last line of a run's log, shortened; text, empty where there is none."""
+    """Returns the last line of a run's log, truncated; empty if there is none."""
     try:
         with open(run / LOG, "rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - 4096))

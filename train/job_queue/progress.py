@@ -1,4 +1,4 @@
-"""How far a run is, and how long it still takes: from the files in its directory."""
+"""Estimates progress and remaining time of a run from the files in its directory."""
 
 import dataclasses
 import itertools
@@ -19,10 +19,10 @@ from train.run_files import (
     read_record,
 )
 
-INTERVALS = 10  # of so many the speed is the median: one with a measurement or a compilation in it does not count
-SPARE = 1.05  # measurements of the test error are not in the median
+INTERVALS = 10  # speed is the median of this many, so that intervals with an evaluation or compilation do not matter
+SPARE = 1.05  # evaluations of the test error are not included in the median
 START_SECONDS = 10  # imports, data and network, before the clock of a run starts
-# Recipe values that change nothing about the time of a step.
+# Recipe values that do not affect the time of a step.
 TIMELESS = (
     "steps", "epochs", "schedule", "interpolate", "warmup_steps", "warmup_rate", "momentum", "nesterov", "weight_decay",
     "decay", "average_start", "average_decay", "label_smoothing", "temperature", "teacher_weight",
@@ -31,19 +31,19 @@ TIMELESS = (
 
 @dataclasses.dataclass(frozen=True)
 class Progress:
-    """What the directory of a run tells.
+    """The progress of a run, read from its directory.
 
     Attributes:
-        step: steps done, as far as they are saved or written down.
+        step: number of completed steps that have been saved or recorded.
         resumable: step of the newest checkpoint; 0 without one.
-        steps: of the whole run; None if it has not begun.
-        seconds: it took so far.
-        finished: whether it is done.
-        diverged: step at which the loss was no longer a number; None if it is one.
-        test_error: the last that was measured, percent; None.
-        hardware: it ran on last; None.
-        seconds_per_step: None where too little was run to tell.
-        compile_seconds: what its first steps took longer than others.
+        steps: number of steps of the whole run; None if it has not started.
+        seconds: time taken so far.
+        finished: whether the run is finished.
+        diverged: step at which the loss became NaN or infinite; None if it has not.
+        test_error: last measured test error in percent, or None.
+        hardware: hardware that it ran on last, or None.
+        seconds_per_step: None if there is not enough data.
+        compile_seconds: additional time of the first steps.
     """
 
     step: int = 0
@@ -59,13 +59,13 @@ class Progress:
 
 
 def read_progress(run):
-    """The `Progress` of a run.
+    """Reads the `Progress` of a run.
 
     Args:
-        run: its directory, which need not exist.
+        run: directory of the run, which need not exist.
 
     Raises:
-        ValueError: its run.json is damaged.
+        ValueError: if its run.json is damaged.
     """
     if not (run / RUN_FILE).exists():
         return Progress()
@@ -99,14 +99,14 @@ def _history(run):
 
 
 def speed(points):
-    """Time of a step, and what the first took longer.
+    """Computes the time of a step, and the additional time of the first ones.
 
     Args:
         points: list of (steps done, seconds passed), in order.
 
     Returns:
-        ``(seconds per step, seconds)``; ``(None, 0.0)`` of fewer than two points: up to the first the
-        program was compiled.
+        ``(seconds per step, seconds)``; ``(None, 0.0)`` for fewer than two points, because the time up to the first one
+        includes compilation.
 
     Example:
 
@@ -122,7 +122,7 @@ def speed(points):
 
 
 def speed_key(config):
-    """Equal for runs whose steps take equally long.
+    """Returns a key that is equal for runs whose steps take the same time.
 
     Args:
         config: `train.config.RunConfig`.
@@ -132,10 +132,10 @@ def speed_key(config):
 
 
 class Speeds:
-    """How fast runs of each kind are on this machine, as far as that is known.
+    """Known speeds of runs of each kind on this machine.
 
     Args:
-        hardware: as run.json names what each run has; figures of other hardware do not count.
+        hardware: hardware of each run as in run.json; speeds on other hardware are ignored.
     """
 
     def __init__(self, hardware):
@@ -143,21 +143,21 @@ class Speeds:
         self._known = {}
 
     def add(self, config, progress):
-        """Takes in how fast a run is or was."""
+        """Adds the speed of a run."""
         if progress.seconds_per_step and progress.hardware == self._hardware:
             self._known[speed_key(config)] = progress.seconds_per_step, progress.compile_seconds
 
     def seconds_left(self, config, progress, steps, running=False):
-        """How long a run still takes.
+        """Estimates the remaining time of a run.
 
         Args:
-            config: its `train.config.RunConfig`.
-            progress: its `Progress`.
-            steps: of the whole run; None if unknown.
-            running: whether it is under way; else it must start first.
+            config: `train.config.RunConfig` of the run.
+            progress: `Progress` of the run.
+            steps: number of steps of the whole run; None if unknown.
+            running: whether the run has started; otherwise the time to start is added.
 
         Returns:
-            Seconds; None where nothing like it ran yet.
+            Seconds; None if no similar run has been timed yet.
         """
         own = progress.hardware == self._hardware and progress.seconds_per_step
         known = (own, progress.compile_seconds) if own else self._known.get(speed_key(config))
@@ -169,5 +169,5 @@ class Speeds:
 
 
 def remaining_part(progress, steps):
-    """Part of a run that is still to be done, from 0 to 1."""
+    """Returns the remaining fraction of a run, from 0 to 1."""
     return float(np.clip(1 - progress.resumable / steps, 0, 1)) if steps else 1.0

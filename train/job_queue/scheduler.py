@@ -1,4 +1,4 @@
-"""The queue: what runs when, on which cores, until all is done or the time is up."""
+"""The queue: schedules runs on cores until all are finished or the time is up."""
 
 import dataclasses
 import os
@@ -12,20 +12,20 @@ from train.job_queue.progress import Progress, Speeds, read_progress, remaining_
 FINISHED, SOMETHING_FAILED, TIME_UP = 0, 1, STOPPED  # exit codes of `train.sweep`
 ELSEWHERE, DOES_NOT_FIT = "another process trains it", "does not fit in the time left"
 POLL_SECONDS, SHOW_SECONDS, PACK_SECONDS = 0.2, 5, 60
-GRACE_SECONDS = 30  # for a run to save: it answers between two dispatches, of about a second each
+GRACE_SECONDS = 30  # for a run to save: it reacts between two dispatches of about a second each
 
 
 @dataclasses.dataclass
 class Entry:
-    """A run and how it stands.
+    """A run and its status.
 
     Attributes:
         job: `train.job_queue.jobs.Job`.
         state: "waiting", "running", "finished", "diverged", "failed" or "stopped".
         progress: `train.job_queue.progress.Progress`.
-        message: why it failed, or why it waits.
-        process: `train.job_queue.processes.Process` of one that is running.
-        seconds_left: that it still takes; None if unknown.
+        message: reason why the run failed or waits.
+        process: `train.job_queue.processes.Process` of a running run.
+        seconds_left: estimated remaining time; None if unknown.
     """
 
     job: Job
@@ -37,24 +37,24 @@ class Entry:
 
     @property
     def steps(self):
-        """Of the whole run; None if unknown."""
+        """Number of steps of the whole run; None if unknown."""
         return self.progress.steps or self.job.steps
 
 
 class Queue:
-    """Runs that are trained one after another, several at once.
+    """A queue of runs, several of which are trained at the same time.
 
     Args:
         jobs: list of `train.job_queue.jobs.Job`.
         out: directory of the sweep.
         machine: `train.job_queue.processes.Machine`.
-        seconds: time for all; None for no limit.
-        at_once: runs at a time; None for one on an accelerator, else one a core, where there are as many runs.
-        partial: whether to start runs that will not finish in time, too.
-        pack: function of the entries, most wanted first, that packs them; or None.
+        seconds: time limit for all runs; None for no limit.
+        at_once: number of concurrent runs; None for one on an accelerator, or one per core on a CPU.
+        partial: whether to also start runs that will not finish in time.
+        pack: function that packs the entries, which are in order of priority; or None.
         show: function of this queue, called every few seconds.
-        notify: function of a line of text, for what goes wrong beside the runs.
-        program: words that start `train.train`.
+        notify: function of a line of text, for problems not related to a run.
+        program: command that starts `train.train`, as a list.
         clock: function that returns the time in seconds.
     """
 
@@ -87,11 +87,11 @@ class Queue:
         return None if self._deadline is None else self._deadline - self._grace - self.clock()
 
     def run(self):
-        """Trains what there is.
+        """Trains all runs.
 
         Returns:
-            Exit code: 0 where all is finished, 143 where the time was up or a signal came, 1 where a run failed
-            or diverged and all others are finished.
+            Exit code: 0 if all runs are finished, 143 if the time is up or a signal arrived, 1 if a run failed or
+            diverged and all others are finished.
         """
         try:
             while not self._signals and (self.time_left is None or self.time_left > 0):
@@ -107,18 +107,18 @@ class Queue:
         return self.exit_code()
 
     def stop(self, *_):
-        """Has runs saved and stopped, and `run` return; the second time they are killed. A handler of signals."""
+        """Signal handler that makes runs save and stop, and `run` return; kills runs the second time."""
         self._signals += 1
 
     def exit_code(self):
-        """As `run` returns it, by how the runs stand now."""
+        """Returns the exit code of `run` for the current status of the runs."""
         states = {entry.state for entry in self.entries}
         if states <= {"finished"}:
             return FINISHED
         return TIME_UP if states & {"waiting", "running", "stopped"} else SOMETHING_FAILED
 
     def order(self):
-        """Entries that wait, the first to start first: begun ones by what is left, others by priority."""
+        """Returns waiting entries in starting order: started ones by remaining time, then others by priority."""
 
         def key(entry):
             begun = entry.progress.resumable > 0
@@ -129,7 +129,7 @@ class Queue:
         return sorted(self._waiting(), key=key)
 
     def fits(self, entry):
-        """Whether a run can end in the time that is left, as far as is known."""
+        """Returns whether a run is expected to finish in the remaining time."""
         return self.time_left is None or entry.seconds_left is None or entry.seconds_left <= self.time_left
 
     def _waiting(self):
@@ -139,7 +139,7 @@ class Queue:
         return [entry for entry in self.entries if entry.state == "running"]
 
     def _start(self):
-        """Starts what fits, where there is room."""
+        """Starts runs that fit while there are free slots."""
         while len(self._running()) < self.at_once:
             entry = self._next()
             if entry is None:
@@ -148,7 +148,7 @@ class Queue:
             try:
                 environment = {"JAX_COMPILATION_CACHE_DIR": str(self._out / ".compiled")}
                 environment = {name: value for name, value in environment.items() if name not in os.environ}
-                if self._machine.accelerators and self.at_once > 1:  # they share its memory
+                if self._machine.accelerators and self.at_once > 1:  # they share the memory of the accelerator
                     environment.update(XLA_PYTHON_CLIENT_PREALLOCATE="false", TF_FORCE_GPU_ALLOW_GROWTH="true")
                 entry.process = Process(entry.job.config, self._cores(), environment, self._program)
                 entry.state = "running"
@@ -167,7 +167,7 @@ class Queue:
         return next(iter(fitting or (free if self._partial else [])), None)
 
     def _cores(self):
-        """Cores for the next run: the free ones, divided among all that could start now."""
+        """Returns the cores for the next run: the free ones, divided among all runs that could start now."""
         if not self._pinned:
             return None
         taken = {core for entry in self._running() for core in entry.process.cores}
@@ -176,7 +176,7 @@ class Queue:
         return tuple(free[: max(1, len(free) // max(1, starting))])
 
     def _reap(self):
-        """Sees which runs have ended, and how."""
+        """Checks which runs have ended, and how."""
         for entry in self._running():
             status = entry.process.poll()
             if status is None:
@@ -202,7 +202,7 @@ class Queue:
             entry.message = last_line(entry.job.config.out) or f"ended with exit status {status}"
 
     def _look(self, now=False):
-        """Reads how far runs are, shows it, keeps status.csv and the archives."""
+        """Reads and shows the progress of runs, and updates status.csv and the archives."""
         if now or self.clock() >= self._next_show:
             for entry in self._running():
                 entry.progress = read_progress(entry.job.config.out)
@@ -214,7 +214,7 @@ class Queue:
             self._next_pack = self.clock() + PACK_SECONDS
 
     def _try(self, function, *arguments):
-        """Calls what writes files: runs go on where the disk is full."""
+        """Calls a function that writes files; runs continue if the disk is full."""
         try:
             function(*arguments)
         except OSError as error:
@@ -230,14 +230,14 @@ class Queue:
             entry.seconds_left = self._speeds.seconds_left(entry.job.config, entry.progress, entry.steps, running)
 
     def wanted(self):
-        """All entries, those whose files are most wanted first: finished ones, then by what is left."""
+        """Returns all entries by priority of their files: finished ones, then by remaining time."""
         rank = {"finished": 0, "failed": 2, "diverged": 2}
         return sorted(
             self.entries, key=lambda entry: (rank.get(entry.state, 1), remaining_part(entry.progress, entry.steps))
         )
 
     def _stop(self):
-        """Has all runs save and stop; ends by force those that do not in time."""
+        """Makes all runs save and stop; kills those that do not in time."""
         signals = self._signals
         for entry in self._running():
             entry.process.stop()

@@ -1,4 +1,4 @@
-"""Takes runs up from archives that `train.job_queue.archives` wrote, on this machine or another."""
+"""Restores runs from archives written by `train.job_queue.archives`, on this or another machine."""
 
 import dataclasses
 import hashlib
@@ -29,7 +29,7 @@ NAMES = re.compile(
     rf"{re.escape(RUN_FILE)}|{re.escape(HISTORY)}|{re.escape(WEIGHTS)}|{re.escape(LOG)}|checkpoint-\d+\.npz"
 )
 KINDS = {"member": str, "run": str, "name": str, "sha256": str, "size": int, "offset": int, "length": int}
-LARGEST = 2**31  # bytes of a file
+LARGEST = 2**31  # maximum bytes of a file
 
 
 @dataclasses.dataclass
@@ -40,22 +40,22 @@ class _File:
 
 
 def unpack(folder, out):
-    """Writes the runs of a folder of archives below `out`.
+    """Writes the runs in a folder of archives to `out`.
 
-    A run that is further there than in the archives stays as it is. Nothing is written but the files of runs, by
-    plain names, below `out`.
+    A run that has progressed further in `out` than in the archives is not changed. Only files of runs with plain names
+    are written, and only inside `out`.
 
     Args:
-        folder: with the archives.
+        folder: folder of the archives.
         out: directory of the runs.
 
     Returns:
-        ``(runs, problems)``: names of those that were written, and a line for each that could not be, and for
-        each damaged archive.
+        ``(runs, problems)``: names of the runs written, and a line for each run that could not be written and for each
+        damaged archive.
 
     Raises:
-        FileNotFoundError: the folder holds no archive.
-        OSError: `out` cannot be written.
+        FileNotFoundError: if the folder contains no archives.
+        OSError: if `out` is not writable.
     """
     out = pathlib.Path(out)
     runs, problems = read_archives(folder)
@@ -71,17 +71,17 @@ def unpack(folder, out):
 
 
 def read_archives(folder):
-    """What the archives of a folder hold.
+    """Reads the content of the archives in a folder.
 
     Returns:
         ``(runs, problems)``: a dictionary from run to files, and a line for each damaged archive.
 
     Raises:
-        FileNotFoundError: there is no archive.
+        FileNotFoundError: if there are no archives.
     """
     paths = sorted(pathlib.Path(folder).glob(archive_name("*")))
     if not paths:
-        raise FileNotFoundError(f"{folder} holds no {archive_name('*')}.")
+        raise FileNotFoundError(f"{folder} contains no {archive_name('*')}.")
     runs, problems = {}, []
     for path in paths:
         try:
@@ -95,32 +95,32 @@ def read_archives(folder):
 
 
 def _read_manifest(path):
-    """Entries of an archive, all of which are plain: nothing else in it is looked at."""
+    """Returns the validated entries of an archive; anything else in it is ignored."""
     with zipfile.ZipFile(path) as archive:
         infos = {info.filename: info for info in archive.infolist()}
         if any(info.compress_type != zipfile.ZIP_STORED for info in infos.values()):
-            raise ValueError("it is compressed, which archives of a sweep are not.")
+            raise ValueError("it is compressed, unlike archives of a sweep.")
         entries = json.loads(archive.read(MANIFEST))["members"]
     for entry in entries:
         for key, kind in KINDS.items():
             if type(entry[key]) is not kind:
                 raise ValueError(f"{MANIFEST} has {key}={entry[key]!r}.")
         if not PLAIN_NAME.fullmatch(entry["run"]) or not NAMES.fullmatch(entry["name"]):
-            raise ValueError(f"{entry['run']}/{entry['name']} is not a plain name of a file of a run.")
+            raise ValueError(f"{entry['run']}/{entry['name']} is not a plain file name of a run.")
         inside = 0 <= entry["offset"] <= entry["offset"] + entry["length"] <= entry["size"] <= LARGEST
         if not inside or infos[entry["member"]].file_size != entry["length"]:
-            raise ValueError(f"{entry['member']} has another size than {MANIFEST} says.")
+            raise ValueError(f"{entry['member']} does not have the size given in {MANIFEST}.")
     return entries
 
 
 def _unpack_run(run, files, out):
-    """Writes a run where that is progress; whether it was."""
-    if RUN_FILE not in files:  # it failed before it began, and left a log
+    """Writes a run if it has progressed further; returns whether it was written."""
+    if RUN_FILE not in files:  # it failed before it started, and left a log
         return False
     target = out / run
     if not target.resolve().is_relative_to(out.resolve()):
-        raise ValueError(f"{target} is a link out of {out}.")
-    # All is read and compared with its sums before anything is written.
+        raise ValueError(f"{target} is a link to outside of {out}.")
+    # Everything is read and verified before anything is written.
     content = {name: _read_file(name, versions) for name, versions in files.items()}
     try:
         record = json.loads(content[RUN_FILE])
@@ -136,16 +136,16 @@ def _unpack_run(run, files, out):
             here = read_record(target)
             changed = differences(settings, here["settings"])
             if changed:
-                raise ValueError(f"{target} holds a run with other {', '.join(changed)}.")
+                raise ValueError(f"{target} contains a run with different {', '.join(changed)}.")
             there = WALL_SECONDS in here and (target / WEIGHTS).exists()
         elif newest_checkpoints(target):
-            raise ValueError(f"{target} holds checkpoints without {RUN_FILE}.")
+            raise ValueError(f"{target} contains checkpoints without {RUN_FILE}.")
         else:
             there = False
         newest = max((int(path.stem.split("-")[1]) for path in newest_checkpoints(target)), default=-1)
         if there or (not finished and max(steps, default=-1) <= newest):
             return False
-        for name in sorted(content, key=lambda name: name == RUN_FILE):  # it says that the run is finished: last
+        for name in sorted(content, key=lambda name: name == RUN_FILE):  # last, because it marks the run as finished
             _replace(target / name, content[name])
     return True
 
@@ -170,7 +170,7 @@ def _read_file(name, versions):
 
 
 def _write_new(content, target):
-    """A directory that is there whole or not at all."""
+    """Writes a directory atomically."""
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = pathlib.Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:

@@ -1,1 +1,1 @@
-"""The papers' tables beside our results."""
+"""Comparison of our results with the papers' tables."""

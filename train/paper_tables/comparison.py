@@ -1,7 +1,7 @@
-"""A table of the papers beside our errors: what is reproduced, in which order, and what is missing.
+"""Compares a table of the papers with our errors: what is reproduced, whether the order agrees, and what is missing.
 
-A reproduction is a run by the `paper` recipe with the steps and the batch size of the cell; only the
-precision may differ. What other recipes reach is kept apart.
+A reproduction is a run with the `paper` recipe and the steps and batch size of the cell; only the precision may differ.
+Results of other recipes are kept separate.
 """
 
 import dataclasses
@@ -20,15 +20,15 @@ from train.run_files import RUN_FILE, completed_settings, read_record
 
 
 def compare(table, found, out="runs"):
-    """The cells of a table, each with the paper's figure and ours.
+    """Compares each cell of a table with our results.
 
     Args:
         table: a key of `train.paper_tables.figures.TABLES`.
         found: list of `train.paper_tables.results.Run`.
-        out: folder that the commands for missing cells name.
+        out: output folder in the commands for missing cells.
 
     Returns:
-        Dictionary of what JSON has: table, title, cells, and what is said of them: order, fails.
+        JSON-serialisable dictionary: table, title, cells, and statements about them: order, fails.
     """
     columns = {cell.column for cell in TABLES[table]}
     others = {cell.dataset for cell in TABLES[table]} - {DATASET}
@@ -70,14 +70,14 @@ def _compare_cell(cell, found, out):
 
 
 def _other_batch_sizes(cell):
-    """Batch sizes of the other cells of this network: their runs are no other way to this cell."""
+    """Returns the batch sizes of other cells of this network, whose runs do not belong to this cell."""
     same = (cell.dataset, cell.model, cell.arguments)
     cells = itertools.chain(*TABLES.values())
     return {c.batch_size for c in cells if (c.dataset, c.model, c.arguments) == same} - {cell.batch_size}
 
 
 def _figure(runs):
-    """What runs of one way come to."""
+    """Summarizes runs that were trained in the same way."""
     runs = sorted(runs, key=lambda run: (run.seed, run.origin))
     recipe = ", ".join([runs[0].recipe, *runs[0].changes])
     return {
@@ -93,7 +93,7 @@ def _figure(runs):
 
 
 def _command(cell, wanted, out):
-    """What trains a cell, or resumes the run that has begun it, in its precision and form."""
+    """Returns the command that trains a cell, or resumes an unfinished run of it with its precision and form."""
     folder = _free_folder(cell, wanted, out)
     held = _held(folder) or {"recipe_values": wanted}
     recipe = dataclasses.replace(
@@ -105,7 +105,7 @@ def _command(cell, wanted, out):
 
 
 def _free_folder(cell, wanted, out):
-    """A folder that holds no run, or this very one unfinished, which the command resumes."""
+    """Returns a folder without a run, or with this run unfinished, which the command resumes."""
     # "exclusive_gating(bias=-6)" becomes exclusive_gating-6.
     variant = [re.sub(r"[(, ]+\w+=-?", "-", value).rstrip(")") for value in cell.arguments.values()]
     batch = [f"batch{cell.batch_size}"] if cell.batch_size != RECIPES[RECIPE].batch_size else []
@@ -116,7 +116,7 @@ def _free_folder(cell, wanted, out):
 
 
 def _held(folder):
-    """The settings of the run in a folder; None where there is none."""
+    """Returns the settings of the run in a folder; None if there is none."""
     return read_record(folder)["settings"] if (folder / RUN_FILE).exists() else None
 
 
@@ -139,7 +139,7 @@ def _holds_another_run(folder, cell, wanted):
 
 
 def _orders(cells):
-    """Whether our errors stand in the paper's order: the reproductions', then those of each other recipe."""
+    """Checks whether our errors are in the paper's order: the reproductions, then each other recipe."""
     others = {}
     for cell in cells:
         for figure in cell["other_recipes"]:
@@ -169,7 +169,7 @@ def _order(way, reproduction, measured):
 
 
 def _paper_rank(measured):
-    """The paper's figure; cells that fail come last, in no order among them."""
+    """Returns the paper's error as a sort key; cells that fail come last, in no particular order."""
     return math.inf if measured[0]["paper"] is None else measured[0]["paper"]
 
 

@@ -1,7 +1,7 @@
-"""The papers' tables: test error on CIFAR-10 and CIFAR-100, percent, of networks trained by the `paper` recipe.
+"""The papers' tables: test error in percent on CIFAR-10 and CIFAR-100 of networks trained with the `paper` recipe.
 
-One cell of Table 3 is not here: ResNet-110 with one layer in each unit (9.90 and 8.91), which
-`keras_resv2.ResNet` does not build.
+One row of Table 3 is missing: ResNet-110 with one layer in each unit (9.90 and 8.91), which `keras_resv2.ResNet` does
+not build.
 """
 
 import dataclasses
@@ -10,9 +10,9 @@ from keras_resv2.architectures import find_architecture, is_architecture
 from keras_resv2.models.config import resolve_network
 from train.recipes import RECIPES
 
-DATASET = "cifar10"  # of a cell that names no other
-RECIPE = "paper"  # of `train.recipes`: what reproduces a cell
-FAILS_ABOVE = 20.0  # percent: Table 1 of He et al. 2016 has the word "fail" instead of such an error
+DATASET = "cifar10"  # default of a cell
+RECIPE = "paper"  # key of `train.recipes` that reproduces a cell
+FAILS_ABOVE = 20.0  # percent; Table 1 of He et al. 2016 reports higher errors as "fail"
 
 RESNET = "He et al. 2015, Table 6"
 SHORTCUTS = "He et al. 2016, Table 1"
@@ -23,17 +23,17 @@ COMPARISON = "He et al. 2016, Table 4"
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """One figure of a paper.
+    """One result of a paper.
 
     Attributes:
-        row, column: where it stands.
-        model: architecture.
-        arguments: of its builder, besides the defaults.
-        error: percent; None where the paper says "fail".
+        row, column: row and column of the table.
+        model: name of the architecture.
+        arguments: non-default arguments of its builder.
+        error: test error in percent; None if the paper says "fail".
         source: paper and table.
         batch_size: images per step.
-        note: what kind of figure it is, where it is not the median of 5 runs or that of one run.
-        dataset: that the network is trained on.
+        note: kind of result, if it is neither the median of 5 runs nor a single run.
+        dataset: training dataset.
     """
 
     row: str
@@ -48,7 +48,7 @@ class Cell:
 
     @property
     def steps(self):
-        """Of the recipe: as many epochs, whatever the batch size."""
+        """Steps of the recipe: the number of epochs is independent of the batch size."""
         return RECIPES["paper"].steps * RECIPES["paper"].batch_size // self.batch_size
 
 
@@ -58,7 +58,7 @@ def _shortcut(row, shortcut, error):
 
 
 def _activation(row, activation, errors):
-    """ResNet-110 and ResNet-164; the names of the first and the last activation are those of networks."""
+    """Creates the cells of ResNet-110 and ResNet-164."""
     prefix, arguments = {"original": ("", {}), "full_preactivation": ("preact_", {})}.get(
         activation, ("", {"activation": activation})
     )
@@ -112,11 +112,11 @@ TABLES = {
         *_preactivation(110, 6.61, 6.37),
         *_preactivation(164, 5.93, 5.46),
         *_preactivation(1001, 7.61, 4.92),
-        # The paper says "mini-batch size of 64" and no more. The command beside the authors' code has 200
-        # epochs; its rate drops after 81 and 122 epochs, where the recipe's does when it keeps its epochs.
+        # The paper only says "mini-batch size of 64". The command in the authors' code has 200 epochs; its rate drops
+        # after 81 and 122 epochs, as does the recipe's with the same number of epochs.
         Cell("ResNet-1001, batch 64", "pre-activation", "preact_resnet1001", {}, 4.62, COMPARISON, batch_size=64),
     ),
-    # The half of the table that is of CIFAR-100: medians of 5 runs.
+    # The CIFAR-100 half of the table: medians of 5 runs.
     "table4": (*_cifar100(164, 25.16, 24.33), *_cifar100(1001, 27.82, 22.71)),
     "resnet": (
         _resnet(20, 8.75),
@@ -130,17 +130,17 @@ TABLES = {
 
 
 def network(model, arguments):
-    """What a model and its arguments build, in a form that is equal for two spellings of one network.
+    """Resolves a model and its arguments to a form that is equal for two spellings of the same network.
 
     Args:
-        model: architecture.
-        arguments: of its builder, besides the defaults.
+        model: name of the architecture.
+        arguments: non-default arguments of its builder.
 
     Returns:
-        ``(Layout, UnitSpec)``, without the pixel statistics, which are the dataset's.
+        ``(Layout, UnitSpec)``, without the pixel statistics, which depend on the dataset.
 
     Raises:
-        ValueError: there is no such architecture, or an argument is none of its choices.
+        ValueError: if the architecture is unknown, or an argument is not a valid choice.
 
     Example:
 
@@ -153,19 +153,19 @@ def network(model, arguments):
 
 
 def paper_error(model, arguments, dataset):
-    """The papers' figure for a network trained by the `paper` recipe, and where it stands.
+    """Returns the papers' error of a network trained with the `paper` recipe, and its source.
 
     Args:
-        model: architecture.
-        arguments: its arguments besides the defaults.
-        dataset: "cifar10" or "cifar100"; the papers' tables here have no others.
+        model: name of the architecture.
+        arguments: non-default arguments.
+        dataset: "cifar10" or "cifar100", the only datasets of the tables here.
 
     Returns:
-        ``(error, source)``: percent and text; ``(None, source)`` where the paper says that it fails,
-        ``(None, None)`` where the papers have none.
+        ``(error, source)``: percent and text; ``(None, source)`` if the paper says that training fails, ``(None,
+        None)`` if the papers do not report an error.
 
     Raises:
-        ValueError: an argument is none of the network's choices.
+        ValueError: if an argument is not a valid choice.
 
     Example:
 
@@ -175,7 +175,7 @@ def paper_error(model, arguments, dataset):
     if not is_architecture(model):
         return None, None
     wanted = network(model, arguments)
-    # Of the figures of ResNet-110, the medians come first.
+    # For ResNet-110, prefer medians.
     for table in ("table3", "table2", "table1", "table4", "resnet"):
         for cell in (cell for cell in TABLES[table] if cell.dataset == dataset):
             if cell.batch_size == RECIPES["paper"].batch_size and network(cell.model, cell.arguments) == wanted:

@@ -1,19 +1,19 @@
-"""A table of the papers beside our errors, as text, Markdown, JSON and a figure."""
+"""Formats the comparison with a table of the papers as text, Markdown, JSON and a figure."""
 
 import json
 
 from train.paper_tables.figures import FAILS_ABOVE, RECIPE
 
 COLUMNS = ("cell", "paper", "reproduced", "other recipe", "errors by seed", "runs", "recipe", "steps")
-MARGIN = 4  # of the figure, for errors that are not drawn to scale; in percent of error
+MARGIN = 4  # of the figure, for errors that are not drawn to scale, in percent
 RIGHT = ("paper", "reproduced", "other recipe", "runs", "steps")
 
 
 def statements(report):
-    """What a report says beyond its table.
+    """Returns the statements of a report besides its table.
 
     Args:
-        report: as `train.paper_tables.comparison.compare` gives it.
+        report: returned by `train.paper_tables.comparison.compare`.
 
     Returns:
         List of sentences.
@@ -22,7 +22,7 @@ def statements(report):
     return [
         *map(_order_sentence, report["order"]),
         *_fails_sentences(report["fails"]),
-        f"{missing} of {len(report['cells'])} cells have no run by the `{RECIPE}` recipe.",
+        f"{missing} of {len(report['cells'])} cells have no run with the `{RECIPE}` recipe.",
     ]
 
 
@@ -32,8 +32,8 @@ def _order_sentence(order):
     if order["as_the_paper"] is None:
         return f"Order{by}: too few cells are {'reproduced' if order['reproduction'] else 'measured'} to compare it."
     if order["as_the_paper"]:
-        return f"Order of {what}{by}: the paper's."
-    return f"Order of {what}{by}: not the paper's. {'; '.join(order['exceptions'])}."
+        return f"Order of {what}{by}: as in the paper."
+    return f"Order of {what}{by}: not as in the paper. {'; '.join(order['exceptions'])}."
 
 
 def _fails_sentences(fails):
@@ -47,7 +47,7 @@ def _fails_sentences(fails):
 
 
 def _rows(report):
-    """Lines of the table: each cell, and below it what other recipes reach."""
+    """Returns the rows of the table: each cell, followed by results of other recipes."""
     for cell in report["cells"]:
         paper = f"fails (> {FAILS_ABOVE:.0f})" if cell["paper"] is None else f"{cell['paper']:.2f}"
         paper += f" ({cell['note']})" if cell["note"] else ""
@@ -69,7 +69,7 @@ def _commands(report):
 
 
 def as_text(report):
-    """The report for a terminal."""
+    """Formats the report as text."""
     rows = [COLUMNS, *_rows(report)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [f"{report['title']}: test error on CIFAR-10, percent", ""]
@@ -78,16 +78,19 @@ def as_text(report):
         lines.append("  ".join(t.rjust(w) if c in RIGHT else t.ljust(w) for c, t, w in parts).rstrip())
     lines += ["", *statements(report)]
     commands = _commands(report)
-    return "\n".join(lines + (["", "They are made by:", *commands] if commands else [])) + "\n"
+    return "\n".join(lines + (["", "Commands that train them:", *commands] if commands else [])) + "\n"
 
 
 def as_markdown(report):
-    """The report for a page."""
+    """Formats the report as Markdown."""
     lines = [f"{report['title']}: test error on CIFAR-10, percent", "", _markdown_row(COLUMNS)]
     lines.append(_markdown_row("---:" if column in RIGHT else "---" for column in COLUMNS))
     lines += [*map(_markdown_row, _rows(report)), "", *(f"- {sentence}" for sentence in statements(report))]
     commands = _commands(report)
-    return "\n".join(lines + (["", "They are made by:", "", "```bash", *commands, "```"] if commands else [])) + "\n"
+    return (
+        "\n".join(lines + (["", "Commands that train them:", "", "```bash", *commands, "```"] if commands else []))
+        + "\n"
+    )
 
 
 def _markdown_row(texts):
@@ -95,7 +98,7 @@ def _markdown_row(texts):
 
 
 def as_json_text(report):
-    """The report for programs."""
+    """Formats the report as JSON."""
     return json.dumps({**report, "statements": statements(report)}, indent=2) + "\n"
 
 
@@ -103,12 +106,12 @@ FORMATS = {"text": as_text, "markdown": as_markdown, "json": as_json_text}
 
 
 def draw(report, path):
-    """Draws the paper's figures as bars, ours as dots for all seeds and a stroke for the median.
+    """Draws the paper's errors as bars, ours as dots for all seeds and a line for the median.
 
     Args:
-        report: as `train.paper_tables.comparison.compare` gives it.
-        path: of the image. Errors above 20 %, which the papers call failed, stand in its shaded margin: of the
-            papers, which give no number for them, as a word.
+        report: returned by `train.paper_tables.comparison.compare`.
+        path: path of the image. Errors above 20 %, which the papers report as failed, are in its shaded margin, as a
+            word for the papers, which give no number.
     """
     from matplotlib.figure import Figure
 
@@ -128,7 +131,7 @@ def draw(report, path):
         style = {"color": f"C{number}", "linestyle": ""}
         axes.plot([x for x, _ in dots], [y for _, y in dots], marker="x" if number else "o", label=label, **style)
         axes.plot([x for x, _ in medians], [y for _, y in medians], marker="|", markersize=14, **style)
-    datasets = sorted({cell["dataset"] for cell in cells})  # the title names those that are not the usual one
+    datasets = sorted({cell["dataset"] for cell in cells})  # the title lists other than the default ones
     title = ", ".join([report["title"], *(name for name in datasets if name not in report["title"])])
     axes.axvspan(FAILS_ABOVE, FAILS_ABOVE + MARGIN, color="C3", alpha=0.1, label=f"more than {FAILS_ABOVE:.0f} %")
     axes.set(xlabel="test error (%)", title=title, xlim=(0, FAILS_ABOVE + MARGIN))
@@ -142,5 +145,5 @@ def draw(report, path):
 
 
 def _within(error):
-    """An error where the figure has room for it: all that fails in its margin."""
+    """Returns the position of an error in the figure: in the margin if training failed."""
     return FAILS_ABOVE + MARGIN - 0.5 if error is None or error > FAILS_ABOVE else error

@@ -1,4 +1,4 @@
-"""Our errors: what the cards of published weights and the folders of finished runs hold."""
+"""Collects our errors from the cards of published weights and the folders of finished runs."""
 
 import dataclasses
 import itertools
@@ -16,17 +16,17 @@ from train.run_files import DIVERGED, RUN_FILE, completed_settings
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A training whose error was measured.
+    """A training run with a measured error.
 
     Attributes:
         dataset: key of `keras_resv2.data.DATASETS`.
-        network: as `train.paper_tables.figures.network` gives it.
-        recipe: its name.
-        values: of the recipe, by field.
-        seed: of the run.
-        error: on the test images, percent.
-        origin: card or folder that has it.
-        diverged: whether its loss was no longer a number; the error is that of guessing.
+        network: see `train.paper_tables.figures.network`.
+        recipe: name of the recipe.
+        values: values of the recipe, by field.
+        seed: seed of the run.
+        error: test error in percent.
+        origin: card or folder of the run.
+        diverged: whether its loss became NaN or infinite; the error is then that of random guessing.
     """
 
     dataset: str
@@ -50,44 +50,44 @@ class Run:
 
     @property
     def way(self):
-        """How it was trained, precision aside: runs of one way have a median."""
+        """How it was trained, except for the precision: the median is taken over runs of the same way."""
         return self.recipe, as_json(without_dtype(self.values))
 
     @property
     def identity(self):
-        """Equal for a run and the card that publishes it."""
+        """A key that is equal for a run and the card that publishes it."""
         return self.dataset, self.network, self.recipe, as_json(self.values), self.seed
 
     @property
     def changes(self):
-        """Values that are not those of the recipe of that name, as text; steps and precision aside."""
+        """Returns values that differ from the named recipe as text, except steps and precision."""
         usual = recipe_values(RECIPES[self.recipe]) if self.recipe in RECIPES else self.values
         apart = ("steps", "dtype")
         return [f"{k}={v}" for k, v in self.values.items() if k not in apart and v != usual.get(k)]
 
 
 def collect(weights_dir, runs=None):
-    """All measured runs on whole datasets of the registry, each once.
+    """Collects all measured runs on complete datasets of the registry, each once.
 
     Args:
         weights_dir: folder of published weights.
         runs: folder with the folders of runs; None for none.
 
     Returns:
-        List of `Run`. Of a published run, the card's error counts: it is that of the file, in float32.
+        List of `Run`. For a published run the error is that of the card, which is that of the file in float32.
 
     Raises:
-        FileNotFoundError: a folder does not exist.
-        ValueError: a card or a run.json is damaged.
+        FileNotFoundError: if a folder does not exist.
+        ValueError: if a card or a run.json is damaged.
     """
     for folder in filter(None, (weights_dir, runs)):
         if not pathlib.Path(folder).is_dir():
             raise FileNotFoundError(f"the folder {folder} does not exist.")
     cards = [path for path in pathlib.Path(weights_dir).glob(f"*/*/{CARD}") if path.parent.name.isdigit()]
-    # The newest version first: it counts where two versions have the same run.
+    # The newest version first, which takes precedence if two versions have the same run.
     cards.sort(key=lambda path: (path.parent.parent.name, -int(path.parent.name)))
     records = sorted(pathlib.Path(runs).glob(f"**/{RUN_FILE}")) if runs else []
-    # Where one seed was trained twice, a run that was finished counts, and not one that diverged.
+    # If a seed was trained twice, a finished run takes precedence over a diverged one.
     trained = sorted(itertools.chain(*map(_finished, records)), key=lambda run: run.diverged)
     found = {}
     for run in itertools.chain(*map(_published, cards), trained):
@@ -96,7 +96,7 @@ def collect(weights_dir, runs=None):
 
 
 def _published(path):
-    """The runs of a card: one for each seed."""
+    """Returns the runs of a card, one for each seed."""
     card = read_card(path)
     examples = _examples(card.dataset)
     if not _whole(card.dataset, card.train_images or examples.get("train"), card.test_images):
@@ -113,7 +113,7 @@ def _published(path):
 
 
 def _finished(path):
-    """The run of a run.json; none if it is unfinished, or on other images. One that diverged failed."""
+    """Returns the run of a run.json; none if it is unfinished or on other images. A diverged run counts as failed."""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         settings = completed_settings(record["settings"])
@@ -140,12 +140,12 @@ def _finished(path):
 
 
 def _way(recipe, initial_weights):
-    """A recipe by its name; from trained weights it is another one, and no reproduction of a paper's figure."""
+    """Returns the name of a recipe; with initial weights it is a different one, which is not a reproduction."""
     return f"{recipe} from {initial_weights}" if initial_weights else recipe
 
 
 def _whole(dataset, train_images, test_images):
-    """Whether a run had the whole of a dataset that the registry has: one on a part of it is none of the papers'."""
+    """Returns whether a run used a complete dataset of the registry: the papers do not use parts of a dataset."""
     return bool(_examples(dataset)) and _examples(dataset) == {"train": train_images, "test": test_images}
 
 
@@ -154,15 +154,15 @@ def _examples(dataset):
 
 
 def recipe_values(recipe):
-    """The fields of a `Recipe`, as run.json has them."""
+    """Returns the fields of a `Recipe` in the form of run.json."""
     return json.loads(as_json(dataclasses.asdict(recipe)))
 
 
 def without_dtype(values):
-    """Recipe values but for the precision."""
+    """Returns recipe values without the precision."""
     return {key: value for key, value in values.items() if key != "dtype"}
 
 
 def as_json(values):
-    """A text that is equal for equal values."""
+    """Returns text that is equal for equal values."""
     return json.dumps(values, sort_keys=True)
