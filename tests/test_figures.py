@@ -85,6 +85,20 @@ def test_legends_cover_nothing_and_panels_have_titles(drawn, tmp_path, draw):
         assert axes.title.get_window_extent().x1 <= figure.bbox.width
 
 
+@pytest.mark.parametrize("draw", [propagation, deletions, random_deletions, reorderings, paths])
+def test_colours_are_those_that_everyone_tells_apart(drawn, tmp_path, draw):
+    """Of Okabe and Ito 2008, or grey."""
+    from matplotlib.colors import to_hex
+
+    okabe_ito = {"#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"}
+    draw(tmp_path / "figure.png")
+    for axes in drawn[0].axes:
+        used = [line.get_color() for line in axes.get_lines()] + [patch.get_facecolor() for patch in axes.patches]
+        used += [color for marks in axes.collections for color in marks.get_facecolor()]
+        for color in map(to_hex, used):
+            assert color in okabe_ito or len({color[1:3], color[3:5], color[5:7]}) == 1, color
+
+
 def test_the_plain_network_is_not_called_by_the_name_of_the_residual_one(drawn, tmp_path):
     random_deletions(tmp_path / "a.png")
     reorderings(tmp_path / "b.png")

@@ -52,7 +52,7 @@ def network_files():
         yield f"network/{entry['file']}", content
     plain = None
     if has_plain:
-        plain, content = exported(str(PLAIN), "Without shortcuts, 20 layers")
+        plain, content = exported(str(PLAIN), "The same layers without shortcuts")
         yield f"network/{plain['file']}", content
     index = {
         "runtime": sorted(runtime) == sorted(names),

@@ -9,6 +9,9 @@ from keras_resv2.files import atomic_write
 
 SIZE, DPI = (7, 4.4), 120
 GRID = 0.3
+# Of Okabe and Ito 2008, which readers with any colour vision tell apart; their yellow is too light for lines.
+BLUE, VERMILION = "#0072b2", "#d55e00"
+COLORS = (BLUE, VERMILION, "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 CHARACTERS, MARKER = 12, 6  # of a small legend: characters per inch; width of a marker in characters
 
 
@@ -84,7 +87,7 @@ def draw_random_deletions(study, path, title=None):
     counts, low, median, high = study.quartiles().T
     axes.fill_between(counts, low, high, alpha=0.3, label="quartiles")
     axes.plot(counts, median, label="median")
-    axes.axhline(study.intact_error, linestyle=":", label="whole network")
+    axes.axhline(study.intact_error, color="0.4", linestyle=":", label="whole network")
     axes.set(title=f"random units deleted: {title or study.network}", xlabel="units deleted")
     _error_axis(axes)
     _legend(figure, axes)
@@ -104,7 +107,7 @@ def draw_reorderings(study, path, title=None):
     """
     figure, (axes,) = _figure(1, SIZE)
     axes.scatter(study.taus, study.errors, s=10, label="units swapped")
-    axes.axhline(study.intact_error, linestyle=":", label="whole network")
+    axes.axhline(study.intact_error, color="0.4", linestyle=":", label="whole network")
     axes.set(title=f"units swapped: {title or study.network}", xlabel="Kendall's tau of the order of the units")
     _error_axis(axes)
     axes.invert_xaxis()
@@ -132,11 +135,9 @@ def draw_paths(study, path, title=None):
     middle.set(ylabel="norm of a path's gradient", yscale="log")
     middle.set_title(f"gradients of sampled paths\n(line: mean; each unit leaves {100 * study.decay():.1f} %)")
     shortest, longest, share = study.effective_range()
-    right.bar(lengths, totals / totals.max(), color=["C1" if shortest <= k <= longest else "C0" for k in lengths])
+    right.bar(lengths, totals / totals.max(), color=[VERMILION if shortest <= k <= longest else BLUE for k in lengths])
     right.set(ylabel="number times mean gradient, largest is 1")
-    right.set_title(
-        f"gradient of all paths of each length\n(orange: 95 % of it, from {100 * share:.2g} % of the paths)"
-    )
+    right.set_title(f"gradient of all paths of each length\n(red: 95 % of it, from {100 * share:.2g} % of the paths)")
     for axes in (left, middle, right):
         axes.set(xlabel="length of the path, in units")
         axes.grid(alpha=GRID)
@@ -208,13 +209,14 @@ def _figure(columns, size):
     from matplotlib.figure import Figure
 
     figure = Figure(size, dpi=DPI, layout="constrained")
-    return figure, figure.subplots(1, columns, squeeze=False)[0]
+    panels = figure.subplots(1, columns, squeeze=False)[0]
+    for axes in panels:
+        axes.set_prop_cycle(color=COLORS)
+    return figure, panels
 
 
 def _colors():
-    import matplotlib
-
-    return matplotlib.color_sequences["tab10"] * 3
+    return COLORS * 3
 
 
 def _save(figure, path):

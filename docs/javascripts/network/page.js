@@ -51,7 +51,7 @@ async function choose(name) {
   Object.assign(state, { off: new Set(), order: main.net.order, chosen: null });
   renew(places.networks, ...networkButtons());
   places.plainOnly.forEach((element) => (element.hidden = !plain));
-  places.headings[0].textContent = `${main.title}, with shortcuts`;
+  networks().forEach(({ title, error }, i) => renew(places.headings[i], title, make("small", {}, ` ${error} % error on the 10,000 test images`)));
   root.classList.toggle("rn-large", main.net.units.length <= AUTOMATIC);
   await update();
   showStudies();
@@ -131,8 +131,7 @@ async function showAnswers(turn) {
       for (const [stage, values] of stages.entries()) drawMaps(places.maps[stage], await values.data(), values.shape.slice(1));
       cam.dispose();
       root.dataset.milliseconds = took.toFixed(1);
-      say(`${one.title}: ${one.net.units.length} units, ${(one.bytes / 1e6).toFixed(1)} MB, ${one.error} % error on the `
-        + `10,000 test images. ${took.toFixed(0)} ms for this image on this machine.`);
+      say(`${one.net.units.length} units, ${(one.bytes / 1e6).toFixed(1)} MB; this image took ${took.toFixed(0)} ms on this machine.`);
     }
     tf.dispose([...stages, maps]);
   }
@@ -273,7 +272,7 @@ function layOut() {
     status: make("p", { class: "rn-status", role: "status" }), summary: make("p", { class: "rn-summary", "aria-live": "polite" }),
     modes: make("div", { class: "rn-choice", role: "group", "aria-label": "What a click on a unit does" }, ...modeButtons()),
     hint: make("span", { class: "rn-hint" }, "Click a unit: only its shortcut is left."),
-    headings: ["", "The same without shortcuts"].map((text, i) => make("h3", { class: colours[i] }, text)),
+    headings: colours.map((colour) => make("h3", { class: colour })),
     rows: [div("rn-row"), div("rn-row")], scores: [div("rn-result"), div("rn-result")], answers: [div(""), div("")],
     thumbs: div(""), image: canvas("The image"), cam: canvas("Grad-CAM"), camName: make("figcaption"),
     maps: [1, 2, 3].map((stage) => canvas(`Feature maps of stage ${stage}`)), paths: div(""), plainPath: make("p"), study: div("rn-study"), legend: make("p", { class: "rn-legend" }),
