@@ -22,6 +22,7 @@ SUBSAMPLING = "that shortcuts of option A take every second pixel (else, for ave
 ZERO_CHANNELS = "that the zero channels of option A lie on both sides alike (else: zero_channels='after')"
 EPSILON = "that batch normalisation adds 1e-5 to the variance (else: epsilon=...)"
 OTHERS = "that activations are ReLU and nothing is blurred or dilated (no others are built)"
+PIXELS = "that pixels are normalised with {} (else: preprocessing=(mean, std))"
 CLASSIFIER = "that the classifier ends in softmax (else: classifier_activation=... of the builder)"
 
 
@@ -41,7 +42,7 @@ def assumptions(layout, structure, said, weights, *, ours=False, compared=False)
     """
     stem = structure["stem"]
     pixels = layout.pixels or f"the statistics of this package's {STEMS[stem].dataset.name} networks"
-    phrases = {"preprocessing": f"that pixels are normalised with {pixels} (else: preprocessing=(mean, std))"}
+    phrases = {"preprocessing": PIXELS.format(pixels)}
     if not compared and not ours:
         others = [name for name in stems_like(stem) if name != stem]
         if stem in STEM:

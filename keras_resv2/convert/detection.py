@@ -8,7 +8,7 @@ import numpy as np
 
 from keras_resv2.architectures import find_architecture
 from keras_resv2.argument_checks import check_choice, some
-from keras_resv2.convert.assumptions import CLASSIFIER, assumptions
+from keras_resv2.convert.assumptions import CLASSIFIER, PIXELS, assumptions
 from keras_resv2.convert.equivalence import EPSILON, ZERO_CHANNELS, with_epsilon, with_zeros_on_both_sides
 from keras_resv2.convert.fit import best_fit, classes_of, seen_arguments
 from keras_resv2.convert.layouts import KERAS, PYTORCH
@@ -185,8 +185,11 @@ def _detect(source, architecture, prefix, structure, layouts):
     if layout in PYTORCH:
         compared = source.whole is not None and doubt is None
         assumed += assumptions(layout, structure, said, found.weights, ours=bool(ours), compared=compared)
-    elif found.classes is not None and source.whole is None and source.config is None:
-        assumed += (CLASSIFIER,)
+    else:
+        if layout.pixels and "preprocessing" not in said:
+            assumed += (PIXELS.format(layout.pixels),)
+        if found.classes is not None and source.whole is None and source.config is None:
+            assumed += (CLASSIFIER,)
     return dataclasses.replace(found, assumed=(*assumed, *filter(None, [doubt])))
 
 
@@ -222,7 +225,8 @@ def _classifier_activation(source, network):
     """What a Keras model ends in; softmax where it ends in scores, as PyTorch's networks do."""
     name = network.prefix + "predictions"
     if isinstance(source.whole, keras.Model):
-        dense = [layer for layer in part_of(source.whole, network.prefix).layers if layer.name == "predictions"]
+        layers = [*part_of(source.whole, network.prefix).layers, *source.whole.layers]
+        dense = [layer for layer in layers if layer.name == "predictions"]
         activation = getattr(dense[0].activation, "__name__", None) if dense else None
     else:
         arguments = layer_config(source.config, name.split("/")[-1]) or {}

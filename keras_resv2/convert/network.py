@@ -82,12 +82,15 @@ def find_network(source, layouts, prefix=None):
     others = tuple(name for name in names if name != network.prefix)
     inside = tuple(other for other in others if other.startswith(network.prefix))
     keys = [key for key, name in network.spelled.items() if not name.startswith(inside)]
+    used = set(network.spelled.values())
     taken = (network.prefix, *filter(None, others))
     return dataclasses.replace(
         network,
         tensors={key: network.tensors[key] for key in keys},
         spelled={key: network.spelled[key] for key in keys},
-        outside=tuple(name for name in source.tensors if homes[name] == home and not name.startswith(taken)),
+        outside=tuple(
+            name for name in source.tensors if homes[name] == home and not name.startswith(taken) and name not in used
+        ),
         others=others,
     )
 
@@ -116,10 +119,26 @@ def _read(source, sorted_names, homes, prefix, layouts):
         for own, name in names.items():
             key = layout.spell(own)
             spelled[own if key in spelled else key] = name
+        if getattr(layout, "outer_classifier", False):
+            spelled = {**_outer_classifier(source, prefix, layout), **spelled}
         tensors = {key: source.tensors[name] for key, name in spelled.items()}
-        if all(mark in tensors for mark in layout.marks) and layout.stem_kernel in (None, stem_kernel(tensors, layout)):
+        if _is_of(layout, tensors):
             return Network(prefix, layout, tensors, spelled)
     return None
+
+
+def _is_of(layout, tensors):
+    check = getattr(layout, "check", None)
+    known = all(mark in tensors for mark in layout.marks) and (check is None or check(tensors))
+    return known and layout.stem_kernel in (None, stem_kernel(tensors, layout))
+
+
+def _outer_classifier(source, prefix, layout):
+    """The source's names of a classifier beside the model that holds the other layers, by the layout's names."""
+    outside = prefix.rstrip("/").rpartition("/")[0]
+    names = {layout.key(f"head_dense/{variable}") for variable in ("kernel", "bias")}
+    pairs = {name: f"{outside}/{name}" if outside else name for name in names}
+    return {key: name for key, name in pairs.items() if prefix and name in source.tensors}
 
 
 def stem_kernel(tensors, layout):
@@ -135,7 +154,7 @@ def _is_copy(prefix):
 def _nothing(source, layouts):
     """Why no network was found."""
     for start in _starts(source.tensors, layouts):
-        if any(layout in layouts for layout in (cifar.ORIGINAL, cifar.PREACTIVATED)) and all(
+        if any(layout in layouts for layout in cifar.LAYOUTS) and all(
             start + mark in source.tensors for mark in cifar.MARKS_WITHOUT_LAST_BN
         ):
             return (

@@ -170,6 +170,7 @@ def _run_torch(module, network, size):
     finally:
         for part in training:
             part.training = True
+    outputs = getattr(outputs, "logits", getattr(outputs, "last_hidden_state", outputs))  # of Hugging Face
     if isinstance(outputs, (tuple, list)):
         outputs = outputs[0]
     outputs = outputs.float().cpu().numpy()
@@ -184,7 +185,7 @@ def _run_keras(model, network, size):
     dense = [layer for layer in model.layers if layer.name in ("predictions", "probs")]
     if dense:
         model = keras.Model(model.input, dense[0].input)
-    given = x[..., ::-1] if network.layout.activation == "original" else x  # blue, green, red
+    given = x[..., ::-1] if network.layout.blue_first else x
     outputs = keras.ops.convert_to_numpy(_call(model, np.ascontiguousarray(given)))
     half = any(str(layer.compute_dtype) in ("float16", "bfloat16") for layer in model.layers)
     return x, outputs, CLOSE_IN_HALF if half else CLOSE

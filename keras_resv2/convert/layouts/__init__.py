@@ -1,7 +1,16 @@
 """How libraries call the tensors of these networks: one file for each library, with a table of names."""
 
-from keras_resv2.convert.layouts import cifar, keras_applications, pytorchcv, timm, torchvision
+from keras_resv2.convert.layouts import (
+    cifar,
+    huggingface,
+    keras_applications,
+    keras_hub,
+    pytorchcv,
+    tf2cv,
+    timm,
+    torchvision,
+)
 
 # The first layout that a source fits is taken.
-PYTORCH = [timm.LAYOUT, *pytorchcv.LAYOUTS, torchvision.LAYOUT, cifar.ORIGINAL, cifar.PREACTIVATED]
-KERAS = [keras_applications.V1, keras_applications.V2]
+PYTORCH = [timm.LAYOUT, *pytorchcv.LAYOUTS, huggingface.LAYOUT, torchvision.LAYOUT, *cifar.LAYOUTS]
+KERAS = [keras_applications.V1, keras_applications.V2, keras_hub.V1, keras_hub.V2, *tf2cv.LAYOUTS]

@@ -11,10 +11,15 @@
 | `head_bn` | | `bn` |
 | `head_dense` | `linear` | `linear` |
 
-Files that say `downsample` for `shortcut`, or `fc` or `classifier` for `linear`, are read too. A file says
-nothing of strides, of how option A makes its channels, of which activation a shortcut starts from, or of the pixels:
-`keras_resv2.convert.assumptions`.
+Other code has other names, which are read too: `downsample` for `shortcut`; `fc`, `classifier` or `fcOut` for `linear`;
+`conv_1`, `conv_1_3x3`, `conv` or `convIn` for `conv1`; `bn_1`, `bn` or `bnIn` for `bn1`; `stage_1`, `stage1` or
+`stack1` for `layer1`; and in a unit `conv_1`, `bn_1` or `conv_a`, `bn_a` for `conv1`, `bn1`.
+
+A file says nothing of strides, of how option A makes its channels, of which activation a shortcut starts from, or of
+the pixels: `keras_resv2.convert.assumptions`.
 """
+
+import dataclasses
 
 from keras_resv2.convert.layouts.pytorch import PyTorchLayout
 from keras_resv2.models.config import STEMS
@@ -23,10 +28,17 @@ FIXED = {"stem_conv": "conv1", "stem_bn": "bn1", "head_bn": "bn", "head_dense": 
 UNIT = {"shortcut_conv": "shortcut.0", "shortcut_bn": "shortcut.1"}
 PREACTIVATION = {**UNIT, "preact_bn": "bn1", "bn1": "bn2", "bn2": "bn3"}
 SPELLINGS = (
-    (r"^(fc|classifier)\.", "linear."),
+    (r"^(fc|classifier|fcOut)\.", "linear."),
     (r"\.downsample\.", ".shortcut."),
+    (r"^(conv_1|conv_1_3x3|convIn|conv)\.", "conv1."),
+    (r"^(bn_1|bnIn)\.", "bn1."),
+    (r"^(stage_?|stack)(\d+)\.", r"layer\2."),
+    (r"^(layer\d+\.\d+\.)(conv|bn)_(\d)\.", r"\1\2\3."),
+    (r"^(layer\d+\.\d+\.)(conv|bn)_a\.", r"\1\g<2>1."),
+    (r"^(layer\d+\.\d+\.)(conv|bn)_b\.", r"\1\g<2>2."),
     (r"^(bn_final|final_bn|bn_last|last_bn|norm)\.", "bn."),
 )
+FIRST_NAMES = tuple(f"{name}.weight" for name in ("conv1", "conv_1", "conv_1_3x3", "conv", "convIn"))
 
 
 def activated_shortcuts(names, label=""):
@@ -60,6 +72,7 @@ ORIGINAL = PyTorchLayout(
     marks=("conv1.weight", "bn1.running_mean", "layer1.0.conv1.weight"),
     spellings=SPELLINGS,
     structure={"stride_on": "3x3"},
+    first_names=FIRST_NAMES,
 )
 PREACTIVATED = PyTorchLayout(
     name="cifar_preactivation",
@@ -70,7 +83,15 @@ PREACTIVATED = PyTorchLayout(
     spellings=SPELLINGS,
     structure={"stride_on": "3x3"},
     by_source=activated_shortcuts,
+    first_names=FIRST_NAMES,
     allowed={"stem": tuple(name for name, stem in STEMS.items() if not stem.activate)},
 )
+# Original networks whose first batch normalisation is called `bn`, as the last of pre-activation networks is.
+UNNUMBERED = dataclasses.replace(
+    ORIGINAL,
+    spellings=(*SPELLINGS, (r"^bn\.", "bn1.")),
+    check=lambda tensors: tensors["bn1.running_mean"].shape == tensors["conv1.weight"].shape[:1],
+)
+LAYOUTS = (ORIGINAL, UNNUMBERED, PREACTIVATED)
 # Pre-activation code without the BN after the last addition, as kuangliu's PreActResNet18.
 MARKS_WITHOUT_LAST_BN = ("conv1.weight", "layer1.0.bn1.running_mean", "layer1.0.conv1.weight")

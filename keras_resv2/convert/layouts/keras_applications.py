@@ -17,16 +17,16 @@ Where theirs differ, their weights are changed so that outputs do not:
   no batch normalisation follows (V2) stay, so that the stages' outputs are the same too.
 - Their epsilon is 1.001e-5, ours 1e-5: the difference is added to the moving variance
   (`keras_resv2.convert.equivalence`).
-- ResNet50's pixels are blue, green, red: the first kernel is turned round, and reads red, green, blue.
+- ResNet50's pixels are blue, green, red: the first kernel is reversed, and reads red, green, blue.
 
-V2 takes its strides in the last unit of a stage, and its max-pooling sees zeros around the picture.
+V2 takes its strides in the last unit of a stage, and its max-pooling sees zeros around the image.
 """
 
-import dataclasses
-from collections.abc import Callable
+from keras_resv2.convert.layouts.keras import KerasLayout
 
 FIXED = {"head_bn": "post_bn", "head_dense": "predictions"}
 EPSILON = 1.001e-5
+CLASSIFIERS = ("predictions", "probs")
 
 
 def layer(name):
@@ -43,69 +43,39 @@ def layer(name):
     return f"{block}_{'0' if rest.startswith('shortcut') else rest[-1]}_{kind}"
 
 
-@dataclasses.dataclass(frozen=True)
-class ApplicationsLayout:
-    """How the layers are called; attributes and methods are those of `PyTorchLayout`."""
-
-    name: str
-    activation: str
-    marks: tuple[str, ...]
-    structure: dict
-    stem_kernel: int | None = None
-    layer: Callable = layer
-    by_source: Callable | None = None
-    pixels: str = ""
-
-    @property
-    def first(self):
-        """Name of a network's first tensor, by which it is found in a file."""
-        return (self.key("stem_conv/kernel"),)
-
-    def spell(self, name):
-        return name.replace("probs/", "predictions/")
-
-    def kernel_size(self, kernel):
-        """Of a convolution's tensor."""
-        return kernel.shape[0]
-
-    def outputs(self, kernel):
-        """Of the classifier's tensor."""
-        return kernel.shape[-1]
-
-    def key(self, name):
-        layer, variable = name.split("/")
-        return f"{self.layer(layer)}/{variable}"
+class _WithBiases(KerasLayout):
+    """Networks whose convolutions have biases before batch normalisation, which go into its moving mean."""
 
     def expected(self, shapes, tensors):
-        biases = {self._bias(name): shape for name, shape in shapes.items() if self._takes_bias(name)}
-        return {self.key(name): shape for name, shape in shapes.items()} | biases
-
-    def _takes_bias(self, name):
-        """Whether this is the mean of a BN whose convolution has a bias in their networks."""
-        return self.activation == "original" and name.endswith("/moving_mean")
+        biases = {self._bias(name): shape for name, shape in shapes.items() if name.endswith("/moving_mean")}
+        return super().expected(shapes, tensors) | biases
 
     def _bias(self, mean):
         return self.key(mean).replace("_bn/moving_mean", "_conv/bias")
 
     def weights(self, tensors, shapes):
-        arrays = {name: tensors[self.key(name)].astype("float64") for name in shapes}
+        arrays = {name: array.astype("float64") for name, array in super().weights(tensors, shapes).items()}
         for name in arrays:
-            if self._takes_bias(name):
+            if name.endswith("/moving_mean"):
                 arrays[name] = arrays[name] - tensors[self._bias(name)]
-            elif name == "stem_conv/kernel" and self.activation == "original":
-                arrays[name] = arrays[name][:, :, ::-1]
+        arrays["stem_conv/kernel"] = arrays["stem_conv/kernel"][:, :, ::-1]  # blue, green, red
         return arrays
 
 
-V1 = ApplicationsLayout(
+V1 = _WithBiases(
     name="keras.applications ResNet",
     activation="original",
+    layer=layer,
+    classifier_names=CLASSIFIERS,
+    blue_first=True,
     marks=("conv1_conv/kernel", "conv1_bn/gamma", "conv2_block1_1_conv/kernel"),
     structure={"stride_on": "1x1", "preprocessing": "caffe", "epsilon": EPSILON},
 )
-V2 = ApplicationsLayout(
+V2 = KerasLayout(
     name="keras.applications ResNetV2",
     activation="full_preactivation",
+    layer=layer,
+    classifier_names=CLASSIFIERS,
     marks=("conv1_conv/kernel", "post_bn/gamma", "conv2_block1_preact_bn/gamma"),
     structure={
         "stem": "imagenet_zero_padded",

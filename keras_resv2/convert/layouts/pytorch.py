@@ -36,6 +36,7 @@ class PyTorchLayout:
         pixels: what pixels are normalised with, in words; empty for the statistics of the stem's dataset.
         dense_as_conv: whether the classifier is a 1x1 convolution.
         first_names: names that files have for the kernel of the first convolution; empty for the layout's own.
+        check: function from the tensors to whether they are of this layout, where the marks do not say; None for yes.
     """
 
     name: str
@@ -52,6 +53,7 @@ class PyTorchLayout:
     pixels: str = ""
     dense_as_conv: bool = False
     first_names: tuple[str, ...] = ()
+    check: Callable | None = None
 
     @property
     def first(self):
@@ -69,7 +71,7 @@ class PyTorchLayout:
         return kernel.shape[-1]
 
     def outputs(self, kernel):
-        """Of the classifier's tensor."""
+        """Channels that leave a convolution or the classifier, by its tensor."""
         return kernel.shape[0]
 
     def layer(self, name):
