@@ -41,9 +41,9 @@ def test_errors_of_scores_that_are_not_finite(value, pixels):
 
 
 def test_test_errors_of_streamed_images(monkeypatch):
-    from train.data import image_stream
+    from keras_resv2 import evaluation
 
-    monkeypatch.setattr(image_stream, "batches", lambda *a, **o: iter([(np.zeros((4, 8, 8, 3), "uint8"), np.zeros(4))]))
+    monkeypatch.setattr(evaluation, "batches", lambda *a, **o: iter([(np.zeros((4, 8, 8, 3), "uint8"), np.zeros(4))]))
     with pytest.raises(ValueError, match="scores of 1 of 4"):
         view_errors(Broken(np.nan), range(4), ((8, 8),))
 

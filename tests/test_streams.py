@@ -14,8 +14,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from keras_resv2.data import crops, streaming
 from keras_resv2.data.sources import open_source
 from keras_resv2.data.tfds_records import TFRecords
+from keras_resv2.evaluation import measure_streamed_error
 from train.data import image_files, image_stream
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -136,25 +138,25 @@ def test_random_crops_are_boxes_scaled_and_mirrored():
 @pytest.mark.parametrize(
     "width, height, rows, columns", [(341, 256, (16, 240), (58, 282)), (256, 300, (38, 262), (16, 240))]
 )
-def test_centre_crop_of_a_image_of_the_right_size_is_a_slice(width, height, rows, columns):
+def test_center_crop_of_an_image_of_the_right_size_is_a_slice(width, height, rows, columns):
     pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype="uint8")
-    crop = image_files.centre_crop(encoded(Image.fromarray(pixels)), 256, 224)
+    crop = crops.center_crop(encoded(Image.fromarray(pixels)), 256, 224)
     np.testing.assert_array_equal(crop, pixels[slice(*rows), slice(*columns)])
 
 
 @pytest.mark.parametrize("size, start", [(224, (16, 144)), (256, (0, 128))])
-def test_centre_crop_is_scaling_then_slicing(size, start):
+def test_center_crop_is_scaling_then_slicing(size, start):
     picture = shapes(1000, 500, seed=0)
     scaled = np.asarray(picture.resize((512, 256), Image.Resampling.BILINEAR)).astype(int)
     expected = scaled[start[0] : start[0] + size, start[1] : start[1] + size]
-    assert np.abs(image_files.centre_crop(encoded(picture), 256, size) - expected).max() <= 1
+    assert np.abs(crops.center_crop(encoded(picture), 256, size) - expected).max() <= 1
 
 
 def test_every_mode_becomes_rgb():
     picture = shapes(80, 64, seed=1)
 
     def crop(changed, *args, **options):
-        return image_files.centre_crop(encoded(changed, *args, **options), 64, 64).astype(int)
+        return crops.center_crop(encoded(changed, *args, **options), 64, 64).astype(int)
 
     colours, grey = crop(picture), np.asarray(picture.convert("L"))[:, 8:72]
     np.testing.assert_array_equal(colours, np.asarray(picture)[:, 8:72])
@@ -172,8 +174,8 @@ def test_orientation_of_jpeg_files_is_ignored():
     exif[0x0112] = 6
     turned = encoded(picture, "JPEG", exif=exif)
     assert Image.open(io.BytesIO(turned)).getexif()[0x0112] == 6
-    plain = image_files.centre_crop(encoded(picture, "JPEG"), 64, 64)
-    np.testing.assert_array_equal(image_files.centre_crop(turned, 64, 64), plain)
+    plain = crops.center_crop(encoded(picture, "JPEG"), 64, 64)
+    np.testing.assert_array_equal(crops.center_crop(turned, 64, 64), plain)
 
 
 def test_decoding_large_jpeg_files_at_a_fraction_is_not_noticeable():
@@ -183,7 +185,7 @@ def test_decoding_large_jpeg_files_at_a_fraction_is_not_noticeable():
         jpeg = encoded(Image.fromarray(pixels).resize((2560, 1708), Image.Resampling.LANCZOS), "JPEG", quality=90)
         png = encoded(Image.open(io.BytesIO(jpeg)), compress_level=0)
         for crop in (
-            lambda file: image_files.centre_crop(file, 256, 224),
+            lambda file: crops.center_crop(file, 256, 224),
             lambda file: image_files.random_crop(file, 224, np.random.default_rng(1)),
         ):
             difference = np.abs(crop(jpeg).astype(int) - crop(png))
@@ -293,9 +295,9 @@ def test_measured_error(tmp_path):
     inputs = keras.Input((14, 14, 3))
     model = keras.Model(inputs, keras.ops.flip(keras.layers.GlobalAveragePooling2D()(inputs), axis=-1))
     source = open_source("folder", tmp_path, "test")
-    assert image_stream.measure_error(model, source, 20, 14, batch_size=4) == pytest.approx(400 / 11)
+    assert measure_streamed_error(model, source, 20, 14, batch_size=4) == pytest.approx(400 / 11)
     with pytest.raises(ValueError, match="does not fit"):
-        image_stream.measure_error(model, source, 20, 24)
+        measure_streamed_error(model, source, 20, 24)
 
 
 @pytest.fixture(scope="module")
@@ -379,7 +381,7 @@ def test_larger_images_and_newer_versions_come_first(imagenette):
 
 def test_damaged_and_half_prepared_tfds_directories(imagenette):
     folder, _ = imagenette("tfrecord", counts=(("train", 12),))
-    with pytest.raises(ValueError, match="without its split 'validation'"):
+    with pytest.raises(ValueError, match="without the split 'validation'"):
         open_source("imagenette", folder, "test")
     shard = max(folder.rglob("*.tfrecord-00002-of-00003"))
     whole = shard.read_bytes()
@@ -491,7 +493,7 @@ def test_a_stream_that_is_left_loads_nothing_more(fails):
             raise ValueError("image 37")
         return np.zeros((8, 8, 3), "uint8"), np.int32(position % 5)
 
-    batches = image_stream.batches(load, range(10**9), 4, 8, workers=3)
+    batches = streaming.batches(load, range(10**9), 4, 8, workers=3)
     if fails:
         with pytest.raises(ValueError, match="image 37"):
             list(batches)

@@ -1,24 +1,18 @@
-"""Batches of images from disk, read, decoded and cropped by several workers while the network computes.
+"""An endless stream of randomly cropped training batches, read from disk by threads while the network computes.
 
-The content of a batch depends only on (seed, position in the stream); the number of workers only affects the speed. The
-workers are threads, because Pillow releases the interpreter lock while decoding. tf.data and Grain, calling the same
-function, took 3.8 and 3.5 ms of a core per image of 500x375 pixels, threads 3.4 (median of ten rounds,
-`benchmarks/RESULTS.md`).
+The content of a batch depends only on (seed, position in the stream); the number of workers only affects the speed.
 """
 
-import collections
-import concurrent.futures
 import functools
 import time
 
 import numpy as np
 
-from keras_resv2.evaluation import find_mistakes
-from train.data.image_files import centre_crop, random_crop, read_crop
+from keras_resv2.data.crops import read_crop
+from keras_resv2.data.streaming import PREFETCHED, batches
+from train.data.image_files import random_crop
 from train.data.shuffle import EpochShuffle
-from train.environment import usable_cores
 
-PREFETCHED = 4  # batches that are ready or in preparation ahead of the network
 FOREVER = 2**62
 
 
@@ -106,76 +100,3 @@ class TrainStream:
         rng = np.random.default_rng((self._seed, 1, position))
         crop = functools.partial(random_crop, size=self._size, rng=rng)
         return read_crop(self._source, self._order.image(position), crop)
-
-
-def measure_error(model, source, shorter_side, size, batch_size=50, workers=None):
-    """Measures the top-1 error with a single view per image, the center crop.
-
-    Args:
-        model: see `keras_resv2.evaluation.find_mistakes`.
-        source: as `keras_resv2.data.sources.open_source` returns.
-        shorter_side: of the scaled image, in pixels.
-        size: side of the crop in pixels, at most `shorter_side`.
-        batch_size: images per forward pass.
-        workers: see `TrainStream`.
-
-    Returns:
-        Percentage of the images whose highest score is not that of the label.
-
-    Raises:
-        ValueError: if the crop is larger than the image, or an image cannot be read.
-
-    Example:
-
-    >>> measure_error(model, source, shorter_side=256, size=224)  # doctest: +SKIP
-    """
-    if size > shorter_side:
-        raise ValueError(f"a crop of {size} pixels does not fit into a shorter side of {shorter_side} pixels.")
-    crop = functools.partial(centre_crop, shorter_side=shorter_side, size=size)
-    load = functools.partial(read_crop, source, crop=crop)
-    views = batches(load, range(len(source)), batch_size, size, workers)
-    return 100.0 * float(find_mistakes(model, views).mean())
-
-
-def batches(load, positions, batch_size, size, workers=None):
-    """Maps `load` over positions, in parallel and in order.
-
-    Args:
-        load: function from a position to ``(crop, label)``; must be thread-safe.
-        positions: a `range`.
-        batch_size: images per batch; the last one contains the rest.
-        size: side of the crops in pixels.
-        workers: number of threads; None for one per core.
-
-    Yields:
-        ``(images, labels)``: uint8 ``(batch_size, size, size, 3)`` and int32 ``(batch_size,)``.
-
-    Raises:
-        Exception: the exception raised by `load`, at the batch of its position.
-    """
-
-    def fill(images, labels, row, position):
-        images[row], labels[row] = load(position)
-
-    def start(chosen):
-        images, labels = np.empty((len(chosen), size, size, 3), "uint8"), np.empty(len(chosen), "int32")
-        return images, labels, [pool.submit(fill, images, labels, *row) for row in enumerate(chosen)]
-
-    pool = concurrent.futures.ThreadPoolExecutor(workers or len(usable_cores()))
-    ahead = collections.deque()
-    try:
-        for first in range(0, len(positions), batch_size):
-            ahead.append(start(positions[first : first + batch_size]))
-            if len(ahead) > PREFETCHED:
-                yield _finished(ahead.popleft())
-        while ahead:
-            yield _finished(ahead.popleft())
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _finished(batch):
-    images, labels, tasks = batch
-    for task in tasks:
-        task.result()
-    return images, labels

@@ -8,7 +8,7 @@ import keras
 from keras_resv2 import data
 from keras_resv2.argument_checks import check_choice
 from keras_resv2.data.sources import open_source, source_fingerprint
-from keras_resv2.evaluation import measure_error
+from keras_resv2.evaluation import measure_error, measure_streamed_error
 from train.data import image_stream
 from train.data.device_data import DeviceData
 from train.devices import ONE_DEVICE
@@ -121,4 +121,4 @@ def view_errors(network, source, views):
         views: ((shorter side, centre crop), ...) in pixels.
     """
     names = ["test_error", *(f"test_error_{size}" for _, size in views[1:])]
-    return {name: image_stream.measure_error(network, source, *view) for name, view in zip(names, views, strict=True)}
+    return {name: measure_streamed_error(network, source, *view) for name, view in zip(names, views, strict=True)}
