@@ -115,7 +115,7 @@ CONFIG = {
     ({"pretrained_cfg": {**CONFIG["pretrained_cfg"], "mean": [0.5]}}, "mean .* must be three numbers"),
     ({"pretrained_cfg": {**CONFIG["pretrained_cfg"], "input_size": [1, 28, 28]}}, "1 channels"),
     ({"label_names": ["a", "b"]}, "names 2 of 10 classes"),
-    ({"num_classes": "many"}, "neither a card"),
+    ({"num_classes": "many"}, "neither a keras-resv2 card"),
     ({}, "does not contain model.safetensors"),
 ])  # fmt: skip
 def test_repositories_that_are_refused(change, says, server):  # noqa: F811

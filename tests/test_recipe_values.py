@@ -183,7 +183,7 @@ def test_each_alone(images):
         recipe = recipe_of(pad=0, flip="alternating", **values)
         found, targets = images_of(MixedBatches(DeviceData(images, np.arange(30), recipe, 0), recipe, 0), 1)
         assert isinstance(targets, Targets) == ("mixup" in values) and found.shape == (10, 12, 16, 3)
-    with pytest.raises(ValueError, match="cutout=13 is more than the 12 pixels"):
+    with pytest.raises(ValueError, match="cutout=13 exceeds the image size of 12"):
         recipe = recipe_of(cutout=13)
         MixedBatches(DeviceData(images, np.arange(30), recipe, 0), recipe, 0)
 

@@ -233,7 +233,7 @@ REFUSED = {
     "without effect": (["--image_size=64"], "image_size=64 has no effect"),
     "teacher": (["--set=teacher=resnet7-cifar10"], "resnet7-cifar10"),
     "mixup": (["--set=mixup=0.2", "--batch_size=51"], "51 per device is odd"),
-    "cutout": (["--set=cutout=40"], "cutout=40 is more than the 32 pixels"),
+    "cutout": (["--set=cutout=40"], "cutout=40 exceeds the image size of 32"),
     "temperature": (["--set=temperature=2"], "temperature=2 has no effect with teacher=None"),
 }
 ONE_BY_ONE = """
