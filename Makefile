@@ -7,7 +7,7 @@ SAMPLE_IMAGES := foolbox==3.3.4
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder --durations 15
 ON_JAX := tests/test_units.py tests/test_pretrained.py tests/test_engine.py tests/test_stacks.py
 
-.PHONY: demo test test-oldest env docs docs-serve stubs zoo-table results archive clean
+.PHONY: demo test test-oldest test-newest matrix env docs docs-serve stubs zoo-table results archive clean
 
 demo: $(VENV)/.demo
 	$(BIN)/keras-resv2 list
@@ -24,6 +24,18 @@ OLDEST := tests/test_networks.py tests/test_pretrained.py tests/test_batch_norm.
 	tests/test_folding.py tests/test_cli.py tests/test_embedding.py tests/test_hub.py tests/test_figures.py
 test-oldest: .venv-oldest/.installed
 	.venv-oldest/bin/python -m pytest $(OLDEST) -m "not slow"
+
+# Python 3.10 to 3.13 with the newest libraries, and the oldest libraries: those interpreters that are installed.
+MATRIX ?= python3.10 python3.11 python3.12 python3.13
+matrix: test-oldest
+	@for python in $(MATRIX); do \
+		if command -v $$python > /dev/null; then \
+			echo "$$python" && $(MAKE) --no-print-directory test-newest PYTHON=$$python VENV=.venv-$$python || exit 1; \
+		else echo "$$python is not installed: not tested"; fi; \
+	done
+
+test-newest: $(VENV)/.test
+	$(BIN)/python -m pytest $(OLDEST) -m "not slow"
 
 .venv-oldest/.installed: tests/oldest.txt setup.cfg
 	$(PYTHON) -m venv .venv-oldest
