@@ -1,8 +1,8 @@
-# Two commands do everything on a fresh machine: `make demo` and `make test`.
+# On a fresh machine, run `make demo` or `make test`.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# Has 20 labelled images of CIFAR-10. With what it requires: pip calls a package without it broken each time.
+# Contains 20 labelled images of CIFAR-10. Installed with its dependencies, because pip reports a broken package otherwise.
 SAMPLE_IMAGES := foolbox==3.3.4
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder --durations 15
 ON_JAX := tests/test_units.py tests/test_pretrained.py tests/test_engine.py tests/test_stacks.py
@@ -19,7 +19,7 @@ test: env
 	$(PYTEST)
 	KERAS_BACKEND=jax $(PYTEST) $(ON_JAX) -m "not slow"
 
-# The oldest versions of the libraries, in an environment of their own.
+# The oldest supported versions of the libraries, in a separate environment.
 OLDEST := tests/test_networks.py tests/test_pretrained.py tests/test_batch_norm.py tests/test_rolled.py \
 	tests/test_folding.py tests/test_cli.py tests/test_embedding.py tests/test_hub.py tests/test_figures.py
 test-oldest: .venv-oldest/.installed
@@ -44,7 +44,7 @@ test-newest: $(VENV)/.test
 
 env: $(VENV)/.test
 
-# The documentation: into site/, and on http://127.0.0.1:8000. MkDocs is kept below 2, which takes no plugins. The
+# The documentation, in site/ or on http://127.0.0.1:8000. MkDocs 2 does not support plugins. The
 # first build fetches what docs/network.md loads, by npm, into .cache/; without npm that page says what is missing.
 MKDOCS = NO_MKDOCS_2_WARNING=1 DISABLE_MKDOCS_2_WARNING=true TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/mkdocs
 docs: $(VENV)/.test
@@ -53,7 +53,7 @@ docs: $(VENV)/.test
 docs-serve: $(VENV)/.test
 	$(MKDOCS) serve
 
-# Public names for editors and type checkers, from the table of names.
+# Stubs of the public names for editors and type checkers.
 stubs: $(VENV)/.demo
 	$(BIN)/python -m keras_resv2.stubs
 
@@ -61,12 +61,12 @@ stubs: $(VENV)/.demo
 zoo-table: $(VENV)/.demo
 	$(BIN)/keras-resv2 list --markdown
 
-# All published weights as a table for programs, from the cards.
+# All published weights as CSV, from the cards.
 results: $(VENV)/.demo
 	$(BIN)/keras-resv2 list --csv > weights/results.csv.part
 	mv weights/results.csv.part weights/results.csv
 
-# A copy of the last commit that knows which one it is: for machines without git.
+# A copy of the last commit that records its commit, for machines without git.
 archive:
 	git archive --format=tar.gz --prefix=keras-resv2/ --output=keras-resv2.tar.gz HEAD
 

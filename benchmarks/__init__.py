@@ -1,1 +1,1 @@
-"""Time, memory and file size of the networks beside stock Keras, keras.applications, PyTorch and ONNX Runtime."""
+"""Benchmarks of time, memory and file size against stock Keras, keras.applications, PyTorch and ONNX Runtime."""

@@ -1,10 +1,10 @@
-"""Networks of this package beside other implementations of them, measured in turns on this machine.
+"""Compares networks of this package with other implementations of them on this machine.
 
     python -m benchmarks --networks resnet20 preact_resnet20 --out benchmarks_resnet20
     python -m benchmarks --contenders keras-resv2 torch-compiled --precisions float32 bfloat16 --gpu
 
-Prints a Markdown table. Exit codes: 0 done (what failed or was skipped is listed); 1 nothing could be
-measured; 2 bad input.
+Prints a Markdown table. Exit codes: 0 success (failed and skipped contenders are listed); 1 nothing could be measured;
+2 bad input.
 """
 
 import argparse
@@ -30,7 +30,7 @@ NOTHING_MEASURED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
 
 class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line."""
+    """Reports errors in one line."""
 
     def error(self, message):
         raise ValueError(message)
@@ -40,8 +40,8 @@ def main(argv=None, start=start_worker):
     """Runs the benchmarks; returns the exit code.
 
     Args:
-        argv: command line; None for that of the process.
-        start: as `benchmarks.measure.measure` takes it.
+        argv: list of arguments; None for those of the process.
+        start: see `benchmarks.measure.measure`.
     """
     argv = sys.argv[1:] if argv is None else [str(argument) for argument in argv]
     try:
@@ -57,21 +57,21 @@ def main(argv=None, start=start_worker):
 
 
 def run(arguments, command, start=start_worker):
-    """Checks everything, measures, and writes the files.
+    """Checks the arguments, measures, and writes the files.
 
     Args:
-        arguments: of the command line.
-        command: as text, for the report.
-        start: as `benchmarks.measure.measure` takes it.
+        arguments: parsed arguments of the command line.
+        command: the command as text, for the report.
+        start: see `benchmarks.measure.measure`.
 
     Returns:
-        Dictionary: command, arguments, machine, references (name by network), rows (as
-        `benchmarks.summary.summarize`), floors, skipped, results (list of `benchmarks.measure.Result`),
-        order (all timed turns).
+        Dictionary: command, arguments, machine, references (name by network), rows (see
+        `benchmarks.summary.summarize`), floors, skipped, results (list of `benchmarks.measure.Result`), order (all
+        timed rounds).
 
     Raises:
-        ValueError: an argument is none of the choices, or nothing that was chosen can run.
-        WorkerError: the machine could not be described.
+        ValueError: if an argument is not a valid choice, or no selected contender can run.
+        WorkerError: if the machine could not be described.
     """
     settings = _settings(arguments)
     contenders, skipped = make_contenders(
@@ -103,19 +103,18 @@ def run(arguments, command, start=start_worker):
 
 
 def find_references(contenders, name, chosen):
-    """The contender of each network that the others are compared with.
+    """Finds the reference contender of each network.
 
     Args:
         contenders: list of `benchmarks.plan.Contender`.
-        name: implementation of the reference; None for stock Keras, or the first one where that does not run.
-        chosen: implementations that were asked for.
+        name: implementation of the reference; None for stock Keras, or the first one if that cannot run.
+        chosen: selected implementations.
 
     Returns:
-        Dictionary from a network to the first of its contenders that is of that implementation, in float32
-        where there is one.
+        Dictionary from a network to its first contender with that implementation, in float32 if there is one.
 
     Raises:
-        ValueError: the implementation is none of those chosen.
+        ValueError: if the implementation is not one of those selected.
     """
     if name is not None:
         check_choice("--reference", name, chosen)
@@ -139,7 +138,7 @@ def write(report, folder):
 
 
 def _describe_machine(arguments, settings):
-    """The machine and, on an accelerator, the floors: by a worker, since this process loads no backend."""
+    """Describes the machine and, on an accelerator, the floors, using a worker, as this process loads no backend."""
     load = load_average()
     backend = next((name for name in (*arguments.backends, *BACKENDS) if installed(name)), None)
     if backend is None:
@@ -187,23 +186,23 @@ def _parser():
     def several(flag, default, choices, help):
         parser.add_argument(flag, nargs="+", default=list(default), metavar="NAME", help=f"{help}: {choices}")
 
-    several("--networks", ("resnet20",), "as `keras-resv2 list --architectures` lists them", "networks")
+    several("--networks", ("resnet20",), "see `keras-resv2 list --architectures`", "networks")
     several("--contenders", IMPLEMENTATIONS, ", ".join(IMPLEMENTATIONS), "implementations (default: all)")
     several("--precisions", PRECISIONS, ", ".join(PRECISIONS), "precisions (default: both)")
     several("--backends", BACKENDS[:1], ", ".join(BACKENDS), f"Keras backends (default: {BACKENDS[0]})")
     several("--measures", MEASURES, ", ".join(MEASURES), "what to measure (default: all)")
     parser.add_argument("--reference", help="implementation that the ratios refer to (default: stock)")
     for flag, kind, default, help in (
-        ("--rounds", int, Settings.rounds, "turns of each contender"),
-        ("--round_seconds", float, Settings.round_seconds, "length of a turn, about"),
+        ("--rounds", int, Settings.rounds, "rounds of each contender"),
+        ("--round_seconds", float, Settings.round_seconds, "approximate length of a round"),
         ("--batch_size", int, Settings.batch_size, "images per call"),
         ("--opens", int, Settings.opens, "fresh processes per contender for import, build, load and first calls"),
-        ("--timeout", float, Settings.timeout, "seconds after which a contender that does not answer is given up"),
+        ("--timeout", float, Settings.timeout, "seconds after which a contender that does not answer is stopped"),
     ):
         parser.add_argument(flag, type=kind, default=default, help=f"{help} (default: {default})")
-    parser.add_argument("--cores", type=int, help="cores of the processor for each contender (default: all)")
+    parser.add_argument("--cores", type=int, help="CPU cores for each contender (default: all)")
     parser.add_argument("--out", metavar="DIR", help="write benchmarks.md, .json and .png there")
-    parser.add_argument("--gpu", action="store_true", help="run on the accelerator; without it none is seen")
+    parser.add_argument("--gpu", action="store_true", help="run on the accelerator, which is hidden otherwise")
     return parser
 
 

@@ -1,4 +1,4 @@
-"""Each exported form of pretrained networks in its own runtime: error, size and images per second, beside Keras.
+"""Compares exported formats of pretrained networks, in their own runtimes, with Keras: error, size and speed.
 
 python -m benchmarks.exports --data_dir cifar10.npz --out exports.md
 """
@@ -18,7 +18,7 @@ from benchmarks.process import Worker, WorkerError, worker_environment
 
 NAMES = ("resnet20-cifar10", "preact_resnet20-cifar10", "resnet32-cifar10")
 IN_KERAS = ("Keras", "Keras, folded")
-# Format and precision. The first word is what `keras_resv2.exporting.inference_backends` calls it.
+# Format and precision. The first word is its name in `keras_resv2.exporting.inference_backends`.
 EXPORTED = {
     "saved_model": "float32",
     "tflite float32": "float32",
@@ -35,16 +35,16 @@ PACKAGES = ("ai-edge-litert", "onnx")
 
 @dataclasses.dataclass
 class Result:
-    """What was measured of one form of one network.
+    """The results of one format of one network.
 
     Attributes:
-        name: pretrained name, with its version.
-        form: of `IN_KERAS` or `EXPORTED`.
-        path: of the exported file or folder; None for Keras.
-        size: bytes on disk.
-        wrong, images: test images classified wrongly, of how many; None where not measured.
-        rates: images per second by batch size, one a round.
-        error: one line, where it failed.
+        name: pretrained name with its version.
+        form: one of `IN_KERAS` or `EXPORTED`.
+        path: path of the exported file or folder; None for Keras.
+        size: size on disk in bytes.
+        wrong, images: number of misclassified test images, and of test images; None if not measured.
+        rates: images per second by batch size, one value per round.
+        error: one-line message if it failed.
     """
 
     name: str
@@ -79,28 +79,32 @@ def main(argv=None):
 
 
 def parse(argv=None):
-    """The command line's arguments, checked."""
+    """Parses and checks the arguments of the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.exports", description=__doc__.partition("\n")[0])
     parser.add_argument("--names", nargs="+", default=list(NAMES), metavar="NAME", help="pretrained networks")
     parser.add_argument("--data_dir", required=True, help="tensorflow-datasets directory, or .npz file")
-    parser.add_argument("--images", type=int, default=TEST_IMAGES, help="the first so many test images (default: all)")
-    parser.add_argument("--rounds", type=int, default=7, help="turns of each form; 0 for errors alone (default: 7)")
-    parser.add_argument("--round_seconds", type=float, default=1.0, help="length of a turn, about (default: 1)")
+    parser.add_argument(
+        "--images", type=int, default=TEST_IMAGES, help="use only the first N test images (default: all)"
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=7, help="rounds of each format; 0 to measure only errors (default: 7)"
+    )
+    parser.add_argument("--round_seconds", type=float, default=1.0, help="approximate length of a round (default: 1)")
     parser.add_argument("--threads", type=int, default=2, help="cores for each process (default: 2)")
     parser.add_argument("--out", metavar="FILE", help="write the Markdown there")
     arguments = parser.parse_args(argv)
     if arguments.images < 1 or arguments.rounds < 0 or arguments.threads < 1 or not arguments.round_seconds > 0:
-        parser.error("--images, --threads and --round_seconds must be above 0, --rounds not below.")
+        parser.error("--images, --threads and --round_seconds must be above 0, and --rounds at least 0.")
     return arguments
 
 
 def write_forms(name, data_dir, folder):
-    """Exports a pretrained network in every form; returns a list of `Result` without measurements."""
+    """Exports a pretrained network in every format; returns a list of `Result` without measurements."""
     import keras_resv2
     from keras_resv2.data import load_split
 
     card = keras_resv2.pretrained_card(name)
-    name = card.full_name  # the version too: what is measured is one file
+    name = card.full_name  # with the version, as one specific file is measured
     train_images = load_split(card.dataset, "train", data_dir)[0][:REPRESENTATIVE_IMAGES]
     model = keras_resv2.from_pretrained(name)
     results = [Result(name, form, None, card.size) for form in IN_KERAS]
@@ -114,14 +118,14 @@ def write_forms(name, data_dir, folder):
 
 
 def measure(results, arguments):
-    """Errors, then rounds in which the forms take turns, each in a process of its own.
+    """Measures errors, then interleaved rounds, with each format in its own process.
 
     Args:
-        results: list of `Result`, of one network.
-        arguments: of the command line.
+        results: list of `Result` of one network.
+        arguments: parsed arguments of the command line.
 
     Returns:
-        `results`, filled in.
+        `results` with measurements.
     """
     workers = {}
     try:
@@ -163,7 +167,7 @@ def _turn(result, worker, size, batches):
 
 
 def _attempt(result, action, *arguments):
-    """One step of one form. An error ends that form, not the measurement."""
+    """Runs one step of one format. An error ends that format, not the measurement."""
     if result.error is None:
         try:
             action(result, *arguments)
@@ -173,13 +177,13 @@ def _attempt(result, action, *arguments):
 
 
 def as_markdown(results, machine, arguments, command):
-    """The page: machine and settings, a table, what failed.
+    """Formats the results: machine and settings, a table, failures.
 
     Args:
         results: list of `Result`.
-        machine: dictionary as `benchmarks.machine.describe` makes it, with load_average and versions.
-        arguments: of the command line.
-        command: text of it.
+        machine: result of `benchmarks.machine.describe`, with load_average and versions.
+        arguments: parsed arguments of the command line.
+        command: the command as text.
 
     Returns:
         Markdown text.
@@ -192,9 +196,9 @@ def as_markdown(results, machine, arguments, command):
         f"{machine['hardware']}, {machine['system']}; commit {machine['commit']}; {found}.",
         f"`{command}`",
         f"{arguments.threads} threads each; medians of {arguments.rounds} rounds of about "
-        f"{arguments.round_seconds:g} s in which the forms take turns; load before the start: "
+        f"{arguments.round_seconds:g} s in turn; load average before the start: "
         f"{machine['load_average']:.1f}. Errors on {results[0].images or 0:,} test images, one view per image; "
-        f"int8 with ranges measured on {REPRESENTATIVE_IMAGES} training images.",
+        f"int8 calibrated on {REPRESENTATIVE_IMAGES} training images.",
         "",
         f"| {' | '.join(columns)} |",
         "| --- | --- | ---: | ---: | ---: | ---: |",

@@ -1,8 +1,8 @@
-"""The process that runs one exported network: commands come as JSON lines on stdin, answers go to stdout.
+"""The process that runs one exported network. It reads commands as JSON lines from stdin and answers on stdout.
 
-open FORM PATH NAME THREADS      the network: from PATH by its runtime, or the pretrained NAME by Keras
-error DATA_DIR IMAGES            how many of the first IMAGES test images it gets wrong
-run BATCH_SIZE BATCHES           seconds, all in all
+open FORM PATH NAME THREADS      load the network: PATH with its runtime, or the pretrained NAME with Keras
+error DATA_DIR IMAGES            number of misclassified images among the first IMAGES test images
+run BATCH_SIZE BATCHES           total seconds
 """
 
 import os
@@ -16,7 +16,7 @@ ERROR_BATCH = 500
 
 
 class Answers:
-    """State of a worker, and a method for each command."""
+    """The state of a worker, with a method for each command."""
 
     def open(self, form, path, name, threads):
         if path is None:
@@ -53,7 +53,7 @@ def _in_keras(name, folded):
 
 
 def main():
-    """Answers until stdin ends, on as many cores as the parent says."""
+    """Answers commands until stdin ends, on the number of cores set by the parent."""
     if CORES in os.environ:
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: int(os.environ[CORES])])
     answer_commands(Answers())

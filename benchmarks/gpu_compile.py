@@ -1,12 +1,12 @@
-"""Counts the kernel launches of a training step on a GPU, with no GPU.
+"""Counts the kernel launches of a training step on a GPU without needing a GPU.
 
     python -m benchmarks.gpu_compile resnet110 [--recipe fast] [--seeds 5] [--rolled] [--target h100.txtpb]
 
-XLA's CUDA compiler runs on a processor alone. This compiles the training loop of `train.steps` for the GPU that a
-target file describes (an H100 is beside this file) and counts what one step launches, and what the host issues for
-it. It tells neither seconds nor the result of autotuning, and nothing of what goes on inside cuDNN.
+XLA's CUDA compiler also runs on a CPU. This compiles the training loop of `train.steps` for the GPU described by a
+target file (that of an H100 is next to this file) and counts the launches of one step, and what the host issues for it.
+It does not measure time or the result of autotuning, and does not see inside cuDNN.
 
-Environment, in a folder of its own, with the Python and JAX versions of the GPU machine:
+It needs its own environment, with the Python and JAX versions of the GPU machine:
 
     python3.12 -m venv gpu-env
     gpu-env/bin/pip install jax==0.11.2 h5py absl-py rich pillow filelock namex optree packaging
@@ -34,16 +34,16 @@ CONTAINERS = {"kCommandBuffer", "kAsyncStart", "kAsyncDone", "kDynamicSliceFusio
 
 
 def count_kernels(program):
-    """Operations of a step that launch something: those of the largest loop body of a compiled program.
+    """Counts the operations of a step that launch something, in the largest loop body of a compiled program.
 
     Args:
         program: text of an optimised HLO module.
 
     Returns:
-        `collections.Counter` from "fusion", "copy" or the target of a library call to how many there are.
+        `collections.Counter` of "fusion", "copy" or the targets of library calls.
 
     Raises:
-        ValueError: the program has no loop.
+        ValueError: if the program has no loop.
     """
     bodies, loops, lines = {}, set(), None
     for line in program.splitlines():
@@ -66,15 +66,15 @@ def count_kernels(program):
 
 
 def count_launches(sequence):
-    """What one step launches: the thunks of the largest loop body, in graphs or not.
+    """Counts the launches of one step: the thunks of the largest loop body, in graphs or not.
 
-    Some operations launch two kernels, so these are a few more than `count_kernels` finds.
+    Some operations launch two kernels, so the result is slightly larger than that of `count_kernels`.
 
     Args:
-        sequence: text of the program's thunks, as XLA dumps them.
+        sequence: text of the program's thunks, as dumped by XLA.
 
     Returns:
-        `collections.Counter` from kinds of thunks to how many there are.
+        `collections.Counter` of kinds of thunks.
     """
     largest, lines = collections.Counter(), sequence.splitlines()
     for i, line in enumerate(lines):
@@ -95,14 +95,14 @@ def count_launches(sequence):
 
 
 def host_issues(sequence):
-    """What the host issues for a step, or for a whole loop where that is one graph.
+    """Counts what the host issues for a step, or for a whole loop if that is one graph.
 
     Args:
-        sequence: text of the program's thunks, as XLA dumps them.
+        sequence: text of the program's thunks, as dumped by XLA.
 
     Returns:
-        ``(kinds, where)``: `collections.Counter` of kinds of thunks, and "step" or "loop". In a loop that is part of
-        a graph nothing is issued for a step.
+        ``(kinds, where)``: `collections.Counter` of kinds of thunks, and "step" or "loop". Nothing is issued for a step
+        of a loop that is part of a graph.
     """
     lines = sequence.splitlines()
     thunks = [re.match(r"( *)\d+: (k\w+)", line) for line in lines]
@@ -127,9 +127,9 @@ def host_issues(sequence):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", help="a name that `keras-resv2 list --architectures` shows")
+    parser.add_argument("model", help="one of `keras-resv2 list --architectures`")
     parser.add_argument("--recipe", default="fast", help="a row of train/recipes.py")
-    parser.add_argument("--seeds", type=int, help="so many networks in one program")
+    parser.add_argument("--seeds", type=int, help="number of networks in one program")
     parser.add_argument("--rolled", action="store_true", help="units of a stage as a loop")
     parser.add_argument("--target", type=pathlib.Path, default=TARGET, help="GPU to compile for (GpuTargetConfig)")
     parser.add_argument("--save", type=pathlib.Path, help="file for the compiled program's text")
@@ -159,7 +159,7 @@ def main():
     for path in pathlib.Path(dump.name).glob("*thunk_sequence_after_thunk_passes.txt"):
         sequence = path.read_text()
         launches, (issued, unit) = count_launches(sequence), host_issues(sequence)
-        of_seeds = f" ({launches.total() / arguments.seeds:.0f} a seed)" if arguments.seeds else ""
+        of_seeds = f" ({launches.total() / arguments.seeds:.0f} per seed)" if arguments.seeds else ""
         print(f"launches of a step: {launches.total():,}{of_seeds}: {_listed(launches)}")
         print(f"issued by the host for a {unit}: {issued.total():,}: {_listed(issued)}")
     print(f"{compiled.memory_analysis().temp_size_in_bytes / 1e6:,.0f} MB of temporary memory")
@@ -170,7 +170,7 @@ def _listed(counter):
 
 
 def _make_steps(arguments):
-    """The steps of a training run on CIFAR-10's shapes, with a few random images."""
+    """Creates the steps of a training run with the shapes of CIFAR-10 and a few random images."""
     import keras
     import numpy as np
 
@@ -195,7 +195,7 @@ def _make_steps(arguments):
 
 
 def _lower(steps, seeds, target):
-    """The loop of `steps`, lowered for a GPU."""
+    """Lowers the loop of `steps` for a GPU."""
     import jax
     from jax.experimental import topologies
 

@@ -1,9 +1,9 @@
-"""Checks that an accelerator computes correctly before anything is measured or trained on it.
+"""Checks that an accelerator computes correctly, before measuring or training on it.
 
     KERAS_BACKEND=jax python -m benchmarks.gpu_probe [--network resnet20-cifar10]
 
-Prints the device and versions, then one line for each check with what was found and how far it may be off. Exit code
-1 if a check fails. The checks run on a processor too.
+Prints the device and versions, then one line for each check with its error and the tolerance. Exit code 1 if a check
+fails. The checks also run on a CPU.
 """
 
 import argparse
@@ -32,18 +32,18 @@ from train.steps import JaxSteps
 
 
 def root():
-    """``(error, bound)`` of a square root, computed eagerly: some versions got it wrong on some cards."""
+    """Returns ``(error, bound)`` of an eager square root, which some versions computed wrongly on some GPUs."""
     return abs(float(jnp.sqrt(jnp.float32(512))) - math.sqrt(512)), 1e-5
 
 
 def sums():
-    """Relative error of sums, computed eagerly."""
+    """Returns the relative error of eager sums."""
     values = np.random.default_rng(0).normal(1, 1, (4, 1000)).astype("float32")
     return _relative(jnp.asarray(values).sum(1), values.astype("float64").sum(1)), 1e-5
 
 
 def convolution():
-    """Relative error of a 3x3 convolution in bfloat16 against float32."""
+    """Returns the relative error of a 3x3 convolution in bfloat16 compared with float32."""
     rng = np.random.default_rng(0)
     images, kernel = rng.normal(size=(8, 32, 32, 16)), rng.normal(size=(3, 3, 16, 32))
 
@@ -56,7 +56,7 @@ def convolution():
 
 
 def batch_normalization():
-    """Relative error of the one-pass statistics against float64, where the mean is large."""
+    """Returns the relative error of one-pass statistics with a large mean compared with float64."""
     x = np.random.default_rng(0).normal(100, 1, (128, 16, 16, 32)).astype("float32")
     _, mean, variance = jax.jit(batch_norm, static_argnums=(3, 4))(x, jnp.ones(32), jnp.zeros(32), 3, 1e-5)
     return max(
@@ -65,7 +65,7 @@ def batch_normalization():
 
 
 def published_network(name):
-    """Largest difference of a published network's probabilities in bfloat16 from those in float32."""
+    """Returns the largest difference between a published network's probabilities in bfloat16 and float32."""
     images = np.random.default_rng(0).integers(0, 256, (64, 32, 32, 3), dtype="uint8")
     half, single = (
         np.asarray(keras_resv2.from_pretrained(name, dtype=dtype).predict_on_batch(images), "float32")
@@ -75,7 +75,7 @@ def published_network(name):
 
 
 def training():
-    """Difference of the mean loss of the last four of 32 steps, by a compiled loop and step by step."""
+    """Compares the mean loss of the last four of 32 steps between a compiled loop and single steps."""
     images = np.random.default_rng(0).integers(0, 256, (256, 16, 16, 3), dtype="uint8")
     recipe = RECIPES["paper"].with_values(["batch_size=32"])
     losses = []
@@ -89,14 +89,14 @@ def training():
 
 
 def _relative(found, expected):
-    """Largest difference as a share of the largest value."""
+    """Returns the largest difference relative to the largest value."""
     found, expected = np.asarray(found, "float64"), np.asarray(expected, "float64")
     return float(np.abs(found - expected).max() / np.abs(expected).max())
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--network", default="resnet20-cifar10", help="a name that `keras-resv2 list` shows")
+    parser.add_argument("--network", default="resnet20-cifar10", help="one of `keras-resv2 list`")
     arguments = parser.parse_args()
     print(f"JAX {jax.__version__}, Keras {keras.__version__}, NumPy {np.__version__}, {jax.devices()}", flush=True)
     if shutil.which("nvidia-smi"):
@@ -108,7 +108,7 @@ def main():
         started = time.monotonic()
         try:
             error, bound = check()
-        except Exception:  # the other checks tell what still works
+        except Exception:  # the other checks show what still works
             traceback.print_exc()
             error, bound = math.nan, math.nan
         verdict = "ok" if error <= bound else "FAILED"  # NaN fails

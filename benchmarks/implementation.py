@@ -1,13 +1,13 @@
-"""What every implementation gives to its worker."""
+"""The interface of implementations."""
 
 
 class Implementation:
     """One network in one implementation, on one device.
 
     Args:
-        task: dictionary as `benchmarks.plan.Contender.task` makes it.
+        task: dictionary returned by `benchmarks.plan.Contender.task`.
         batch_size: images per call.
-        gpu: whether it is to run on an accelerator.
+        gpu: whether to run on an accelerator.
     """
 
     file_name = "weights.h5"
@@ -16,53 +16,53 @@ class Implementation:
         self.task, self.batch_size, self.gpu = task, batch_size, gpu
 
     def start(self):
-        """Imports the libraries and starts the device: what "import" times."""
+        """Imports the libraries and starts the device; timed as "import"."""
         raise NotImplementedError
 
     def build(self):
-        """The network with random weights; None where there is none without a file."""
+        """Builds the network with random weights; None if it needs a file."""
         raise NotImplementedError
 
     def save(self, network, path):
-        """Writes the weight file of what `build` made."""
+        """Writes the weight file of a network returned by `build`."""
         raise NotImplementedError
 
     def load(self, path):
-        """The network, built and with the weights of the file."""
+        """Builds the network with the weights of the file."""
         raise NotImplementedError
 
     def inference(self, network):
-        """Function without arguments: images in the host's memory to probabilities there."""
+        """Returns a function without arguments that maps images in host memory to probabilities in host memory."""
         raise NotImplementedError
 
     def training(self, network):
-        """Function without arguments: one step on images in the host's memory; returns the loss."""
+        """Returns a function without arguments that runs one step on images in host memory and returns the loss."""
         raise NotImplementedError
 
     def wait(self):
-        """Returns when the device has done all that it was told."""
+        """Blocks until the device has finished all work."""
 
     def parameters(self, network):
-        """Number of trainable parameters; None where it cannot tell."""
+        """Returns the number of trainable parameters; None if unknown."""
         raise NotImplementedError
 
     def accelerator(self):
-        """Name of the accelerator in use, or None."""
+        """Returns the name of the accelerator in use, or None."""
         raise NotImplementedError
 
     def peak_device_bytes(self):
-        """Most bytes of the accelerator's memory that were in use, or None where it cannot tell."""
+        """Returns the peak memory of the accelerator in bytes, or None if unknown."""
         raise NotImplementedError
 
     def size_and_classes(self):
-        """Height and width of an image, and number of classes, that the network is made for."""
+        """Returns height and width of the images, and number of classes, of the network."""
         from keras_resv2.models.config import STEMS, resolve_layout
 
         dataset = STEMS[resolve_layout(self.task["depth"]).stem].dataset
         return dataset.image_shape[0], dataset.classes
 
     def batch(self):
-        """The same random images and labels for everyone: uint8 (n, height, width, 3), int32 (n,)."""
+        """Returns the same random images and labels for every contender: uint8 (n, height, width, 3), int32 (n,)."""
         import numpy as np
 
         size, classes = self.size_and_classes()

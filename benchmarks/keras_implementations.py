@@ -1,4 +1,4 @@
-"""The networks in Keras: by this package, of stock layers, and those of keras.applications."""
+"""The networks in Keras: those of this package, of stock layers, and of keras.applications."""
 
 import math
 
@@ -8,7 +8,7 @@ POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
 
 
 class KerasImplementation(Implementation):
-    """What the three have in common. Inference and training are those of `keras.Model`, as it comes."""
+    """The base class, with the default inference and training of `keras.Model`."""
 
     file_name = "model.weights.h5"
 
@@ -104,17 +104,17 @@ class Folded(KerasResv2):
         return fold(super().build(weights))
 
     def save(self, network, path):
-        super().save(KerasResv2.build(self), path)  # the file is that of the plain network
+        super().save(KerasResv2.build(self), path)  # the file of the plain network
 
 
 class Rolled(KerasResv2):
-    """Its units in loops."""
+    """Its units as loops."""
 
     rolled = True
 
 
 class Stock(KerasImplementation):
-    """The same network of Keras' own layers."""
+    """The same network built from Keras' own layers."""
 
     def start(self):
         super().start()

@@ -1,4 +1,4 @@
-"""The machine: what it is, and the floor that it sets to inference and training."""
+"""Describes the machine, and computes the floor of inference and training on it."""
 
 import importlib.metadata
 import os
@@ -8,10 +8,10 @@ PACKAGES = ("keras-resv2", "keras", "tensorflow", "jax", "torch", "onnxruntime",
 
 
 def versions(more=()):
-    """Versions of Python and of the libraries that are installed, without importing them.
+    """Returns the versions of Python and of installed libraries, without importing them.
 
     Args:
-        more: names of packages besides `PACKAGES`.
+        more: names of packages in addition to `PACKAGES`.
 
     Returns:
         Dictionary from name to version.
@@ -26,15 +26,15 @@ def versions(more=()):
 
 
 def load_average():
-    """Programs that ran or wanted to run in the last minute; None where the system does not tell."""
+    """Returns the load average of the last minute; None if the system does not report it."""
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
 
 
 def describe():
-    """Hardware and source commit. Imports Keras and its backend, so it is for workers.
+    """Returns hardware and source commit. Imports Keras and its backend, so it must run in a worker.
 
     Returns:
-        Dictionary: hardware, accelerator (None without), commit, cores, system.
+        Dictionary: hardware, accelerator (or None), commit, cores, system.
     """
     from train.environment import accelerators, environment
 
@@ -49,12 +49,12 @@ def describe():
 
 
 def floors(networks, precisions, batch_size):
-    """Fewest seconds of a batch, by bytes moved and operations over the measured rates. For workers.
+    """Computes lower bounds of the time of a batch from bytes, operations and measured rates, in a worker.
 
     Args:
         networks: list of dictionaries with name, depth and activation.
         precisions: list of "float32" and "bfloat16".
-        batch_size: images.
+        batch_size: images per batch.
 
     Returns:
         List of dictionaries: network, precision, measure ("infer" or "train"), operations, bytes,
@@ -76,6 +76,6 @@ def floors(networks, precisions, batch_size):
 
 
 def _share(training, parts):
-    """Of a training step's three products per layer, inference has the first: a third of it all."""
+    """Returns the share of inference in a training step: the first of three products per layer, a third."""
     divided = {key: training[key] / parts for key in ("operations", "bytes", "seconds")}
     return {**training, **divided}

@@ -1,4 +1,4 @@
-"""The measurement: one worker per contender, short rounds that take turns, one process computing at a time."""
+"""The measurement: one worker per contender, interleaved short rounds, one process computing at a time."""
 
 import dataclasses
 import os
@@ -13,17 +13,17 @@ KINDS = ("infer", "train")
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """How to measure.
+    """The settings of a measurement.
 
     Attributes:
-        measures: of `benchmarks.plan.MEASURES`.
+        measures: subset of `benchmarks.plan.MEASURES`.
         batch_size: images per call.
-        opens: fresh processes per contender, for what happens once in a process.
-        rounds: turns of each contender.
-        round_seconds: about so long is a turn.
+        opens: number of fresh processes per contender, for measures taken once per process.
+        rounds: number of rounds of each contender.
+        round_seconds: approximate length of a round.
         gpu: whether workers may see accelerators.
-        cores: of the processor for each worker; None for all.
-        timeout: seconds that one command of a worker may take.
+        cores: number of CPU cores for each worker; None for all.
+        timeout: time limit of one command of a worker in seconds.
     """
 
     measures: tuple[str, ...] = ("open", "infer", "train", "memory")
@@ -36,23 +36,23 @@ class Settings:
     timeout: float = 1800
 
     def runs(self, kind):
-        """Whether "infer" or "train" is run at all: for its own sake, its first call or its memory."""
+        """Returns whether "infer" or "train" runs at all, for itself, its first call or its memory."""
         return any(measure in self.measures for measure in (kind, "open", "memory"))
 
 
 @dataclasses.dataclass
 class Result:
-    """What was measured of one contender.
+    """The results of one contender.
 
     Attributes:
         contender: `Contender`.
-        values: every repeat by measure, in the order of the repeats: "import", "build", "load",
-            "first_infer", "first_train" (seconds), "file", "memory_infer", "memory_train" (bytes),
-            "infer", "train" (images per second, one value a round).
-        batches: calls in a round, by "infer" and "train".
-        parameters: trainable ones.
+        values: every repeat by measure, in the order of the repeats: "import", "build", "load", "first_infer",
+            "first_train" (seconds), "file", "memory_infer", "memory_train" (bytes), "infer", "train" (images per
+            second, one value per round).
+        batches: number of calls in a round, for "infer" and "train".
+        parameters: number of trainable parameters.
         device: name of the accelerator, or "cpu".
-        error: one line, where it failed.
+        error: one-line message if it failed.
     """
 
     contender: Contender
@@ -63,32 +63,32 @@ class Result:
     error: str | None = None
 
     def add(self, measure, value):
-        """Appends a repeat; nothing where there is no value."""
+        """Appends a repeat unless the value is None."""
         if value is not None:
             self.values.setdefault(measure, []).append(value)
 
     def calls(self, kind):
-        """Whether this contender runs "infer" or "train"."""
+        """Returns whether this contender runs "infer" or "train"."""
         return kind == "infer" or IMPLEMENTATIONS[self.contender.implementation].trains
 
 
 def start_worker(contender, settings):
-    """A fresh process for a contender."""
+    """Starts a fresh process for a contender."""
     return Worker(worker_environment(contender.backend, settings.gpu, settings.cores), settings.timeout)
 
 
 def measure(contenders, settings, start=start_worker, log=print):
-    """Measures contenders side by side. One that fails is left out from there on.
+    """Measures contenders side by side. One that fails is skipped from then on.
 
     Args:
         contenders: list of `Contender`. Those of one network are measured together.
         settings: `Settings`.
         start: function from a contender and the settings to a `Worker`.
-        log: function that takes a line of progress.
+        log: function of a line of progress.
 
     Returns:
-        ``(results, order)``: a list of `Result` in the order of the contenders, and all timed turns as
-        a list of dictionaries (kind, round, contender) in the order in which they ran.
+        ``(results, order)``: a list of `Result` in the order of the contenders, and all timed rounds as a list of
+        dictionaries (kind, round, contender) in the order in which they ran.
 
     Example:
 
@@ -123,7 +123,7 @@ def _measure_network(group, settings, start, log, workers, order):
 
 
 def _open(result, settings, start, workers, folder, last):
-    """Fresh processes up to the first calls; the last one stays, with training yet to come."""
+    """Starts fresh processes and runs the first calls; the last process is kept for training."""
     if "open" in settings.measures:
         result.add("build", _start(result, "build", settings, start, workers, folder)["open"])
         answer = _start(result, "load", settings, start, workers, folder)
@@ -139,7 +139,7 @@ def _open(result, settings, start, workers, folder, last):
 
 
 def _start(result, command, settings, start, workers, folder):
-    """A fresh process with the network, built or loaded, in the place of the contender's former one."""
+    """Replaces the contender's process by a fresh one with the network, built or loaded."""
     key, contender = id(result), result.contender
     if key in workers:
         workers.pop(key).close()
@@ -157,7 +157,7 @@ def _first_call(result, kind, settings, worker):
 
 
 def _time_calls(group, kind, settings, log, workers, order):
-    """First training steps, calibration, rounds, memory."""
+    """Measures first training steps, rounds (after calibration) and memory."""
 
     def alive():
         return [result for result in group if result.error is None]
@@ -194,7 +194,7 @@ def _memory(result, kind, worker):
 
 
 def _attempt(result, log, action, *arguments):
-    """One step of one contender. An error ends that contender, not the measurement."""
+    """Runs one step of one contender. An error ends that contender, not the measurement."""
     try:
         action(result, *arguments)
     except WorkerError as error:
@@ -203,7 +203,7 @@ def _attempt(result, log, action, *arguments):
 
 
 def taking_turns(items, number):
-    """The order of round `number`: reversed in every second, so that nobody always follows the same.
+    """Returns the order of round `number`, reversed every second round to avoid a fixed sequence.
 
     Example:
 

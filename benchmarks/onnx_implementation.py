@@ -1,4 +1,4 @@
-"""ONNX Runtime on the PyTorch network, exported by another process. Inference only."""
+"""ONNX Runtime with the PyTorch network, exported by another process. Inference only."""
 
 import os
 import subprocess
@@ -10,7 +10,7 @@ ON_GPU = "CUDAExecutionProvider"
 
 
 class OnnxRuntime(Implementation):
-    """A session on the file; it has no network without one, so nothing is built."""
+    """A session for a file; without a file there is no network to build."""
 
     file_name = "network.onnx"
 
@@ -34,7 +34,7 @@ class OnnxRuntime(Implementation):
 
     def load(self, path):
         options = self._runtime.SessionOptions()
-        if hasattr(os, "sched_getaffinity"):  # its own default counts cores that it may not use
+        if hasattr(os, "sched_getaffinity"):  # the default also counts cores that the process may not use
             options.intra_op_num_threads = len(os.sched_getaffinity(0))
         return self._runtime.InferenceSession(path, options, providers=self._providers)
 

@@ -1,4 +1,4 @@
-"""Who is compared: networks, implementations, backends and precisions, and what keeps some from running."""
+"""The contenders: networks, implementations, backends and precisions, and the reasons why some cannot run."""
 
 import dataclasses
 import importlib.util
@@ -13,7 +13,7 @@ PRECISIONS = ("float32", "bfloat16")
 MEASURES = ("open", "infer", "train", "memory")
 REFERENCE = "stock"
 
-# Networks of keras.applications by the name that they have here.
+# Networks of keras.applications by their names in this package.
 APPLICATIONS = {
     **{f"resnet{depth}": f"ResNet{depth}" for depth in (50, 101, 152)},
     **{f"preact_resnet{depth}": f"ResNet{depth}V2" for depth in (50, 101, 152)},
@@ -22,13 +22,13 @@ APPLICATIONS = {
 
 @dataclasses.dataclass(frozen=True)
 class Implementation:
-    """One way to make and run a network.
+    """One way to build and run a network.
 
     Attributes:
-        implementation: ``module:class`` that does it in a worker.
-        needs: Python packages.
-        keras: whether it runs on a Keras backend.
-        trains: whether it can train.
+        implementation: ``module:class`` used by a worker.
+        needs: required Python packages.
+        keras: whether it uses a Keras backend.
+        trains: whether it supports training.
     """
 
     implementation: str
@@ -53,12 +53,12 @@ IMPLEMENTATIONS = {
 
 @dataclasses.dataclass(frozen=True)
 class Contender:
-    """One network in one implementation and precision: what one worker process runs.
+    """One network in one implementation and precision, run by one worker process.
 
     Attributes:
         network: one of `keras_resv2.list_architectures()`.
         implementation: a key of `IMPLEMENTATIONS`.
-        backend: of Keras; None for implementations without Keras.
+        backend: Keras backend; None for implementations without Keras.
         precision: "float32", or "bfloat16" (with weights in float32).
     """
 
@@ -69,14 +69,14 @@ class Contender:
 
     @property
     def name(self):
-        """Implementation and backend, as the table shows them."""
+        """Implementation and backend, as shown in the table."""
         return f"{self.implementation} ({self.backend})" if self.backend else self.implementation
 
     def __str__(self):
         return f"{self.network}, {self.name}, {self.precision}"
 
     def task(self):
-        """What a worker needs to know, as JSON can hold it."""
+        """Returns the contender as a JSON-serialisable dictionary for a worker."""
         row = ARCHITECTURES[self.network]
         return {
             **dataclasses.asdict(self),
@@ -88,21 +88,21 @@ class Contender:
 
 
 def make_contenders(networks, implementations, backends, precisions, gpu=False):
-    """All combinations, in the order of the arguments.
+    """Creates all combinations, in the order of the arguments.
 
     Args:
         networks: names of architectures.
         implementations: keys of `IMPLEMENTATIONS`.
-        backends: of Keras, for the implementations that have one.
-        precisions: of `PRECISIONS`.
-        gpu: whether they are to run on an accelerator.
+        backends: Keras backends, for implementations that use Keras.
+        precisions: subset of `PRECISIONS`.
+        gpu: whether to run on an accelerator.
 
     Returns:
         ``(contenders, skipped)``: a list of `Contender` that can run here, and a list of pairs of a
         `Contender` and the reason why it cannot.
 
     Raises:
-        ValueError: a name is none of the choices.
+        ValueError: if a name is not a valid choice.
 
     Example:
 
@@ -133,7 +133,7 @@ def make_contenders(networks, implementations, backends, precisions, gpu=False):
 
 
 def obstacle(contender, gpu=False):
-    """Why a contender cannot run here, as text; None where it can."""
+    """Returns why a contender cannot run here, or None if it can."""
     name = contender.implementation
     if name == "keras.applications" and contender.network not in APPLICATIONS:
         return f"keras.applications has no {contender.network}"
@@ -149,7 +149,7 @@ def obstacle(contender, gpu=False):
 
 
 def installed(package):
-    """Whether a package can be imported, without doing so."""
+    """Returns whether a package can be imported, without importing it."""
     return importlib.util.find_spec(package) is not None
 
 

@@ -1,4 +1,4 @@
-"""The ratios as an image."""
+"""Plots the ratios."""
 
 from benchmarks.summary import QUANTITIES
 
@@ -9,8 +9,8 @@ def draw(report, path):
     """Draws the ratio of every contender as a bar with its quartiles, one panel per network and measure.
 
     Args:
-        report: dictionary as `benchmarks.__main__.run` makes it.
-        path: of the image.
+        report: dictionary returned by `benchmarks.__main__.run`.
+        path: path of the image.
     """
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch

@@ -1,4 +1,4 @@
-"""A worker process as its parent sees it: started, asked, ended."""
+"""The parent's view of a worker process: starting, sending commands, ending."""
 
 import contextlib
 import json
@@ -12,22 +12,22 @@ import threading
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 COMMAND = (sys.executable, "-m", "benchmarks.worker")
-CORES = "BENCHMARKS_CORES"  # variable that tells a worker how many cores it may use
-END_SECONDS = 10  # a worker has these to end by itself
-MOST_CHARACTERS = 300  # of an error
+CORES = "BENCHMARKS_CORES"  # environment variable with the number of cores of a worker
+END_SECONDS = 10  # time for a worker to exit by itself
+MOST_CHARACTERS = 300  # of an error message
 
 
 class WorkerError(Exception):
-    """A worker answered with an error, died or took too long; the message is one line."""
+    """Raised when a worker answers with an error, dies or takes too long; the message is one line."""
 
 
 class Worker:
-    """A process that answers commands, one at a time.
+    """A process that answers one command at a time.
 
     Args:
-        environment: dictionary, of the process.
-        timeout: seconds that one command may take.
-        command: that starts it.
+        environment: environment variables of the process.
+        timeout: time limit of one command in seconds.
+        command: command that starts the process, as a list.
 
     Example:
 
@@ -59,14 +59,14 @@ class Worker:
         """Sends a command and waits for its answer.
 
         Args:
-            command: "load", "infer", "train", "memory", ..., as `benchmarks.worker` lists them.
-            **arguments: of the command, as JSON can hold them.
+            command: "load", "infer", "train", "memory", ..., see `benchmarks.worker`.
+            **arguments: JSON-serialisable arguments of the command.
 
         Returns:
             The answer, a dictionary.
 
         Raises:
-            WorkerError: it has none.
+            WorkerError: if there is no answer.
         """
         late = threading.Event()
         timer = threading.Timer(self._timeout, lambda: (late.set(), self._process.kill()))
@@ -75,7 +75,7 @@ class Worker:
             self._process.stdin.write(json.dumps({"command": command, **arguments}) + "\n")
             self._process.stdin.flush()
             line = self._process.stdout.readline()
-        except OSError:  # it died before it could read
+        except OSError:  # it died before reading
             line = ""
         finally:
             timer.cancel()
@@ -87,9 +87,9 @@ class Worker:
         return answer
 
     def close(self):
-        """Ends the process, by force where it does not go."""
+        """Ends the process, killing it if it does not exit."""
         for pipe in (self._process.stdin, self._process.stdout):
-            with contextlib.suppress(OSError):  # it died before it had read all
+            with contextlib.suppress(OSError):  # it died before reading everything
                 pipe.close()
         try:
             self._process.wait(END_SECONDS)
@@ -99,7 +99,7 @@ class Worker:
         self._errors.close()
 
     def _death(self):
-        """How the process ended, with the last line that it wrote."""
+        """Describes how the process ended, with its last line of output."""
         try:
             status = self._process.wait(END_SECONDS)
         except subprocess.TimeoutExpired:
@@ -111,13 +111,13 @@ class Worker:
 
 
 def worker_environment(backend=None, gpu=False, cores=None):
-    """Environment variables of a worker.
+    """Returns the environment variables of a worker.
 
     Args:
-        backend: of Keras; None to leave it as it is.
-        gpu: whether it may see accelerators. Those that share one take its memory as they need it.
+        backend: Keras backend; None for the current one.
+        gpu: whether it may use accelerators. Workers that share one allocate its memory on demand.
 
-        cores: of the processor that it may use; None for all.
+        cores: number of CPU cores that it may use; None for all.
 
     Returns:
         Dictionary.
@@ -135,6 +135,6 @@ def worker_environment(backend=None, gpu=False, cores=None):
 
 
 def one_line(text):
-    """Text without line breaks, cut where it is long."""
+    """Removes line breaks from text and truncates it."""
     text = " ".join(str(text).split())
     return text if len(text) <= MOST_CHARACTERS else text[: MOST_CHARACTERS - 3] + "..."

@@ -1,9 +1,9 @@
-"""Where the time of a training step goes on a processor: operations of TensorFlow, by kind.
+"""Profiles a training step on a CPU: time by kind of TensorFlow operation.
 
     python -m benchmarks.profile resnet20 --contenders keras-resv2 stock --precisions float32 bfloat16
 
-Prints a Markdown table: per contender and precision the milliseconds of a step that are spent in each kind of
-operation. Operations run beside each other, so the kinds add up to more than the step itself takes.
+Prints a Markdown table with the milliseconds per step in each kind of operation, for each contender and precision.
+Operations run in parallel, so their sum exceeds the time of the step.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from benchmarks.process import WorkerError
 WARM_UP, STEPS = 3, 10
 CONTENDERS = ("keras-resv2", "stock")
 
-# The first pattern that an operation's type matches gives its kind.
+# The kind of an operation is given by the first pattern that matches its type.
 KINDS = (
     ("convolution: gradient of the kernel", r"Conv2DBackpropFilter"),
     ("convolution: gradient of the input", r"Conv2DBackpropInput"),
@@ -34,29 +34,29 @@ KINDS = (
      r"|Sqrt|Sum|Mean|Tile|BroadcastTo|DivNoNan|Reciprocal|RsqrtGrad)$"),
     ("updates of variables", r"(Assign|ResourceApply|ReadVariable|VarHandle)"),
 )  # fmt: skip
-OTHER = "all else"
+OTHER = "everything else"
 
 
 def kind_of(operation):
-    """The kind of an operation of TensorFlow.
+    """Returns the kind of a TensorFlow operation.
 
     Example:
 
     >>> kind_of("_MklNativeConv2DBackpropFilter"), kind_of("_MklAddV2"), kind_of("Pad")
-    ('convolution: gradient of the kernel', 'sums, means, products and other arithmetic', 'all else')
+    ('convolution: gradient of the kernel', 'sums, means, products and other arithmetic', 'everything else')
     """
     return next((kind for kind, pattern in KINDS if re.search(pattern, operation)), OTHER)
 
 
 def trace(call, steps):
-    """Runs a function and adds up what TensorFlow's profiler saw. For workers.
+    """Runs a function in a worker and sums up the operations in TensorFlow's profile.
 
     Args:
-        call: function without arguments; one training step.
-        steps: how often.
+        call: function without arguments that runs one training step.
+        steps: number of calls.
 
     Returns:
-        Dictionary from the type of an operation to milliseconds per step, over all threads.
+        Dictionary from the type of an operation to milliseconds per step, summed over threads.
     """
     import tensorflow as tf
     from tensorflow.tsl.profiler.protobuf import xplane_pb2
@@ -80,12 +80,12 @@ def trace(call, steps):
 
 
 def by_kind(operations):
-    """Milliseconds by kind, all kinds in the order of `KINDS`.
+    """Sums up milliseconds by kind, in the order of `KINDS`.
 
     Example:
 
     >>> {kind: ms for kind, ms in by_kind({"Relu": 2.0, "ReluGrad": 3.0, "Pad": 1.0}).items() if ms}
-    {'ReLU and its gradient': 5.0, 'all else': 1.0}
+    {'ReLU and its gradient': 5.0, 'everything else': 1.0}
     """
     spent = dict.fromkeys([*(kind for kind, _ in KINDS), OTHER], 0.0)
     for operation, milliseconds in operations.items():
@@ -94,19 +94,19 @@ def by_kind(operations):
 
 
 def profile(contender, settings, steps, start=start_worker):
-    """Profiles one contender in a process of its own.
+    """Profiles one contender in its own process.
 
     Args:
         contender: `benchmarks.plan.Contender` on TensorFlow.
         settings: `benchmarks.measure.Settings`.
-        steps: training steps under the profiler.
+        steps: number of profiled training steps.
         start: function from a contender and the settings to a worker.
 
     Returns:
         ``(milliseconds of a step without the profiler, by_kind)``.
 
     Raises:
-        WorkerError: it failed.
+        WorkerError: if the worker failed.
     """
     with tempfile.TemporaryDirectory() as folder, start(contender, settings) as worker:
         task = dict(task=contender.task(), batch_size=settings.batch_size, gpu=False, folder=folder)
@@ -117,12 +117,12 @@ def profile(contender, settings, steps, start=start_worker):
 
 
 def as_markdown(profiles):
-    """The table: one row per kind, one column per contender.
+    """Formats the table with one row per kind and one column per contender.
 
     Args:
-        profiles: dictionary from a contender's title to what `profile` returns.
+        profiles: dictionary from a contender's title to the result of `profile`.
     """
-    rows = [["milliseconds a step", *profiles]]
+    rows = [["milliseconds per step", *profiles]]
     for kind in [*(kind for kind, _ in KINDS), OTHER]:
         totals = {title: sum(kinds.values()) for title, (_, kinds) in profiles.items()}
         cells = [f"{kinds[kind]:.1f} ({kinds[kind] / totals[title]:.0%})" for title, (_, kinds) in profiles.items()]
@@ -136,11 +136,11 @@ def as_markdown(profiles):
 def main(argv=None):
     """Runs the command line; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.profile", description=__doc__.partition("\n")[0])
-    parser.add_argument("network", help="as `keras-resv2 list --architectures` lists them")
+    parser.add_argument("network", help="one of `keras-resv2 list --architectures`")
     parser.add_argument("--contenders", nargs="+", default=list(CONTENDERS), choices=CONTENDERS)
     parser.add_argument("--precisions", nargs="+", default=list(PRECISIONS), choices=PRECISIONS)
     parser.add_argument("--batch_size", type=int, default=Settings.batch_size, help="images per step")
-    parser.add_argument("--steps", type=int, default=STEPS, help="under the profiler")
+    parser.add_argument("--steps", type=int, default=STEPS, help="number of profiled steps")
     arguments = parser.parse_args(argv)
     try:
         if arguments.batch_size < 1 or arguments.steps < 1:

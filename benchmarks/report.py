@@ -1,4 +1,4 @@
-"""The measurement as a Markdown table and as JSON."""
+"""Formats the measurement as a Markdown table and as JSON."""
 
 import dataclasses
 import json
@@ -7,17 +7,17 @@ from benchmarks.summary import QUANTITIES
 
 COLUMNS = ("network", "measure", "contender", "precision", "ratio to reference", "value", "spread")
 RIGHT = COLUMNS[4:]
-BUSY = 0.25  # of the cores, in use by other programs before the start
+BUSY = 0.25  # share of the cores used by other programs before the start
 
 
 def as_markdown(report):
-    """The report as a page.
+    """Formats the report as Markdown.
 
     Args:
-        report: dictionary as `benchmarks.__main__.run` makes it.
+        report: dictionary returned by `benchmarks.__main__.run`.
 
     Returns:
-        Markdown text: machine and settings, the table, what was skipped and what failed.
+        Markdown text: machine and settings, the table, skipped and failed contenders.
     """
     lines = [f"# Benchmarks: {', '.join(report['arguments']['networks'])}", "", *_head(report), ""]
     lines += [_markdown_row(COLUMNS), _markdown_row("---:" if column in RIGHT else "---" for column in COLUMNS)]
@@ -29,12 +29,12 @@ def as_markdown(report):
 
 
 def as_json_text(report):
-    """The report for programs: as `as_markdown`, and every repeat."""
+    """Formats the report as JSON, including every repeat."""
     return json.dumps(report, indent=2, default=dataclasses.asdict) + "\n"
 
 
 def with_unit(value, unit):
-    """A value as the table shows it.
+    """Formats a value for the table.
 
     Example:
 
@@ -54,16 +54,18 @@ def _head(report):
         f"`{report['command']}`",
         f"Batches of {arguments['batch_size']} images; {arguments['rounds']} rounds of about "
         f"{arguments['round_seconds']:g} s; import, build, load and first calls in {arguments['opens']} fresh "
-        f"process{'es' if arguments['opens'] > 1 else ''} of each contender; all in turns. Values are medians, spreads "
+        f"process{'es' if arguments['opens'] > 1 else ''} of each contender; all interleaved. Values are medians, "
+        "spreads "
         "the quartiles. Ratios are medians over rounds; above 1 is better than the reference, in every row.",
         *(f"Reference of {network}: {name}." for network, name in report["references"].items()),
     ]
     load = machine["load_average"]
     if load is not None and load > BUSY * machine["cores"]:
         sentences.append(
-            f"Other programs ran beside: load average {load:.1f} at the start, contenders on {machine['cores']} core"
-            f"{'s' if machine['cores'] > 1 else ''}. Libraries whose threads wait for each other, as PyTorch's, lose "
-            "many times more by that than others; `--cores 1` compares without."
+            f"Other programs were running: load average {load:.1f} at the start, contenders on {machine['cores']} core"
+            f"{'s' if machine['cores'] > 1 else ''}. Libraries whose threads wait for each other, such as PyTorch, "
+            "slow "
+            "down much more than others; `--cores 1` avoids this."
         )
     return [line for sentence in sentences for line in (sentence, "")][:-1]
 
@@ -80,7 +82,7 @@ def _cells(row):
 
 
 def _span(low, high):
-    """From "5 s" and "6 s" to "5 to 6 s"; where units differ, both stay."""
+    """Formats "5 s" and "6 s" as "5 to 6 s"; keeps both units if they differ."""
     number, unit = low.split(" ")
     return f"{number if high.endswith(f' {unit}') else low} to {high}"
 
@@ -88,7 +90,7 @@ def _span(low, high):
 def _floors(report):
     return [
         f"{floor['network']}, {QUANTITIES[floor['measure']].title}, {floor['precision']}: "
-        f"{1000 * floor['seconds']:.3g} ms a batch. {floor['operations'] / 1e9:,.3g} GFLOP at the measured "
+        f"{1000 * floor['seconds']:.3g} ms per batch. {floor['operations'] / 1e9:,.3g} GFLOP at the measured "
         f"{floor['operations_per_second'] / 1e12:.3g} TFLOP/s, {floor['bytes'] / 1e9:.3g} GB at the measured "
         f"{floor['bytes_per_second'] / 1e9:,.0f} GB/s"
         for floor in report["floors"]

@@ -1,6 +1,6 @@
-"""The networks of this package as one writes them with Keras' own layers, and nothing that this package adds.
+"""The networks of this package, written with Keras' own layers and without the additions of this package.
 
-Layers are named as those of the package, so weights can be compared by name.
+Layers have the same names as those of the package, so that weights can be compared by name.
 """
 
 import sys
@@ -12,21 +12,21 @@ from keras_resv2.argument_checks import check_choice
 from keras_resv2.models.blocks import STRIDE_ON
 from keras_resv2.models.config import STEMS, resolve_network
 
-RECURSION_LIMIT = 20_000  # Keras follows deep graphs by recursion
+RECURSION_LIMIT = 20_000  # Keras traverses deep graphs recursively
 
 
 def residual_network(depth, activation="original"):
-    """ResNet-v1 or ResNet-v2 from raw pixels to probabilities, with the paper's shortcuts.
+    """Builds ResNet-v1 or ResNet-v2 from raw pixels to probabilities, with the paper's shortcuts.
 
     Args:
-        depth: weighted layers, as `keras_resv2.ResNet` takes it.
+        depth: number of weighted layers, see `keras_resv2.ResNet`.
         activation: "original" (v1) or "full_preactivation" (v2).
 
     Returns:
         `keras.Model`, channels_last.
 
     Raises:
-        ValueError: there is no such network.
+        ValueError: if there is no such network.
 
     Example:
 
@@ -44,7 +44,7 @@ def residual_network(depth, activation="original"):
     x = convolution(x, layout.widths[0], stem.kernel_size, stem.strides, "stem_conv")
     if not preactivation:
         x = layers.ReLU()(batch_norm(x, "stem_bn"))
-    if stem.pool:  # aligned as in the paper's code; "same" with strides 2 is one pixel off
+    if stem.pool:  # aligned as in the paper's code; "same" with stride 2 is off by one pixel
         x = layers.MaxPooling2D(3, strides=1, padding="same")(x)[:, ::2, ::2]
     for stage, (count, width) in enumerate(zip(layout.units, layout.widths, strict=True), start=1):
         for number in range(1, count + 1):
@@ -80,7 +80,7 @@ def _unit(x, width, strides, spec, preactivation, share, name):
 
 
 def convolution(x, filters, kernel_size, strides, name):
-    """Convolution without bias, padded on all sides alike."""
+    """Convolution without bias, with the same padding on all sides."""
     if strides > 1 and kernel_size > 1:
         x = layers.ZeroPadding2D(kernel_size // 2)(x)
     return layers.Conv2D(

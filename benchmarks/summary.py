@@ -1,4 +1,4 @@
-"""From repeats to medians, spreads and ratios."""
+"""Computes medians, spreads and ratios of repeats."""
 
 import dataclasses
 import statistics
@@ -6,7 +6,7 @@ import statistics
 
 @dataclasses.dataclass(frozen=True)
 class Quantity:
-    """What a measure is called, its unit, and whether more of it is better."""
+    """The title and unit of a measure, and whether larger values are better."""
 
     title: str
     unit: str
@@ -28,10 +28,10 @@ QUANTITIES = {
 
 
 def spread(values):
-    """Median and quartiles, between neighbours by straight lines.
+    """Computes median and quartiles with linear interpolation.
 
     Args:
-        values: list of numbers, not empty.
+        values: non-empty list of numbers.
 
     Returns:
         Dictionary: median, low (first quartile), high (third quartile).
@@ -46,17 +46,17 @@ def spread(values):
 
 
 def ratios(values, reference, more_is_better):
-    """How many times better than the reference, repeat by repeat: above 1 is better, whatever the unit.
+    """Computes the ratio to the reference for each repeat; above 1 is better, whatever the unit.
 
     Args:
-        values, reference: lists of numbers, one a repeat, in the same order.
-        more_is_better: whether the larger value is the better one.
+        values, reference: lists of numbers, one per repeat, in the same order.
+        more_is_better: whether larger values are better.
 
     Returns:
         List of ratios.
 
     Raises:
-        ValueError: the lists differ in length.
+        ValueError: if the lists differ in length.
 
     Example:
 
@@ -70,16 +70,16 @@ def ratios(values, reference, more_is_better):
 
 
 def summarize(results, references, floors=()):
-    """The rows of the table.
+    """Creates the rows of the table.
 
     Args:
-        results: list of `benchmarks.measure.Result`. Measures that a failure cut short are left out.
+        results: list of `benchmarks.measure.Result`. Measures interrupted by a failure are omitted.
         references: dictionary from a network to the `Contender` that the others are compared with.
-        floors: list of dictionaries as `benchmarks.machine.floors` gives it.
+        floors: list of dictionaries returned by `benchmarks.machine.floors`.
 
     Returns:
-        List of dictionaries: network, measure (a key of `QUANTITIES`), contender, precision, ratio and
-        value (each as `spread`; the ratio is None where the reference has no value).
+        List of dictionaries: network, measure (a key of `QUANTITIES`), contender, precision, ratio and value (each as
+        in `spread`; the ratio is None if the reference has no value).
     """
     by_contender = {result.contender: result for result in results}
     rows = []

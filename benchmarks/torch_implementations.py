@@ -1,4 +1,4 @@
-"""The networks in plain PyTorch, eager and compiled: channels_last, bfloat16 by autocast."""
+"""The networks in plain PyTorch, eager and compiled: channels_last, bfloat16 with autocast."""
 
 from benchmarks.implementation import Implementation
 
@@ -36,7 +36,7 @@ class Eager(Implementation):
         return network
 
     def compile(self, network):
-        """The network as it is called."""
+        """Returns the network to call."""
         return network
 
     def inference(self, network):
@@ -97,7 +97,7 @@ class Eager(Implementation):
         return torch.from_numpy(images), torch.from_numpy(labels).long()
 
     def _place(self, images):
-        """On the device, as (n, 3, height, width) with channels last in memory: the same bytes."""
+        """Moves images to the device as (n, 3, height, width) with channels_last memory format: the same bytes."""
         return images.to(self._device).permute(0, 3, 1, 2)
 
     def _autocast(self):
@@ -107,7 +107,7 @@ class Eager(Implementation):
 
 
 class Compiled(Eager):
-    """The same through `torch.compile`."""
+    """The same with `torch.compile`."""
 
     def compile(self, network):
         import torch

@@ -1,7 +1,7 @@
 """The networks of this package in plain PyTorch: an independent implementation to compare with.
 
-Modules are named as the Keras layers (``stage2_unit3.conv1`` for ``stage2_unit3_conv1``), so weights can
-be copied by name.
+Modules are named like the Keras layers (``stage2_unit3.conv1`` for ``stage2_unit3_conv1``), so that weights can be
+copied by name.
 """
 
 import sys
@@ -20,12 +20,12 @@ class ResidualNetwork(nn.Module):
     """ResNet-v1 or ResNet-v2 from raw pixels to logits.
 
     Args:
-        depth: weighted layers, as `keras_resv2.ResNet` takes it.
+        depth: number of weighted layers, see `keras_resv2.ResNet`.
         activation: "original" (v1) or "full_preactivation" (v2).
-        projection: "A", "B" or "C" where the size changes; None for the paper's choice.
+        projection: shortcut where the size changes: "A", "B" or "C"; None for the paper's choice.
 
     Raises:
-        ValueError: there is no such network.
+        ValueError: if there is no such network.
 
     Example:
 
@@ -105,7 +105,7 @@ class Unit(nn.Module):
         return y if self.preactivation else functional.relu(y, inplace=True)
 
     def shortcut(self, x, activated):
-        """h(x); in v2 a projection, and the first unit, read the activated x."""
+        """Computes h(x); in v2 projections and the first unit read the activated x."""
         if self.shortcut_conv is not None:
             x = self.shortcut_conv(activated)
             return x if self.shortcut_bn is None else self.shortcut_bn(x)
@@ -118,7 +118,7 @@ class Unit(nn.Module):
 
 
 def convolution(channels, filters, kernel_size, strides):
-    """Convolution without bias, initialised as He et al. 2015b with the fan of the output."""
+    """Convolution without bias, initialised as in He et al. 2015b with fan-out."""
     layer = nn.Conv2d(channels, filters, kernel_size, strides, padding=kernel_size // 2, bias=False)
     nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
     return layer
@@ -129,15 +129,15 @@ def batch_norm(channels):
 
 
 def copy_weights(arrays, network):
-    """Sets the weights of a PyTorch network from those of the Keras one.
+    """Copies the weights of a Keras network to a PyTorch network.
 
     Args:
-        arrays: dictionary from ``<layer>/<variable>`` to an array, as `read_weights` of
-            `keras_resv2.storage.weight_file` gives it.
-        network: `ResidualNetwork`, changed.
+        arrays: dictionary from ``<layer>/<variable>`` to an array, as returned by
+            `keras_resv2.storage.weight_file.read_weights`.
+        network: `ResidualNetwork`, modified in place.
 
     Raises:
-        RuntimeError: names or shapes differ.
+        RuntimeError: if names or shapes differ.
     """
     state = {name: value for name, value in network.state_dict().items() if name.endswith("num_batches_tracked")}
     for name, array in arrays.items():
@@ -150,7 +150,7 @@ def copy_weights(arrays, network):
 
 
 def module_name(layer):
-    """Name of the module that is the Keras layer of that name.
+    """Returns the name of the module for a Keras layer.
 
     Example:
 
@@ -167,9 +167,9 @@ def export_onnx(depth, activation, batch_size, path):
     """Writes a network, with softmax, as an ONNX file that takes uint8 images ``(batch, height, width, 3)``.
 
     Args:
-        depth, activation: as `ResidualNetwork`.
-        batch_size: images per call, fixed.
-        path: of the file.
+        depth, activation: see `ResidualNetwork`.
+        batch_size: fixed number of images per call.
+        path: path of the file.
     """
 
     class RawImages(nn.Module):

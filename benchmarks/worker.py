@@ -1,18 +1,17 @@
-"""The process of one contender: commands come as JSON lines on stdin, answers go to stdout.
+"""The process of one contender. It reads commands as JSON lines from stdin and answers on stdout.
 
     hello                            {}
-    build TASK BATCH_SIZE GPU FOLDER   import and build with random weights; the first time written to FOLDER
-    load TASK BATCH_SIZE GPU FOLDER    import and build with the weights that are there
-    infer BATCHES                    seconds, all in all
-    train BATCHES                    seconds, all in all
+    build TASK BATCH_SIZE GPU FOLDER   import and build with random weights; the first time write them to FOLDER
+    load TASK BATCH_SIZE GPU FOLDER    import and build with the weights in FOLDER
+    infer BATCHES                    total seconds
+    train BATCHES                    total seconds
     profile BATCHES                  milliseconds of a training step by operation: `benchmarks.profile.trace`
-    memory                           peak bytes: of the accelerator where it runs on one, else of this process
+    memory                           peak bytes of the accelerator if used, else of this process
     machine                          hardware and commit
     floor NETWORKS ...               `benchmarks.machine.floors`
 
-`build` and `load` answer seconds of "import" and of "open" (null where there is no network without a
-file), bytes of the file, parameters and device; before them no library is imported. `infer` and `train`
-run the network that they made.
+`build` and `load` return seconds of "import" and "open" (null if there is no network without a file), bytes of the
+file, parameters and device; no library is imported before them. `infer` and `train` run the network that they created.
 """
 
 import importlib
@@ -28,7 +27,7 @@ from train.memory import peak_bytes
 
 
 class Answers:
-    """State of a worker, and a method for each command."""
+    """The state of a worker, with a method for each command."""
 
     def __init__(self):
         self._calls = {}
@@ -93,7 +92,7 @@ class Answers:
         return {"floors": floors(**arguments)}
 
     def _run(self, kind, batches):
-        """The first time, what has to be done before the first batch counts as well."""
+        """Runs batches; the first time this includes preparation."""
         started = time.perf_counter()
         if kind not in self._calls:
             make = {"infer": self._implementation.inference, "train": self._implementation.training}[kind]
@@ -115,16 +114,16 @@ def _timed(function, *arguments):
 
 
 def main():
-    """Answers until stdin ends."""
-    if CORES in os.environ:  # libraries start as many threads as there are cores left
+    """Answers commands until stdin ends."""
+    if CORES in os.environ:  # libraries start as many threads as there are usable cores
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: int(os.environ[CORES])])
     with tempfile.TemporaryDirectory() as folder:
-        os.environ["TORCHINDUCTOR_CACHE_DIR"] = os.path.join(folder, "inductor")  # each compiles for itself
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = os.path.join(folder, "inductor")  # each worker compiles separately
         answer_commands(Answers())
 
 
 def answer_commands(answers):
-    """Answers JSON lines of stdin on stdout until stdin ends. What libraries print goes to stderr.
+    """Answers JSON lines from stdin on stdout until stdin ends. Output of libraries goes to stderr.
 
     Args:
         answers: object with a method for each command.
@@ -135,7 +134,7 @@ def answer_commands(answers):
         arguments = json.loads(line)
         try:
             answer = getattr(answers, arguments.pop("command"))(**arguments)
-        except Exception as error:  # the parent reports it, and goes on with others
+        except Exception as error:  # the parent reports it and continues with others
             answer = {"error": f"{type(error).__name__}: {error}"}
         output.write(json.dumps(answer) + "\n")
         output.flush()

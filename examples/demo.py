@@ -2,7 +2,7 @@
 
     python examples/demo.py --save predictions.png
 
-They are the first of the test set: no network here was trained on them.
+They are the first images of the test set: no network here was trained on them.
 """
 
 import argparse
@@ -24,7 +24,7 @@ def labelled_images():
     """Paths and labels: foolbox names its images cifar10_<number>_<label>.png."""
     package = importlib.util.find_spec("foolbox")
     if package is None:
-        sys.exit("the demo's images are in the package foolbox: pip install --no-deps foolbox")
+        sys.exit("the demo needs images of the package foolbox: pip install --no-deps foolbox")
     paths = sorted(pathlib.Path(package.origin).parent.glob("data/cifar10_*.png"))
     return paths, np.array([int(path.stem.rpartition("_")[2]) for path in paths])
 
@@ -34,7 +34,7 @@ def main():
     parser.add_argument("--save", default="predictions.png", help="image of the predictions")
     arguments = parser.parse_args()
     paths, labels = labelled_images()
-    start_backend()  # without TensorFlow's first lines
+    start_backend()  # without messages of TensorFlow
     pixels = np.stack([read_image(path, (32, 32)) for path in paths])
     for name in NETWORKS:
         card = keras_resv2.pretrained_card(name)
@@ -44,13 +44,13 @@ def main():
         print(f"(of the 10,000 test images {100 - card.test_error:.2f} %)")
         if name == DRAWN:
             draw(card, pixels, labels, probabilities, arguments.save)
-            print(f"its predictions, image by image: {arguments.save}")
+            print(f"predictions for each image: {arguments.save}")
 
 
 def draw(card, pixels, labels, probabilities, path):
-    """Saves the sheet of predictions; captions are the true classes."""
+    """Draws the predictions, with the true classes as captions."""
     ranked = [[(card.class_names[i], float(p[i])) for i in np.argsort(-p)] for p in probabilities]
-    draw_predictions(pixels, ranked, path, [f"this is: {card.class_names[label]}" for label in labels])
+    draw_predictions(pixels, ranked, path, [f"true: {card.class_names[label]}" for label in labels])
 
 
 if __name__ == "__main__":

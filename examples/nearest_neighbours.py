@@ -3,8 +3,8 @@
     keras-resv2 embed preact_resnet20-cifar10 IMAGES... --out features.npz
     python examples/nearest_neighbours.py features.npz
 
-Without features.npz it makes the features itself. The classifier plays no part: images are alike where
-the network's body makes alike features of them.
+Without features.npz the features are computed first. The classifier is not used: images are similar if the network's
+features of them are.
 """
 
 import argparse
@@ -22,7 +22,7 @@ NETWORK = "preact_resnet20-cifar10"
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("features", nargs="?", help="as `keras-resv2 embed` writes them")
+    parser.add_argument("features", nargs="?", help="file written by `keras-resv2 embed`")
     arguments = parser.parse_args()
     if arguments.features:
         found = np.load(arguments.features)

@@ -111,12 +111,12 @@ def _classes(model):
 def measure_streamed_error(
     model: Any, source: Any, shorter_side: int, size: int, interpolation: str = "bilinear", batch_size: int = 50
 ) -> float:
-    """Measures the top-1 error on images that are read from disk, one center crop per image.
+    """Measures the top-1 error on images streamed from disk, with one center crop per image.
 
     Args:
         model: see `find_mistakes`.
         source: a source, see `keras_resv2.data.sources.open_source`.
-        shorter_side: of the scaled images, in pixels.
+        shorter_side: shorter side of the resized images, in pixels.
         size: side of the crop in pixels, at most `shorter_side`.
         interpolation: "bilinear" or "bicubic".
         batch_size: images per forward pass.
@@ -125,7 +125,7 @@ def measure_streamed_error(
         Percentage of the images whose highest score is not that of the label.
 
     Raises:
-        ValueError: if the crop is larger than the scaled image, an image is damaged, or as `find_mistakes`.
+        ValueError: if the crop is larger than the resized image, an image is damaged, or as in `find_mistakes`.
 
     Example:
 

@@ -363,4 +363,4 @@ def test_failures_are_in_the_table_page():
              results=[result])
     )  # fmt: skip
     assert "- resnet20, stock, float32: RuntimeError: no such device" in page
-    assert "Other programs ran beside: load average 3.0 at the start, contenders on 1 core." in page
+    assert "Other programs were running: load average 3.0 at the start, contenders on 1 core." in page

@@ -9,7 +9,8 @@ from keras_resv2.files import atomic_write
 
 SIZE, DPI = (7, 4.4), 120
 GRID = 0.3
-# Of Okabe and Ito 2008, which readers with any colour vision tell apart; their yellow is too light for lines.
+# The palette of Okabe and Ito 2008, which is safe for color-blind readers, without yellow, which is too light for
+# lines.
 BLUE, VERMILION = "#0072b2", "#d55e00"
 COLORS = (BLUE, VERMILION, "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 CHARACTERS, MARKER = 12, 6  # of a small legend: characters per inch; width of a marker in characters

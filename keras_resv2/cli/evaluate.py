@@ -33,7 +33,7 @@ def add_arguments(parser):
         "--views",
         nargs="+",
         metavar="SIDE:CROP",
-        help="of ImageNet networks: shorter side of the scaled image and center crop, in pixels, as 256:224 320:320",
+        help="ImageNet networks: shorter side of the resized image and center crop, in pixels, such as 256:224 320:320",
     )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--folded", action="store_true", help="use the inference form")
@@ -46,7 +46,9 @@ def run(arguments):
     if described(card).streamed and described(card).name != "folder":  # fine-tuning reads its folders as arrays
         return _run_streamed(card, arguments)
     if arguments.views:
-        raise ValueError(f"--views is for networks of images from disk, such as ImageNet; {card.full_name} is not.")
+        raise ValueError(
+            f"--views is only for networks evaluated on images from disk, such as ImageNet; {card.full_name} is not."
+        )
     start_backend()
     images, labels = load_split(dataset_of(card, arguments.data_dir), "test", arguments.data_dir)
     same_data = fingerprint(images, labels) == card.dataset_sha256.get("test")
@@ -89,7 +91,7 @@ def run(arguments):
 def _run_streamed(card, arguments):
     """Measures an ImageNet network on center crops of images that are read from disk."""
     if arguments.full:
-        raise ValueError(f"--full is for small datasets; {card.full_name} is measured on images from disk.")
+        raise ValueError(f"--full is only for small datasets; {card.full_name} is evaluated on images from disk.")
     views, interpolation = _views(card, arguments.views), _interpolation(card)
     source = _open_images(card, arguments.data_dir)
     if arguments.quick:
@@ -140,7 +142,7 @@ class _Sample:
 
 
 def _views(card, given):
-    """Shorter sides and center crops, in pixels; by default those that the card's source tests with."""
+    """Returns shorter sides and center crops in pixels; by default those of the authors' evaluation."""
     if not given:
         size = card.image_shape[0]
         fraction = (card.origin or {}).get("crop_pct")
@@ -155,7 +157,7 @@ def _views(card, given):
 
 
 def _interpolation(card):
-    """Returns the interpolation that a card's source tests with: "bilinear", or "bicubic" if it says so."""
+    """Returns the interpolation of the authors' evaluation: "bilinear", or "bicubic" if the card says so."""
     return "bicubic" if (card.origin or {}).get("interpolation") == "bicubic" else "bilinear"
 
 

@@ -1,7 +1,7 @@
-"""Center crops of encoded images, as ImageNet networks are tested on them.
+"""Center crops of encoded images, for testing ImageNet networks.
 
-Pillow decodes: every color mode becomes RGB, and the EXIF orientation of JPEG files is ignored, as in other ImageNet
-pipelines.
+Pillow decodes the images and converts every color mode to RGB; the EXIF orientation of JPEG files is ignored, as in
+other ImageNet pipelines.
 """
 
 import io
@@ -14,8 +14,8 @@ from PIL import Image, UnidentifiedImageError
 from keras_resv2.argument_checks import check_choice
 from keras_resv2.data.images import open_image, to_rgb
 
-# JPEG's decoder may halve an image (or more) that keeps this many times the crop's pixels along each side: the
-# filter of the scaling that follows then hides the decoder's.
+# The JPEG decoder may downscale an image by powers of two as long as it keeps this many times the crop's pixels along
+# each side: the filter of the subsequent resize then hides that of the decoder.
 DRAFT_SPARE = 2
 FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
@@ -25,14 +25,14 @@ def read_crop(source, i, crop: Callable[[bytes], np.ndarray]):
 
     Args:
         source: a source, see `keras_resv2.data.sources.open_source`.
-        i: position in it.
+        i: position of the image.
         crop: function from the bytes of an image file to uint8 ``(size, size, 3)``.
 
     Returns:
         ``(crop, label)``.
 
     Raises:
-        ValueError: if the file is not a readable image; the message says where it is.
+        ValueError: if the file is not a readable image; the message has its location.
     """
     encoded, label = source[i]
     try:
@@ -43,11 +43,11 @@ def read_crop(source, i, crop: Callable[[bytes], np.ndarray]):
 
 
 def center_crop(encoded: bytes, shorter_side: int, size: int, interpolation: str = "bilinear") -> np.ndarray:
-    """Scales an image to a shorter side and returns its center.
+    """Resizes an image to a shorter side and returns its center crop.
 
     Args:
         encoded: bytes of an image file.
-        shorter_side: of the scaled image, in pixels.
+        shorter_side: shorter side of the resized image, in pixels.
         size: side of the crop in pixels, at most `shorter_side`.
         interpolation: "bilinear" or "bicubic".
 
@@ -55,10 +55,10 @@ def center_crop(encoded: bytes, shorter_side: int, size: int, interpolation: str
         uint8 ``(size, size, 3)``, 0 to 255.
 
     Raises:
-        ValueError: if the crop is larger than the scaled image, or there is no such interpolation.
+        ValueError: if the crop is larger than the resized image, or there is no such interpolation.
     """
     if size > shorter_side:
-        raise ValueError(f"a crop of {size} pixels does not fit into a shorter side of {shorter_side}.")
+        raise ValueError(f"a crop of {size} pixels does not fit into a shorter side of {shorter_side} pixels.")
     check_choice("interpolation", interpolation, FILTERS)
     return np.asarray(
         cut(encoded, size, lambda width, height: center_box(width, height, shorter_side, size), interpolation)
@@ -66,16 +66,16 @@ def center_crop(encoded: bytes, shorter_side: int, size: int, interpolation: str
 
 
 def center_box(width: int, height: int, shorter_side: int, size: int) -> tuple[float, ...]:
-    """Returns the box of an image that becomes its center crop when it is scaled to `shorter_side`.
+    """Returns the box of an image that becomes its center crop when it is resized to `shorter_side`.
 
-    The box starts at a whole pixel of the scaled image, as if the image were scaled first and cropped afterwards.
+    The box starts at a whole pixel of the resized image, as if the image were resized first and cropped afterwards.
 
     Args:
-        width, height: of the image, in pixels.
-        shorter_side, size: in pixels of the scaled image.
+        width, height: size of the image, in pixels.
+        shorter_side, size: in pixels of the resized image.
 
     Returns:
-        (left, top, right, bottom) in pixels of the image, with fractions.
+        (left, top, right, bottom) in fractional pixels of the image.
 
     Example:
 
@@ -88,7 +88,7 @@ def center_box(width: int, height: int, shorter_side: int, size: int) -> tuple[f
 
 
 def cut(encoded: bytes, size: int, choose_box: Callable, interpolation: str = "bilinear") -> Image.Image:
-    """Scales the box of an image that `choose_box(width, height)` returns to `size`, in one pass."""
+    """Resizes the box of an image returned by `choose_box(width, height)` to `size`, in one pass."""
     with open_image(io.BytesIO(encoded)) as image:
         width, height = image.size
         left, top, right, bottom = choose_box(width, height)

@@ -1,7 +1,8 @@
-"""Batches of images that threads read and decode while the network computes.
+"""Batches of images, read and decoded by threads while the network computes.
 
-Pillow decodes without the interpreter lock. tf.data and Grain, each calling the same function, took 3.8 and 3.5 ms of
-a core per image of 500x375 pixels, threads 3.4 (median of ten rounds, `benchmarks/RESULTS.md`).
+Threads are used because Pillow releases the interpreter lock while decoding. tf.data and Grain, calling the same
+function, took 3.8 and 3.5 ms of a core per image of 500x375 pixels, threads 3.4 (median of ten rounds,
+`benchmarks/RESULTS.md`).
 """
 
 import collections
@@ -17,7 +18,7 @@ def batches(load, positions, batch_size, size, workers=None):
     """Maps `load` over positions, in parallel and in order.
 
     Args:
-        load: function from a position to ``(crop, label)``; several threads call it at once.
+        load: function from a position to ``(crop, label)``; must be thread-safe.
         positions: a `range`.
         batch_size: images per batch; the last batch may be smaller.
         size: side of the crops in pixels.
@@ -27,7 +28,7 @@ def batches(load, positions, batch_size, size, workers=None):
         ``(images, labels)``: uint8 ``(batch_size, size, size, 3)`` and int32 ``(batch_size,)``.
 
     Raises:
-        Exception: whatever `load` raised, at the batch of its position.
+        Exception: the exception raised by `load`, at the batch of its position.
     """
 
     def fill(images, labels, row, position):
