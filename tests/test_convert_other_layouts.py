@@ -73,7 +73,7 @@ def test_keras_hub_by_names(tmp_path):
     """Its names on a network of ours, where KerasHub is not installed: the backbone inside, the classifier beside."""
     from keras_resv2 import ResNet
     from keras_resv2.convert.layouts import keras_hub
-    from keras_resv2.pretrained.weight_file import model_arrays
+    from keras_resv2.storage.weight_file import model_arrays
 
     for layout, activation in ((keras_hub.V1, "original"), (keras_hub.V2, "full_preactivation")):
         arrays = model_arrays(ResNet(50, activation=activation, classes=5))
@@ -135,7 +135,7 @@ def test_tf2cv_by_names(name):
     """Its names on a network of ours."""
     from keras_resv2 import ResNet
     from keras_resv2.convert.layouts import pytorchcv, tf2cv
-    from keras_resv2.pretrained.weight_file import model_arrays
+    from keras_resv2.storage.weight_file import model_arrays
 
     layout = tf2cv.LAYOUTS[pytorchcv.LAYOUTS.index(getattr(pytorchcv, name))]
     own = dict(stem="imagenet_activated") if "IMAGENET" in name else dict(projection="B")
@@ -150,7 +150,7 @@ def test_tf2cv_by_names(name):
 
 
 def test_files_by_address(networks, tmp_path, monkeypatch):
-    """The name has eight digits of the checksum, as torchvision's files have; once fetched it is not asked for again."""
+    """The name has eight digits of the checksum, as torchvision's files have; a file is fetched once."""
     import torch
 
     monkeypatch.setenv("KERAS_RESV2_HOME", str(tmp_path / "home"))

@@ -84,8 +84,8 @@ def detect(source, architecture=None, *, prefix=None, **structure):
     A PyTorch module or Keras model that is given whole is run, and its outputs are compared with ours.
 
     Args:
-        source: path or address of a file, a `state_dict()` or another dictionary of arrays, a PyTorch module or a model of
-            keras.applications; as `keras_resv2.convert.sources.read_tensors` takes it.
+        source: path or address of a file, a `state_dict()` or another dictionary of arrays, a PyTorch module or a
+            Keras model; as `keras_resv2.convert.readers.read_tensors` takes it.
         architecture: one of `keras_resv2.list_architectures()`, or another depth, as "resnet14"; None for the one
             that fits.
         prefix: what the names of the network's tensors begin with, where a checkpoint holds several networks.
