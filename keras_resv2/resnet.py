@@ -32,6 +32,7 @@ def ResNet(
     stride_in: str = "first",
     conv_bias: bool = False,
     activated_shortcuts: str = "first_and_projections",
+    padding: str = "torch",
     include_top: bool = True,
     weights: str | os.PathLike | dict | None = None,
     input_tensor: keras.KerasTensor | None = None,
@@ -76,6 +77,8 @@ def ResNet(
         conv_bias: whether convolutions that are not followed by BN have a bias.
         activated_shortcuts: which shortcuts of pre-activation networks start from the activation before
             the branch: "first_and_projections" (the paper), "projections" (timm) or "none".
+        padding: zero padding of strided convolutions: "torch", the same on all sides, or "tensorflow", as
+            ``padding="same"`` of Keras: more at the end if the side is even.
         include_top: whether to include the classifier.
         weights: None (random), the path of a weight file of this architecture, or a dictionary from
             ``<layer>/<variable>`` to an array, as returned by `keras_resv2.storage.weight_file.read_weights`.
@@ -115,7 +118,7 @@ def ResNet(
     >>> model.output_shape
     (None, 10)
     """
-    structure = (preprocessing, stride_in, conv_bias, activated_shortcuts)
+    structure = (preprocessing, stride_in, conv_bias, activated_shortcuts, padding)
     layout, spec = resolve_network(depth, activation, shortcut, branch, projection, stride_on, stem, *structure)
     stem = STEMS[layout.stem]
     classes = _check_head(include_top, pooling, classes, stem)
@@ -124,7 +127,7 @@ def ResNet(
     if rematerialize and not rolled:
         raise ValueError("rematerialize=True requires a rolled network: build it with rolled=True as well.")
     values = weights if isinstance(weights, dict) else {} if weights is None else read_weights(weights)
-    layers = LayerFactory(dtype, data_format, values)
+    layers = LayerFactory(dtype, data_format, values, padding=layout.padding)
     with deep_graph():
         x = inputs
         if include_preprocessing:

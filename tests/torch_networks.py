@@ -111,3 +111,63 @@ def shaken(network, seed=0):
         if value.dim() == 1:
             value.uniform_(0.4, 0.8) if name.endswith(("weight", "running_var")) else value.uniform_(-0.3, 0.3)
     return network.eval()
+
+
+class HuggingFaceUnit(nn.Module):
+    """Unit of Hugging Face's ResNet, by its modules' names; rebuilt here, as its package needs many others."""
+
+    def __init__(self, inputs, width, outputs, stride, bottleneck, first_strided):
+        super().__init__()
+        strides = (stride, 1) if first_strided or not bottleneck else (1, stride)
+        kernels = [(inputs, width, 1, strides[0]), (width, width, 3, strides[1]), (width, outputs, 1, 1)]
+        if not bottleneck:
+            kernels = [(inputs, width, 3, strides[0]), (width, width, 3, 1)]
+        self.layer = nn.Sequential(*(_convolution(*kernel) for kernel in kernels))
+        if inputs != outputs or stride > 1:
+            self.shortcut = _convolution(inputs, outputs, 1, stride)
+
+    def forward(self, x):
+        y = x
+        for number, part in enumerate(self.layer, start=1):
+            y = part.normalization(part.convolution(y))
+            y = F.relu(y) if number < len(self.layer) else y
+        if hasattr(self, "shortcut"):
+            x = self.shortcut.normalization(self.shortcut.convolution(x))
+        return F.relu(x + y)
+
+
+def _convolution(inputs, outputs, size, stride):
+    part = nn.Module()
+    part.convolution = nn.Conv2d(inputs, outputs, size, stride, size // 2, bias=False)
+    part.normalization = nn.BatchNorm2d(outputs)
+    return part
+
+
+class HuggingFaceResNet(nn.Module):
+    """`ResNetForImageClassification`: `resnet.embedder`, `resnet.encoder.stages`, `classifier.1`."""
+
+    def __init__(self, units=(2, 2, 2, 2), bottleneck=False, first_strided=False, classes=5):
+        super().__init__()
+        self.resnet = nn.Module()
+        self.resnet.embedder = nn.Module()
+        self.resnet.embedder.embedder = _convolution(3, 64, 7, 2)
+        stages, channels = [], 64
+        for stage, count in enumerate(units):
+            stages.append(nn.Module())
+            width, outputs = 64 * 2**stage, 64 * 2**stage * (4 if bottleneck else 1)
+            made = []
+            for number in range(count):
+                stride = 2 if stage and not number else 1
+                made.append(HuggingFaceUnit(channels, width, outputs, stride, bottleneck, first_strided))
+                channels = outputs
+            stages[-1].layers = nn.Sequential(*made)
+        self.resnet.encoder = nn.Module()
+        self.resnet.encoder.stages = nn.ModuleList(stages)
+        self.classifier = nn.Sequential(nn.Flatten(), nn.Linear(channels, classes))
+
+    def forward(self, x):
+        stem = self.resnet.embedder.embedder
+        x = F.max_pool2d(F.relu(stem.normalization(stem.convolution(x))), 3, 2, 1)
+        for stage in self.resnet.encoder.stages:
+            x = stage.layers(x)
+        return self.classifier(x.mean((2, 3)))

@@ -7,12 +7,12 @@ import pathlib
 from keras_resv2.cli.terminal import print_json, start_backend
 from keras_resv2.data import DATASETS
 
-SAID = ("stride_on", "activated_shortcuts", "stem", "projection", "zero_channels", "epsilon")
+SAID = ("stride_on", "activated_shortcuts", "stem", "projection", "zero_channels", "epsilon", "padding")
 
 
 def add_arguments(parser):
     """Adds the command's arguments to an `argparse.ArgumentParser`."""
-    parser.add_argument("file", metavar="FILE", help="weights of PyTorch or Keras, or .safetensors, with any extension")
+    parser.add_argument("file", metavar="FILE", help="path or URL of PyTorch, Keras or .safetensors weights")
     parser.add_argument("--architecture", metavar="NAME", help="such as resnet50 or resnet14; detected by default")
     parser.add_argument(
         "--out", required=True, metavar="DIR", help="parent folder of NAME/VERSION/ with the weights and card"
@@ -33,6 +33,7 @@ def add_arguments(parser):
     said.add_argument("--stem", help="such as cifar_pooled or imagenet_unpooled")
     said.add_argument("--projection", help="A_average: average pooling instead of subsampling in option A")
     said.add_argument("--zero_channels", help="position of zero channels in option A: both_sides or after")
+    said.add_argument("--padding", choices=("torch", "tensorflow"), help="padding of strided convolutions")
     said.add_argument("--epsilon", type=float, help="epsilon of batch normalisation")
 
 

@@ -9,10 +9,16 @@ import numpy as np
 from keras_resv2.architectures import find_architecture
 from keras_resv2.argument_checks import check_choice, some
 from keras_resv2.convert.assumptions import CLASSIFIER, PIXELS, assumptions
-from keras_resv2.convert.equivalence import EPSILON, ZERO_CHANNELS, with_epsilon, with_zeros_on_both_sides
+from keras_resv2.convert.equivalence import (
+    EPSILON,
+    ZERO_CHANNELS,
+    with_epsilon,
+    with_identity_batch_norms,
+    with_zeros_on_both_sides,
+)
 from keras_resv2.convert.fit import best_fit, classes_of, seen_arguments
 from keras_resv2.convert.layouts import KERAS, PYTORCH
-from keras_resv2.convert.network import find_network
+from keras_resv2.convert.network import classifier_layer, find_network
 from keras_resv2.convert.readers import CONVENTIONS, STRUCTURE, read_source
 from keras_resv2.convert.readers.keras_file import layer_config
 from keras_resv2.convert.verification import agreeing, part_of, said_by
@@ -78,8 +84,8 @@ def detect(source, architecture=None, *, prefix=None, **structure):
     A PyTorch module or Keras model that is given whole is run, and its outputs are compared with ours.
 
     Args:
-        source: path of a file, a `state_dict()` or another dictionary of arrays, a PyTorch module or a model of
-            keras.applications; as `keras_resv2.convert.sources.read_tensors` takes it.
+        source: path or address of a file, a `state_dict()` or another dictionary of arrays, a PyTorch module or a
+            Keras model; as `keras_resv2.convert.readers.read_tensors` takes it.
         architecture: one of `keras_resv2.list_architectures()`, or another depth, as "resnet14"; None for the one
             that fits.
         prefix: what the names of the network's tensors begin with, where a checkpoint holds several networks.
@@ -205,7 +211,7 @@ def _detected(source, network, architecture, structure):
     fit = best_fit(network, structure, source.label, architecture)
     weights = network.layout.weights(network.tensors, fit.shapes)
     check_values(weights, source.label, lambda name: network.spelled.get(network.layout.key(name), name))
-    weights = with_epsilon(weights, epsilon)
+    weights = with_identity_batch_norms(with_epsilon(weights, epsilon), fit.shapes)
     if zero_channels == "after" and structure["projection"].startswith("A"):
         weights = with_zeros_on_both_sides(weights)
     weights = {name: np.ascontiguousarray(array, "float32") for name, array in weights.items()}
@@ -223,13 +229,13 @@ def _detected(source, network, architecture, structure):
 
 def _classifier_activation(source, network):
     """What a Keras model ends in; softmax where it ends in scores, as PyTorch's networks do."""
-    name = network.prefix + "predictions"
+    name = classifier_layer(network)
     if isinstance(source.whole, keras.Model):
         layers = [*part_of(source.whole, network.prefix).layers, *source.whole.layers]
-        dense = [layer for layer in layers if layer.name == "predictions"]
+        dense = [layer for layer in layers if layer.name == name]
         activation = getattr(dense[0].activation, "__name__", None) if dense else None
     else:
-        arguments = layer_config(source.config, name.split("/")[-1]) or {}
+        arguments = layer_config(source.config, name) or {}
         activation = arguments.get("activation")
     return activation if isinstance(activation, str) and activation != "linear" else "softmax"
 

@@ -35,6 +35,33 @@ def with_epsilon(weights, epsilon):
     return changed
 
 
+def with_identity_batch_norms(weights, shapes):
+    """Weights with the batch normalisations that ours have and theirs do not, as ones that change nothing.
+
+    The bias of the convolution before becomes the offset.
+
+    Args:
+        weights: dictionary from ``<layer>/<variable>`` to an array, those of biases too.
+        shapes: of our weights, by name.
+
+    Example:
+
+    >>> shapes = {f"a_bn/{name}": (1,) for name in ("gamma", "beta", "moving_mean", "moving_variance")}
+    >>> with_identity_batch_norms({"a_conv/bias": np.array([3.0])}, shapes)["a_bn/beta"]
+    array([3.])
+    """
+    usual = {"gamma": np.sqrt(1 + EPSILON), "beta": 0.0, "moving_mean": 0.0, "moving_variance": 1.0}
+    made = {}
+    for name, shape in shapes.items():
+        layer, variable = name.split("/")
+        bias = weights.get(f"{layer.removesuffix('bn')}conv/bias") if variable == "beta" else None
+        if name in weights:
+            made[name] = weights[name]
+        else:
+            made[name] = np.full(shape, usual[variable]) if bias is None else bias
+    return made
+
+
 def with_zeros_on_both_sides(weights):
     """Weights for option A with its zeros on both sides, from those of a network that has all of them after.
 

@@ -21,7 +21,7 @@ def infer_config(model):
         model: a network of `keras_resv2.ResNet`, rolled or not.
 
     Returns:
-        Dictionary with activation, shortcut, projection, stride_on, stride_in, stem, conv_bias and
+        Dictionary with activation, shortcut, projection, stride_on, stride_in, stem, padding, conv_bias and
         activated_shortcuts; None where an argument has no meaning for the network. The shortcut is "identity" or
         "none", or the name of a layer by which it is another one.
 
@@ -51,6 +51,7 @@ def infer_config(model):
         "stride_in": "first" if strided_first else "last",
         "stride_on": ("1x1" if strides["conv1"] == 2 else "3x3") if bottleneck and strided_first else None,
         "stem": _stem(layers, activation),
+        "padding": _padding(layers),
         "conv_bias": layers["stem_conv"].use_bias,
         "activated_shortcuts": _activated_shortcuts(layers) if "preact_relu" in first else None,
     }
@@ -116,6 +117,14 @@ def _stem(layers, activation):
     found = (conv.kernel_size[0], conv.strides[0], "stem_pool" in layers, zeros, activated)
     stems = {(s.kernel_size, s.strides, s.pool, s.pool_zeros, s.activate): name for name, s in STEMS.items()}
     return stems[found]
+
+
+def _padding(layers):
+    strided = [layer for layer in layers.values() if max(getattr(layer, "strides", (1,))) > 1]
+    strided = [layer for layer in strided if isinstance(layer, keras.layers.Conv2D) and layer.kernel_size[0] > 1]
+    if not strided:
+        return None
+    return "tensorflow" if all(layer.padding == "same" for layer in strided) else "torch"
 
 
 def _activated_shortcuts(layers):

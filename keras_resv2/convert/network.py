@@ -102,10 +102,12 @@ def _dictionary(source, name):
 
 def _starts(tensors, layouts):
     """What the names of a network may begin with: what stands before the name of a layout's first tensor."""
-    firsts = tuple(dict.fromkeys(name for layout in layouts for name in layout.first))
+    counted = [layout for layout in layouts if hasattr(layout, "starts")]
+    firsts = {name for layout in layouts if layout not in counted for name in layout.first}
     firsts = sorted(firsts, key=len, reverse=True)  # "conv1.weight" ends names of other layouts too
     matches = ((name, next((first for first in firsts if name.endswith(first)), None)) for name in tensors)
     starts = (name.removesuffix(first) for name, first in matches if first)
+    starts = [*starts, *(start for layout in counted for start in layout.starts(tensors))]
     return [start for start in dict.fromkeys(starts) if not start or start[-1] in "./"]
 
 
@@ -115,16 +117,25 @@ def _read(source, sorted_names, homes, prefix, layouts):
     inside = {sorted_names[index] for index in inside}
     names = {n.removeprefix(prefix): n for n in source.tensors if n in inside and homes[n] == home}
     for layout in layouts:
-        spelled = {}
-        for own, name in names.items():
-            key = layout.spell(own)
-            spelled[own if key in spelled else key] = name
+        spelled = _spelled(layout, names, source)
         if getattr(layout, "outer_classifier", False):
             spelled = {**_outer_classifier(source, prefix, layout), **spelled}
         tensors = {key: source.tensors[name] for key, name in spelled.items()}
         if _is_of(layout, tensors):
             return Network(prefix, layout, tensors, spelled)
     return None
+
+
+def _spelled(layout, names, source):
+    """The source's names of the tensors, by those of the layout."""
+    if hasattr(layout, "rename"):
+        renamed = layout.rename(names, {own: source.tensors[name] for own, name in names.items()})
+        return {key: names[own] for key, own in renamed.items()}
+    spelled = {}
+    for own, name in names.items():
+        key = layout.spell(own)
+        spelled[own if key in spelled else key] = name
+    return spelled
 
 
 def _is_of(layout, tensors):
@@ -139,6 +150,12 @@ def _outer_classifier(source, prefix, layout):
     names = {layout.key(f"head_dense/{variable}") for variable in ("kernel", "bias")}
     pairs = {name: f"{outside}/{name}" if outside else name for name in names}
     return {key: name for key, name in pairs.items() if prefix and name in source.tensors}
+
+
+def classifier_layer(network):
+    """The source's name of the classifier's layer or module; None without one."""
+    name = network.spelled.get(network.layout.key("head_dense/kernel"))
+    return name.rpartition("/")[0].rpartition("/")[2] if name else None
 
 
 def stem_kernel(tensors, layout):

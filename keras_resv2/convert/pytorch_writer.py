@@ -70,7 +70,7 @@ def to_pytorch(model, layout="torchvision"):
 
 def _refusal(layout, structure):
     """An argument of the network that a layout does not have, and the values that it has; None if all fit."""
-    allowed = {"shortcut": ("identity",), "conv_bias": (False,), **layout.allowed}
+    allowed = {"shortcut": ("identity",), "conv_bias": (False,), "padding": ("torch",), **layout.allowed}
     return next(((k, values) for k, values in allowed.items() if structure[k] not in (None, *values)), None)
 
 

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 
 from keras_resv2.convert.layouts.pytorch import PyTorchLayout
-from keras_resv2.convert.network import Network
+from keras_resv2.convert.network import Network, classifier_layer
 from keras_resv2.models.blocks import ACTIVATED_SHORTCUTS
 from keras_resv2.models.config import STEMS
 
@@ -182,7 +182,7 @@ def _run_keras(model, network, size):
     """Of networks with a classifier, what it reads: probabilities may be saturated."""
     height, width = (side or size for side in model.input_shape[1:3])
     x = np.random.default_rng(0).normal(size=(2, height, width, 3)).astype("float32")
-    dense = [layer for layer in model.layers if layer.name in ("predictions", "probs")]
+    dense = [layer for layer in model.layers if layer.name == classifier_layer(network)]
     if dense:
         model = keras.Model(model.input, dense[0].input)
     given = x[..., ::-1] if network.layout.blue_first else x

@@ -16,6 +16,7 @@ __all__ = [
     "ACTIVATED_SHORTCUTS",
     "ACTIVATIONS",
     "BRANCHES",
+    "PADDINGS",
     "PROJECTIONS",
     "SHORTCUTS",
     "STRIDE_IN",
@@ -76,6 +77,12 @@ STRIDE_ON = {"1x1": 0, "3x3": 1}
 
 # The unit of a stage that has the stride; in the last unit the shortcut subsamples, whatever the projection.
 STRIDE_IN = ("first", "last")
+
+# Zero padding of strided convolutions of 3x3 or 7x7.
+PADDINGS = {
+    "torch": "the same on all sides: the papers' code and PyTorch",
+    "tensorflow": "more at the end than at the beginning if the side is even: padding='same' of Keras",
+}
 
 # The shortcuts that start from the activation before the branch, if there is one.
 ACTIVATED_SHORTCUTS = {

@@ -10,6 +10,7 @@ from keras_resv2.models.blocks import (
     ACTIVATED_SHORTCUTS,
     ACTIVATIONS,
     BRANCHES,
+    PADDINGS,
     PROJECTIONS,
     STRIDE_IN,
     STRIDE_ON,
@@ -95,6 +96,7 @@ class Layout:
         stem: a key of `STEMS`.
         stride_in: the unit of a stage that has the stride, one of `keras_resv2.models.blocks.STRIDE_IN`.
         pixels: mean and standard deviation for preprocessing; None for those of the stem's dataset.
+        padding: a key of `keras_resv2.models.blocks.PADDINGS`.
     """
 
     branch: str
@@ -103,6 +105,7 @@ class Layout:
     stem: str
     stride_in: str = "first"
     pixels: tuple | None = None
+    padding: str = "torch"
 
     def strides(self, stage):
         """Returns the stride of each unit of a stage (from 1). A last unit has the stride of the following stage."""
@@ -255,12 +258,13 @@ def resolve_network(
     stride_in="first",
     conv_bias=False,
     activated_shortcuts="first_and_projections",
+    padding="torch",
 ):
     """Resolves the structural arguments of `ResNet`, with defaults filled in.
 
     Args:
         depth, activation, shortcut, branch, projection, stride_on, stem, preprocessing, stride_in, conv_bias,
-            activated_shortcuts: see `keras_resv2.ResNet`.
+            activated_shortcuts, padding: see `keras_resv2.ResNet`.
 
     Returns:
         ``(Layout, UnitSpec)``: equal for arguments that build the same network.
@@ -297,7 +301,8 @@ def resolve_network(
     check_choice("stride_on", stride_on, STRIDE_ON)
     check_choice("stride_in", stride_in, STRIDE_IN)
     check_choice("activated_shortcuts", activated_shortcuts, ACTIVATED_SHORTCUTS)
+    check_choice("padding", padding, PADDINGS)
     pixels = STEMS[layout.stem].dataset.pixels if preprocessing is None else resolve_pixels(preprocessing)
     branch = BRANCHES[layout.branch]
     spec = UnitSpec(ACTIVATIONS[activation], shortcut, branch, projection, stride_on, activated_shortcuts, conv_bias)
-    return dataclasses.replace(layout, stride_in=stride_in, pixels=pixels), spec
+    return dataclasses.replace(layout, stride_in=stride_in, pixels=pixels, padding=padding), spec

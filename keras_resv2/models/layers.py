@@ -21,12 +21,14 @@ class LayerFactory:
         values: dictionary from ``<layer>/<variable>`` to an array, the initial values of weights. Weights that are not
             in it use their initializers.
         template: whether the weights will never be used: they are initialized to zeros, which costs nothing.
+        padding: a key of `keras_resv2.models.blocks.PADDINGS`, for strided convolutions.
     """
 
     dtype: object
     data_format: str
     values: dict = dataclasses.field(default_factory=dict)
     template: bool = False
+    padding: str = "torch"
 
     @property
     def channel_axis(self):
@@ -53,9 +55,9 @@ class LayerFactory:
         return y
 
     def conv(self, x, filters, kernel_size, strides, name, bias=False):
-        """Convolution with the same padding on all sides (as in Torch and the papers' code)."""
+        """Convolution, by default with the same padding on all sides (as in Torch and the papers' code)."""
         padding = "same"
-        if strides > 1 and kernel_size > 1:
+        if strides > 1 and kernel_size > 1 and self.padding == "torch":
             # TensorFlow's "same" pads a strided convolution more at the end than at the beginning.
             x = self.zero_padding(x, kernel_size // 2, f"{name}_pad")
             padding = "valid"

@@ -4,6 +4,7 @@ from keras_resv2.convert.layouts import (
     cifar,
     huggingface,
     keras_applications,
+    keras_example,
     keras_hub,
     pytorchcv,
     tf2cv,
@@ -13,4 +14,4 @@ from keras_resv2.convert.layouts import (
 
 # The first layout that a source fits is taken.
 PYTORCH = [timm.LAYOUT, *pytorchcv.LAYOUTS, huggingface.LAYOUT, torchvision.LAYOUT, *cifar.LAYOUTS]
-KERAS = [keras_applications.V1, keras_applications.V2, keras_hub.V1, keras_hub.V2, *tf2cv.LAYOUTS]
+KERAS = [keras_applications.V1, keras_applications.V2, keras_hub.V1, keras_hub.V2, *tf2cv.LAYOUTS, keras_example.LAYOUT]

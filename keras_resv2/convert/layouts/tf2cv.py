@@ -5,6 +5,7 @@ each of theirs (``.../conv1/conv/conv/kernel``), and the classifier `output1`.
 """
 
 import functools
+import re
 
 from keras_resv2.convert.layouts import pytorchcv
 from keras_resv2.convert.layouts.keras import KerasLayout
@@ -22,9 +23,16 @@ def layer(theirs, name):
     return theirs.layer(name).replace(".", "/") + ("/conv" if "conv" in name else "")
 
 
+class _Layout(KerasLayout):
+    """Files say the name of a stage twice."""
+
+    def spell(self, name):
+        return re.sub(r"/(stage\d+)/\1/", r"/\1/", name)
+
+
 def _of(theirs):
     marks = ("post_activ/bn/gamma",) if "head_bn" in theirs.fixed else ()
-    return KerasLayout(
+    return _Layout(
         name="tf2cv",
         activation=theirs.activation,
         marks=(*(f"features/{mark}" for mark in marks), "features/stage1/unit1/body/conv1/conv/conv/kernel"),

@@ -16,6 +16,7 @@ from keras_resv2.argument_checks import first_line
 from keras_resv2.convert.readers.keras_file import MODEL_WEIGHTS, read_config, read_keras
 from keras_resv2.convert.readers.pytorch_file import Ignored, plain_tensors, read_pytorch
 from keras_resv2.convert.readers.tensorflow_file import find_checkpoint, read_checkpoint
+from keras_resv2.convert.readers.url import fetch_url, is_url
 from keras_resv2.files import check_regular, open_regular, read_limit
 
 PYTORCH_FILES = (".pt", ".pth", ".bin", ".ckpt", ".tar", ".th", ".pkl", ".pyth")
@@ -25,7 +26,16 @@ PICKLE, ZIP, HDF5 = b"\x80", b"PK\x03\x04", b"\x89HDF\r\n\x1a\n"
 
 # Arguments of `ResNet` that a state dict does not say, and conventions of other code that ours are made from;
 # and where a file of this package says them: in the metadata of .safetensors, and of a state dict.
-STRUCTURE = ("projection", "stride_on", "stem", "preprocessing", "stride_in", "conv_bias", "activated_shortcuts")
+STRUCTURE = (
+    "projection",
+    "stride_on",
+    "stem",
+    "preprocessing",
+    "stride_in",
+    "conv_bias",
+    "activated_shortcuts",
+    "padding",
+)
 CONVENTIONS = ("epsilon", "zero_channels")
 STRUCTURE_KEY = "keras_resv2"
 
@@ -69,6 +79,7 @@ def read_source(source):
         FileNotFoundError, ValueError, ImportError: as `read_tensors`.
     """
     limit, whole, config = math.inf, None, None
+    source = fetch_url(source) if is_url(source) else source
     if isinstance(source, (str, os.PathLike)):
         path, label = pathlib.Path(source), str(source)
         checkpoint = find_checkpoint(path)
@@ -105,7 +116,8 @@ def read_tensors(source):
     Args:
         source: path of a PyTorch file, a .safetensors file, a Keras weight file (.h5, .weights.h5) or model
             (.keras), whatever its ending; of a SavedModel's folder or a TensorFlow checkpoint; a dictionary of
-            arrays or tensors, as a `state_dict()`, or one that holds it; a PyTorch module; or a `keras.Model`.
+            arrays or tensors, as a `state_dict()`, or one that holds it; a PyTorch module; a `keras.Model`; or the
+            address of a file whose name has the first digits of its SHA-256, as torchvision's have.
 
     Returns:
         ``(tensors, label)``: dictionary from names to float32 arrays, and what to call the source in a message.

@@ -89,10 +89,18 @@ def _legacy_layers(group):
         names = _names(inner, "weight_names")
         owners = {name: name.split("/")[-2] if "/" in name else layer for name in names}
         nested = len(set(owners.values())) > 1  # a model inside the model: its layers have names of their own
-        for name in names:
-            prefix = f"{layer}/{owners[name]}" if nested else layer
-            arrays[f"{prefix}/{name.split('/')[-1].partition(':')[0]}"] = _child(inner, name, h5py.Dataset)[()]
+        prefixes = {name: f"{layer}/{owners[name]}" if nested else layer for name in names}
+        keys = {name: f"{prefixes[name]}/{name.split('/')[-1].partition(':')[0]}" for name in names}
+        if len(set(keys.values())) < len(keys):  # layers inside layers: their whole path tells them apart
+            keys = {name: _path_from(layer, name).partition(":")[0] for name in names}
+        arrays.update({key: _child(inner, name, h5py.Dataset)[()] for name, key in keys.items()})
     return arrays
+
+
+def _path_from(layer, name):
+    """The path of a weight from a layer on; a layer that repeats its name counts once."""
+    rest = name.partition(f"{layer}/")[2] or name
+    return rest if rest.startswith(f"{layer}/") else f"{layer}/{rest}"
 
 
 def _names(group, prefix):

@@ -1,0 +1,41 @@
+"""Weight files by address, as PyTorch's hub keeps them: the name of the file has the first digits of its SHA-256."""
+
+import re
+import urllib.parse
+
+from keras_resv2.files import check_file_name
+from keras_resv2.storage import download
+from keras_resv2.storage.local import home
+
+DIGITS = re.compile(r"-([0-9a-f]{8,64})\.[a-z0-9.]+")
+LARGEST_FILE = 1 << 30  # bytes
+
+
+def is_url(source):
+    """Whether a source is an address, not a path."""
+    return isinstance(source, str) and urllib.parse.urlsplit(source).scheme in ("http", "https", "file")
+
+
+def fetch_url(url):
+    """Downloads a file into the cache, unless it is there.
+
+    Args:
+        url: address of a file whose name ends in at least eight digits of its SHA-256, as ``resnet18-f37072fd.pth``.
+
+    Returns:
+        `pathlib.Path` of the file, whose checksum begins with these digits.
+
+    Raises:
+        ValueError: the name has no such digits, or the file has another checksum.
+        OSError: the file cannot be downloaded, or the cache cannot be written.
+    """
+    name = check_file_name(urllib.parse.unquote(urllib.parse.urlsplit(url).path).rpartition("/")[2], "name of the file")
+    digits = DIGITS.search(name)
+    if digits is None:
+        raise ValueError(
+            f"{url}: its name does not have the first eight digits of its SHA-256, as resnet18-f37072fd.pth has: "
+            "download it, check it, and give its path."
+        )
+    path = home() / "downloads" / name
+    download.fetch(url, path, None, digits[1], LARGEST_FILE)
+    return path
