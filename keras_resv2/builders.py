@@ -47,7 +47,8 @@ _DOC = """{builder}: {depth} layers ({source}).
         classifier_activation: activation of the classifier; None for logits.
         name: name of the model.
         activation, shortcut, branch, projection, stride_on, stem, preprocessing, stride_in, conv_bias,
-        activated_shortcuts, padding, include_preprocessing, rolled, rematerialize, dtype: see `keras_resv2.ResNet`.
+        activated_shortcuts, output_stride, padding, include_preprocessing, rolled, rematerialize, dtype: see
+            `keras_resv2.ResNet`.
 
     Returns:
         `keras.Model` from raw pixels ``(batch, height, width, 3)``, 0 to 255, to class
@@ -92,6 +93,7 @@ def _make_builder(key, architecture):
         conv_bias=False,
         activated_shortcuts="first_and_projections",
         padding="torch",
+        output_stride=None,
         include_preprocessing=True,
         rolled=False,
         rematerialize=False,

@@ -33,6 +33,7 @@ def ResNet(
     conv_bias: bool = False,
     activated_shortcuts: str = "first_and_projections",
     padding: str = "torch",
+    output_stride: int | None = None,
     include_top: bool = True,
     weights: str | os.PathLike | dict | None = None,
     input_tensor: keras.KerasTensor | None = None,
@@ -77,6 +78,9 @@ def ResNet(
         conv_bias: whether convolutions that are not followed by BN have a bias.
         activated_shortcuts: which shortcuts of pre-activation networks start from the activation before
             the branch: "first_and_projections" (the paper), "projections" (timm) or "none".
+        output_stride: pixels of the input per pixel of the last feature maps, along each side, for segmentation and
+            detection: 8 or 16 in place of ImageNet's 32, 1 or 2 in place of CIFAR's 4. Strides beyond it become
+            dilations; weights are the same. None for all strides.
         padding: zero padding of strided convolutions: "torch", the same on all sides, or "tensorflow", as
             ``padding="same"`` of Keras: more at the end if the side is even.
         include_top: whether to include the classifier.
@@ -118,7 +122,7 @@ def ResNet(
     >>> model.output_shape
     (None, 10)
     """
-    structure = (preprocessing, stride_in, conv_bias, activated_shortcuts, padding)
+    structure = (preprocessing, stride_in, conv_bias, activated_shortcuts, padding, output_stride)
     layout, spec = resolve_network(depth, activation, shortcut, branch, projection, stride_on, stem, *structure)
     stem = STEMS[layout.stem]
     classes = _check_head(include_top, pooling, classes, stem)
@@ -278,7 +282,7 @@ def _input(input_tensor, input_shape, include_top, layout, data_format):
         raise ValueError(f"input_shape={shape} must specify the number of channels ({data_format}).")
     sides = shape[:2] if data_format == "channels_last" else shape[1:]
     stem = STEMS[layout.stem]
-    smallest = stem.strides * (2 if stem.pool else 1) * 2 ** (len(layout.units) - 1)
+    smallest = layout.output_stride or stem.total_stride * 2 ** (len(layout.units) - 1)
     if any(side is not None and side < smallest for side in sides):
         raise ValueError(
             f"input_shape={shape} is too small: the {layout.stem} stem and {len(layout.units)} stages divide height "

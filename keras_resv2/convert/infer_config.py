@@ -7,6 +7,8 @@ import numpy as np
 
 from keras_resv2.models.blocks import ACTIVATIONS
 from keras_resv2.models.config import STEMS
+from keras_resv2.models.graph import all_layers
+from keras_resv2.resnet import feature_info
 
 # What follows "stageS_unitU_" in the layers of a unit whose shortcut is the identity, or a projection.
 UNIT_LAYERS = re.compile(
@@ -52,6 +54,7 @@ def infer_config(model):
         "stride_on": ("1x1" if strides["conv1"] == 2 else "3x3") if bottleneck and strided_first else None,
         "stem": _stem(layers, activation),
         "padding": _padding(layers),
+        "output_stride": _output_stride(model),
         "conv_bias": layers["stem_conv"].use_bias,
         "activated_shortcuts": _activated_shortcuts(layers) if "preact_relu" in first else None,
     }
@@ -117,6 +120,12 @@ def _stem(layers, activation):
     found = (conv.kernel_size[0], conv.strides[0], "stem_pool" in layers, zeros, activated)
     stems = {(s.kernel_size, s.strides, s.pool, s.pool_zeros, s.activate): name for name, s in STEMS.items()}
     return stems[found]
+
+
+def _output_stride(model):
+    """Returns the output stride of a network with dilated convolutions; None without them."""
+    dilated = any(max(getattr(layer, "dilation_rate", None) or (1,)) > 1 for layer in all_layers(model))
+    return feature_info(model)[-1].stride if dilated else None
 
 
 def _padding(layers):

@@ -21,7 +21,7 @@ class _Map:
 class _Recorder(LayerFactory):
     """`LayerFactory` that make nothing, and note the shapes of the weights in `values`."""
 
-    def conv(self, x, filters, kernel_size, strides, name, bias=False):
+    def conv(self, x, filters, kernel_size, strides, name, bias=False, dilation=1):
         self.values[f"{name}/kernel"] = (kernel_size, kernel_size, x.channels, filters)
         if bias:
             self.values[f"{name}/bias"] = (filters,)

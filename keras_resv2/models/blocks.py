@@ -125,7 +125,7 @@ class UnitSpec:
         return projects and self.activated_shortcuts == "projections"
 
 
-def residual_unit(x, width, strides, spec, layers, name, first=False):
+def residual_unit(x, width, strides, spec, layers, name, first=False, dilation=(1, 1)):
     """Builds one unit of a residual network: eq. 1 and 2.
 
     Args:
@@ -137,12 +137,13 @@ def residual_unit(x, width, strides, spec, layers, name, first=False):
         name: prefix of all layer names, such as "stage2_unit3".
         first: whether this is the network's first unit, whose shortcut also starts from the activation before the
             branch (the paper's appendix).
+        dilation: dilation of the branch's first 3x3 convolution, and of a second one.
 
     Returns:
         Keras tensor, ``(batch, height / strides, width / strides, width * expansion)``.
     """
     activated = layers.activate(x, spec.activation.before_branch, f"{name}_preact")
-    y = _branch(activated, width, strides, spec, layers, name)
+    y = _branch(activated, width, strides, spec, layers, name, dilation)
     if not isinstance(spec.shortcut, NoShortcut):
         filters = width * spec.branch.expansion
         projects = spec.projects(x.shape[layers.channel_axis] != filters)
@@ -153,14 +154,16 @@ def residual_unit(x, width, strides, spec, layers, name, first=False):
     return layers.activate(y, spec.activation.after_addition, f"{name}_postact")
 
 
-def _branch(x, width, strides, spec, layers, name):
+def _branch(x, width, strides, spec, layers, name, dilation):
     """F(x): the convolutions, each but the last followed by BN and ReLU."""
     last = len(spec.branch.kernel_sizes)
     strided = STRIDE_ON[spec.stride_on] if last == 3 else 0
+    rates = iter(dilation)
     for i, (kernel_size, factor) in enumerate(zip(spec.branch.kernel_sizes, spec.branch.width_factors, strict=True)):
         after = spec.activation.after_last_conv if i + 1 == last else ("bn", "relu")
         bias = spec.conv_bias and "bn" not in after
-        x = layers.conv(x, width * factor, kernel_size, strides if i == strided else 1, f"{name}_conv{i + 1}", bias)
+        stride, rate = strides if i == strided else 1, next(rates) if kernel_size > 1 else 1
+        x = layers.conv(x, width * factor, kernel_size, stride, f"{name}_conv{i + 1}", bias, rate)
         for kind in after:
             x = layers.batch_norm(x, f"{name}_bn{i + 1}") if kind == "bn" else layers.relu(x, f"{name}_relu{i + 1}")
     return x

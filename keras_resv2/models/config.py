@@ -57,6 +57,11 @@ class Stem:
     activate: bool = False
 
     @property
+    def total_stride(self):
+        """Stride of the convolution and the pooling."""
+        return self.strides * (2 if self.pool else 1)
+
+    @property
     def dataset(self):
         """`keras_resv2.data.Dataset`."""
         return DATASETS[self.made_for]
@@ -97,6 +102,7 @@ class Layout:
         stride_in: the unit of a stage that has the stride, one of `keras_resv2.models.blocks.STRIDE_IN`.
         pixels: mean and standard deviation for preprocessing; None for those of the stem's dataset.
         padding: a key of `keras_resv2.models.blocks.PADDINGS`.
+        output_stride: pixels of the input per pixel of the last feature maps, along each side; None for all strides.
     """
 
     branch: str
@@ -106,6 +112,7 @@ class Layout:
     stride_in: str = "first"
     pixels: tuple | None = None
     padding: str = "torch"
+    output_stride: int | None = None
 
     def strides(self, stage):
         """Returns the stride of each unit of a stage (from 1). A last unit has the stride of the following stage."""
@@ -113,6 +120,25 @@ class Layout:
         if self.stride_in == "last":
             return [*plain, 1 if stage == len(self.units) else 2]
         return [1 if stage == 1 else 2, *plain]
+
+    def geometry(self, stage):
+        """Strides and dilations of the units of a stage (from 1).
+
+        With an output stride, strides beyond it become dilations of the convolutions after them, which then see the
+        same pixels (Chen et al. 2017, arXiv 1706.05587, section 3.1).
+
+        Returns:
+            ``(strides, dilations)``: lists with one entry per unit; an entry of `dilations` has those of the first and
+            of a second 3x3 convolution.
+        """
+        strides = self.strides(stage)
+        if self.output_stride is None:
+            return strides, [(1, 1)] * len(strides)
+        total, before = STEMS[self.stem].total_stride * 2 ** (stage - 1), self.output_stride
+        dilation = max(1, total // before)
+        if dilation == 1:
+            return strides, [(1, 1)] * len(strides)
+        return [1] * len(strides), [(dilation // 2, dilation), *[(dilation, dilation)] * (len(strides) - 1)]
 
 
 def resolve_layout(depth, branch=None, stem=None):
@@ -259,12 +285,13 @@ def resolve_network(
     conv_bias=False,
     activated_shortcuts="first_and_projections",
     padding="torch",
+    output_stride=None,
 ):
     """Resolves the structural arguments of `ResNet`, with defaults filled in.
 
     Args:
         depth, activation, shortcut, branch, projection, stride_on, stem, preprocessing, stride_in, conv_bias,
-            activated_shortcuts, padding: see `keras_resv2.ResNet`.
+            activated_shortcuts, padding, output_stride: see `keras_resv2.ResNet`.
 
     Returns:
         ``(Layout, UnitSpec)``: equal for arguments that build the same network.
@@ -305,4 +332,16 @@ def resolve_network(
     pixels = STEMS[layout.stem].dataset.pixels if preprocessing is None else resolve_pixels(preprocessing)
     branch = BRANCHES[layout.branch]
     spec = UnitSpec(ACTIVATIONS[activation], shortcut, branch, projection, stride_on, activated_shortcuts, conv_bias)
-    return dataclasses.replace(layout, stride_in=stride_in, pixels=pixels, padding=padding), spec
+    layout = dataclasses.replace(layout, stride_in=stride_in, pixels=pixels, padding=padding)
+    return dataclasses.replace(layout, output_stride=_check_output_stride(output_stride, layout)), spec
+
+
+def _check_output_stride(output_stride, layout):
+    """Returns the output stride; None where it is that of all strides."""
+    first = STEMS[layout.stem].total_stride
+    possible = [first * 2**stage for stage in range(len(layout.units))]
+    if output_stride is None or output_stride == possible[-1]:
+        return None
+    if layout.stride_in == "last":
+        raise ValueError(f"output_stride={output_stride!r} needs stride_in='first'.")
+    return check_choice("output_stride", output_stride, possible)

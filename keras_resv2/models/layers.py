@@ -54,7 +54,7 @@ class LayerFactory:
             )
         return y
 
-    def conv(self, x, filters, kernel_size, strides, name, bias=False):
+    def conv(self, x, filters, kernel_size, strides, name, bias=False, dilation=1):
         """Convolution, by default with the same padding on all sides (as in Torch and the papers' code)."""
         padding = "same"
         if strides > 1 and kernel_size > 1 and self.padding == "torch":
@@ -66,6 +66,7 @@ class LayerFactory:
             kernel_size,
             strides=strides,
             padding=padding,
+            dilation_rate=dilation,
             use_bias=bias,
             # He et al. 2015b, eq. 14, with fan-out as in the papers' code.
             kernel_initializer=keras.initializers.VarianceScaling(2.0, FAN, NORMAL),

@@ -43,14 +43,15 @@ def body(x, layout, spec, layers, rolled=False, rematerialize=False):
     """
     x = _stem(x, STEMS[layout.stem], layout.widths[0], spec, layers)
     for number, width in enumerate(layout.widths, start=1):
-        stage, strides = f"stage{number}", layout.strides(number)
-        x = residual_unit(x, width, strides[0], spec, layers, f"{stage}_unit1", first=number == 1)
+        stage, (strides, dilations) = f"stage{number}", layout.geometry(number)
+        x = residual_unit(x, width, strides[0], spec, layers, f"{stage}_unit1", number == 1, dilations[0])
         done, alike = 1, strides[1:].count(1)
         if rolled and alike > 1:
-            x = rolled_units(x, width, alike, spec, layers, stage, 2, rematerialize)
+            x = rolled_units(x, width, alike, spec, layers, stage, 2, rematerialize, dilations[-1][-1])
             done += alike
         for unit in range(done, len(strides)):
-            x = residual_unit(x, width, strides[unit], spec, layers, f"{stage}_unit{unit + 1}")
+            name = f"{stage}_unit{unit + 1}"
+            x = residual_unit(x, width, strides[unit], spec, layers, name, dilation=dilations[unit])
     return layers.activate(x, spec.activation.before_branch, "head")
 
 

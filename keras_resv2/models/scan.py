@@ -159,7 +159,7 @@ class RolledUnits(keras.layers.Layer):
             return cls(**{**config, "unit": keras.saving.deserialize_keras_object(config["unit"])})
 
 
-def rolled_units(x, width, count, spec, layers, stage, first, rematerialize):
+def rolled_units(x, width, count, spec, layers, stage, first, rematerialize, dilation=1):
     """Builds `count` units after the first of a stage as one layer.
 
     Args:
@@ -169,13 +169,16 @@ def rolled_units(x, width, count, spec, layers, stage, first, rematerialize):
         stage: name of the stage, such as "stage2".
         first: number of the first of these units.
         rematerialize: see `RolledUnits`.
+        dilation: of the 3x3 convolutions.
 
     Returns:
         Keras tensor of the shape of `x`.
     """
     inputs = keras.Input(x.shape[1:], dtype=x.dtype)
     own = dataclasses.replace(layers, values={}, template=True)
-    unit = keras.Model(inputs, residual_unit(inputs, width, 1, spec, own, f"{stage}_unit{first}"))
+    unit = keras.Model(
+        inputs, residual_unit(inputs, width, 1, spec, own, f"{stage}_unit{first}", dilation=(dilation, dilation))
+    )
     name = f"{stage}_unit{first}_to_{first + count - 1}"
     return RolledUnits(unit, count, rematerialize, layers.values, dtype=layers.dtype, name=name)(x)
 

@@ -1,0 +1,72 @@
+"""Dilation in place of strides: the same weights, larger maps, against torchvision and by hand."""
+
+import keras
+import numpy as np
+import pytest
+
+import keras_resv2
+from keras_resv2 import ResNet, feature_info, features
+from keras_resv2.models.weights import model_arrays
+
+
+@pytest.mark.parametrize("depth, output_stride, rates", [
+    (50, 16, {"stage3_unit6_conv2": 1, "stage4_unit1_conv2": 1, "stage4_unit2_conv2": 2}),
+    (50, 8, {"stage3_unit1_conv2": 1, "stage3_unit2_conv2": 2, "stage4_unit1_conv2": 2, "stage4_unit2_conv2": 4}),
+    (18, 8, {"stage3_unit1_conv1": 1, "stage3_unit1_conv2": 2, "stage4_unit1_conv1": 2, "stage4_unit1_conv2": 4}),
+    (20, 1, {"stage2_unit1_conv1": 1, "stage2_unit2_conv1": 2, "stage3_unit1_conv1": 2, "stage3_unit3_conv2": 4}),
+])  # fmt: skip
+def test_strides_become_dilations(depth, output_stride, rates):
+    model = ResNet(depth, output_stride=output_stride, include_top=False)
+    assert {name: model.get_layer(name).dilation_rate[0] for name in rates} == rates
+    assert feature_info(model)[-1].stride == output_stride
+    assert {layer.dilation_rate[0] for layer in model.layers if "shortcut_conv" in layer.name} <= {1}
+
+
+@pytest.mark.parametrize("rolled", [False, True])
+@pytest.mark.parametrize("activation", ["original", "full_preactivation"])
+def test_every_second_pixel_is_that_of_the_strided_network(activation, rolled):
+    """Without borders: the dilated convolutions see the same pixels there."""
+    network = {"activation": activation, "input_shape": (128, 128, 3)}
+    strided = ResNet(20, **network)
+    dilated = ResNet(20, **network, output_stride=2, rolled=rolled, weights=model_arrays(strided))
+    images = np.random.default_rng(0).integers(0, 256, (1, 128, 128, 3), dtype="uint8")
+    theirs, ours = (features(model, ["stage3"]).predict(images, verbose=0)["stage3"] for model in (strided, dilated))
+    assert theirs.shape == (1, 32, 32, 64) and ours.shape == (1, 64, 64, 64)
+    np.testing.assert_allclose(ours[:, ::2, ::2][:, 15:17, 15:17], theirs[:, 15:17, 15:17], atol=1e-3)
+    assert np.ptp(theirs[:, 15:17, 15:17], axis=-1).min() > 0.1
+
+
+@pytest.mark.parametrize("output_stride, replaced", [(16, (False, False, True)), (8, (False, True, True))])
+def test_outputs_are_those_of_torchvision(output_stride, replaced, torchvision):
+    torch = pytest.importorskip("torch")
+    theirs = torchvision.models.resnet50(weights=None, replace_stride_with_dilation=list(replaced)).eval()
+    generator = torch.Generator().manual_seed(0)
+    for module in theirs.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.1, generator=generator)
+            module.running_var.uniform_(0.5, 1.5, generator=generator)
+    plain = torchvision.models.resnet50(weights=None)
+    plain.load_state_dict(theirs.state_dict())
+    weights = model_arrays(keras_resv2.convert.from_pytorch(plain))
+    ours = ResNet(50, output_stride=output_stride, weights=weights, classifier_activation=None, input_shape=(64, 64, 3))
+    assert not any(isinstance(layer, keras.layers.Lambda) for layer in ours.layers)
+    pixels = np.random.default_rng(1).integers(0, 256, (2, 64, 64, 3)).astype("float32")
+    mean, std = np.array([123.675, 116.28, 103.53]), np.array([58.395, 57.12, 57.375])
+    with torch.no_grad():
+        expected = theirs(torch.tensor(((pixels - mean) / std).transpose(0, 3, 1, 2).astype("float32"))).numpy()
+    np.testing.assert_allclose(ours.predict(pixels, verbose=0), expected, atol=1e-3 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("arguments, words", [
+    (dict(depth=50, output_stride=4), None),
+    (dict(depth=50, output_stride=12), "must be one of 4, 8, 16, 32"),
+    (dict(depth=50, output_stride=64), "must be one of 4, 8, 16, 32"),
+    (dict(depth=20, output_stride=8), "must be one of 1, 2, 4"),
+    (dict(depth=50, output_stride=8, stride_in="last"), "stride_in='first'"),
+])  # fmt: skip
+def test_output_strides_that_there_are(arguments, words):
+    if words is None:
+        assert feature_info(ResNet(**arguments, include_top=False))[-1].stride == arguments["output_stride"]
+    else:
+        with pytest.raises(ValueError, match=words):
+            ResNet(**arguments)
