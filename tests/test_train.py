@@ -161,13 +161,13 @@ def test_a_run_of_an_older_version_resumes(tmp_path):
     (tmp_path / "run.json").write_text(json.dumps({**old, "diverged_at": 5}))
     assert start_record(tmp_path, settings, "")["settings"] == old["settings"]
     assert "diverged_at" not in json.loads((tmp_path / "run.json").read_text())  # it goes on
-    with pytest.raises(ValueError, match="other recipe_values"):
+    with pytest.raises(ValueError, match="different recipe_values"):
         start_record(tmp_path, {**settings, "recipe_values": {**settings["recipe_values"], "units_per_batch": 3}}, "")
 
 
 def test_folders_of_nobody_knows_what_run_are_refused(tmp_path):
     (tmp_path / "checkpoint-00000001.npz").write_bytes(b"")
-    with pytest.raises(ValueError, match=r"checkpoints without run\.json"):
+    with pytest.raises(ValueError, match=r"checkpoints of an unknown run, without run\.json"):
         start_record(tmp_path, {"seed": 0}, "")
     for text in ("", "{}", '{"settings": '):
         (tmp_path / "run.json").write_text(text)
@@ -218,7 +218,7 @@ def test_a_terminal_gets_a_bar_and_a_line_per_epoch(monkeypatch):
 
 def test_other_settings_do_not_resume(finished, digits_npz):
     done = train(digits_npz, finished, "--steps=120", "--dtype=float32", "--seed=1", ok=False)
-    assert "other seed" in done.stderr and "Traceback" not in done.stderr
+    assert "different seed" in done.stderr and "Traceback" not in done.stderr
 
 
 REFUSED = {
@@ -415,7 +415,7 @@ def test_other_ways_to_train_leave_weights_of_the_plain_network(form, word, digi
     assert losses[-1] < losses[0] - 0.3
     plain = {key: value for key, value in record["settings"].items() if key not in ("rolled", "rematerialize")}
     plain["recipe_values"] = {**plain["recipe_values"], "units_per_batch": None}
-    with pytest.raises(ValueError, match=f"other {word}"):
+    with pytest.raises(ValueError, match=f"different {word}"):
         start_record(out, plain, "")
 
 
