@@ -280,7 +280,7 @@ def _cut_png(path):
         (["predict", NAME, "x.png", "--top", "0"], "at least 1"),
         (["summary", "resnet21-cifar10"], "resnet20-cifar10"),
         (["summary", "preactresnet50"], "did you mean preact_resnet50"),
-        (["predict", NAME, __file__, "--save", "out.psd"], "saved as one of .png"),
+        (["predict", NAME, __file__, "--save", "out.psd"], "must be one of .png"),
         (["predict", NAME, __file__, "--save", "nowhere/out.png"], "nowhere does not exist. Create it first"),
         (["evaluate", NAME, "--data_dir", "nowhere"], "nowhere does not exist"),
         (["evaluate", NAME, "--data_dir", "."], "does not contain cifar10"),

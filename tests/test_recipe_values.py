@@ -75,10 +75,10 @@ def test_values_are_set_and_those_without_effect_refused():
         with pytest.raises(ValueError, match=words):
             long.with_values([text])
     for texts, words in (
-        (["average_start=0.5"], "no effect where average=None"), (["average_decay=0.9"], "no effect where average="),
-        (["average=swa", "average_decay=0.9"], "no effect where average=swa"),
+        (["average_start=0.5"], "no effect with average=None"), (["average_decay=0.9"], "no effect with average="),
+        (["average=swa", "average_decay=0.9"], "no effect with average=swa"),
         (["teacher=x", "temperature=0"], "positive"), (["teacher=x", "teacher_weight=0"], "above 0"),
-        (["teacher=x", "teacher_weight=1", "label_smoothing=0.1"], "no effect where teacher_weight=1"),
+        (["teacher=x", "teacher_weight=1", "label_smoothing=0.1"], "no effect with teacher_weight=1"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=words):
             RECIPES["fast"].with_values(texts)

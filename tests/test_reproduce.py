@@ -253,7 +253,7 @@ def test_what_other_recipes_reach_is_no_reproduction(folders):
     assert "missing" in lines[0] and lines[1][:end].split()[-1] == "7.90" and "7.90" not in lines[0]
     assert lines[1][: header.index("other recipe")].strip() == "ResNet-110, original"
     assert "fast (mixed_bfloat16)" in lines[1] and "19,500" in lines[1]
-    assert "7 of 7 cells have no run by the `paper` recipe." in statements(found)
+    assert "7 of 7 cells have no run with the `paper` recipe." in statements(found)
 
 
 def test_values_that_older_runs_lack_are_the_defaults(folders):
@@ -436,7 +436,7 @@ def test_formats_say_the_same(folders, capsys, format):
         for words in ("6.61", "6.65", "3: 6.55, 4: 6.75", "7.93", "fast", "19,500", "fails (> 20)", "missing"):
             assert words in text
         assert "--shortcut 'exclusive_gating(bias=-6)' --seed 0" in text
-        assert "15 of 16 cells have no run by the `paper` recipe." in text
+        assert "15 of 16 cells have no run with the `paper` recipe." in text
     if format == "markdown":
         table = [line for line in text.splitlines() if line.startswith("|")]
         assert len({line.count("|") for line in table}) == 1 and len(table) == 2 + 16 + 1

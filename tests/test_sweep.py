@@ -418,7 +418,7 @@ def test_damaged_archives_and_links_do_not_affect_other_archives(tmp_path):
     assert (
         len(problems) == 4 and "sweep-1.zip is damaged" in text and "sweep-2.zip is damaged: it is compressed" in text
     )
-    assert "linked is a link out of" in text and "torn: checkpoint-00000010.npz is damaged" in text
+    assert "linked is a link to outside of" in text and "torn: checkpoint-00000010.npz is damaged" in text
 
 
 def test_a_terminal_gets_one_table(tmp_path):
