@@ -129,18 +129,17 @@ def _remove(path):
 
 
 def check_file_name(name, what):
-    """Returns `name` if it names a file in a folder, and cannot name one elsewhere.
+    """Returns `name` if it is a plain file name, which cannot refer to another folder.
 
-    Every name of a file that comes from a card, a Hub repository, an archive or an address goes through here
-    before a path is made of it.
+    Every file name from a card, a Hub repository, an archive or a URL must be checked before it is used in a path.
 
     Args:
-        name: what was read.
-        what: it is, for the message.
+        name: file name to check.
+        what: description of the file, for the message.
 
     Raises:
-        ValueError: if it is not text, is empty or too long, starts with a dot, or has a path separator, a drive, a
-            wildcard or a control character in it.
+        ValueError: if it is not text, is empty or too long, starts with a dot, or contains a path separator, a drive, a
+            wildcard or a control character.
 
     Example:
 

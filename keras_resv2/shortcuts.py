@@ -1,4 +1,4 @@
-"""The shortcuts of He et al. 2016, Fig. 2, and `register_shortcut` for one of your own."""
+"""The shortcuts of He et al. 2016, Fig. 2, and `register_shortcut` for custom ones."""
 
 from keras_resv2.models.shortcuts import (
     SHORTCUTS,

@@ -1,4 +1,4 @@
-"""Networks with random weights, what they give, and whether that is the same."""
+"""Networks with random weights, their outputs, and comparisons of outputs."""
 
 import h5py
 import keras
@@ -15,21 +15,21 @@ def images(size=SIZE, count=2):
 
 
 def run_torch(torch, function, x):
-    """What a PyTorch function gives for channels-last images, maps channels-last too."""
+    """Runs a PyTorch function on channels-last images; feature maps are returned as channels-last."""
     with torch.no_grad():
         found = function(torch.from_numpy(x.transpose(0, 3, 1, 2).copy()))
     return keras.tree.map_structure(lambda y: y.numpy().transpose(0, 2, 3, 1) if y.ndim == 4 else y.numpy(), found)
 
 
 def outputs(model, x):
-    """Each stage's output, and the logits."""
+    """Returns the outputs of all stages, and the logits."""
     stages = keras_resv2.features(model)
     *found, logits = keras.Model(model.input, [*stages.output.values(), model.output]).predict(x, verbose=0)
     return dict(zip(stages.output, found, strict=True)), logits
 
 
 def assert_same(ours, theirs, within=1e-4):
-    """Equal to `within` of the largest value, or to `within` where that is below 1."""
+    """Asserts equality up to `within` relative to the largest value, or absolute if that is below 1."""
     ours, theirs = keras.tree.flatten(ours), keras.tree.flatten(theirs)
     assert len(ours) == len(theirs)
     for one, other in zip(ours, theirs, strict=True):
@@ -39,7 +39,7 @@ def assert_same(ours, theirs, within=1e-4):
 
 
 def randomised(model, seed=0):
-    """Random weights of a scale at which activations neither vanish nor grow."""
+    """Sets random weights with a scale that keeps the magnitude of activations."""
     rng = np.random.default_rng(seed)
     for weight in model.weights:
         shape = tuple(weight.shape)
@@ -53,7 +53,7 @@ def randomised(model, seed=0):
 
 
 def write_legacy(model, path):
-    """A weight file of keras.applications: names as of TensorFlow, the classifier called "probs"."""
+    """Writes a weight file like those of keras.applications: TensorFlow names, and a classifier called "probs"."""
     with h5py.File(path, "w") as file:
         rename = {"predictions": "probs"}
         file.attrs["layer_names"] = [rename.get(layer.name, layer.name).encode() for layer in model.layers]

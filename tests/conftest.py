@@ -1,4 +1,4 @@
-"""Shared pieces of the tests: where real data is, and a published weight folder made on the spot."""
+"""Shared fixtures: real data, and a temporary published weight folder."""
 
 import importlib.util
 import os
@@ -34,7 +34,7 @@ COLOURS = {"blue": (40, 60, 220), "green": (50, 200, 60), "red": (220, 50, 40)}
 
 @pytest.fixture(scope="session")
 def cifar10(tmp_path_factory):
-    """An .npz of CIFAR-10: the file that CIFAR10_NPZ names, or unpacked from a data folder beside the checkout."""
+    """An .npz of CIFAR-10: the file in CIFAR10_NPZ, or unpacked from a data folder next to the checkout."""
     given = os.environ.get("CIFAR10_NPZ")
     if given:
         return given
@@ -48,7 +48,7 @@ def cifar10(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def cifar100(tmp_path_factory):
-    """An .npz of CIFAR-100: the file that CIFAR100_NPZ names, or unpacked from a data folder beside the checkout."""
+    """An .npz of CIFAR-100: the file in CIFAR100_NPZ, or unpacked from a data folder next to the checkout."""
     given = os.environ.get("CIFAR100_NPZ")
     if given:
         return given
@@ -68,13 +68,13 @@ def pixels():
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup():
-    """What fixtures of a module draw is the same each time too; those of a test start anew, below."""
+    """Seeds fixtures of a module; those of a test are seeded separately, below."""
     _seed()
 
 
 @pytest.fixture(autouse=True)
 def same_random_numbers():
-    """Initial weights, dropout and shuffling are the same each time a test runs."""
+    """Makes initial weights, dropout and shuffling reproducible."""
     _seed()
 
 
@@ -86,7 +86,7 @@ def _seed():
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path, monkeypatch):
-    """No test reads or writes the user's cache."""
+    """Prevents tests from using the user's cache."""
     monkeypatch.setenv("KERAS_RESV2_HOME", str(tmp_path / "home"))
 
 
@@ -107,7 +107,7 @@ def image_folder(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def torchvision():
-    """torchvision, importable on a machine without CUDA libraries too."""
+    """torchvision, even on a machine without CUDA libraries."""
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
     try:
         import torchvision

@@ -1,4 +1,4 @@
-"""Files as a stranger might make them: each asks for something that weights never need."""
+"""Malicious files: each uses a feature that weights never need."""
 
 import io
 import json
@@ -29,7 +29,7 @@ def ours(path, **options):
 
 
 def with_values(path, values, index=INDEX):
-    """A weight file whose array `values(file)` makes; returns its path."""
+    """Writes a weight file whose array is created by `values(file)`; returns its path."""
     with h5py.File(path, "w") as file:
         file.attrs["format"] = FORMAT
         file["index"] = index
@@ -96,7 +96,7 @@ def no_values(file):
 
 
 def gzip_bomb(file):
-    """One chunk of 1 MB that inflates to 100 MB."""
+    """Writes one chunk of 1 MB that expands to 100 MB."""
     values = file.create_dataset("values", (250_000,), "float32", chunks=(250_000,), compression="gzip")
     values.id.write_direct_chunk((0,), zlib.compress(bytes(100_000_000), 9))
 
@@ -120,7 +120,7 @@ REFUSED = {
 
 
 def as_legacy(path, values):
-    """A file of Keras 2 with one array; returns its path."""
+    """Writes a Keras 2 file with one array; returns its path."""
     with h5py.File(path, "w") as file:
         file.attrs["layer_names"] = [b"conv"]
         group = file.create_group("conv")
@@ -130,7 +130,7 @@ def as_legacy(path, values):
 
 
 def as_keras(path, values):
-    """A .keras archive around the same; returns its path."""
+    """Writes a .keras archive with the same file; returns its path."""
     inner = as_legacy(f"{path}.inner.h5", values)
     with zipfile.ZipFile(path, "w") as archive:
         archive.write(inner, "model.weights.h5")
@@ -156,7 +156,7 @@ def text_of_four_gigabytes(path, marker):
 
 
 def png(width, height):
-    """A PNG that declares a size and has hardly any data."""
+    """A PNG that declares a large size but contains hardly any data."""
 
     def chunk(kind, data):
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))

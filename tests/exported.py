@@ -1,4 +1,4 @@
-"""Exported networks in their own runtimes, opened as the documentation of each says."""
+"""Runs exported networks in their own runtimes, as documented by each."""
 
 import warnings
 
@@ -35,7 +35,7 @@ RUN = {"saved_model": run_saved_model, "tflite": run_tflite, "onnx": run_onnx}
 
 
 def assert_same(found, expected, within=1e-4):
-    """That outputs agree with those of Keras, relative to the largest, and differ from image to image."""
+    """Asserts that outputs agree with those of Keras, relative to the largest, and differ between images."""
     found, expected = np.asarray(found), np.asarray(expected)
     assert found.dtype == "float32" and found.shape == expected.shape
     assert np.ptp(expected, axis=0).max() > 100 * within, "the images make no difference"

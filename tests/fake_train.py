@@ -1,4 +1,4 @@
-"""Stands in for `train.train` where the queue is tested: a step is a short sleep, and the seed says how it ends.
+"""Replaces `train.train` in tests of the queue: a step is a short sleep, and the seed determines how it ends.
 
 Seeds: 7 diverges at step 3, 8 fails, 9 fills the disk, 6 does not listen to SIGTERM; others finish.
 """

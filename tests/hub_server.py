@@ -45,7 +45,7 @@ class HubServer(http.server.ThreadingHTTPServer):
         return commits[-1][0]
 
     def files(self, repository, revision="main"):
-        """(id, {path: bytes}) of a branch, which can only be main, or of a commit; None if there is no such."""
+        """Returns (id, {path: bytes}) of the branch main or a commit; None if it does not exist."""
         commits = self.repositories[repository]
         found = commits[-1:] if revision == "main" else [commit for commit in commits if commit[0] == revision]
         return found[0] if found else None
@@ -136,7 +136,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         return path
 
     def _find(self, repository, revision):
-        """As `HubServer.files`; answers by itself where there is no such repository or revision."""
+        """Like `HubServer.files`, but sends an error if the repository or revision does not exist."""
         if repository not in self.server.repositories:
             return self._fail(404, "RepoNotFound")
         return self.server.files(repository, revision) or self._fail(404, "RevisionNotFound")
@@ -157,7 +157,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 def _tree_entry(name, content):
-    """A file as the Hub lists it: its git blob, or its large file."""
+    """Lists a file like the Hub: its git blob, or its large file."""
     entry = {"type": "file", "path": name, "size": len(content)}
     if name.endswith(".h5"):
         sha = hashlib.sha256(content).hexdigest()

@@ -1,4 +1,4 @@
-"""Makes published weights on the spot: a small network, random weights, and a card that fits them."""
+"""Creates temporary published weights: a small network, random weights, and a matching card."""
 
 import dataclasses
 

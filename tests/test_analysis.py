@@ -1,4 +1,4 @@
-"""Analysis: parts that are the network, lesions as by hand, gradients and paths as by arithmetic."""
+"""Analysis: parts that reproduce the network, lesions computed manually, gradients and paths by arithmetic."""
 
 import csv
 import doctest
@@ -42,7 +42,7 @@ def labels(pixels):
 
 
 def network(depth=14, **arguments):
-    """A network whose batch normalisation is no identity."""
+    """A network whose batch normalisation is not the identity."""
     model = ResNet(depth, **arguments)
     rng = np.random.default_rng(0)
     for weight in model.weights:
@@ -87,7 +87,7 @@ def test_depth_does_not_multiply_programs():
 
 @pytest.mark.parametrize("form", ["stock layers", "mixed_bfloat16", "folded"])
 def test_lesions_of_other_forms(form, pixels):
-    """As by the same model with the weights at the end of a unit's branch zero."""
+    """Compares with the same model with zero weights at the end of a unit's branch."""
     if form == "mixed_bfloat16":
         model = network(8, dtype=form)
     else:
@@ -131,7 +131,7 @@ def test_a_deleted_unit_is_one_whose_branch_gives_zero(activation, last, pixels)
 
 
 def test_a_plain_network_is_a_chain_of_layers(pixels, labels):
-    """Deleted units are left out of the chain; those that change the size cannot be."""
+    """Deleted units are skipped in the chain; those that change the size cannot be."""
     model = network(shortcut="none")
     study = analysis.delete_each(model, pixels, labels)
     for unit, measured in zip(study.units, study.errors, strict=True):
@@ -180,15 +180,15 @@ def test_reordering_is_swapping_weights(pixels, labels):
 
 
 def test_what_a_study_costs():
-    """By hand, six units: the whole network once, and after a deleted unit i those behind it. A unit that changes
-    the size, and the first (which shares its activation), still runs its shortcut."""
+    """Manual count for six units: the whole network once, and the units after a deleted unit i. Units that change the
+    size, and the first one (which shares its activation), still run their shortcut."""
     model = ResNet(14, activation="full_preactivation")
     study = analysis.delete_each(model, np.zeros((2, 32, 32, 3), "uint8"), np.zeros(2, "int64"))
     assert study.units_run == 6 + (6 + 4 + 4 + 2 + 2 + 0)
     assert study.units_run_plainly == 6 + (6 + 5 + 6 + 5 + 6 + 5)
 
 
-def test_an_interrupted_study_goes_on(pixels, tmp_path):
+def test_an_interrupted_study_resumes(pixels, tmp_path):
     model, path = network(14, activation="full_preactivation"), tmp_path / "studies" / "each.json"
     labels = model.predict(pixels, verbose=0).argmax(-1)
     whole = analysis.delete_each(model, pixels, labels, batch_size=3)
@@ -227,7 +227,7 @@ def test_kendall_tau_of_random_orders():
 
 @pytest.mark.parametrize("training", [False, True])
 def test_identity_shortcuts_make_a_sum(training, pixels, labels):
-    """Eq. 4 holds to rounding where nothing follows the addition, and not where ReLU does."""
+    """Eq. 4 holds up to rounding if nothing follows the addition, but not if ReLU does."""
     ours = analysis.propagate(network(20, activation="full_preactivation"), pixels, labels, training)
     inside = ~np.isnan(ours.residual)
     assert [unit for unit, yes in zip(ours.units, inside, strict=True) if yes] == [
@@ -240,7 +240,7 @@ def test_identity_shortcuts_make_a_sum(training, pixels, labels):
 
 @pytest.mark.parametrize("variant", [v for v in VARIANTS if v.get("shortcut") != "none"], ids=str)
 def test_the_gradient_is_that_of_the_whole_network(variant, pixels, labels):
-    """Put together from units, against one differentiation of the whole model by the backend."""
+    """Compares the composition of units with differentiation of the whole model by the backend."""
     model = network(**variant)
     tracer = PathTracer(analysis.dissect(model), pixels, labels)
     expected = gradient_by_pixels(model, pixels, labels)
@@ -276,7 +276,7 @@ def gradient_by_pixels(model, pixels, labels):
     ("dropout(rate=0.25)", None),
 ])  # fmt: skip
 def test_what_comes_straight_is_the_product_of_the_factors(shortcut, factors, pixels, labels):
-    """Eq. 8, where nothing but the shortcut is on the way."""
+    """Eq. 8, if there is nothing but shortcuts on the path."""
     model = network(26, activation="full_preactivation", shortcut=shortcut)
     study = analysis.propagate(model, pixels, labels, training=True)
     np.testing.assert_allclose(study.straight_norm, study.predicted_norm, rtol=1e-4)
@@ -287,7 +287,7 @@ def test_what_comes_straight_is_the_product_of_the_factors(shortcut, factors, pi
 
 
 def test_a_gate_holds_the_gradient_back(pixels, labels):
-    """The factor is the mean of 1 - g(x), read off the network itself; the product of two is smaller."""
+    """The factor is the mean of 1 - g(x), computed from the network itself; the product of two is smaller."""
     for bias, low, high in ((-6, 0.6, 1), (0, 0.2, 0.6)):
         model = network(26, shortcut=f"shortcut_only_gating(bias={bias})")
         study = analysis.propagate(model, pixels, labels)
@@ -298,7 +298,7 @@ def test_a_gate_holds_the_gradient_back(pixels, labels):
 
 
 def test_the_variance_is_that_of_each_channel():
-    """By NumPy, in both orders of the axes; flat features have their channels last in both."""
+    """With NumPy, in both data formats; flat features have their channels last in both."""
     x = np.random.default_rng(0).normal(size=(4, 6, 5, 3)) * np.array([1.0, 2.0, 3.0])
     expected = x.var(axis=(0, 1, 2)).mean()
     assert propagation._variance(x) == pytest.approx(expected, rel=1e-4)
@@ -333,7 +333,7 @@ def test_numbers_of_paths_are_those_of_the_paper():
 
 
 def test_all_paths_together_are_the_gradient(pixels, labels):
-    """The exact expansion: 2^3 paths of three units, each by itself, add up."""
+    """The exact expansion: the gradients of 2^3 paths of three units, computed separately, add up."""
     tracer = PathTracer(analysis.dissect(network(8)), pixels, labels)
     paths = [set(units) for k in range(4) for units in itertools.combinations(range(3), k)]
     assert len(paths) == 2**3
@@ -374,7 +374,7 @@ def test_paths_of_a_linear_network_by_hand():
 
 
 def test_the_effective_range_is_that_of_a_binomial_distribution():
-    """Gradients that shrink by r a unit make the totals binomial with probability r / (1 + r)."""
+    """Gradients that shrink by r per unit result in binomial totals with probability r / (1 + r)."""
     stats = pytest.importorskip("scipy.stats", reason="SciPy is not installed")
     r, n = 0.25, 54
     lengths = np.arange(0, n + 1, 3)  # not all are sampled
@@ -411,7 +411,7 @@ def test_command_line_propagation(data, tmp_path, capsys):
 
 
 def test_command_line_variants(data, tmp_path, capsys):
-    """Several shortcuts of a new network in one figure. Each unit halves what comes through the shortcuts."""
+    """Several shortcuts of a new network in one figure. Each unit halves the gradient through the shortcuts."""
     pytest.importorskip("matplotlib", reason="matplotlib is not installed")
     flags = ["--data_dir", str(data), "--out", str(tmp_path), "--images", "8", "--json"]
     assert (
@@ -426,7 +426,7 @@ def test_command_line_variants(data, tmp_path, capsys):
 
 
 def test_command_line_lesions(data, tmp_path, capsys):
-    """Run again, it counts nothing again."""
+    """A second run does not count anything again."""
     drawn = {f"resnet20-cifar10-{name}.{end}" for name in ("random_deletions", "reorderings") for end in ("csv", "png")}
     kept = {f"resnet20-cifar10-{name}.json" for name in ("each", "random", "order")}
     written = {*drawn, *kept, "resnet20-cifar10-deletions.csv", "deletions.png"}
@@ -441,7 +441,7 @@ def test_command_line_lesions(data, tmp_path, capsys):
     assert rows_of(tmp_path / "resnet20-cifar10-deletions.csv") == rows
 
 
-def test_command_line_takes_a_weight_folder(data, tmp_path, capsys):
+def test_command_line_accepts_a_weight_folder(data, tmp_path, capsys):
     """The name of the files is that of its card."""
     publish(tmp_path / "weights", name="resnet32-cifar10")
     pytest.importorskip("matplotlib", reason="matplotlib is not installed")
@@ -559,7 +559,7 @@ def test_images_that_do_not_fit(change, says, pixels, labels):
     (lambda *a: analysis.path_gradients(*a, lengths=[4]), "from 0 to 3"),
     (lambda *a: analysis.path_gradients(*a, samples=0), "samples=0"),
 ])  # fmt: skip
-def test_studies_that_cannot_be_made(call, says, pixels, labels):
+def test_invalid_arguments_of_studies(call, says, pixels, labels):
     with pytest.raises(ValueError, match=says):
         call(ResNet(8), pixels, labels)
 
@@ -572,8 +572,8 @@ def test_a_plain_network_has_no_shortcuts_to_follow(pixels, labels):
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="TensorFlow warns of functions traced again")
-def test_programs_are_not_taken_for_one_that_is_traced_again(caplog):
-    """A network of eight different units has as many gradients, each traced once."""
+def test_programs_do_not_cause_retracing_warnings(caplog):
+    """A network with eight different units has eight gradients, each traced once."""
     model = keras_resv2.ResNet(26, activation="full_preactivation", projection="B")
     images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype="uint8")
     with caplog.at_level("WARNING", logger="tensorflow"):

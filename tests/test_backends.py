@@ -44,7 +44,7 @@ for name, weights, out in zip(files[::3], files[1::3], files[2::3]):
 
 @pytest.fixture(scope="module")
 def outputs_here(tmp_path_factory):
-    """Folder of images and weights, and what the networks give on the backend of the tests."""
+    """Folder of images and weights, and outputs of the networks on the backend of the tests."""
     folder = tmp_path_factory.mktemp("outputs")
     pixels = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), dtype="uint8")
     np.save(folder / "pixels.npy", pixels)
@@ -89,7 +89,7 @@ print(json.dumps([np.asarray(losses)[:5].tolist(), np.asarray(corrects)[:5].toli
 
 @pytest.fixture(scope="module")
 def trained_here(tmp_path_factory):
-    """By dtype: a weight file, and what the steps from it are on the backend of the tests."""
+    """By dtype: a weight file, and the results of steps from it on the backend of the tests."""
     path = tmp_path_factory.mktemp("trained") / "w.h5"
     save_weights(keras_resv2.ResNet(8), path)
     return functools.cache(lambda dtype: (path, json.loads(run(TRAIN, dtype, path))))
@@ -120,7 +120,7 @@ print(json.dumps([light, cards, [m for m in BACKENDS[:3] if m in sys.modules]]))
 
 
 def test_the_package_imports_no_backend_itself():
-    """Importing it, and reading cards, loads not even Keras; building loads Keras and its backend alone."""
+    """Importing the package and reading cards does not load Keras; building loads only Keras and its backend."""
     needs("jax")
     light, cards, building = json.loads(run(LOADED, backend="jax"))
     assert light == [] and cards == []
@@ -143,7 +143,7 @@ print(json.dumps([lesions.errors.tolist(), study.straight_norm.tolist(), study.f
 
 @pytest.fixture(scope="module")
 def analysed_here(tmp_path_factory):
-    """The files that the analysis needs, and what it finds on the backend of the tests."""
+    """The files that the analysis needs, and its results on the backend of the tests."""
     folder = tmp_path_factory.mktemp("analysed")
     model = keras_resv2.ResNet(14, activation="full_preactivation", shortcut="shortcut_only_gating")
     save_weights(model, folder / "w.h5")

@@ -1,4 +1,4 @@
-"""The package's batch normalisation is Keras' layer, to rounding, on every backend, and converts back to it."""
+"""The package's batch normalisation equals Keras' layer up to rounding on every backend, and converts back to it."""
 
 import importlib
 import json
@@ -82,7 +82,7 @@ def test_frozen_keeps_its_statistics_in_fit(kind):
 
 
 @pytest.mark.parametrize("arguments", [{"scale": False}, {"center": False}, {"axis": 1}])
-def test_what_the_kernels_do_not_know_is_kerass_too(arguments):
+def test_features_that_the_kernels_do_not_support_use_keras_code(arguments):
     x = np.random.default_rng(1).normal(2, 3, (8, 6, 4, 6)).astype("float32")
     outputs = []
     for kind in KINDS:
@@ -131,8 +131,8 @@ def test_stock_layers_give_the_same_outputs_and_open_without_the_package(residua
     assert_same(np.fromfile(files[2], "float32").reshape(8, 10), expected, within=1e-5)
 
 
-def test_without_the_package_keras_says_what_to_import(residual, tmp_path, monkeypatch):
-    """As if nothing of the package had been imported: its classes are not registered. Older Keras imports them."""
+def test_without_the_package_the_error_names_the_import(residual, tmp_path, monkeypatch):
+    """Simulates that the package has not been imported: its classes are not registered. Older Keras imports them."""
     residual.save(tmp_path / "model.keras")
     registry = keras.saving.get_custom_objects()
     before = dict(registry)
@@ -186,7 +186,7 @@ def test_training_where_the_variables_are_half_precision_too(dtype):
 
 
 def test_a_network_trains_in_float16():
-    """With its statistics, gradients and weights in half precision: every weight moves, and none is NaN."""
+    """With statistics, gradients and weights in half precision: every weight changes, and none is NaN."""
     model = keras_resv2.ResNet(8, input_shape=(8, 8, 3), dtype="float16")
     before = [keras.ops.convert_to_numpy(weight) for weight in model.trainable_weights]
     model.compile(keras.optimizers.SGD(0.1), "sparse_categorical_crossentropy")

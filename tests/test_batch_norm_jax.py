@@ -1,4 +1,4 @@
-"""Batch normalisation on JAX against the textbook's formulas in float64 and against Keras' layer."""
+"""Batch normalisation on JAX compared with textbook formulas in float64 and with Keras' layer."""
 
 import os
 import pathlib
@@ -46,7 +46,7 @@ def arguments(mean=0.3, deviation=2.0, dtype="float32", shape=(16, 5, 7, 6)):
 
 
 def assert_close(found, expected, within):
-    """Each array to within a share of its largest value."""
+    """Compares arrays relative to their largest value."""
     for name, one, other in zip(("y", "mean", "variance", "dx", "dgamma", "dbeta"), found, expected, strict=True):
         one = np.asarray(one, "float64")
         np.testing.assert_allclose(one, other, atol=within * max(1e-3, np.abs(other).max()), rtol=0, err_msg=name)
@@ -150,15 +150,15 @@ assert text.count("stablehlo.reduce") == 1, text
 """
 
 
-def test_an_accelerator_takes_both_sums_in_one_reduction():
-    """The program that is made for a GPU holds one reduction of two arrays, not two reductions."""
+def test_both_sums_are_one_reduction_on_an_accelerator():
+    """The program compiled for a GPU contains one reduction of two arrays, not two reductions."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", FOR_CUDA], capture_output=True, text=True, env=environment, cwd=ROOT)
     assert done.returncode == 0, done.stderr[-3000:]
 
 
 def test_one_reduction_of_two_arrays_is_two_sums():
-    """What runs on accelerators, here on a processor."""
+    """Runs the code for accelerators on a CPU."""
     one, other = np.random.default_rng(0).normal(size=(2, 4, 3, 3, 5)).astype("float32")
     found = _sums_together(one, other, [0, 1, 2])
     np.testing.assert_allclose(found, [one.sum((0, 1, 2)), other.sum((0, 1, 2))], rtol=1e-5, atol=1e-5)

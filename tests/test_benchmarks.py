@@ -1,4 +1,4 @@
-"""The benchmarks: their arithmetic, their turns, their PyTorch networks, and one small run of everything."""
+"""The benchmarks: arithmetic, rounds, PyTorch networks, and one small run of everything."""
 
 import dataclasses
 import json
@@ -86,7 +86,7 @@ def test_ratios_need_a_pair_for_every_round():
         ratios([1.0, 2.0], [1.0], True)
 
 
-def test_measures_that_a_failure_cut_short_are_left_out():
+def test_measures_interrupted_by_a_failure_are_omitted():
     ours = Result(*contenders("keras-resv2"), values={"infer": [1.0, 2.0], "train": [1.0, 2.0]})
     theirs = Result(*contenders("stock"), values={"infer": [1.0, 1.0], "train": [1.0]}, error="killed by SIGKILL")
     rows = summarize([ours, theirs], {"resnet20": theirs.contender})
@@ -104,7 +104,7 @@ def test_the_floor_is_a_row_beside_the_measured():
 
 
 def test_the_floor_of_inference_is_a_third_of_a_step(monkeypatch):
-    """By stand-in rates: an image of resnet8 has 12.1 million multiply-adds, a step six operations to each."""
+    """With fake rates: an image takes resnet8 12.1 million multiply-adds, and a step six operations for each."""
     import train.roofline
     from benchmarks.machine import floors
 
@@ -121,7 +121,7 @@ def test_the_floor_of_inference_is_a_third_of_a_step(monkeypatch):
 # Turns
 
 
-def test_rounds_take_turns_and_reverse():
+def test_rounds_alternate_their_order():
     names = ("keras-resv2", "stock", "torch-eager")
     settings = Settings(batch_size=8, opens=2, rounds=3, round_seconds=2)
     results, order = measure(contenders(*names), settings, fake(), quiet)
@@ -138,7 +138,7 @@ def test_rounds_take_turns_and_reverse():
         }  # fmt: skip
 
 
-def test_one_that_only_infers_takes_no_turn_in_training():
+def test_inference_only_contenders_are_not_trained():
     results, order = measure(contenders("stock", "onnxruntime"), Settings(opens=1, rounds=1), fake(), quiet)
     assert "train" in results[0].values and "train" not in results[1].values
     assert not any("onnxruntime" in turn["contender"] for turn in order if turn["kind"] == "train")
@@ -152,7 +152,7 @@ def test_only_what_is_asked_for_is_measured():
 @pytest.mark.parametrize(
     "command, left", [("build", set()), ("load", {"build"}), ("train", {"infer", "import", "first_infer"})]
 )
-def test_one_that_dies_is_reported_and_the_others_finish(command, left):
+def test_a_contender_that_dies_is_reported_and_the_others_finish(command, left):
     lines = []
     settings = Settings(opens=1, rounds=2)
     results, _ = measure(contenders("stock", "torch-eager"), settings, fake({"torch-eager": command}), lines.append)
@@ -339,7 +339,7 @@ def test_a_small_run_of_everything(tmp_path, monkeypatch, capsys):
 
 
 def test_a_profile_sees_the_operations_of_a_step(monkeypatch, capsys):
-    """Of a real step: ours has the fused kernels, stock Keras has not; the shares add up."""
+    """For a real step: ours uses the fused kernels, stock Keras does not; the shares add up."""
     pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
     monkeypatch.setitem(ARCHITECTURES, "resnet8", ROW)
     assert profile_main(["resnet8", "--precisions", "float32", "--batch_size", "8", "--steps", "2"]) == 0

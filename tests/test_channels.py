@@ -75,6 +75,6 @@ def test_without_the_classifier_any_size_and_the_channels_given():
         ),
     ],
 )
-def test_what_does_not_fit_is_refused(call, words):
+def test_mismatches_are_rejected(call, words):
     with pytest.raises(ValueError, match=words):
         call()

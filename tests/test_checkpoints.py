@@ -1,4 +1,4 @@
-"""Checkpoints as training code writes them: whatever lies beside the network, the network is found in it."""
+"""Checkpoints as written by training code: the network is found among other content."""
 
 import argparse
 import collections
@@ -51,7 +51,7 @@ def assert_equal(found, weights):
     dict(projection="A_average", stem="cifar_strided"),
 ])  # fmt: skip
 def test_the_structure_travels_in_every_file_of_ours(arguments, ending, tmp_path, pixels):
-    """Logits of what comes back; the tensors alone, read as another's, give others."""
+    """Compares logits after a round trip; the same tensors read in another layout give different ones."""
     if ending == "safetensors":
         pytest.importorskip("safetensors", reason="safetensors is not installed")
     ours = randomised(keras_resv2.ResNet(8, **arguments, classifier_activation=None))
@@ -65,8 +65,8 @@ def test_the_structure_travels_in_every_file_of_ours(arguments, ending, tmp_path
     assert np.abs(other.predict(pixels, verbose=0) - expected).max() > 0.02 * np.ptp(expected)
 
 
-def test_what_our_files_say_does_not_trouble_pytorch(tmp_path):
-    """`load_state_dict` takes it, strictly; what the module says then is its own."""
+def test_pytorch_reads_our_files_with_metadata(tmp_path):
+    """`load_state_dict` accepts it strictly; the module keeps its own state."""
     ours = randomised(keras_resv2.ResNet(8, projection="B", **RAW))
     convert.save_pytorch(ours, tmp_path / "ours.pt", layout="cifar")
     theirs, x = network(), images((32, 32))
@@ -77,7 +77,7 @@ def test_what_our_files_say_does_not_trouble_pytorch(tmp_path):
 
 @pytest.mark.parametrize("said", ['{"stem": ["a"]}', '{"conv_bias": 7}', '{"projection": {"x": 1}}', "[1", 5,
     '{"epsilon": "1"}', '{"zero_channels": []}', '{"preprocessing": {"a": []}}'])  # fmt: skip
-def test_what_a_file_says_of_itself_is_checked(state, said):
+def test_metadata_of_a_file_is_checked(state, said):
     bad = collections.OrderedDict(state)
     bad._metadata = {"keras_resv2": said}
     with pytest.raises(ValueError) as error:
@@ -158,7 +158,7 @@ def test_a_network_among_other_things(state, weights, wrap, others):
     assert len(about) == (others is not None) and (others or "") in " ".join(about)
 
 
-def test_networks_that_are_alike_are_not_chosen_between(state, weights):
+def test_ambiguous_networks_are_rejected(state, weights):
     both = prefixed(network(seed=1).state_dict(), "encoder_q.") | prefixed(state, "encoder_k.")
     with pytest.raises(ValueError, match=r"2 networks, under 'encoder_q\.', 'encoder_k\.': say which with prefix="):
         convert.detect(both)
@@ -168,7 +168,7 @@ def test_networks_that_are_alike_are_not_chosen_between(state, weights):
 
 
 def test_a_body_inside_a_module_is_compared(state):
-    """Its classifier lies outside, and is left out, which is said."""
+    """Its classifier is outside of it and is ignored, which is reported."""
     module = nn.Module()
     module.encoder, module.head = network(), nn.Linear(64, 5)
     module.encoder.linear = nn.Identity()
@@ -206,7 +206,7 @@ def with_biases(module):
 
 @pytest.mark.parametrize("bottleneck", [False, True])
 def test_biases_of_convolutions(bottleneck):
-    """Before batch normalisation they go into its mean; in pre-activation networks others stay biases."""
+    """Before batch normalisation they are folded into its mean; in pre-activation networks others remain biases."""
     import torch_networks
 
     module, x = with_biases(network()), images((32, 32))

@@ -1,4 +1,4 @@
-"""The command line, on the weights of this checkout: what it prints, and one line for what is wrong."""
+"""The command line with the weights of this checkout: its output, and one-line errors."""
 
 import contextlib
 import csv
@@ -48,7 +48,7 @@ def test_list_as_json_and_architectures(capsys):
     assert list(json.loads(capsys.readouterr().out)) == keras_resv2.list_architectures()
 
 
-def test_predict_prints_what_the_model_says(picture, capsys, tmp_path):
+def test_predict_prints_the_predictions_of_the_model(picture, capsys, tmp_path):
     saved = tmp_path / "out.png"
     assert cli.main(["predict", NAME, picture, picture, "--json", "--top", "10", "--save", str(saved)]) == 0
     rows = json.loads(capsys.readouterr().out)
@@ -84,7 +84,7 @@ def tiny_data(tmp_path):
     return str(tmp_path / "tiny.npz")
 
 
-def test_evaluate_says_when_the_card_is_not_met(tiny_data, tmp_path, capsys):
+def test_evaluate_reports_disagreement_with_the_card(tiny_data, tmp_path, capsys):
     publish(tmp_path, test_images=40, test_error=10.0)
     folder = str(tmp_path / "resnet20-cifar10/1")
     assert cli.main(["evaluate", folder, "--data_dir", tiny_data, "--json"]) == DISAGREES
@@ -95,8 +95,8 @@ def test_evaluate_says_when_the_card_is_not_met(tiny_data, tmp_path, capsys):
         assert result["measured_error"] == 100 * np.mean(probabilities.argmax(1) != data["y_test"])
 
 
-def test_evaluate_does_not_compare_with_an_error_of_other_images(tiny_data, capsys):
-    """A part of the test images has another error than the 10,000."""
+def test_evaluate_does_not_compare_errors_on_different_images(tiny_data, capsys):
+    """A subset of the test images has a different error than all 10,000."""
     assert cli.main(["evaluate", NAME, "--data_dir", tiny_data]) == 0
     error = keras_resv2.pretrained_card(NAME).test_error
     words = f"of 40 test images; the card's {error:.2f} % refers to 10,000 images and is not comparable"
@@ -114,7 +114,7 @@ def test_summary_of_a_folder_has_its_image_size(tmp_path, capsys):
 
 
 def test_labels_in_a_column_are_labels():
-    """As `keras.datasets` gives them; one-hot rows are refused."""
+    """Labels as returned by `keras.datasets`; one-hot rows are rejected."""
     scores = np.eye(3)[[0, 1, 2, 0, 1]]
 
     class Perfect:
@@ -130,7 +130,7 @@ def test_labels_in_a_column_are_labels():
 
 
 def test_channels_first_are_told_how_to_come_last():
-    """`prepare_images` could not help them."""
+    """`prepare_images` could not resize them."""
     model, images = keras_resv2.ResNet(8), np.zeros((4, 3, 32, 32), "uint8")
     for refuse in (
         lambda: keras_resv2.measure_error(model, images, np.zeros(4, "int64")),
@@ -143,7 +143,7 @@ def test_channels_first_are_told_how_to_come_last():
 
 
 def test_evaluate_in_full(tiny_data, capsys, monkeypatch):
-    """Against probabilities that the network gives, by arithmetic of its own; the images are run once."""
+    """Compares with independent arithmetic on the network's probabilities; the images are run once."""
     runs = []
     monkeypatch.setattr(
         metrics, "predictions", lambda model, batches: runs.append(model) or evaluation.predictions(model, batches)
@@ -197,7 +197,7 @@ def test_evaluate_measures_other_forms(tiny_data, capsys, monkeypatch, flags, fo
         (lambda p: _cut_png(p), "not a readable image"),
     ],
 )
-def test_images_that_are_none(tmp_path, capsys, picture, make, words):
+def test_invalid_images(tmp_path, capsys, picture, make, words):
     """One line that names it, and exit code 2."""
     path, saved = tmp_path / "bad.png", tmp_path / "out.png"
     make(path)
@@ -207,7 +207,7 @@ def test_images_that_are_none(tmp_path, capsys, picture, make, words):
     assert not saved.exists()
 
 
-def test_one_broken_file_does_not_keep_the_others_from_an_answer(tmp_path, capsys, picture):
+def test_one_damaged_file_does_not_prevent_other_predictions(tmp_path, capsys, picture):
     path, saved = tmp_path / "bad.png", tmp_path / "out.png"
     _cut_png(path)
     assert cli.main(["predict", NAME, str(path), picture, "--save", str(saved)]) == cli.BAD_INPUT
@@ -222,7 +222,7 @@ def test_one_broken_file_does_not_keep_the_others_from_an_answer(tmp_path, capsy
 
 @pytest.mark.parametrize("encoding", ["cp437", "ascii"])
 def test_a_console_of_another_code_page(tmp_path, picture, monkeypatch, encoding):
-    """Names that it cannot print are escaped, and the results are there."""
+    """Names that cannot be printed are escaped, and the results are not lost."""
     path = pathlib.Path(picture).rename(tmp_path / "\u732b.png")
     console = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(console, encoding=encoding, write_through=True))
@@ -232,7 +232,7 @@ def test_a_console_of_another_code_page(tmp_path, picture, monkeypatch, encoding
 
 
 def test_lines_appear_as_they_are_written(monkeypatch):
-    """In a pipe, which Python fills by blocks."""
+    """In a pipe, where Python buffers blocks."""
     readable, writable = os.pipe()
     with open(writable, "w") as stream:
         monkeypatch.setattr(sys, "stdout", stream)
@@ -245,7 +245,7 @@ def test_lines_appear_as_they_are_written(monkeypatch):
 
 
 def test_what_runs_around_an_import(tmp_path, monkeypatch):
-    """Once, when the import comes; the module is as it would be."""
+    """Runs once at the import; the module is the same as without it."""
     (tmp_path / "imported_later.py").write_text("seen = list(__import__('sys').events)")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(sys, "events", [], raising=False)
@@ -280,7 +280,7 @@ def _cut_png(path):
         (["predict", NAME, "x.png", "--top", "0"], "at least 1"),
         (["summary", "resnet21-cifar10"], "resnet20-cifar10"),
         (["summary", "preactresnet50"], "did you mean preact_resnet50"),
-        (["predict", NAME, __file__, "--save", "out.psd"], "saved as one of .png"),
+        (["predict", NAME, __file__, "--save", "out.psd"], "must be one of .png"),
         (["predict", NAME, __file__, "--save", "nowhere/out.png"], "nowhere does not exist. Create it first"),
         (["evaluate", NAME, "--data_dir", "nowhere"], "nowhere does not exist"),
         (["evaluate", NAME, "--data_dir", "."], "does not contain cifar10"),
@@ -328,13 +328,13 @@ def test_the_command_writes_one_line_for_what_is_wrong(tmp_path):
 
 
 def test_the_command_writes_nothing_but_the_answer(picture):
-    """Not what TensorFlow's libraries say while they start."""
+    """Without messages of TensorFlow's libraries."""
     done = run_command("predict", NAME, picture)
     assert done.returncode == 0 and done.stdout.startswith(picture) and done.stderr == ""
 
 
 def test_reading_images_of_all_kinds(tmp_path):
-    """Grey, palette, transparent, 16 bits, rotated by EXIF, wide: always upright RGB of the size asked for."""
+    """Grayscale, palette, transparent, 16 bits, rotated by EXIF, wide: always upright RGB of the requested size."""
     grey = np.tile(np.linspace(0, 255, 64).astype("uint8"), (64, 1))
     kinds = {
         "grey.png": Image.fromarray(grey),
@@ -369,8 +369,8 @@ def _exif(orientation, tag, kind, value):
 
 
 @pytest.mark.parametrize("orientation", range(9))
-def test_photographs_are_turned_whatever_their_other_tags(tmp_path, orientation):
-    """An image height of -1, which Pillow reads and cannot write; 0 is no orientation."""
+def test_photographs_are_rotated_whatever_their_other_tags(tmp_path, orientation):
+    """An image height of -1, which Pillow can read but not write; 0 is not an orientation."""
     image = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype="uint8")
     exif = _exif(orientation, 0x0101, 9, struct.pack("<i", -1))
     Image.fromarray(image).save(tmp_path / "photograph.png", exif=exif)

@@ -1,4 +1,4 @@
-"""The registry, arrays of one's own, and the same arrays from a tensorflow-datasets directory and an .npz file."""
+"""The registry, custom arrays, and the same arrays from a tensorflow-datasets directory and an .npz file."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ def pictures():
 
 @pytest.fixture(scope="module")
 def tfds_dir(pictures, tmp_path_factory):
-    """The dataset "cifar10" as tensorflow-datasets prepares it, of twelve images."""
+    """The dataset "cifar10" as prepared by tensorflow-datasets, with twelve images."""
     tfds = pytest.importorskip("tensorflow_datasets", reason="tensorflow-datasets is not installed")
     official = tfds.builder_cls("cifar10")
     with tfds.core.registered.skip_registration():
@@ -79,7 +79,7 @@ def test_unknown_datasets_and_splits():
 
 
 def test_published_statistics_of_cifar100():
-    """As others' code has them, on the scale from 0 to 1, to four decimals."""
+    """Compares with published values on the 0-1 scale, to four decimals."""
     row = datasets.DATASETS["cifar100"]
     np.testing.assert_allclose(np.array(row.mean) / 255, (0.5071, 0.4865, 0.4409), atol=6e-5)
     np.testing.assert_allclose(np.array(row.std) / 255, (0.2673, 0.2564, 0.2762), atol=6e-5)

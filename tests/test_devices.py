@@ -1,4 +1,4 @@
-"""Training on several devices: two halves of the processor, two processes; the same loss curve as on one."""
+"""Training on several devices: two virtual devices, two processes; the same loss curve as on one."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from keras_resv2.storage.weight_file import read_weights
 
 @pytest.fixture(scope="module")
 def npz(tmp_path_factory):
-    """60 random images of ten colours, brighter by class: something to learn."""
+    """60 random images in ten colors, brighter by class, so that there is something to learn."""
     rng = np.random.default_rng(0)
     labels = np.arange(60) % 10
     images = rng.integers(0, 100, (60, 32, 32, 3)) + 15 * labels[:, None, None, None]
@@ -207,7 +207,7 @@ def test_fine_tuning_on_two_devices_with_numbers_that_do_not_divide(backend):
 
 
 def test_seeds_on_two_devices(npz, tmp_path):
-    """Each seed makes its network anew, on both devices."""
+    """Each seed creates a new network, on both devices."""
     finish(start(npz, tmp_path / "runs", "tensorflow", *COLOURS, "--devices=2", "--seeds=2"))
     assert [len(history(tmp_path / f"runs/seed{seed}")) for seed in range(2)] == [3, 3]
     kernels = [read_weights(tmp_path / f"runs/seed{seed}/weights.h5")["stem_conv/kernel"] for seed in range(2)]

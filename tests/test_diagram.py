@@ -1,4 +1,4 @@
-"""Networks drawn as SVG: what is counted and written there, against the papers' tables."""
+"""Networks drawn as SVG: counts and labels compared with the papers' tables."""
 
 from xml.etree import ElementTree
 

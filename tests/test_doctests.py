@@ -1,4 +1,4 @@
-"""The docstring examples of `train` and `benchmarks`, which are not installed; pytest runs those of `keras_resv2`."""
+"""Runs docstring examples of `train` and `benchmarks`, which are not installed; pytest runs those of `keras_resv2`."""
 
 import doctest
 import importlib
@@ -10,7 +10,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 
 def examples():
-    """Modules with examples. Scripts that define the same flags cannot be imported together, and are left out."""
+    """Modules with examples. Scripts that define the same flags cannot be imported together and are skipped."""
     for path in sorted([*(ROOT / "train").glob("*.py"), *(ROOT / "benchmarks").glob("*.py")]):
         text = path.read_text()
         if ">>>" in text and "flags.DEFINE" not in text and "train.evaluate" not in text:

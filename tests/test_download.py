@@ -18,7 +18,7 @@ from keras_resv2.storage import local as store
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Serves `content`; `cut_after` bytes it drops the connection, that many times; counts requests."""
+    """Serves `content`; drops the connection `cuts` times after `cut_after` bytes; counts requests."""
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
@@ -112,7 +112,7 @@ def test_a_server_without_ranges_starts_again(remote, server):
 
 
 def test_a_wrong_beginning_is_thrown_away(remote, server):
-    """What another file left behind does not end up in this one."""
+    """Data left by another file does not end up in this one."""
     path = cached(remote)
     path.parent.mkdir(parents=True)
     path.with_name("weights.h5.part").write_bytes(b"x" * 5000)
@@ -130,7 +130,7 @@ def test_a_wrong_sum_or_size_is_refused_and_deleted(remote, server, change):
 
 
 @pytest.mark.parametrize("status", [404, 403])
-def test_a_server_that_says_no(remote, server, status):
+def test_a_server_that_refuses(remote, server, status):
     server.status = status
     with pytest.raises(ConnectionError, match=f"HTTP {status}"):
         keras_resv2.from_pretrained("resnet20-cifar10")
@@ -144,7 +144,7 @@ def test_no_server(remote, server):
         keras_resv2.from_pretrained("resnet20-cifar10")
 
 
-def test_a_read_only_cache_says_what_to_set(remote, server, tmp_path, monkeypatch):
+def test_the_error_of_a_read_only_cache_names_the_variable_to_set(remote, server, tmp_path, monkeypatch):
     blocked = tmp_path / "blocked"
     blocked.mkdir()
     blocked.chmod(0o500)
@@ -181,7 +181,7 @@ def test_parallel_processes_download_once(remote, server):
     assert path.read_bytes() == server.content
 
 
-def test_a_damaged_cached_file_says_to_delete_it(remote):
+def test_the_error_of_a_damaged_cached_file_says_to_delete_it(remote):
     keras_resv2.from_pretrained("resnet20-cifar10")
     cached(remote).write_bytes(b"x" * remote.size)
     with pytest.raises(ValueError, match="Delete it to download it again"):
@@ -189,7 +189,7 @@ def test_a_damaged_cached_file_says_to_delete_it(remote):
 
 
 def test_a_shorter_file_is_refused(remote, server):
-    """A page that says "log in" is not a cut connection."""
+    """A login page is not an interrupted connection."""
     server.content = b"<html>log in</html>"
     with pytest.raises(ValueError, match="19 bytes"):
         keras_resv2.from_pretrained("resnet20-cifar10")
@@ -204,7 +204,7 @@ def test_a_cut_and_then_a_wrong_sum(remote, server):
     assert not cached(remote).with_name("weights.h5.part").exists()
 
 
-def test_a_whole_part_left_by_a_killed_process_is_taken(remote, server):
+def test_a_complete_part_of_a_killed_process_is_used(remote, server):
     path = cached(remote)
     path.parent.mkdir(parents=True)
     path.with_name("weights.h5.part").write_bytes(server.content)
@@ -218,7 +218,7 @@ def test_a_busy_server_is_asked_again(remote, server):
     assert server.requests == [None, None]
 
 
-def test_a_server_that_says_nothing(remote, server, monkeypatch):
+def test_a_server_that_does_not_answer(remote, server, monkeypatch):
     """The connection opens, and closes without an answer."""
     server.silent = True
     with pytest.raises(ConnectionError, match="Call again"):
@@ -227,7 +227,7 @@ def test_a_server_that_says_nothing(remote, server, monkeypatch):
 
 
 def test_a_file_of_unknown_size_with_an_md5(server, tmp_path):
-    """What other publishers give; resumed too."""
+    """The checksum of some publishers; also when resumed."""
     server.content, path = bytes(range(256)) * 40, tmp_path / "file"
     checksum = hashlib.md5(server.content).hexdigest()
     server.cut_after, server.cuts = 1000, 3
@@ -244,7 +244,7 @@ def test_a_whole_part_of_unknown_size_is_taken(server, tmp_path):
     assert server.requests == [] and (tmp_path / "file").exists()
 
 
-def test_a_full_disk_says_so_and_leaves_nothing(server, tmp_path):
+def test_a_full_disk_is_reported_and_leaves_no_file(server, tmp_path):
     if not os.path.exists("/dev/full"):
         pytest.skip("this system has no /dev/full")
     server.content = b"x" * 5000

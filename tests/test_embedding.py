@@ -1,4 +1,4 @@
-"""Embeddings: what they are of, and the file and example made of them."""
+"""Embeddings: their values, the file and the example that use them."""
 
 import json
 import pathlib
@@ -56,14 +56,14 @@ def test_embed_command_and_the_example_on_its_file(pixels, tmp_path, capsys):
     assert lines[0].startswith("0.png: 2.png 1.00") and lines[2].startswith("2.png: 0.png 1.00")
 
 
-def test_embed_refuses_a_place_that_cannot_be(tmp_path, capsys):
+def test_embed_rejects_an_invalid_output_path(tmp_path, capsys):
     assert cli.main(["embed", NAME, "a.png", "--out", str(tmp_path / "no" / "f.npz")]) == 2
     assert f"{tmp_path / 'no'} does not exist. Create it first" in capsys.readouterr().err
     assert cli.main(["embed", NAME, "a.png", "--out", str(tmp_path / "f.npy")]) == 2
     assert "must be an .npz file" in capsys.readouterr().err
 
 
-def test_one_broken_file_is_left_out_and_named(pixels, tmp_path, capsys):
+def test_one_damaged_file_is_skipped_and_reported(pixels, tmp_path, capsys):
     good, broken, out = (str(tmp_path / name) for name in ("good.png", "broken.png", "f.npz"))
     Image.fromarray(pixels[0]).save(good)
     pathlib.Path(broken).write_bytes(b"")

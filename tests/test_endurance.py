@@ -29,7 +29,7 @@ needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="memory is read
 
 
 def growth(call, times, first=5):
-    """MiB by which the process grows over calls; the first ones may fill caches."""
+    """Returns the growth of the process in MiB over calls; the first ones may fill caches."""
     for _ in range(first):
         call()
     before = resident()
@@ -39,7 +39,7 @@ def growth(call, times, first=5):
 
 
 def resident():
-    """MiB in use, without what is free and was not given back yet."""
+    """Returns the memory in use in MiB, without free memory that has not been returned yet."""
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
     with open("/proc/self/statm") as file:
@@ -48,7 +48,7 @@ def resident():
 
 @needs_linux
 def test_predictions_take_no_memory(pixels):
-    """A MiB a call would be 100 MiB, and an image that is kept 12 KiB a call: noise is a few MiB."""
+    """Leaking a MiB per call would be 100 MiB, and an image 12 KiB per call: noise is a few MiB."""
     model = keras_resv2.ResNet(8)
     probabilities = model.predict_on_batch(pixels)
     found = growth(lambda: keras_resv2.decode_predictions(model.predict_on_batch(pixels), NAME), 100 * STRESS)
@@ -57,7 +57,7 @@ def test_predictions_take_no_memory(pixels):
 
 
 @needs_linux
-def test_embedding_takes_no_memory(pixels):
+def test_embedding_does_not_leak_memory(pixels):
     model = keras_resv2.ResNet(8)
     assert growth(lambda: (embed(NAME, pixels), embed(model, pixels)), 30 * STRESS, first=2) < 15
 
@@ -84,7 +84,7 @@ def test_embedding_compiles_a_network_once(pixels, monkeypatch):
 
 @needs_linux
 def test_openings_take_no_memory():
-    """A network that stays alive takes 1.1 MiB for its weights alone, and its layers more. Noise is some 9 MiB."""
+    """A leaked network takes 1.1 MiB for its weights, and more for its layers. Noise is about 9 MiB."""
     networks, times = [], 10 * STRESS
     found = growth(lambda: networks.append(weakref.ref(keras_resv2.from_pretrained(NAME))), times, first=3)
     assert found < 10 + 0.5 * times
@@ -108,7 +108,7 @@ def in_threads(count, work):
 
 
 def test_twenty_threads_on_one_model():
-    """Each with images of its own: none gets the answer of another, from the first call on, which compiles."""
+    """Each thread has its own images: none gets the results of another, even in the first call, which compiles."""
     model = keras_resv2.ResNet(8, classifier_activation=None)
     images = np.random.default_rng(0).integers(0, 256, (20, 4, 32, 32, 3), dtype="uint8")
     found = in_threads(20, lambda i: [model.predict_on_batch(images[i]) for _ in range(3 * STRESS)])
@@ -120,7 +120,7 @@ def test_twenty_threads_on_one_model():
 
 
 def test_threads_open_networks_at_once(pixels):
-    """The interpreter's settings are afterwards as they were, and every network is whole."""
+    """The interpreter's settings are restored afterwards, and every network is complete."""
     limit = sys.getrecursionlimit()
     assert gc.isenabled()
     models = in_threads(6, lambda _: keras_resv2.from_pretrained(NAME, classifier_activation=None))
@@ -131,7 +131,7 @@ def test_threads_open_networks_at_once(pixels):
 
 
 def test_the_last_thread_restores_the_interpreter():
-    """The one that came first leaves first."""
+    """The first one to enter exits first."""
     limit, entered, leave = sys.getrecursionlimit(), threading.Event(), threading.Event()
 
     def build():
@@ -164,7 +164,7 @@ def _read(path):
 
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning", "ignore:os.fork:RuntimeWarning")
 def test_forked_workers_read_images_and_cards(fork, pixels, tmp_path):
-    """As workers of a data loader do, beside a process whose backend runs already."""
+    """Like workers of a data loader, forked from a process whose backend is already running."""
     paths = [tmp_path / f"{i}.png" for i in range(len(pixels))]
     for path, image in zip(paths, pixels, strict=True):
         Image.fromarray(image).save(path)

@@ -1,4 +1,4 @@
-"""The engine: recipes and augmentation by arithmetic, steps on each backend, checkpoints."""
+"""The training loop: recipes and augmentation by arithmetic, steps on each backend, checkpoints."""
 
 import dataclasses
 import itertools
@@ -87,7 +87,7 @@ def test_a_learning_rate_scales_the_whole_schedule():
 
 
 def batch(source, step):
-    """Images and labels of a step, as the compiled step has them."""
+    """Returns images and labels of a step, as in the compiled step."""
     return tuple(np.asarray(keras.ops.convert_to_numpy(array)) for array in source.augment(
         [keras.ops.convert_to_tensor(array) for array in source.device_data],
         *map(keras.ops.convert_to_tensor, source.draw(step)),
@@ -96,7 +96,7 @@ def batch(source, step):
 
 @pytest.mark.parametrize("recipe", ["paper", "fast"])
 def test_augmentation_in_the_step_against_numpy(recipe):
-    """Every image of a batch: padded by np.pad, cut by a slice, mirrored by [::-1]."""
+    """Every image of a batch: padded with np.pad, cropped by a slice, flipped with [::-1]."""
     rng = np.random.default_rng(0)
     images, labels = rng.integers(0, 256, (30, 8, 10, 3), dtype="uint8"), rng.integers(0, 10, 30)
     source = DeviceData(images, labels, small_recipe(batch_size=20, pad=2, pad_mode=RECIPES[recipe].pad_mode), seed=0)
@@ -116,7 +116,7 @@ def test_augmentation_in_the_step_against_numpy(recipe):
 
 
 def test_augmentation_is_random_per_image():
-    """5 x 5 shifts and 2 flips, all about as often, and independent of each other."""
+    """5 x 5 shifts and 2 flips, equally frequent and independent of each other."""
     source = DeviceData(np.zeros((500, 8, 8, 3), "uint8"), np.zeros(500), small_recipe(pad=2, flip="random"), seed=0)
     plans = np.concatenate([np.stack(source.draw(step), 1) for step in range(2000)])
     assert np.bincount(plans[:, 0]).tolist() == [40] * 500
@@ -125,7 +125,7 @@ def test_augmentation_is_random_per_image():
 
 
 def test_every_epoch_has_every_image_once():
-    """Batches do not divide the dataset: the stream goes on over the end of an epoch."""
+    """The dataset is not a multiple of the batch size: the stream continues across epochs."""
     source = DeviceData(np.zeros((25, 8, 8, 3), "uint8"), np.arange(25), small_recipe(), seed=0)
     stream = np.concatenate([batch(source, step)[1] for step in range(5)])
     epochs = stream[:25], stream[25:]
@@ -154,7 +154,7 @@ def test_plans_depend_on_seed_and_step_alone():
 
 
 def test_weight_decay_is_in_the_gradient():
-    """One step by hand: velocity = -rate * (gradient + l2 * w), on kernels and not on biases."""
+    """One manual step: velocity = -rate * (gradient + l2 * w), on kernels but not on biases."""
     kernel, bias = keras.Variable([2.0], name="kernel"), keras.Variable([3.0], name="bias")
     optimizer = SGD(0.1, momentum=0.9, l2=0.5, decays=lambda v: v.name == "kernel")
     optimizer.build([kernel, bias])
@@ -199,8 +199,8 @@ def test_resuming_restores_everything_that_the_next_step_depends_on(digits, tmp_
     assert abs(whole_row["train_loss"] - resumed_row["train_loss"]) < 1e-3
 
 
-def test_a_full_disk_says_so_and_keeps_the_last_checkpoint(digits, tmp_path, monkeypatch):
-    """The file that a checkpoint is written to leads to /dev/full, which takes nothing."""
+def test_a_full_disk_is_reported_and_keeps_the_last_checkpoint(digits, tmp_path, monkeypatch):
+    """The file that a checkpoint is written to is a link to /dev/full, which is always full."""
     partial_path = files._partial_path
 
     def full(path):
@@ -253,7 +253,7 @@ def test_precisions_learn_the_same(digits, tmp_path):
 
 
 def test_float16_leaves_out_a_step_that_overflows_and_halves_the_scale():
-    """A scale beyond float16's range makes every gradient infinite: the weights stay as they were."""
+    """A scale beyond float16's range makes every gradient infinite: the weights do not change."""
     model = keras_resv2.ResNet(8, classifier_activation=None, dtype="mixed_float16")
     recipe = small_recipe(dtype="mixed_float16")
     optimizer = make_optimizer(recipe, model.trainable_variables)
@@ -271,7 +271,7 @@ def test_float16_leaves_out_a_step_that_overflows_and_halves_the_scale():
 
 @pytest.mark.parametrize("dtype", ["float32", "mixed_float16"])
 def test_many_steps_in_one_dispatch_are_the_same_steps(dtype):
-    """1 + 3 + 2 steps in three dispatches against six; on JAX the compiled loop against Python's."""
+    """Compares 1 + 3 + 2 steps in three dispatches with six; on JAX the compiled loop with Python's."""
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (60, 32, 32, 3), dtype="uint8")
     recipe = small_recipe(batch_size=4, dtype=dtype)
@@ -307,8 +307,8 @@ def test_checkpoints_keep_two_and_refuse_another_network(tmp_path):
         checkpoint.restore(tmp_path, variables[:1])
 
 
-def test_a_checkpoint_that_cannot_be_read_now_is_not_thrown_away(tmp_path):
-    """A folder in its place: opening it fails as a disk that is away does."""
+def test_a_temporarily_unreadable_checkpoint_is_kept(tmp_path):
+    """A folder in its place: opening it fails like on a disconnected disk."""
     checkpoint.save(tmp_path, 1, [keras.Variable(1.0)], {"at": 1})
     (tmp_path / "checkpoint-00000002.npz").mkdir()
     with pytest.raises(OSError):
@@ -317,7 +317,7 @@ def test_a_checkpoint_that_cannot_be_read_now_is_not_thrown_away(tmp_path):
 
 
 def test_a_checkpoint_that_lost_an_array_is_damaged(tmp_path):
-    """Damage to the directory of the file hides arrays; the checkpoint before it is whole."""
+    """Damage to the directory of the file hides arrays; the previous checkpoint is intact."""
     variables = [keras.Variable(1.0), keras.Variable(2.0)]
     for step in (1, 2):
         checkpoint.save(tmp_path, step, variables, {"at": step})
@@ -331,7 +331,7 @@ def test_a_checkpoint_that_lost_an_array_is_damaged(tmp_path):
 
 
 def test_any_damaged_byte_of_a_checkpoint_is_noticed(tmp_path):
-    """Or makes no difference: the checkpoint before takes its place, and nothing else is raised."""
+    """Or has no effect: the previous checkpoint is used, and nothing else is raised."""
     variables = [keras.Variable(np.arange(3.0)), keras.Variable(2.0)]
     for step in (1, 2):
         checkpoint.save(tmp_path, step, variables, {"at": step})
@@ -369,7 +369,7 @@ def test_damaged_checkpoints_do_not_outlive_their_successors(tmp_path):
 
 
 class FakeDevice:
-    """An accelerator with a queue: times are numbers that are added up, nothing is measured."""
+    """A simulated accelerator with a queue: times are added up, nothing is measured."""
 
     HOST, CALL, WAIT = 30e-6, 200e-6, 300e-6  # seconds: to start a call, of the call itself, to fetch a result
 
@@ -385,7 +385,7 @@ class FakeDevice:
         self.now = max(self.now, self.done) + self.WAIT
 
 
-def test_the_roofline_leaves_out_what_the_host_takes():
+def test_the_roofline_excludes_time_of_the_host():
     device = FakeDevice()
     seconds = roofline.seconds_per_call(device.call, None, device.wait, clock=lambda: device.now)
     assert seconds == pytest.approx(device.CALL, rel=0.01)

@@ -1,4 +1,4 @@
-"""`keras-resv2 evaluate` of a network of images from disk: views, class folders, what the card's source says."""
+"""`keras-resv2 evaluate` on images from disk: views, class folders, and the authors' settings on the card."""
 
 import json
 
@@ -28,7 +28,7 @@ def network(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Twelve images, each of one color and another size, in folders of three classes."""
+    """Twelve images, each of a single color and a different size, in folders of three classes."""
     root = tmp_path_factory.mktemp("images")
     for i, color in enumerate(COLORS):
         place = root / CLASSES[i % 3]
@@ -70,7 +70,7 @@ def test_views_may_be_given(network, folder, capsys):
         (["--full"], "for small datasets"),
     ],
 )
-def test_what_does_not_fit_is_one_line(network, folder, capsys, arguments, words):
+def test_export_errors_are_one_line(network, folder, capsys, arguments, words):
     assert cli.main(["evaluate", str(network), "--data_dir", str(folder), *arguments]) == cli.BAD_INPUT
     error = capsys.readouterr().err
     assert words in error and error.count("\n") == 1

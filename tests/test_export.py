@@ -1,4 +1,4 @@
-"""Every exported form, run by its own runtime, gives what Keras gives."""
+"""Every exported format, run in its own runtime, has the same outputs as Keras."""
 
 import dataclasses
 import json
@@ -39,7 +39,7 @@ NETWORKS = [
 
 
 def randomised(model, seed=0):
-    """Batch normalisation far from the identity, and biases that are not zero."""
+    """Sets batch normalisation far from the identity, and non-zero biases."""
     rng = np.random.default_rng(seed)
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
@@ -51,7 +51,7 @@ def randomised(model, seed=0):
 
 
 def images(height=32, width=32, count=3):
-    """Random images of one random colour each and noise, uint8."""
+    """Random uint8 images, each of one random color with noise."""
     rng = np.random.default_rng(1)
     colours = rng.integers(40, 216, (count, 1, 1, 3))
     return (colours + rng.integers(-40, 40, (count, height, width, 3))).astype("uint8")
@@ -66,7 +66,7 @@ def keras_outputs(model, x):
 @pytest.mark.parametrize("format", HERE)
 @pytest.mark.parametrize("depth, arguments", NETWORKS, ids=str)
 def test_every_kind_of_network(depth, arguments, format, tmp_path):
-    """uint8 pixels in, logits out, by the runtime itself; a batch of three and one alone."""
+    """uint8 pixels to logits in the runtime itself; a batch of three and a single image."""
     model = randomised(ResNet(depth, classes=7, classifier_activation=None, **arguments))
     x = images(*model.input_shape[1:3])
     exported = export(model, tmp_path / "network", format)
@@ -96,7 +96,7 @@ def test_features_of_images_of_any_size(activation, format, tmp_path):
 
 @pytest.mark.parametrize("format", HERE)
 def test_rolled_units_and_half_precision(format, tmp_path):
-    """A loop in bfloat16 is exported as single layers in float32: the network that it stands for."""
+    """A loop in bfloat16 is exported as single layers in float32: the equivalent unrolled network."""
     rolled = randomised(ResNet(20, rolled=True, dtype="mixed_bfloat16", activation="full_preactivation"))
     for layer in rolled.layers:
         if hasattr(layer, "unit_weights"):  # units that differ, so that their order matters
@@ -149,7 +149,7 @@ def test_channels_first(tmp_path):
     assert_same(found.transpose(0, 2, 3, 1), keras_outputs(last, images()))
 
 
-def test_the_onnx_graph_is_small_and_says_what_it_is(tmp_path):
+def test_the_onnx_graph_is_small_and_has_metadata(tmp_path):
     """Folded: no batch normalisation in ResNet-v1. Not folded: all of it. One transposition, at the input."""
     import onnx
 
@@ -205,7 +205,7 @@ def test_onnx_is_the_same_file_from_every_backend(backend, tmp_path):
 @needs_tensorflow
 @pytest.mark.parametrize("name", ["resnet20-cifar10", "preact_resnet20-cifar10"])
 def test_tflite_of_lower_precision(name, real_images, tmp_path):
-    """On real images: float16 close in every probability, int8 in what it says; files of a half and a quarter."""
+    """On real images: float16 is close in every probability, int8 in its predictions; files of half and a quarter."""
     x, labels = real_images
     model = keras_resv2.from_pretrained(name)
     expected = keras_outputs(model, x)
@@ -243,7 +243,7 @@ def test_dark_representative_images_do_not_scale_the_input(real_images, tmp_path
 
 
 @needs_tensorflow
-def test_labels_go_with_the_network(tmp_path):
+def test_labels_are_exported_with_the_network(tmp_path):
     model = ResNet(8)
     for format, path in (("tflite", "n.labels.txt"), ("saved_model", "saved/assets.extra/labels.txt")):
         export(model, tmp_path / {"tflite": "n.tflite", "saved_model": "saved"}[format], format, class_names=CLASSES)

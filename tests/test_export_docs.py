@@ -1,4 +1,4 @@
-"""The examples of docs/export.md run as they stand, and give what Keras gives."""
+"""The examples of docs/export.md run as printed, with the same outputs as Keras."""
 
 import importlib.util
 import pathlib

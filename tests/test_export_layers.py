@@ -24,8 +24,8 @@ def behind(*before, size=(32, 32), **arguments):
 
 @pytest.mark.parametrize("format", HERE)
 @pytest.mark.parametrize("folded", [True, False])
-def test_augmentation_is_left_out(format, folded, tmp_path):
-    """Every random layer of Keras; the reference is the network by itself."""
+def test_augmentation_is_removed(format, folded, tmp_path):
+    """Every random layer of Keras; the reference is the network on its own."""
     random = [
         layers.RandomFlip(), layers.RandomRotation(0.3), layers.RandomZoom(0.5), layers.RandomTranslation(0.3, 0.3),
         layers.RandomContrast(0.5), layers.RandomBrightness(0.5), layers.GaussianNoise(1.0),
@@ -89,7 +89,7 @@ def test_networks_of_other_graphs(tmp_path):
 
 @pytest.fixture
 def adapted():
-    """A network with low-rank adapters that count."""
+    """A network with low-rank adapters that have an effect."""
     model = randomised(ResNet(8, classifier_activation=None, projection="B"))
     rng = np.random.default_rng(0)
     for name in ("head_dense", "stage2_unit1_conv2", "stage3_unit1_shortcut_conv"):
@@ -131,7 +131,7 @@ def test_quantized_layers_are_named(tmp_path):
 
 @needs_tensorflow
 def test_saved_models_hold_no_fused_batch_normalisation(tmp_path):
-    """TensorFlow fuses its kernel with the ReLU, and TensorFlow.js' converter refuses what comes of that."""
+    """TensorFlow fuses its kernel with the ReLU, and TensorFlow.js' converter rejects the result."""
     from tensorflow.core.protobuf import saved_model_pb2
 
     model = randomised(ResNet(8, activation="full_preactivation"))
@@ -142,8 +142,8 @@ def test_saved_models_hold_no_fused_batch_normalisation(tmp_path):
     assert "Conv2D" in kinds and not [kind for kind in kinds if "BatchNorm" in kind]
 
 
-def test_an_onnx_that_does_not_go_with_its_packages(monkeypatch, tmp_path):
-    """As onnx 1.19 beside ml_dtypes 0.4, which TensorFlow 2.17 keeps."""
+def test_an_onnx_that_does_not_match_its_dependencies(monkeypatch, tmp_path):
+    """Like onnx 1.19 with ml_dtypes 0.4, which TensorFlow 2.17 requires."""
 
     class Old(types.ModuleType):
         def __getattr__(self, name):

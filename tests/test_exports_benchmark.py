@@ -1,4 +1,4 @@
-"""The table of exported forms: one small run, and what it says of forms that fail."""
+"""The table of exported formats: one small run, and the report of formats that fail."""
 
 import re
 
@@ -12,7 +12,7 @@ NAME = "resnet20-cifar10"
 
 
 def test_a_small_run(tmp_path, monkeypatch, capsys, real_images):
-    """ONNX Runtime on 20 real images: the error is the one that Keras makes on them."""
+    """ONNX Runtime on 20 real images: the error is the same as that of Keras."""
     pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
     pixels, labels = real_images[0], real_images[1].copy()
     labels[:3] = (labels[:3] + 1) % 10  # three errors at least
@@ -32,7 +32,7 @@ def test_a_small_run(tmp_path, monkeypatch, capsys, real_images):
     assert out.read_text() in capsys.readouterr().out
 
 
-def test_a_form_that_fails_is_named_and_the_others_finish(tmp_path):
+def test_a_format_that_fails_is_reported_and_the_others_finish(tmp_path):
     arguments = exports.parse(["--data_dir", "x.npz", "--rounds", "1"])
     results = [exports.Result(NAME, "onnx", str(tmp_path / "missing.onnx"), 1)]
     (result,) = exports.measure(results, arguments)

@@ -1,4 +1,4 @@
-"""Rows that docs/extending.md adds to the package's tables from outside do what the page says."""
+"""Rows that docs/extending.md adds to the package's tables from outside work as documented."""
 
 import contextlib
 import copy
@@ -38,7 +38,7 @@ def tables_as_they_were():
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
-    """The names that the page's examples leave, in a folder with the files that they read."""
+    """Runs the page's examples in a folder with the files that they read; returns their names."""
     numpy_format = pytest.importorskip("safetensors.numpy", reason="safetensors is not installed")
     folder = tmp_path_factory.mktemp("extending")
     rng = np.random.default_rng(0)

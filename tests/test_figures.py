@@ -1,4 +1,4 @@
-"""Figures: no legend covers a curve, every panel has a title, what has no number is not drawn as one."""
+"""Figures: no legend covers a curve, every panel has a title, missing numbers are not drawn as numbers."""
 
 import types
 

@@ -1,4 +1,4 @@
-"""The inference form gives the same outputs with the batch normalisation that can go gone, whatever the graph."""
+"""The inference form has the same outputs without the batch normalisation that can be folded, for any graph."""
 
 import importlib.util
 import os
@@ -24,7 +24,7 @@ def normalizations(model):
 
 
 def randomise(model, seed=0):
-    """Batch normalisation far from the identity, and biases that are not zero."""
+    """Sets batch normalisation far from the identity, and non-zero biases."""
     rng = np.random.default_rng(seed)
     for layer in model.layers:
         if isinstance(layer, keras.Model):
@@ -38,7 +38,7 @@ def randomise(model, seed=0):
 
 
 def pictures(height, width, count=3):
-    """Random images of one random colour each and noise, uint8."""
+    """Random uint8 images, each of one random color with noise."""
     rng = np.random.default_rng(1)
     colours = rng.integers(40, 216, (count, 1, 1, 3))
     return (colours + rng.integers(-40, 40, (count, height, width, 3))).astype("uint8")
@@ -78,7 +78,7 @@ def units_that_normalize(activation, shortcut, stem, units=3):
     + [(11, "cifar", (19, 13), shortcut) for shortcut in ("identity", "exclusive_gating", "none")],
 )
 def test_every_network(activation, shortcut, depth, stem, size):
-    """Outputs, what is left, and names, for the cells of the paper's two tables: basic and bottleneck units."""
+    """Outputs, remaining layers, and names, for the cells of the paper's two tables: basic and bottleneck units."""
     arguments = dict(activation=activation, shortcut=shortcut, stem=stem, input_shape=(*size, 3), classes=7)
     model = ResNet(depth, classifier_activation=None, **arguments)
     folded = fold(randomise(model))
@@ -209,7 +209,7 @@ def operations(x):
         (after_a_subclass, 1),
     ],
 )
-def test_only_what_may_be_folded_is(graph, left):
+def test_only_valid_candidates_are_folded(graph, left):
     x = keras.Input((11, 9, 3))
     model = randomise(keras.Model(x, graph(x)))
     folded = fold(model)
@@ -221,7 +221,7 @@ def test_only_what_may_be_folded_is(graph, left):
 
 @pytest.mark.parametrize("activation, left", [("original", 0), ("full_preactivation", 4)])
 def test_features_too(activation, left):
-    """In pre-activation networks the stem's convolution is an output, so nothing goes into it."""
+    """In pre-activation networks the stem's convolution is an output, so nothing is folded into it."""
     model = randomise(ResNet(8, activation=activation, include_top=False, input_shape=(17, 21, 3)))
     names = ["stage1", "stem", "stage3"] + ["head"] * (left > 0)
     backbone = keras_resv2.features(model, names)
@@ -245,7 +245,7 @@ def test_networks_inside_networks(kind):
 
 
 def test_preprocessing():
-    """The factor is gone, the mean is what the dataset's is; a factor for each channel, or one."""
+    """The factor is folded, the mean is that of the dataset; one factor per channel, or a single one."""
     folded = fold(ResNet(8))
     rescaling = folded.get_layer("preprocessing")
     assert rescaling.scale == 1.0
@@ -288,7 +288,7 @@ def test_half_precision_is_as_exact_as_before(dtype, within, activation):
     assert np.exp(np.mean(np.log(ratios))) < within
 
 
-def test_the_original_is_left_alone(pixels):
+def test_the_original_is_not_modified(pixels):
     model = randomise(ResNet(8, activation="full_preactivation", shortcut="exclusive_gating"))
     weights, config = [w.tobytes() for w in model.get_weights()], model.get_config()
     folded = fold(model)
@@ -301,7 +301,7 @@ def test_the_original_is_left_alone(pixels):
 
 
 def test_saved_and_opened_again(pixels, tmp_path):
-    """With stock layers nothing in the file is of this package."""
+    """With stock layers the file does not refer to this package."""
     model = randomise(ResNet(8, activation="full_preactivation", classifier_activation=None))
     for original in (model, keras_resv2.to_stock_layers(model)):
         folded = fold(original)
@@ -345,7 +345,7 @@ for data_format in sys.argv[1:]:
 
 @pytest.mark.parametrize("backend", OTHER_BACKENDS)
 def test_other_backends(backend):
-    """With channels_first, which TensorFlow has on GPUs alone."""
+    """With channels_first, which TensorFlow supports only on GPUs."""
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed")
     environment = {**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": os.path.dirname(__file__)}

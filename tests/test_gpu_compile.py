@@ -1,4 +1,4 @@
-"""Counting launches in short texts of the form that XLA writes."""
+"""Counts launches in short texts in the format of XLA."""
 
 import pytest
 

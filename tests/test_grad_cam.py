@@ -1,4 +1,4 @@
-"""Grad-CAM against class activation maps by hand, in every form of a network and on every backend."""
+"""Grad-CAM compared with manual class activation maps, in every form of a network and on every backend."""
 
 import importlib.util
 import json
@@ -61,7 +61,7 @@ def test_the_class_is_the_one_that_wins_and_scores_are_logits(network, pixels):
 
 @pytest.mark.parametrize("form", ["inside", "pooled_inside", "with_activation_layer", "folded", "stock"])
 def test_other_forms_have_the_same_maps(form, network, pixels):
-    """The class activation map of the plain network, whatever the model around it; nothing is left on the model."""
+    """The class activation map of the plain network, whatever the model around it, which is not modified."""
     classes = np.array([0, 5, 9])
     if form in ("folded", "stock"):
         model = (keras_resv2.fold if form == "folded" else keras_resv2.to_stock_layers)(network)
@@ -139,7 +139,7 @@ def test_other_backends_have_the_same_maps(backend, pixels, tmp_path):
     (lambda m, x: grad_cam(keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)]), x), "no global pooling"),
     (lambda m, x: grad_cam("resnet20", x), "not a functional"),
 ])  # fmt: skip
-def test_what_has_no_maps_says_why(make, says, network, pixels):
+def test_errors_for_models_without_maps(make, says, network, pixels):
     with pytest.raises(ValueError, match=says):
         make(network, pixels)
 

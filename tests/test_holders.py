@@ -1,4 +1,4 @@
-"""Networks inside wrappers and inside layers of a user's own: frozen, folded, with stock layers, in float32."""
+"""Networks inside wrappers and custom layers: frozen, folded, with stock layers, in float32."""
 
 import keras
 import numpy as np
@@ -12,7 +12,7 @@ from keras_resv2.transfer.freezing import classifiers_of
 
 @keras.saving.register_keras_serializable(package="tests")
 class Twice(keras.layers.Layer):
-    """A layer of a user's own: a network, an own weight, and whatever the network gives times that weight."""
+    """A custom layer: the output of a network multiplied by a weight."""
 
     def __init__(self, network, **options):
         super().__init__(**options)
@@ -36,7 +36,7 @@ class Twice(keras.layers.Layer):
 
 
 class MadeInside(keras.layers.Layer):
-    """A layer whose network its configuration does not have."""
+    """A layer whose configuration does not contain its network."""
 
     def __init__(self, **options):
         super().__init__(**options)
@@ -56,7 +56,7 @@ def network(name, dtype=None):
 
 
 def around(kind, dtype=None):
-    """A network in a wrapper, a layer of one's own, or both, with a classifier behind it."""
+    """A network in a wrapper, a custom layer, or both, followed by a classifier."""
     body = network("body", dtype)
     holder = {
         "TimeDistributed": lambda: keras.layers.TimeDistributed(body, name="holder"),

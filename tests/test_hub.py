@@ -1,4 +1,4 @@
-"""Weights on the Hugging Face Hub: the real client against a stand-in server, and without one."""
+"""Weights on the Hugging Face Hub: the real client with a fake server, and without one."""
 
 import json
 import os
@@ -28,7 +28,7 @@ PLACE = keras_resv2.pretrained_card(NAME).folder
 
 @pytest.fixture
 def server(tmp_path, monkeypatch):
-    """The stand-in; the client logged in, with a cache of its own."""
+    """The fake server; the client is logged in and has its own cache."""
     server = HubServer()
     # The client reads its environment when it is imported, which may have happened.
     monkeypatch.setattr(constants, "ENDPOINT", server.url)
@@ -45,7 +45,7 @@ def server(tmp_path, monkeypatch):
 
 
 def client_environment(server, tmp_path, **changes):
-    """Of a fresh process, whose client reads it itself."""
+    """For a fresh process, whose client reads it itself."""
     own = {"HF_ENDPOINT": server.url, "HF_HOME": str(tmp_path / "other_home"), "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
     return {**os.environ, **own, **changes}
 
@@ -56,7 +56,7 @@ def pull_elsewhere(reference, environment):
 
 
 def test_what_is_pushed_comes_back(server, pixels):
-    """Every byte, through the client's own protocol; and a network that gives what the local one gives."""
+    """Every byte, through the client's own protocol; and a network with the same outputs as the local one."""
     reference = hub.push("me/weights", NAME)
     commit, files = server.files("me/weights")
     assert reference == f"hf://me/weights@{commit}"
@@ -73,7 +73,7 @@ def test_what_is_pushed_comes_back(server, pixels):
     assert keras_resv2.pretrained_card(reference).test_error == card.test_error
 
 
-def test_the_readme_says_what_the_card_says(server):
+def test_the_readme_matches_the_card(server):
     hub.push("me/weights", NAME)
     card = keras_resv2.pretrained_card(NAME)
     text = server.files("me/weights")[1]["README.md"].decode()
@@ -88,7 +88,7 @@ def test_the_readme_says_what_the_card_says(server):
 
 
 def test_the_readme_of_fine_tuned_weights(server, tmp_path):
-    """A dataset that the Hub does not have is not linked; the base is, where it is on the Hub."""
+    """A dataset that the Hub does not have is not linked; the base model is, if it is on the Hub."""
     origin = {"file": "resnet20-cifar10@2", "sha256": "0" * 64, "layout": "fine-tuned", "assumed": []}
     names = tuple(f"class {number}" for number in range(10))
     publish(tmp_path, name="resnet20-cifar10", class_names=names, origin=origin, test_images=None)
@@ -103,7 +103,7 @@ def test_the_readme_of_fine_tuned_weights(server, tmp_path):
 
 @pytest.mark.skipif(Version(keras.__version__) < Version("3.6"), reason="Keras reads the Hub since 3.6")
 def test_keras_alone_opens_what_is_pushed(server, pixels):
-    """The configuration names no class of this package; logits, not saturated probabilities, are compared."""
+    """The configuration does not contain classes of this package; logits, not saturated probabilities, are compared."""
     hub.push("me/weights", NAME)
     files = server.files("me/weights")[1]
     assert b"keras_resv2" not in files["config.json"]
@@ -115,7 +115,7 @@ def test_keras_alone_opens_what_is_pushed(server, pixels):
 
 
 def test_a_folder_that_is_not_published_and_a_revision(server, tmp_path):
-    """Own weights, then better ones: the revision of the first push still gives the first."""
+    """Custom weights, then better ones: the revision of the first push still returns the first."""
     publish(tmp_path, version=1)
     publish(tmp_path, version=2)
     folders = [tmp_path / NAME / version for version in "12"]
@@ -136,7 +136,7 @@ def test_a_second_pull_fetches_no_file(server):
 
 
 def test_offline_the_cache_serves_and_nothing_else(server, tmp_path):
-    """In processes of their own, which read HF_HUB_OFFLINE themselves; the server is gone."""
+    """In separate processes, which read HF_HUB_OFFLINE themselves; the server is down."""
     hub.push("me/weights", NAME)
     online = client_environment(server, tmp_path)
     done = pull_elsewhere("hf://me/weights", online)
@@ -193,7 +193,7 @@ def test_sizes_are_checked_before_anything_is_downloaded(server, name, size):
 
 
 def test_a_repository_that_names_paths(server, tmp_path):
-    """What a commit lists besides the card and its weight file is not fetched, wherever it says that it belongs."""
+    """Files of a commit other than the card and its weight file are not downloaded, whatever their path."""
     hub.push("me/weights", NAME)
     strange = dict.fromkeys(("../../evil.py", "/tmp/evil.py", "a/card.json", "weights.h5.exe"), b"evil")
     server.commit("me/weights", strange)
@@ -226,7 +226,7 @@ def test_a_repository_that_changes_between_two_requests(server, monkeypatch):
 
 
 def test_processes_that_pull_at_once_download_once(server, tmp_path):
-    """From a slow Hub. The client locks its cache; every process gets the verified file."""
+    """With a slow Hub. The client locks its cache; every process gets the verified file."""
     hub.push("me/weights", NAME)
     server.delay, environment = 0.5, client_environment(server, tmp_path)
     command = [sys.executable, "-m", "keras_resv2", "pull", "hf://me/weights", "--json"]
@@ -241,7 +241,7 @@ def test_processes_that_pull_at_once_download_once(server, tmp_path):
     assert sum(request.startswith("GET") and request.endswith("/weights.h5") for request in server.requests) == 1
 
 
-def test_push_says_what_is_wrong_before_it_uploads(server, tmp_path, monkeypatch):
+def test_push_checks_its_arguments_before_uploading(server, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="must be of the form user/name"):
         hub.push("weights", NAME)
     with pytest.raises(ValueError, match="there are no pretrained weights 'resnet21-cifar10'; did you mean"):

@@ -1,4 +1,4 @@
-"""timm's repositories on the Hub: written by timm's own code, served here, compared with timm's outputs."""
+"""timm repositories on the Hub: written by timm's own code, served here, compared with timm's outputs."""
 
 import json
 import pathlib
@@ -61,7 +61,7 @@ def images():
 
 
 def test_a_named_network_is_converted_once(timm, server, images, tmp_path, monkeypatch):  # noqa: F811
-    """resnet18-imagenet is such a repository; by its own name too; then without the Hub."""
+    """resnet18-imagenet is such a repository; also by its own name; then without the Hub."""
     theirs = save(timm, server, "resnet18.a1_in1k", "timm/resnet18.a1_in1k", tmp_path / "theirs")
     expected = logits_of(theirs, images, MEAN, STD)
     ours = keras_resv2.from_pretrained("resnet18-imagenet", input_shape=(64, 64, 3), classifier_activation=None)
@@ -82,8 +82,8 @@ def test_a_named_network_is_converted_once(timm, server, images, tmp_path, monke
     assert hub.pull("hf://timm/resnet18.a1_in1k") == direct
 
 
-def test_classes_pixels_and_names_of_ones_own(timm, server, images, tmp_path):  # noqa: F811
-    """A fine-tuned resnetv2_18, of which a revision is asked for."""
+def test_custom_classes_pixels_and_names(timm, server, images, tmp_path):  # noqa: F811
+    """A fine-tuned resnetv2_18, at a requested revision."""
     config = {"label_names": ["n1", "n2", "n3"], "label_descriptions": {"n1": "cat", "n2": "dog", "n3": "fox"}}
     theirs = save(timm, server, "resnetv2_18", "me/pets", tmp_path / "theirs", num_classes=3, config=config)
     commit, files = server.files("me/pets")

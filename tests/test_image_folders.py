@@ -14,7 +14,7 @@ from keras_resv2.data.sources import open_source
 
 
 def make(root, *files):
-    """Writes small images, each of its own grey; returns the folder."""
+    """Writes small images, each with its own gray level; returns the folder."""
     for i, file in enumerate(files):
         path = pathlib.Path(root, file)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -92,8 +92,8 @@ def test_hidden_folders_are_not_read(tmp_path):
     assert scan_classes(tmp_path / "val").labels.tolist() == [0, 1]
 
 
-def test_files_that_pillow_does_not_read_are_said(tmp_path):
-    """Training would stop at them in its midst, so it leaves them out; fine-tuning reads all before it begins."""
+def test_files_that_pillow_does_not_support_are_reported(tmp_path):
+    """Training would abort at them, so it skips them; fine-tuning reads all images before it starts."""
     make(tmp_path, "train/a/0.png", "train/a/1.heic", "train/b/2.png", "val/a/3.png", "val/b/4.png")
     (tmp_path / "train/a/1.heic").write_bytes(b"of another kind")
     with pytest.warns(UserWarning, match=r"1 files are skipped, .*1\.heic"):

@@ -39,7 +39,7 @@ def test_from_a_folder_of_images_to_measured_weights(image_folder, tmp_path):
     out = tmp_path / "run"
     plan = train(image_folder, out, "--dry_run").stdout
     assert "folder: 24 training images, 9 test images" in plan and "270 of 8 images, 90.0 epochs" in plan
-    assert float(plan.partition("input alone")[2].split()[0].replace(",", "")) > 0
+    assert float(plan.partition("input pipeline")[2].split()[0].replace(",", "")) > 0
     text = train(image_folder, out, "--steps=24").stdout
     assert "input pipeline on its own" in text
     rows = history(out)

@@ -1,4 +1,4 @@
-"""The package imports in one direction: lower layers know nothing of higher ones, inside functions too."""
+"""The package imports in one direction: lower layers do not import higher ones, not even inside functions."""
 
 import ast
 import pathlib

@@ -11,7 +11,7 @@ from train.initial_weights import find_weights, repeat_units, set_initial_weight
 
 
 def network(depth, scale=1.0, **arguments):
-    """A network with random batch statistics, whose branches end in values `scale` times as large."""
+    """A network with random batch statistics, whose branch outputs are scaled by `scale`."""
     model = ResNet(depth, classifier_activation=None, **arguments)
     rng = np.random.default_rng(depth)
     for layer in model.layers:
@@ -50,7 +50,7 @@ def test_units_are_repeated_in_order_and_branches_share_their_sum():
     assert deep["head_dense/kernel"][0] == 1
 
 
-def test_the_same_network_takes_the_weights_as_they_are(pixels, tmp_path):
+def test_the_same_network_uses_the_weights_unchanged(pixels, tmp_path):
     one, other = (network(14, activation="full_preactivation") for _ in range(2))
     save_weights(one, tmp_path / "weights.h5")
     arrays, name = find_weights(str(tmp_path / "weights.h5"))
@@ -74,6 +74,6 @@ def test_weights_that_do_not_fit(make, says):
         set_initial_weights(make(), arrays, "shallow")
 
 
-def test_a_stage_of_one_unit_has_none_to_repeat():
+def test_a_stage_with_one_unit_cannot_be_repeated():
     with pytest.raises(ValueError, match="cannot be repeated"):
         set_initial_weights(ResNet(14), model_arrays(ResNet(8)), "shallow")

@@ -1,4 +1,4 @@
-"""Ctrl-C while a command starts: no traceback, and nothing is left."""
+"""Ctrl-C while a command starts: no traceback, and no files are left."""
 
 import pathlib
 import signal

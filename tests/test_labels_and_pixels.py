@@ -1,4 +1,4 @@
-"""What measuring, fine-tuning and reading refuse, and the right numbers of what they take."""
+"""Inputs that evaluation, fine-tuning and reading reject, and correct results for valid ones."""
 
 import warnings
 
@@ -61,7 +61,7 @@ def test_what_cannot_be_measured_is_refused(case, model, pixels):
         measure_error(model, *make(pixels))
 
 
-def test_batches_whose_labels_do_not_go_with_them(model, pixels):
+def test_batches_whose_labels_do_not_match(model, pixels):
     with pytest.raises(ValueError, match="8 images but 4 labels"):
         find_mistakes(model, [(pixels, LABELS[:4])])
     with pytest.raises(ValueError, match="is empty"):
@@ -80,7 +80,7 @@ def test_models_that_give_no_class_scores(outputs, words, pixels):
 
 
 def test_pixels_that_only_look_odd_are_taken(model, pixels):
-    """Overshoot of interpolation, black images; uint8 of 0 and 1 is warned of. Other models take what they take."""
+    """Overshoot of interpolation, black images; uint8 of 0 and 1 causes a warning. Other models are not checked."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         measure_error(model, pixels * 1.1 - 12.0, LABELS)
@@ -112,7 +112,7 @@ def test_embedding_refuses_them_too(pixels):
 
 @pytest.mark.parametrize("dtype, step", [("uint8", 1), ("int8", 1), ("int16", 100), ("float16", 0.01)])
 def test_names_of_scores_of_any_dtype(dtype, step):
-    """By hand: the least int8 number has no negative, and that of uint8 wraps around."""
+    """Manual: negating the smallest int8 number overflows, and negating uint8 wraps around."""
     scores = (np.arange(10)[::-1] * 25 - 128 * (dtype == "int8") * 1.0).clip(-128, 255) * (step if step == 1 else 0.25)
     named = keras_resv2.decode_predictions(scores[None].astype(dtype), "resnet20-cifar10", top=10)[0]
     expected = np.argsort(-scores.astype(dtype).astype("float64"), kind="stable")
@@ -126,7 +126,7 @@ def grey(path, values, **options):
 
 
 def test_images_of_more_than_8_bits(tmp_path):
-    """By hand: the same ramp in floats of 0 to 1 and of 0 to 255, and in whole numbers of 16 and 32 bits."""
+    """Manual: the same ramp in floats from 0 to 1 and from 0 to 255, and in 16- and 32-bit integers."""
     ramp = np.linspace(0, 255, 64).round().reshape(8, 8)
     path = tmp_path / "ramp.tif"
     assert np.array_equal(grey(path, (ramp / 255).astype("float32")), ramp)
@@ -141,7 +141,7 @@ def test_images_of_more_than_8_bits(tmp_path):
         grey(path, (ramp - 9).astype("int32"))
 
 
-def test_figures_refuse_labels_that_are_not_theirs():
+def test_metrics_reject_labels_that_do_not_match():
     probabilities = np.array([[0.75, 0.25], [0.75, 0.25]])
     for figure in (metrics.expected_calibration_error, metrics.negative_log_likelihood):
         assert figure(probabilities, np.array([[0], [1]])) == figure(probabilities, np.array([0, 1]))

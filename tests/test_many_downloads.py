@@ -1,4 +1,4 @@
-"""Eight processes that want the same weights from a server that is slow, cuts or lies."""
+"""Eight processes download the same weights from a server that is slow, interrupts or sends other data."""
 
 import contextlib
 import hashlib
@@ -35,7 +35,7 @@ def server():
 
 
 def fetch_in_processes(server, path, content=CONTENT):
-    """Exit codes and what the processes say."""
+    """Returns exit codes and output of the processes."""
     words = [server.url, str(path), str(len(content)), hashlib.sha256(content).hexdigest()]
     started = [
         subprocess.Popen([sys.executable, "-c", PROGRAM, *words], stderr=subprocess.PIPE, text=True)
@@ -57,7 +57,7 @@ def test_of_a_slow_server_that_cuts_one_downloads(server, tmp_path):
     assert left_in(tmp_path) == ["w.h5"]
 
 
-def test_of_a_server_that_lies_nobody_takes_anything(server, tmp_path):
+def test_no_process_accepts_files_of_a_lying_server(server, tmp_path):
     server.content = CONTENT[:-1] + b"?"
     codes, said = fetch_in_processes(server, tmp_path / "w.h5")
     assert codes == [1] * PROCESSES
@@ -66,7 +66,7 @@ def test_of_a_server_that_lies_nobody_takes_anything(server, tmp_path):
 
 
 def test_of_a_server_that_cuts_every_time_the_next_go_on(server, tmp_path):
-    """Three attempts each: what one process got is where the next one starts."""
+    """Three attempts each: a process continues where the previous one stopped."""
     server.cut_after, server.cuts = 20_000, 1000
     codes, said = fetch_in_processes(server, tmp_path / "w.h5")
     assert codes == [1] * PROCESSES and all("Call again to resume" in text for text in said)
@@ -77,7 +77,7 @@ def test_of_a_server_that_cuts_every_time_the_next_go_on(server, tmp_path):
 
 
 class Endless(http.server.BaseHTTPRequestHandler):
-    """Says nothing of the size, and goes on for as long as somebody listens."""
+    """Does not send the size, and continues as long as there is a client."""
 
     def do_GET(self):
         self.send_response(200)

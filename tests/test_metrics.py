@@ -1,4 +1,4 @@
-"""Figures beside the test error, against other implementations and arithmetic by hand."""
+"""Metrics beyond the test error, compared with other implementations and manual arithmetic."""
 
 import numpy as np
 import pytest
@@ -43,7 +43,7 @@ def test_errors_by_class_are_the_confusion_matrix_rows(scores):
 
 
 def test_interval_against_the_table_of_wilson():
-    """5 of 50: 4.3 to 21.4 % (Brown, Cai, DasGupta 2001, example of the Wilson interval by hand)."""
+    """5 of 50: 4.3 to 21.4 % (Brown, Cai, DasGupta 2001, manual example of the Wilson interval)."""
     low, high = metrics.interval(5, 50)
     for bound in (low / 100, high / 100):  # the bounds solve |share - p| = z sqrt(p (1 - p) / n)
         assert abs(0.1 - bound) == pytest.approx(1.959964 * np.sqrt(bound * (1 - bound) / 50), rel=1e-6)

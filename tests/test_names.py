@@ -1,4 +1,4 @@
-"""The layer names are those of the table in keras_resv2/models/network.py: surgery and files rely on them."""
+"""The layer names match the table in keras_resv2/models/network.py: model surgery and files rely on them."""
 
 import re
 
@@ -48,6 +48,6 @@ def test_every_documented_name_exists():
 
 
 def test_the_contract_names():
-    """Spelled out in the design: other people's code has them."""
+    """Names that third-party code relies on."""
     names = {layer.name for layer in ResNet(20).layers}
     assert {"stem_conv", "stage2_unit3_conv1", "stage2_unit3_bn1", "stage2_unit3_add", "head_dense"} <= names

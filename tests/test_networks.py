@@ -34,7 +34,7 @@ def test_parameters_of_resnet164():
 
 
 def cifar_parameters(depth, bottleneck):
-    """Parameters of a pre-activation network by hand: weights of 3 stages of n units, BN, classifier."""
+    """Manual count of a pre-activation network: weights of 3 stages of n units, BN, classifier."""
     n = (depth - 2) // (9 if bottleneck else 6)
     total, channels = 3 * 3 * 3 * 16, 16
     for width in (16, 32, 64):
@@ -57,7 +57,7 @@ def test_parameters_by_hand(depth, bottleneck):
 
 @pytest.mark.slow
 def test_the_1001_layer_network_has_the_papers_10_million_parameters():
-    """The authors' README says 10.2M; their convolutions' count, without BN."""
+    """The authors' README reports 10.2M, the count of convolutions without BN."""
     counted = trainable(keras_resv2.PreActResNet1001())
     assert counted == cifar_parameters(1001, True)
     assert 10.2e6 < counted < 10.4e6
@@ -189,7 +189,7 @@ def test_input_tensor():
 
 
 def test_models_around_a_network(pixels, tmp_path):
-    """What is said of layers is said of those of the model inside too."""
+    """Statements about layers include those of the nested model."""
     body = keras_resv2.ResNet(8, include_top=False, pooling="avg", input_shape=(32, 32, 3))
     inputs = keras.Input((32, 32, 3), name="photograph")
     model = keras.Model(inputs, keras.layers.Dense(5)(body(inputs)))
@@ -276,7 +276,7 @@ def test_unknown_architecture_names_the_nearest():
 
 @pytest.mark.parametrize("builder", ["ResNet20", "PreActResNet20"])
 def test_channels_first_is_the_same_network(builder, pixels):
-    """Structure only: TensorFlow's CPU kernels do not run channels_first convolutions."""
+    """Structure only: TensorFlow's CPU kernels do not support channels_first convolutions."""
     keras.config.set_image_data_format("channels_first")
     try:
         model = getattr(keras_resv2, builder)()
@@ -288,8 +288,8 @@ def test_channels_first_is_the_same_network(builder, pixels):
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="of Keras on TensorFlow")
-def test_biases_that_keras_would_add_along_the_width_are_not_made():
-    """Where channels_first maps are as wide as they have channels: in stage 2 of images of 64 pixels."""
+def test_biases_that_keras_would_add_along_the_width_are_rejected():
+    """If channels_first maps are as wide as they have channels: in stage 2 for images of 64 pixels."""
     keras.config.set_image_data_format("channels_first")
     try:
         with pytest.raises(ValueError, match=r"stage2_unit1_gate_conv .* 32, .* channels_last"):
@@ -307,7 +307,7 @@ def test_biases_that_keras_would_add_along_the_width_are_not_made():
 @pytest.mark.parametrize("options", [{}, {"rolled": True}, {"stride_in": "last"}, {"include_top": False}])
 @pytest.mark.parametrize("depth, stem", [(50, None), (34, "imagenet_unpooled"), (20, None), (18, "cifar")])
 def test_feature_info_is_what_the_maps_have(depth, stem, options):
-    """Against the sizes of the maps that an image of 256 x 128 pixels makes."""
+    """Compares with the sizes of the feature maps for an image of 256 x 128 pixels."""
     model = ResNet(depth, stem=stem, input_shape=(256, 128, 3), **options)
     maps = features(model).output
     found = {f.name: (256 // f.stride, 128 // f.stride, f.channels) for f in keras_resv2.feature_info(model)}

@@ -1,4 +1,4 @@
-"""A score that is NaN or infinite is an error wherever classes are counted, and never class 0."""
+"""A NaN or infinite score is an error wherever predictions are counted, and never class 0."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ from train.data.inputs import view_errors
 
 
 class Broken:
-    """A network whose third image has a score that is no number."""
+    """A network whose third image has a NaN score."""
 
     def __init__(self, value):
         self.value = value
@@ -64,7 +64,7 @@ def test_lesions_of_a_network_whose_weights_are_not_finite(pixels):
 
 
 def test_fine_tuning_whose_validation_loss_is_not_finite():
-    """Keras' accuracy counts NaN as class 0: no such row is added, and the best weights come back."""
+    """Keras' accuracy counts NaN as class 0: no such row is added, and the best weights are restored."""
     model = keras_resv2.ResNet(8, classes=2)
     bias = model.get_layer("head_dense").bias
     logits = iter([np.zeros((8, 2)), np.full((8, 2), np.nan)])

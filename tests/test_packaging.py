@@ -1,4 +1,4 @@
-"""What `pip install .` brings: the package, its command and all published weights."""
+"""`pip install .` installs the package, its command and all published weights."""
 
 import pathlib
 import shutil
@@ -43,7 +43,7 @@ def wheel(source, tmp_path_factory):
 
 
 def tracked():
-    """Paths of the files of the repository; of a copy without git, of all that is there."""
+    """Returns the paths of the files of the repository; all files in a copy without git."""
     if (ROOT / ".git").exists():
         listed = subprocess.run(["git", "ls-files"], capture_output=True, text=True, cwd=ROOT, check=True).stdout
         return [name for name in listed.splitlines() if (ROOT / name).is_file()]

@@ -1,4 +1,4 @@
-"""Weight files and cards: what is found, what is refused, and that nothing is left half done."""
+"""Weight files and cards: what is found, what is rejected, and that nothing is left incomplete."""
 
 import gc
 import json
@@ -47,7 +47,7 @@ def test_a_weight_file_gives_back_the_weights(tmp_path, pixels):
     ],
 )
 def test_a_network_starts_from_the_files_weights(tmp_path, variant):
-    """Every weight, of every kind of layer; and the layers keep the initialisers that they are saved with."""
+    """Every weight of every kind of layer; the layers keep the initialisers that they are saved with."""
     variant = {"depth": 8, **variant}
     model = keras_resv2.ResNet(**variant)
     rng = np.random.default_rng(0)
@@ -91,7 +91,7 @@ def test_a_weight_file_is_as_large_as_its_parameters(tmp_path):
         ("ResNet18", ["differ in shape", "(3, 3, 3, 16) in the file", "(7, 7, 3, 64) in the model"]),
     ],
 )
-def test_another_architecture_says_what_differs_and_changes_nothing(tmp_path, other, words):
+def test_weights_of_another_architecture_are_rejected_without_changes(tmp_path, other, words):
     save_weights(keras_resv2.ResNet20(), tmp_path / "w.h5")
     model = getattr(keras_resv2, other)()
     before = weights_of(model)
@@ -101,7 +101,7 @@ def test_another_architecture_says_what_differs_and_changes_nothing(tmp_path, ot
     assert all(np.array_equal(value, before[path]) for path, value in weights_of(model).items())
 
 
-def test_weight_files_that_are_none(tmp_path):
+def test_invalid_weight_files(tmp_path):
     model = keras_resv2.ResNet20()
     with pytest.raises(FileNotFoundError, match="does not exist"):
         load_weights(model, tmp_path / "none.h5")
@@ -152,7 +152,7 @@ def test_classes_are_a_number(classes):
         keras_resv2.from_pretrained("resnet20-cifar10", classes=classes)
 
 
-def test_an_empty_zoo_says_where_it_looked(tmp_path, monkeypatch):
+def test_the_error_of_an_empty_zoo_lists_the_folders(tmp_path, monkeypatch):
     monkeypatch.setattr(store, "weight_folders", lambda: [tmp_path])
     assert keras_resv2.list_pretrained() == []
     with pytest.raises(ValueError, match=str(tmp_path)):

@@ -1,4 +1,4 @@
-"""The published weights: every error on every card is what the file scores on the test images."""
+"""The published weights: every error on every card is the measured error of the file."""
 
 import math
 import pathlib

@@ -1,4 +1,4 @@
-"""Training with all that a recipe may add: the same steps on every backend, resumed bit for bit, in the record."""
+"""Training with all recipe features: the same steps on every backend, resumed bit for bit, and recorded."""
 
 import functools
 import importlib.util
@@ -116,14 +116,14 @@ def trained(tmp_path_factory):
 
 @pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
 def test_a_run_that_was_stopped_ends_with_the_same_bits(backend, trained):
-    """And its file holds the averaged weights, which were measured: the assertions are in the program."""
+    """Its file contains the averaged weights, which were evaluated: the assertions are in the program."""
     losses, _, _ = trained(backend)
     assert len(losses) == 2 and losses[0] != losses[1]
 
 
 @pytest.mark.parametrize("backend", [name for name in ("tensorflow", "jax", "torch") if name != HERE])
 def test_same_steps_on_every_backend(backend, trained):
-    """Images are equal to the byte; losses and what averaged weights give, to rounding."""
+    """Images are identical; losses and outputs of averaged weights are equal up to rounding."""
     (losses, logits, pixels), (losses_here, logits_here, pixels_here) = trained(backend), trained(HERE)
     assert pixels == pixels_here and len(set(pixels)) > 20
     np.testing.assert_allclose(losses, losses_here, rtol=1e-3)

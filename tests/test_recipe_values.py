@@ -1,4 +1,4 @@
-"""What recipes may add to the plain loss, images and weights, each against arithmetic of its own."""
+"""Recipe features that change loss, images and weights, each compared with independent arithmetic."""
 
 import dataclasses
 import json
@@ -44,7 +44,7 @@ def test_cosine_rates_by_hand():
 
 
 def test_older_words_for_the_schedule():
-    """run.json and commands of the time when `interpolate` was True or False."""
+    """run.json and commands from when `interpolate` was True or False."""
     assert RECIPES["fast"].with_values(["interpolate=True"]) == RECIPES["fast"]
     assert RECIPES["fast"].with_values(["interpolate=False"]).learning_rate(3000) == 0.02
     now = json.loads(json.dumps(dataclasses.asdict(RECIPES["fast"])))
@@ -75,10 +75,10 @@ def test_values_are_set_and_those_without_effect_refused():
         with pytest.raises(ValueError, match=words):
             long.with_values([text])
     for texts, words in (
-        (["average_start=0.5"], "no effect where average=None"), (["average_decay=0.9"], "no effect where average="),
-        (["average=swa", "average_decay=0.9"], "no effect where average=swa"),
+        (["average_start=0.5"], "no effect with average=None"), (["average_decay=0.9"], "no effect with average="),
+        (["average=swa", "average_decay=0.9"], "no effect with average=swa"),
         (["teacher=x", "temperature=0"], "positive"), (["teacher=x", "teacher_weight=0"], "above 0"),
-        (["teacher=x", "teacher_weight=1", "label_smoothing=0.1"], "no effect where teacher_weight=1"),
+        (["teacher=x", "teacher_weight=1", "label_smoothing=0.1"], "no effect with teacher_weight=1"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=words):
             RECIPES["fast"].with_values(texts)
@@ -130,7 +130,7 @@ def test_losses_against_targets_written_out():
 
 
 def test_the_gradient_at_the_teacher_is_nothing():
-    """Where student and teacher agree the divergence is zero; it is finite for probabilities that underflow."""
+    """If student and teacher agree the divergence is zero; it is finite for probabilities that underflow."""
     logits = keras.ops.array([[0.0, 300.0, -300.0]])
     loss, _ = Loss(temperature=1.0, teacher_weight=1.0)(Targets(np.array([0]), None, None, logits), logits, 1)
     assert abs(float(loss)) < 1e-5
@@ -207,7 +207,7 @@ def test_neighbours():
 
 
 class Stream:
-    """A source that brings its images from the host, each process its half of the batch."""
+    """A source of images from the host, where each process provides half of the batch."""
 
     device_data, images_per_epoch, max_steps_per_dispatch, num_shards = (), 30, 4, 2
 
@@ -277,7 +277,7 @@ def test_float16_averages_too():
 
 @pytest.mark.parametrize("form", ["plain", "rolled", "switched"])
 def test_averaged_weights_and_their_statistics(images, form):
-    """The stem's statistics are those of its convolution of all images; afterwards everything is as before."""
+    """The stem's statistics are those of its convolution over all images; afterwards everything is restored."""
     depth = 14 if form == "rolled" else 8  # a stage that has units to roll
     model = keras_resv2.ResNet(depth, input_shape=(12, 16, 3), classifier_activation=None, rolled=form == "rolled")
     if form == "switched":

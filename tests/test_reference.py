@@ -1,4 +1,4 @@
-"""The same weights in other people's networks give the same outputs: keras.applications, torchvision, timm."""
+"""Third-party networks with the same weights have the same outputs: keras.applications, torchvision, timm."""
 
 import keras
 import numpy as np
@@ -11,7 +11,7 @@ TOLERANCE = dict(rtol=1e-4, atol=1e-4)
 
 
 def test_resnet50_is_keras_applications_resnet50():
-    """Same topology, stride on the first 1x1; theirs has biases before BN, which ours takes up in the mean."""
+    """Same topology, stride on the first 1x1; theirs has biases before BN, which ours folds into the mean."""
     theirs = randomised(keras.applications.ResNet50(weights=None, classifier_activation=None))
     ours = convert.from_keras_applications(theirs, include_preprocessing=False, classifier_activation=None)
     images = np.random.default_rng(1).normal(size=(2, 224, 224, 3)).astype("float32")
@@ -21,7 +21,7 @@ def test_resnet50_is_keras_applications_resnet50():
 
 @pytest.fixture(scope="module")
 def torch(torchvision):
-    """PyTorch, where torchvision and timm import too."""
+    """PyTorch, if torchvision and timm can be imported too."""
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
     pytest.importorskip("timm", reason="timm is not installed")
     return torch

@@ -1,4 +1,4 @@
-"""Our errors beside the papers': what counts, what counts once, what is never mixed, and what is said of it."""
+"""Comparison with the papers: which runs count, count once or are never mixed, and the statements about them."""
 
 import dataclasses
 import itertools
@@ -37,7 +37,7 @@ def values(recipe, **changes):
 
 
 def add_run(folders, error, model="resnet110", seed=0, recipe="paper", name=None, dataset="cifar10", **more):
-    """A run's folder; `error` None makes it unfinished. What is in `more` changes the recipe or the network."""
+    """Creates a run's folder; unfinished if `error` is None. `more` changes the recipe or the network."""
     arguments = {key: more.pop(key) for key in list(more) if key in ("activation", "shortcut", "projection")}
     record = {
         "settings": {
@@ -102,7 +102,7 @@ def errors(figure):
 
 
 def test_the_papers_figures():
-    """Read from the papers a second time, in the order of their rows; None where they print "fail"."""
+    """Copied from the papers a second time, in the order of their rows; None for "fail"."""
     printed = {
         "table1": [6.61, None, None, 12.35, *[None] * 6, 8.70, 9.81, 12.86, 6.91, 12.22, None],
         "table2": [6.61, 5.93, 8.17, 6.50, 7.84, 6.14, 6.71, 5.91, 6.37, 5.46],
@@ -159,7 +159,7 @@ def test_paper_error_on_cifar100(model, error):
 
 
 def test_cifar100(folders):
-    """Cells of Table 4 count runs on CIFAR-100 alone, and cells of CIFAR-10 none of them; guessing is 99 % wrong."""
+    """Cells of Table 4 only count runs on CIFAR-100, which other cells ignore; random guessing is 99 % wrong."""
     missing = cell(folders, "table4", "ResNet-164", "original")
     assert missing["reproduction"] is None
     assert "--model resnet164 --dataset cifar100 --recipe paper" in missing["command"]
@@ -223,7 +223,7 @@ def test_all_versions_count_and_the_newest_of_one_run(folders):
 
 
 def test_recipes_are_not_mixed(folders):
-    """Precision may differ; steps, batch size and every other value may not."""
+    """The precision may differ; steps, batch size and all other values must not."""
     add_run(folders, 6.6, seed=0)
     add_run(folders, 6.8, seed=0, dtype="mixed_bfloat16")
     add_run(folders, 9.1, seed=0, steps=32_000)
@@ -253,7 +253,7 @@ def test_what_other_recipes_reach_is_no_reproduction(folders):
     assert "missing" in lines[0] and lines[1][:end].split()[-1] == "7.90" and "7.90" not in lines[0]
     assert lines[1][: header.index("other recipe")].strip() == "ResNet-110, original"
     assert "fast (mixed_bfloat16)" in lines[1] and "19,500" in lines[1]
-    assert "7 of 7 cells have no run by the `paper` recipe." in statements(found)
+    assert "7 of 7 cells have no run with the `paper` recipe." in statements(found)
 
 
 def test_values_that_older_runs_lack_are_the_defaults(folders):
@@ -275,7 +275,7 @@ def test_batch_64_keeps_the_epochs_and_has_its_own_cell(folders):
     assert [(errors(f), f["steps"]) for f in half["other_recipes"]] == [([5.9], 64_000)]
 
 
-def test_what_does_not_count(folders):
+def test_runs_that_do_not_count(folders):
     add_run(folders, None)
     add_run(folders, 1.0, dataset="imagenette")
     add_run(folders, 1.0, train_images=5_000)
@@ -344,7 +344,7 @@ print(json.dumps(parsed))
 
 
 def test_commands_of_missing_cells_are_commands_of_train(folders):
-    """Its own flags parse them, to the network and the recipe of the cell."""
+    """The command's flags parse to the network and the recipe of the cell."""
     cells = [c for table in paper_figures.TABLES for c in report(folders, table)["cells"]]
     commands = [shlex.split(c["command"]) for c in cells]
     assert all(command[:3] == ["python", "-m", "train.train"] for command in commands)
@@ -390,7 +390,7 @@ def test_commands_resume_rolled_runs_and_leave_those_on_other_images_alone(folde
     assert out(folders) == f"{folder.name.removesuffix('-0')}-paper-0"
 
 
-def test_cards_of_a_part_of_the_dataset_are_left_out(folders):
+def test_cards_of_a_part_of_the_dataset_are_ignored(folders):
     add_card(folders, {0: 6.5}, train_images=5000)
     assert cell(folders, "table3", "ResNet-110", "original")["reproduction"] is None
     add_card(folders, {0: 6.6}, version=2, train_images=50_000)
@@ -398,7 +398,7 @@ def test_cards_of_a_part_of_the_dataset_are_left_out(folders):
 
 
 def test_a_run_that_diverged_failed(folders):
-    """Table 1 says "fail" of such cells; the error is that of guessing one of ten classes."""
+    """Table 1 reports "fail" for such cells; the error is that of guessing one of ten classes."""
     folder = add_run(folders, None, shortcut="dropout(rate=0.5)")
     record = json.loads((folder / "run.json").read_text())
     (folder / "run.json").write_text(json.dumps({**record, "diverged_at": 1234}))
@@ -436,7 +436,7 @@ def test_formats_say_the_same(folders, capsys, format):
         for words in ("6.61", "6.65", "3: 6.55, 4: 6.75", "7.93", "fast", "19,500", "fails (> 20)", "missing"):
             assert words in text
         assert "--shortcut 'exclusive_gating(bias=-6)' --seed 0" in text
-        assert "15 of 16 cells have no run by the `paper` recipe." in text
+        assert "15 of 16 cells have no run with the `paper` recipe." in text
     if format == "markdown":
         table = [line for line in text.splitlines() if line.startswith("|")]
         assert len({line.count("|") for line in table}) == 1 and len(table) == 2 + 16 + 1

@@ -1,4 +1,4 @@
-"""A rolled network is the unrolled one: weights, names, outputs, gradients, moving statistics, files."""
+"""A rolled network equals the unrolled one: weights, names, outputs, gradients, moving statistics, files."""
 
 import json
 import os
@@ -129,7 +129,7 @@ def test_saved_and_opened(tmp_path, pixels):
 
 
 def test_a_network_whose_batch_normalisation_is_frozen_is_saved_and_opened(tmp_path, pixels):
-    """As `fine_tune` leaves it; what is frozen does not change the order of the weights in the file."""
+    """As left by `fine_tune`; freezing does not change the order of the weights in the file."""
     model = keras_resv2.unfreeze(build("original", rolled=True))
     model.save(tmp_path / "model.keras")
     again = keras.saving.load_model(tmp_path / "model.keras")

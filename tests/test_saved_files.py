@@ -1,4 +1,4 @@
-"""Files of earlier versions open: what was saved before modules were renamed gives the outputs that it gave then."""
+"""Files of earlier versions, from before modules were renamed, open and have the same outputs as then."""
 
 import json
 import pathlib
@@ -22,7 +22,7 @@ for path in sys.argv[2:]:
 
 @pytest.fixture(scope="module")
 def opened(tmp_path_factory):
-    """Outputs of the saved models in a process that has imported Keras and the package, and nothing of it."""
+    """Returns outputs of saved models in a process that has only imported Keras and the package."""
     folder = tmp_path_factory.mktemp("opened")
     command = [sys.executable, "-c", OPEN, str(folder), *(str(SAVED / name) for name in OUTPUTS)]
     done = subprocess.run(command, capture_output=True, text=True)

@@ -1,4 +1,4 @@
-"""Seeds in one compiled program (JAX) against the same seeds one after another."""
+"""Seeds in one compiled program (JAX) compared with the same seeds one after another."""
 
 import dataclasses
 import json
@@ -144,8 +144,8 @@ print(json.dumps(found))
 """
 
 
-def test_the_loop_takes_seeds_in_lockstep(tmp_path):
-    """Stopped and resumed: every loss and error is that of the seed alone. One that diverges leaves the other be."""
+def test_the_loop_trains_seeds_in_lockstep(tmp_path):
+    """Stopped and resumed: losses and errors equal those of separate runs. A diverged seed does not affect others."""
     done = subprocess.run(
         [sys.executable, "-c", LOCKSTEP, str(tmp_path)], capture_output=True, text=True, cwd=ROOT,
         env={**os.environ, "KERAS_BACKEND": "jax"},
@@ -175,7 +175,7 @@ def test_seeds_whose_checkpoints_are_of_the_same_step_go_on_together(tmp_path):
     ({"values": RECIPES["fast"].with_values(["units_per_batch=3"])}, "skip units"),
     ({"forms": ("rolled",)}, "rolled networks"),
 ])  # fmt: skip
-def test_seeds_that_one_program_cannot_train_say_why(monkeypatch, changes, says):
+def test_reasons_why_seeds_cannot_share_a_program(monkeypatch, changes, says):
     monkeypatch.setattr("keras.backend.backend", lambda: "jax")
     config = RunConfig("resnet20", "fast", RECIPES["fast"])
     assert why_apart(config, ONE_DEVICE) is None
@@ -183,7 +183,7 @@ def test_seeds_that_one_program_cannot_train_say_why(monkeypatch, changes, says)
 
 
 def test_convolutions_are_unrolled_and_all_else_is_batched():
-    """Values and gradients of three seeds; the program holds no convolution in groups."""
+    """Values and gradients of three seeds; the program does not contain grouped convolutions."""
     rng = np.random.default_rng(0)
     images = rng.normal(size=(3, 2, 6, 6, 4)).astype("float32")
     kernels, weights = rng.normal(size=(3, 3, 3, 4, 5)).astype("float32"), rng.normal(size=(3, 5)).astype("float32")

@@ -1,4 +1,4 @@
-"""The commit of a copy of the source without `.git`, compared with what git says of the same files."""
+"""The commit of a copy of the source without `.git`, compared with git on the same files."""
 
 import pathlib
 import shutil
@@ -22,7 +22,7 @@ def git(folder, *arguments):
 
 @pytest.fixture
 def repository(tmp_path):
-    """A small repository with what makes trees hard: a program, a link, names that sort unusually."""
+    """A small repository with difficult content: an executable, a link, names with unusual order."""
     if not shutil.which("git"):
         pytest.skip("git is not installed")
     folder = tmp_path / "repository"
@@ -49,7 +49,7 @@ def copy(repository, tmp_path):
 
 
 def test_the_file_in_the_repository_is_what_the_tree_is_counted_with():
-    """Else no archive of this repository would ever be clean."""
+    """Otherwise no archive of this repository would be clean."""
     content = (ROOT / "train/commit.txt").read_bytes()
     if (ROOT / ".git").exists():
         assert content == COMMITTED

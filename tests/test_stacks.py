@@ -1,4 +1,4 @@
-"""Variables in stacks: the optimizer's arithmetic by hand, and that nothing changes places."""
+"""Stacked variables: manual arithmetic of the optimizer, and that the order is kept."""
 
 import keras
 import numpy as np
@@ -23,7 +23,7 @@ def test_arrays_come_back_in_their_places():
         np.testing.assert_array_equal(found, expected)
 
 
-def test_only_what_is_alike_lies_together():
+def test_only_equal_shapes_are_stacked():
     variables = [named((3,), "gamma"), named((3, 1), "kernel"), named((3,), "beta"), named((3,), "kernel")]
     assert group_alike(variables).groups == [[0, 2, 3], [1]]
     assert group_alike(variables, lambda variable: variable.name == "kernel").groups == [[0, 2], [1], [3]]
@@ -32,7 +32,7 @@ def test_only_what_is_alike_lies_together():
 @pytest.mark.parametrize("dtype", ["float32", "mixed_float16"])
 @pytest.mark.skipif(keras.backend.backend() != "jax", reason="stacks are for JAX: set KERAS_BACKEND=jax")
 def test_a_step_of_the_optimizer_in_stacks(dtype):
-    """Two steps of Nesterov's momentum with L2 on kernels alone: v = 0.9 v - rate g, w += 0.9 v - rate g."""
+    """Two steps of Nesterov momentum with L2 on kernels only: v = 0.9 v - rate g, w += 0.9 v - rate g."""
     recipe = RECIPES["fast"].with_values([f"dtype={dtype}", "weight_decay=0.5", "schedule=((0, 0.1),)"])
     variables = [named((2,), "gamma"), named((2,), "kernel"), named((2, 2), "a_kernel"), named((2,), "beta1")]
     variables.append(named((2,), "other_kernel"))

@@ -1,4 +1,4 @@
-"""Training with units left out: which ones, what is computed, what stays as it is, on all backends."""
+"""Training with skipped units: which ones, what is computed, what does not change, on all backends."""
 
 import itertools
 import json
@@ -44,7 +44,7 @@ def test_survival_falls_linearly_and_keeps_the_expectation():
     np.testing.assert_allclose(drawn.max(0), 1 / expected, rtol=1e-6)
 
 
-def test_a_step_draws_the_same_units_whatever_came_before():
+def test_the_units_of_a_step_do_not_depend_on_previous_steps():
     one, two, other = (UnitSampler(FAST.with_values(["units_per_batch=4"]), 9, seed) for seed in (0, 0, 1))
     for step in range(5):
         one.draw(step)
@@ -72,7 +72,7 @@ def multiplied(network, switches, images):
     {"activation": "full_preactivation", "shortcut": "exclusive_gating(bias=-1)"},
     {"activation": "bn_after_addition", "shortcut": "conv1x1"},
 ], ids=str)  # fmt: skip
-def test_units_left_out_are_units_multiplied_by_zero(arguments, pixels):
+def test_skipped_units_equal_units_multiplied_by_zero(arguments, pixels):
     network = ResNet(20, classifier_activation=None, **arguments)
     switched = SwitchedNetwork(network, scaled=True)
     for switches in ([1, 0, 1, 0, 0, 1, 1, 1, 0], [1.25, 0, 0, 2, 0, 0, 0, 0, 1]):
@@ -133,8 +133,8 @@ def two_steps():
 
 
 @pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
-def test_a_unit_left_out_keeps_its_statistics(two_steps, backend):
-    """Its kernels are decayed, nothing more; those of the other units learn."""
+def test_a_skipped_unit_keeps_its_statistics(two_steps, backend):
+    """Its kernels are only decayed; those of the other units are trained."""
     if backend not in two_steps:
         pytest.skip(f"{backend} is not installed")
     _, moved = two_steps[backend]
@@ -174,7 +174,7 @@ def test_a_resumed_run_ends_with_the_same_bits(tmp_path, digits):
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="one backend shows it")
-def test_branches_left_out_are_not_computed(pixels):
+def test_skipped_branches_are_not_computed(pixels):
     """The loss and the gradients are those of the plain network to the bit, although the branch has NaN weights.
 
     The rectifiers of some processors turn NaN into 0, so the control compares, and does not look for NaN.
@@ -220,7 +220,7 @@ def test_both_ways_at_once_are_refused():
     (lambda: ResNet(8, shortcut="none"), "no units with shortcuts"),
     (lambda: ResNet(26, rolled=True, shortcut="none"), "no units with shortcuts"),
 ])  # fmt: skip
-def test_networks_without_units_to_leave_out(make, says):
+def test_networks_without_units_to_skip(make, says):
     with pytest.raises(ValueError, match=says):
         SwitchedNetwork(make())
 

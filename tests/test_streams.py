@@ -1,4 +1,4 @@
-"""Images from disk: crops against their definition, a stream that is always the same, tfds' own reading."""
+"""Images from disk: crops compared with their definition, a reproducible stream, and tfds' own reader."""
 
 import io
 import itertools
@@ -30,14 +30,14 @@ def encoded(picture, kind="PNG", **options):
 
 
 def shapes(width, height, seed):
-    """A smooth image of random colours."""
+    """A smooth image with random colors."""
     few = np.random.default_rng(seed).integers(0, 256, (5, 6, 3), dtype="uint8")
     return Image.fromarray(few).resize((width, height), Image.Resampling.BICUBIC)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """13 training images and 7 test images of several sizes and modes; each its own class, if training's."""
+    """13 training images, each of its own class, and 7 test images, with several sizes and modes."""
     root = tmp_path_factory.mktemp("images")
     for i in range(13):
         (root / f"train/class{i:02d}").mkdir(parents=True)
@@ -117,7 +117,7 @@ def test_where_no_box_fits_it_is_the_square_in_the_middle():
 
 
 def test_random_crops_are_boxes_scaled_and_mirrored():
-    """In an image whose colours are coordinates, a crop tells its own box."""
+    """In an image whose colors are coordinates, a crop reveals its box."""
     x, y = np.meshgrid(np.arange(250), np.arange(200))
     picture = encoded(Image.fromarray(np.stack([x, y, 0 * x], -1).astype("uint8")))
     shares, mirrored = [], 0
@@ -179,7 +179,7 @@ def test_orientation_of_jpeg_files_is_ignored():
 
 
 def test_decoding_large_jpeg_files_at_a_fraction_is_not_noticeable():
-    """Against the same pixels as a PNG file, which are decoded whole."""
+    """Compares with the same pixels as a PNG file, which is decoded completely."""
     samples = pytest.importorskip("sklearn.datasets", reason="scikit-learn is not installed").load_sample_images()
     for pixels in samples.images:
         jpeg = encoded(Image.fromarray(pixels).resize((2560, 1708), Image.Resampling.LANCZOS), "JPEG", quality=90)
@@ -193,7 +193,7 @@ def test_decoding_large_jpeg_files_at_a_fraction_is_not_noticeable():
 
 
 def test_folder_source(folder, source):
-    """Classes and files in sorted order; other files are left out; labels of both splits are the training classes'."""
+    """Classes and files in sorted order; other files are ignored; both splits use the training classes as labels."""
     assert source.class_names == tuple(f"class{i:02d}" for i in range(13)) and len(source) == 13
     assert [int(source[i][1]) for i in range(13)] == list(range(13))
     assert source[4][0] == (folder / "train/class04/a.jpeg").read_bytes()
@@ -222,7 +222,7 @@ def some(stream, first, count):
 
 @pytest.fixture(scope="module")
 def one_by_one(source):
-    """Nine batches of five, of images that one worker made singly."""
+    """Nine batches of five, compared with images decoded one by one."""
     images, labels = zip(*some(image_stream.TrainStream(source, 1, 24, seed=3, workers=1), 0, 45), strict=True)
     return np.stack(images).reshape(9, 5, 24, 24, 3), np.stack(labels).reshape(9, 5)
 
@@ -235,7 +235,7 @@ def test_the_number_of_workers_changes_nothing(workers, source, one_by_one):
     np.testing.assert_array_equal([labels for _, labels in found], one_by_one[1])
 
 
-def test_resuming_goes_on_where_the_stream_was(source, one_by_one):
+def test_resuming_continues_the_stream(source, one_by_one):
     (images, labels), _ = some(image_stream.TrainStream(source, 5, 24, seed=3), 7, 2)
     np.testing.assert_array_equal(images, one_by_one[0][7])
     np.testing.assert_array_equal(labels, one_by_one[1][7])
@@ -252,7 +252,7 @@ def test_processes_share_a_batch(source):
 
 
 def test_every_epoch_has_every_image_once(source):
-    """Batches do not divide the source; labels name the images."""
+    """The source is not a multiple of the batch size; labels identify the images."""
     stream = image_stream.TrainStream(source, 5, 8, seed=0)
     assert stream.images_per_epoch == 13
     seen = np.concatenate([labels for _, labels in some(stream, 0, 8)])[:39].reshape(3, 13)
@@ -262,7 +262,7 @@ def test_every_epoch_has_every_image_once(source):
     assert tuple(other) != tuple(seen[0])
 
 
-def test_a_image_is_cropped_anew_in_every_epoch(tmp_path):
+def test_an_image_is_cropped_differently_in_every_epoch(tmp_path):
     """Thirty epochs of a single image."""
     (tmp_path / "train/only").mkdir(parents=True)
     shapes(90, 70, 0).save(tmp_path / "train/only/1.png")
@@ -282,7 +282,7 @@ def test_what_the_engine_needs(source):
 
 
 def test_measured_error(tmp_path):
-    """Eleven images named by their strongest colour, four of them wrongly; only their middles count."""
+    """Eleven images labelled by their strongest color, four of them wrongly; only their centers matter."""
     named = [0, 1, 2, 0, 1, 2, 0, 1, 2, 0, 1]
     strongest = [0, 1, 2, 0, 2, 1, 0, 1, 0, 1, 1]
     for i, (label, colour) in enumerate(zip(named, strongest, strict=True)):
@@ -482,8 +482,8 @@ def test_records_of_tfrecord_files_against_tensorflow(tmp_path):
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_a_stream_that_is_left_loads_nothing_more(fails):
-    """Closed, or ended by an image that cannot be read: no call is under way that Python's end would meet."""
+def test_a_closed_stream_stops_loading(fails):
+    """Closed, or ended by an unreadable image: no calls are pending when Python exits."""
     calls = []
 
     def load(position):

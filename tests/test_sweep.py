@@ -1,4 +1,4 @@
-"""The queue of runs: its order, its end, its archives; with stand-ins for runs but for one real one."""
+"""The queue of runs: order, end, and archives; with fake runs except for one real one."""
 
 import csv
 import json
@@ -37,7 +37,7 @@ pytestmark = pytest.mark.skipif(not CORES, reason="stand-ins for runs need os.sc
 
 @pytest.fixture(autouse=True)
 def importable(monkeypatch):
-    """Stand-ins are scripts: they find the package by this."""
+    """Fake runs are scripts, which find the package through this."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
 
@@ -82,7 +82,7 @@ def test_all_runs_are_trained_on_cores_of_their_own(tmp_path, capsys):
     assert before == {name: (tmp_path / "runs" / name / "run.json").stat().st_mtime_ns for name in names}
 
 
-def test_failures_and_divergence_do_not_end_the_others(tmp_path):
+def test_failures_and_divergence_do_not_stop_other_runs(tmp_path):
     path = write(tmp_path, job(name="a", seeds=[7, 8, 9, 1]))
     assert run(path, tmp_path / "runs", "--at_once", 1) == 1
     rows = status(tmp_path / "runs")
@@ -95,8 +95,8 @@ def test_failures_and_divergence_do_not_end_the_others(tmp_path):
     assert (tmp_path / "runs/a-seed8/train.log").read_text().count("affinity") == 2
 
 
-def test_the_time_is_kept_and_the_next_sweep_goes_on(tmp_path):
-    """One run does not listen, and is killed; both go on from a checkpoint."""
+def test_the_time_limit_is_kept_and_the_next_sweep_resumes(tmp_path):
+    """One run ignores the signal and is killed; both resume from a checkpoint."""
     path = write(tmp_path, job(name="a", steps=200, seeds=[0]), job(name="b", steps=150, seeds=[6]))
     started = time.monotonic()
     assert run(path, tmp_path / "runs", "--minutes", 0.05, "--at_once", 2) == 143
@@ -109,7 +109,7 @@ def test_the_time_is_kept_and_the_next_sweep_goes_on(tmp_path):
     assert run(path, tmp_path / "runs", "--minutes", 0.2, "--at_once", 2) == 0
 
 
-def test_a_killed_sweep_leaves_no_process_and_the_next_goes_on(tmp_path):
+def test_a_killed_sweep_leaves_no_process_and_the_next_resumes(tmp_path):
     path = write(tmp_path, job(name="a", steps=150, seeds=2))
     code = f"""
 import sys
@@ -144,7 +144,7 @@ def test_a_signal_saves_stops_and_has_its_exit_code(tmp_path):
 
 
 def begun(out, name, step, seconds, steps, hardware, seed=0):
-    """A run that was cut off, with the figures of its speed."""
+    """An interrupted run with its measured speed."""
     folder = out / name
     folder.mkdir(parents=True)
     config = RunConfig("resnet20", "paper", RECIPES["paper"].with_values([], steps=steps), seed=seed)
@@ -172,7 +172,7 @@ def test_what_is_nearest_its_end_comes_first_then_priority(tmp_path):
 
 
 def test_nothing_starts_that_does_not_fit(tmp_path, capsys):
-    """0.1 s a step are known from the run on the same hardware: 1,000 steps, and 10 s to start, are 115 s."""
+    """0.1 s per step is known from the run on the same hardware: 1,000 steps, and 10 s to start, take 115 s."""
     out, hardware = tmp_path / "runs", MACHINE.hardware(1)
     begun(out, "far-seed0", 100, 10.0, 1100, hardware)
     path = write(tmp_path, job(name="far", steps=1100), job(name="new", steps=1200, seeds=[3]))
@@ -255,7 +255,7 @@ def test_bad_places_are_one_line_each(tmp_path, capsys):
 
 
 def test_values_of_jobs_are_those_of_flags(tmp_path):
-    """Lists of TOML are tuples; the learning rate scales the schedule; the command says it all."""
+    """TOML lists become tuples; the learning rate scales the schedule; the command contains everything."""
     values = "{learning_rate = 0.2, nesterov = true, schedule = [[0, 1], [0.5, 0.1]]}"
     table = f'model = "resnet20"\nrolled = true\nvalues = {values}'
     (found,) = jobs.read_jobs(write(tmp_path, table), tmp_path / "runs")
@@ -292,7 +292,7 @@ def packed(folder):
 
 
 def test_packed_unpacked_elsewhere_and_resumed(tmp_path, capsys):
-    """What stands further where it is unpacked stays."""
+    """Runs that have progressed further in the target are kept."""
     path = write(tmp_path, job(name="done", steps=3), job(name="long", steps=120, priority=-1))
     here, there, pack = tmp_path / "here", tmp_path / "there", tmp_path / "pack"
     assert run(path, here, "--minutes", 0.035, "--at_once", 2, "--pack", pack) == 143
@@ -317,7 +317,7 @@ def test_packed_unpacked_elsewhere_and_resumed(tmp_path, capsys):
 
 
 def fill(out, sizes):
-    """Directories of runs with a checkpoint of so many bytes each."""
+    """Creates directories of runs with checkpoints of given sizes."""
     rng = np.random.default_rng(0)
     for name, size in sizes.items():
         (out / name).mkdir(parents=True)
@@ -397,7 +397,7 @@ def test_archives_write_nothing_but_runs(case, tmp_path):
     assert [path.name for path in tmp_path.rglob("*")] and not list((tmp_path / "out/runs").iterdir())
 
 
-def test_damaged_archives_and_links_do_not_hinder_the_others(tmp_path):
+def test_damaged_archives_and_links_do_not_affect_other_archives(tmp_path):
     out, pack = tmp_path / "out", tmp_path / "pack"
     fill(out, {"good": 1000, "linked": 1000, "torn": 1000})
     packer = archives.Packer(pack, out)
@@ -418,7 +418,7 @@ def test_damaged_archives_and_links_do_not_hinder_the_others(tmp_path):
     assert (
         len(problems) == 4 and "sweep-1.zip is damaged" in text and "sweep-2.zip is damaged: it is compressed" in text
     )
-    assert "linked is a link out of" in text and "torn: checkpoint-00000010.npz is damaged" in text
+    assert "linked is a link to outside of" in text and "torn: checkpoint-00000010.npz is damaged" in text
 
 
 def test_a_terminal_gets_one_table(tmp_path):
@@ -435,7 +435,7 @@ def test_a_terminal_gets_one_table(tmp_path):
 
 
 def test_real_runs_moved_elsewhere_end_with_the_same_bits(digits, tmp_path, monkeypatch):
-    """The queue on `train.train` itself: stopped, packed, unpacked elsewhere, and as if never stopped."""
+    """The queue with `train.train`: stopped, packed, unpacked elsewhere, with the result of an uninterrupted run."""
     (x_train, y_train), (x_test, y_test) = digits
     data = tmp_path / "digits.npz"
     np.savez(data, x_train=x_train[:200], y_train=y_train[:200], x_test=x_test[:50], y_test=y_test[:50])

@@ -1,4 +1,4 @@
-"""Runs by the command line: real learning, resuming, seeds, publishing, bad flags."""
+"""Runs of the command line: real training, resuming, seeds, publishing, invalid flags."""
 
 import csv
 import dataclasses
@@ -66,7 +66,7 @@ def finished(digits_npz, tmp_path_factory):
 
 
 def test_a_network_learns_real_digits(finished):
-    """Chance is 90 %; four epochs bring the error on unseen digits far below."""
+    """Chance is 90 %; four epochs reduce the error on unseen digits far below."""
     rows = history(finished)
     assert len(rows) == 4 and float(rows[-1]["test_error"]) < 45  # 22.9 was seen: the figure depends on the kernels
     assert float(rows[-1]["train_loss"]) < float(rows[0]["train_loss"])
@@ -77,7 +77,7 @@ def test_a_network_learns_real_digits(finished):
 
 
 def wait_for(there, *processes, seconds=300):
-    """Until `there()` is true, or a process has ended."""
+    """Waits until `there()` is true or a process has ended."""
     deadline = time.monotonic() + seconds
     while not there() and all(process.poll() is None for process in processes):
         assert time.monotonic() < deadline, f"not there after {seconds} s"
@@ -93,7 +93,7 @@ STARTED = []
 
 @pytest.fixture(autouse=True)
 def no_process_is_left():
-    """Those of a test that failed would take the processor from the next."""
+    """Processes of a failed test would slow down the next one."""
     yield
     while STARTED:
         process = STARTED.pop()
@@ -150,7 +150,7 @@ def test_sigterm_saves_and_the_run_resumes(finished, digits_npz, tmp_path):
 
 
 def test_a_run_of_an_older_version_resumes(tmp_path):
-    """Values that recipes did not have then are the defaults."""
+    """Values that recipes did not have at the time get their defaults."""
     settings = {"recipe_values": json.loads(json.dumps(dataclasses.asdict(RECIPES["fast"])))}
     settings |= {"train_images": 50_000, "test_images": 10_000}
     start_record(tmp_path, settings, "")
@@ -165,7 +165,7 @@ def test_a_run_of_an_older_version_resumes(tmp_path):
         start_record(tmp_path, {**settings, "recipe_values": {**settings["recipe_values"], "units_per_batch": 3}}, "")
 
 
-def test_folders_of_nobody_knows_what_run_are_refused(tmp_path):
+def test_folders_of_unknown_runs_are_rejected(tmp_path):
     (tmp_path / "checkpoint-00000001.npz").write_bytes(b"")
     with pytest.raises(ValueError, match=r"checkpoints of an unknown run, without run\.json"):
         start_record(tmp_path, {"seed": 0}, "")
@@ -187,7 +187,7 @@ def test_a_folder_has_one_run_at_a_time(tmp_path):
         pass
 
 
-def test_seeds_that_diverge_are_counted_and_do_not_end_the_others(digits_npz, tmp_path):
+def test_diverged_seeds_are_counted_and_do_not_stop_other_seeds(digits_npz, tmp_path):
     done = train(digits_npz, tmp_path / "runs", "--steps=6", "--learning_rate=1e30", "--dtype=float32", "--seeds=2")
     assert "median of 2 seeds: diverged (diverged, diverged)" in done.stdout
     assert done.stderr.count("the loss is") == 2
@@ -253,7 +253,7 @@ for arguments in json.loads(sys.argv[1]):
 
 @pytest.fixture(scope="module")
 def refusals(digits_npz, tmp_path_factory):
-    """What each of `REFUSED` ends with, in one process; and the folder that none may have made."""
+    """Returns the error of each of `REFUSED`, run in one process, and the folder that none may create."""
     out = tmp_path_factory.mktemp("refused") / "run"
     commands = [["train", *command(digits_npz, out, *LARGE, *more)[3:]] for more, _ in REFUSED.values()]
     done = subprocess.run(
@@ -292,7 +292,7 @@ def finished_resnet20(digits_npz, tmp_path_factory):
 
 @pytest.fixture
 def committed(finished_resnet20, tmp_path):
-    """A finished run, as a clean checkout would have made it."""
+    """A finished run, as if trained from a clean checkout."""
     return with_commit(finished_resnet20, tmp_path / "committed", "0123456789ab")
 
 
@@ -305,7 +305,7 @@ def with_commit(run, copy, commit):
 
 
 def test_publishing(committed, digits_npz, tmp_path):
-    """The card has what the file scores; versions are never written over."""
+    """The card has the measured error of the file; versions are never overwritten."""
     card = publish.publish(committed, digits_npz, tmp_path / "weights")
     assert card.full_name == "resnet20-cifar10@1" and card.paper_error == 8.75
     folder = tmp_path / "weights/resnet20-cifar10/1"
@@ -329,7 +329,7 @@ def test_publishing(committed, digits_npz, tmp_path):
 
 
 def test_publishing_with_other_seeds(committed, digits_npz, tmp_path):
-    """A seed that diverged counts as guessing; an older run, which wrote fewer settings, as what it was."""
+    """A diverged seed counts as random guessing; an older run with fewer recorded settings gets their defaults."""
     runs = {}
     for seed in (1, 2):
         runs[seed] = with_commit(committed, tmp_path / f"seed{seed}", "0123456789ab")
@@ -351,7 +351,7 @@ def test_publishing_with_other_seeds(committed, digits_npz, tmp_path):
 
 
 def test_publishing_half_the_size(committed, digits_npz, tmp_path):
-    """Kernels as NumPy rounds them; the card's error is what they score."""
+    """Kernels rounded as by NumPy; the card has their measured error."""
     full = publish.publish(committed, digits_npz, tmp_path / "weights")
     half = publish.publish(committed, digits_npz, tmp_path / "weights", half=True)
     assert half.version == 2 and half.size < 0.53 * full.size and half.parameters == full.parameters
@@ -365,7 +365,7 @@ def test_publishing_half_the_size(committed, digits_npz, tmp_path):
     assert half.test_error == round(100 * np.mean(found != labels), 2)
 
 
-def test_publishing_what_must_not_be(committed, digits_npz, tmp_path):
+def test_runs_that_must_not_be_published(committed, digits_npz, tmp_path):
     with pytest.raises(FileNotFoundError, match="not a finished run"):
         publish.publish(tmp_path, digits_npz, tmp_path / "weights")
     with np.load(digits_npz) as arrays:
@@ -438,7 +438,7 @@ def test_tensorboard_gets_the_history(digits_npz, tmp_path):
 
 
 def test_images_of_another_size(digits, tmp_path):
-    """Refused; resized when asked, to what repeating each pixel undoes."""
+    """Rejected; resized on request, which inverts repeating each pixel."""
     (x_train, y_train), (x_test, y_test) = digits
     x_train, x_test = (images.repeat(2, 1).repeat(2, 2) for images in (x_train, x_test))
     np.savez(tmp_path / "large.npz", x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test)
@@ -450,7 +450,7 @@ def test_images_of_another_size(digits, tmp_path):
 
 @pytest.mark.parametrize("script", ["train", "evaluate", "publish"])
 def test_help(script):
-    """Nothing but the help, without what TensorFlow's libraries say while they are imported; and no error."""
+    """Only the help, without messages of TensorFlow's libraries, and no error."""
     done = subprocess.run([sys.executable, "-m", f"train.{script}", "--help"], capture_output=True, text=True, cwd=ROOT)
     assert (done.returncode, done.stderr) == (0, "")
     assert f"python -m train.{script}" in done.stdout
@@ -468,7 +468,7 @@ PathFinder.find_spec = lambda name, *rest: None if name.split(".")[0] in hidden 
 
 @pytest.mark.parametrize("backend", ["jax", "torch"])
 def test_training_on_other_backends_needs_neither_tensorflow_nor_tfds(backend, digits_npz, tmp_path):
-    """They and what else is not always there are hidden, as if not installed."""
+    """These and other optional packages are hidden, as if not installed."""
     pytest.importorskip(backend, reason=f"{backend} is not installed")
     (tmp_path / "sitecustomize.py").write_text(HIDE_TENSORFLOW)
     environment = {**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}

@@ -1,4 +1,4 @@
-"""Runs on CIFAR-100 and on anyone's arrays: statistics and class names travel from the data to the weights."""
+"""Runs on CIFAR-100 and custom arrays: statistics and class names are passed from the data to the weights."""
 
 import json
 import os
@@ -27,7 +27,7 @@ RECIPE = ("--recipe=fast", "--dtype=float32", "--batch_size=50", "--evaluate_eve
 
 @pytest.fixture
 def resnet8(monkeypatch):
-    """The network of 8 layers is one of the package's in this process too."""
+    """Adds the network with 8 layers to the package in this process too."""
     monkeypatch.setitem(architectures.ARCHITECTURES, "resnet8", ROW)
     monkeypatch.setitem(builders.BUILDERS, "resnet8", builders._make_builder("resnet8", ROW))
 
@@ -40,7 +40,7 @@ def train(data_dir, out, *more):
 
 @pytest.fixture(scope="module")
 def digits_npz(tmp_path_factory):
-    """scikit-learn's digits from 0 to 6 as they are: grey, 8x8, seven classes, with names."""
+    """scikit-learn's unmodified digits from 0 to 6: grayscale, 8x8, seven classes with names."""
     sklearn = pytest.importorskip("sklearn.datasets", reason="scikit-learn is not installed")
     images, labels = sklearn.load_digits(n_class=7, return_X_y=True)
     images = (images * (255 / 16)).astype("uint8").reshape(-1, 8, 8)
@@ -58,7 +58,7 @@ def arrays_run(digits_npz, tmp_path_factory):
 
 
 def committed(run, target):
-    """A copy that says it was made by committed source."""
+    """A copy that claims to have been trained with committed source."""
     shutil.copytree(run, target)
     record = json.loads((target / "run.json").read_text())
     for environment in record["environments"]:
@@ -67,7 +67,7 @@ def committed(run, target):
     return target
 
 
-def test_a_run_on_arrays_writes_down_what_the_file_says(arrays_run, digits_npz):
+def test_a_run_on_arrays_records_properties_of_the_file(arrays_run, digits_npz):
     record = json.loads((arrays_run / "run.json").read_text())
     settings, images = record["settings"], np.load(digits_npz)["x_train"].astype("float64")
     assert settings["class_names"] == list(NAMES) and settings["image_shape"] == [8, 8, 3]
@@ -112,7 +112,7 @@ def test_a_weight_folder_of_arrays(arrays_run, digits_npz, resnet8, tmp_path, ca
     assert found["measured_error"] == pytest.approx(card.test_error, abs=0.01)
 
 
-def test_arrays_by_the_name_of_a_dataset_are_not_published(arrays_run, digits_npz, resnet8, tmp_path):
+def test_arrays_named_like_a_dataset_are_not_published(arrays_run, digits_npz, resnet8, tmp_path):
     shutil.copy(digits_npz, tmp_path / "cifar10.npz")
     with pytest.raises(ValueError, match="rename the file"):
         publish.publish(committed(arrays_run, tmp_path / "run"), tmp_path / "cifar10.npz", tmp_path / "weights")
@@ -143,8 +143,8 @@ def test_statistics_of_cifar100_travel_with_the_weights(resnet8, tmp_path, monke
         keras_resv2.build("resnet8", weights="cifar100", preprocessing="cifar10")
 
 
-def test_networks_of_which_no_dataset_is_said_are_as_before():
-    """The numbers that stood in the stems."""
+def test_defaults_of_networks_without_dataset_are_unchanged():
+    """The numbers previously defined by the stems."""
     cifar, imagenet = keras_resv2.ResNet(8), keras_resv2.ResNet(18)
     for model, mean, std, shape in (
         (cifar, (125.307, 122.95, 113.865), (62.993, 62.089, 66.705), (None, 32, 32, 3)),
@@ -157,7 +157,7 @@ def test_networks_of_which_no_dataset_is_said_are_as_before():
 
 
 def test_older_runs_keep_the_statistics_of_their_stem(tmp_path):
-    """Before, those came from the stem: a network with ImageNet's stem had ImageNet's, whatever it was trained on."""
+    """They used to depend on the stem: a network with ImageNet's stem had ImageNet's, whatever its training dataset."""
     older = {"model": "resnet18", "arguments": {}, "dataset": "cifar10", "recipe_values": {}, "seed": 0}
     assert completed_settings(older)["preprocessing"][0] == [123.675, 116.28, 103.53]
     (tmp_path / "run.json").write_text(json.dumps({"settings": older}))
@@ -179,7 +179,7 @@ runpy.run_module("train.train", run_name="__main__", alter_sys=True)
 
 
 def test_a_dataset_is_one_row(monkeypatch, tmp_path):
-    """Added from outside: training, statistics by name, class names and splits know it."""
+    """Added from outside: usable in training, as statistics by name, for class names and splits."""
     done = subprocess.run([sys.executable, "-c", ROWS], capture_output=True, text=True, cwd=ROOT, env=os.environ)
     assert "mine" in done.stdout.partition("--dataset:")[2][:200]
     monkeypatch.setitem(DATASETS, "mine", Dataset("mine", ("a", "b"), (8, 8, 3), (1.0, 2.0, 3.0), (4.0, 5.0, 6.0)))

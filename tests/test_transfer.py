@@ -805,7 +805,7 @@ def test_read_folder(image_folder, tmp_path):
     assert found.paths == ("cat/grey.png", "dog/clear.png")
     assert found.images[0].mean() == 9 and found.images[1].mean() == 255
     assert len(found.damaged) == 1 and "broken.jpg" in found.damaged[0]
-    with pytest.raises(ValueError, match=r"broken\.jpg is not an image"):
+    with pytest.raises(ValueError, match=r"broken\.jpg is not a readable image"):
         keras_resv2.read_folder(tmp_path, (8, 8), damaged="raise")
     with pytest.raises(ValueError, match="contains dog, not one of the classes cat, cow"):
         keras_resv2.read_folder(tmp_path, (8, 8), class_names=("cat", "cow"))

@@ -1,4 +1,4 @@
-"""What editors and type checkers see: stubs that are up to date, and a type checker that knows the README's lines."""
+"""Support of editors and type checkers: stubs that are up to date, and a README that passes a type checker."""
 
 import inspect
 import json
@@ -32,8 +32,8 @@ def test_every_public_name_is_in_the_stubs():
     assert not [name for name in keras_resv2.__all__ if not re.search(rf"( as |^def ){name}\b", text, re.MULTILINE)]
 
 
-def test_builders_take_what_resnet_takes():
-    """The same arguments with the same defaults, but for the depth and the order of activations."""
+def test_builders_have_the_arguments_of_resnet():
+    """The same arguments with the same defaults, except for the depth and the activation order."""
     wanted = {name: given.default for name, given in inspect.signature(keras_resv2.ResNet).parameters.items()}
     del wanted["depth"], wanted["activation"]
     for builder, activation in ((keras_resv2.ResNet20, "original"), (keras_resv2.PreActResNet50, "full_preactivation")):

@@ -1,4 +1,4 @@
-"""Exported networks whose units can be switched off, run by ONNX Runtime, against lesions in Keras."""
+"""Exported networks with unit switches in ONNX Runtime, compared with lesions in Keras."""
 
 import json
 
@@ -29,7 +29,7 @@ def opened(path):
 
 
 def by_hand(model, x, deleted):
-    """Logits without some units: shortcuts alone in their place, one layer after another by the model's own layers."""
+    """Returns logits without some units, replaced by their shortcuts, by calling the model's own layers."""
     parts = dissect(model)
     y = parts.stem(keras.ops.cast(x, "uint8"))
     for unit in parts.units:
@@ -58,7 +58,7 @@ def test_every_deletion(arguments, tmp_path):
 
 
 def test_errors_of_a_trained_network(tmp_path):
-    """Those of `delete_each`, unit by unit, on labels that the intact network gives."""
+    """Errors of `delete_each` for each unit, with predictions of the intact network as labels."""
     model = keras_resv2.from_pretrained("preact_resnet20-cifar10")
     x = images(count=30)
     labels = model.predict(x, verbose=0).argmax(1)

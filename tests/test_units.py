@@ -50,7 +50,7 @@ def test_stride_on(stride_on, expected):
 @pytest.mark.parametrize("activation, shortcut", itertools.product(ACTIVATIONS, SHORTCUTS))
 @pytest.mark.parametrize("depth, branch", [(8, "basic"), (11, "bottleneck")])
 def test_every_combination_trains_one_step(activation, shortcut, depth, branch, pixels):
-    """No weight of any kind is cut off: each gets a gradient from one step."""
+    """No weight is disconnected: each gets a gradient in one step."""
     model = ResNet(depth, activation=activation, shortcut=shortcut, branch=branch, input_shape=(8, 8, 3))
     before = [keras.ops.convert_to_numpy(w) for w in model.trainable_weights]
     model.compile(keras.optimizers.SGD(0.1), "sparse_categorical_crossentropy", run_eagerly=True)
@@ -76,7 +76,7 @@ def test_projections(projection, activation):
 
 
 def unit_function(shortcut, x, branch_weight=1.0):
-    """A plain unit with one shortcut kind, its first two convolutions' effect made known."""
+    """A single unit with one kind of shortcut and a known branch."""
     model = ResNet(
         8, activation="relu_only_preactivation", shortcut=shortcut, include_preprocessing=False, input_shape=(8, 8, 3)
     )
@@ -96,7 +96,7 @@ def raw_branch(model, x):
 
 
 def gate(model, h):
-    """g(x) = sigmoid(W x + b), section 3.1, in NumPy."""
+    """g(x) = sigmoid(W x + b), section 3.1, with NumPy."""
     kernel, bias = (keras.ops.convert_to_numpy(w) for w in model.get_layer("stage1_unit1_gate_conv").weights)
     return 1 / (1 + np.exp(-(h @ kernel[0, 0] + bias)))
 
@@ -203,7 +203,7 @@ def test_text_of_a_shortcut_reads_back(shortcut):
         (dict(depth=50, input_shape=(16, 16, 3)), ["at least 32", "stem='cifar'"]),
     ],
 )
-def test_what_makes_no_network_says_what_would(arguments, words):
+def test_errors_for_invalid_networks_say_what_is_valid(arguments, words):
     with pytest.raises(ValueError) as error:
         ResNet(**{"depth": 20, **arguments})
     message = str(error.value)

@@ -1,4 +1,4 @@
-"""Files from strangers: what they must not read, write, allocate or run, and that each refusal is one line."""
+"""Untrusted files: what they must not read, write, allocate or run, and that each error is one line."""
 
 import contextlib
 import dataclasses
@@ -34,7 +34,7 @@ CONVERTED = json.loads((ROOT / "keras_resv2/storage/third_party/resnet50-imagene
 
 @contextlib.contextmanager
 def within(megabytes):
-    """Fails if the block's peak of memory grows by more."""
+    """Fails if the peak memory of the block grows by more."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     yield
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
@@ -42,7 +42,7 @@ def within(megabytes):
 
 
 def refusal(function, *arguments):
-    """The text of the ValueError that a call raises, which is one line."""
+    """Returns the one-line message of the ValueError raised by a call."""
     with pytest.raises(ValueError) as error:
         function(*arguments)
     assert "\n" not in str(error.value)
@@ -68,7 +68,7 @@ def tree(folder):
     ["../x.h5", "/tmp/x.h5", "a/b.h5", "a\\b.h5", "..", ".", "", ".hidden.h5", "C:x.h5", "*.h5", "x.h5\0", "x.h5\n",
      "x.h5 ", "x" * 300 + ".h5", "é" * 130 + ".h5", "\ud800.h5", 5, None, ["x.h5"]],
 )  # fmt: skip
-def test_names_that_are_not_of_a_file_in_the_folder(name):
+def test_names_that_refer_to_other_folders(name):
     assert "name of a file" in refusal(files.check_file_name, name, "file")
 
 
@@ -80,7 +80,7 @@ def test_names_of_files(name):
 @pytest.mark.parametrize("file", ["../../../x.sh", "/{tmp}/x.h5", "card.json", "x.sh", "..\\x.h5"])
 @pytest.mark.parametrize("command", ["predict", "evaluate", "embed"])
 def test_a_card_writes_nothing_outside_its_folder(tmp_path, capsys, file, command):
-    """Its file would be fetched from an address that has it, with the size and sum that the card says."""
+    """Its file would be downloaded from a valid URL, with the size and checksum of the card."""
     from PIL import Image
 
     file, evil, image = file.format(tmp=tmp_path), tmp_path / "evil", tmp_path / "image.png"
@@ -102,7 +102,7 @@ def test_what_a_card_is_converted_from_is_one_file(tmp_path, file):
 
 
 def test_a_fetched_file_that_is_refused_is_removed(tmp_path):
-    """It has the sum that the card says, and holds no weights."""
+    """It has the checksum of the card but does not contain weights."""
     evil = tmp_path / "evil.h5"
     crafted.with_values(evil, crafted.soft_link)
     sums = {"url": evil.as_uri(), "md5": _md5(evil), "file": "evil.h5", "layout": "x"}
@@ -138,7 +138,7 @@ def _md5(path):
     ],
 )
 def test_class_names_that_are_fetched(tmp_path, content, fits):
-    """Beside another file of the same name in the cache."""
+    """Next to another file of the same name in the cache."""
     path = tmp_path / "imagenet_class_index.json"
     path.write_text(json.dumps(content))
     store.home().mkdir()
@@ -204,7 +204,7 @@ def test_texts_that_are_no_cards(tmp_path, text):
 
 
 def test_numbers_that_are_too_large_for_a_card(tmp_path):
-    """JSON has no infinity, and Python reads one."""
+    """JSON does not have infinity, but Python reads it."""
     folder = write_card(tmp_path, CARD | {"wall_seconds": 12345})
     path = folder / "card.json"
     path.write_text(path.read_text().replace("12345", "1e999"))
@@ -217,7 +217,7 @@ def test_every_field_of_a_card_is_checked():
 
 
 def test_cards_of_a_later_version(tmp_path):
-    """New facts are ignored; an argument of the network that is not known would build another one."""
+    """New fields are ignored; an unknown argument of the network would build a different one."""
     folder = write_card(tmp_path, CARD | {"calibration": {"temperature": 1.5}})
     assert cards.read_card(folder / "card.json") == keras_resv2.pretrained_card("resnet20-cifar10@1")
     folder = write_card(tmp_path, CARD | {"arguments": {"squeeze": True}})
@@ -303,7 +303,7 @@ def test_a_changed_bit_is_noticed(tmp_path, half):
 
 
 def test_weight_files_without_a_checksum_open(tmp_path):
-    """Those that were published before there was one."""
+    """Files that were published before checksums were added."""
     older = ("preact_resnet20-cifar10/1", "preact_resnet56-cifar10/1", "resnet20-cifar10/1", "resnet32-cifar10/1")
     for name in older:
         path = ROOT / "weights" / name / "weights.h5"
@@ -336,7 +336,7 @@ def test_weights_without_a_classifier_are_no_pretrained_network(tmp_path):
 
 
 def _torch_files(torch):
-    """Contents of PyTorch files, and words of their refusal."""
+    """Contents of PyTorch files, and fragments of the error messages."""
     looped = {"conv1.weight": torch.ones(3)}
     looped["state_dict"] = looped
     deep = {"conv1.weight": torch.ones(3)}
@@ -373,7 +373,7 @@ def test_pytorch_files(tmp_path, zipped):
 
 
 def test_compressed_pytorch_archives(tmp_path):
-    """100 MB of zeros in 0.1 MB; an archive that was compressed and is not a bomb opens."""
+    """100 MB of zeros in 0.1 MB; a compressed archive that is not a bomb opens."""
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
     torch.save({"w": torch.zeros(25_000_000)}, tmp_path / "big.pth")
     (tmp_path / "bomb.pth").write_bytes(crafted.deflated((tmp_path / "big.pth").read_bytes()))
@@ -393,7 +393,7 @@ def test_a_keras_archive_that_expands(tmp_path):
 
 
 @pytest.mark.parametrize("said", [b"[1]", b"5", b'"projection"', b"{", b"[" * 5000])
-def test_what_safetensors_say_of_their_network(tmp_path, said):
+def test_metadata_of_safetensors(tmp_path, said):
     numpy = pytest.importorskip("safetensors.numpy", reason="safetensors is not installed")
     numpy.save_file({"w": np.ones(3, "float32")}, tmp_path / "x.safetensors", {"keras_resv2": said.decode()})
     try:
@@ -446,7 +446,7 @@ def test_images_that_are_no_files_or_have_no_end(tmp_path):
 
 
 def test_images_that_are_programs(tmp_path):
-    """Pillow gives PostScript to Ghostscript."""
+    """Pillow passes PostScript to Ghostscript."""
     (tmp_path / "x.eps").write_text(
         "%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 32 32\n%%EndComments\nshowpage\n%%EOF\n"
     )
@@ -458,7 +458,7 @@ def test_images_that_are_programs(tmp_path):
 
 @pytest.fixture
 def full_disk(monkeypatch):
-    """What is written beside its place goes to a device that is full."""
+    """Partial files are written to a full device."""
     original = files._partial_path
 
     def partial_path(path):
@@ -524,15 +524,15 @@ def test_what_stops_a_writer_leaves_nothing(tmp_path, error):
         assert os.listdir(tmp_path) == []
 
 
-def test_writers_of_the_same_file_do_not_meet(tmp_path):
+def test_writers_of_the_same_file_do_not_interfere(tmp_path):
     with files.atomic_write(tmp_path / "x", sync=True) as one, files.atomic_write(tmp_path / "x") as other:
         one.write_text("one")
         other.write_text("other")
     assert (tmp_path / "x").read_text() == "one" and os.listdir(tmp_path) == ["x"]
 
 
-def test_leftovers_of_killed_writers_go(tmp_path):
-    """Those of an hour ago; another writer may be at work on the others."""
+def test_leftovers_of_killed_writers_are_removed(tmp_path):
+    """Those older than an hour; other writers may be using newer ones."""
     for name, age in (("x.0123abcd.part", 4000), ("x.01234567.part", 10), ("y.0123abcd.part", 4000)):
         (tmp_path / name).touch()
         os.utime(tmp_path / name, (time.time() - age,) * 2)
@@ -549,6 +549,6 @@ def test_folders_are_replaced_whole(tmp_path):
     assert [path.name for path in tree(tmp_path)] == ["x", "1"]
 
 
-def test_errors_do_not_command_the_terminal(capsys):
+def test_errors_do_not_control_the_terminal(capsys):
     assert cli.main(["predict", "resnet20-cifar10@\x1b]0;owned\x07", "x.png"]) == cli.BAD_INPUT
     assert "\x1b" not in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""CIFAR networks in PyTorch as people write them, to convert and to compare with."""
+"""CIFAR networks in PyTorch in common styles, to convert and to compare with."""
 
 import torch
 from torch import nn
@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 
 class Pad(nn.Module):
-    """Option A: every second pixel, or averages; zero channels on both sides, or all after."""
+    """Option A: subsampling or average pooling; zero channels on both sides, or all after."""
 
     def __init__(self, after=False, average=False):
         super().__init__()
@@ -21,7 +21,7 @@ class Pad(nn.Module):
 
 
 class Original(nn.Module):
-    """Basic unit; option A without, B with parameters, which are called `shortcut` or `downsample`."""
+    """Basic unit; option A without parameters, or B with a module called `shortcut` or `downsample`."""
 
     def __init__(self, inputs, width, stride, option, word, function=F.relu, **pad):
         super().__init__()
@@ -105,7 +105,7 @@ class CifarNetwork(nn.Module):
 
 
 def shaken(network, seed=0):
-    """Random weights and BN statistics that are not the identity, in evaluation."""
+    """Sets random weights and BN statistics that are not the identity, in evaluation mode."""
     torch.manual_seed(seed)
     for name, value in network.state_dict().items():
         if value.dim() == 1:

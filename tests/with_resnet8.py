@@ -1,4 +1,4 @@
-"""Runs a module as a program, with one more row in the table of networks: `resnet8`, which compiles fast.
+"""Runs a module as a program with an additional network, `resnet8`, which compiles fast.
 
 python tests/with_resnet8.py train.train --model=resnet8 ...
 """

@@ -73,7 +73,7 @@ def time_steps(source, recipe, model, units=None, devices=ONE_DEVICE, seeds=None
     """
     lines = {}
     if hasattr(source, "speed"):
-        lines["input alone"] = f"{source.speed(steps=5):,.0f} images/s"
+        lines["input pipeline"] = f"{source.speed(steps=5):,.0f} images/s"
     optimizer = make_optimizer(recipe, model.trainable_variables)
     steps = make_steps(model, optimizer, source, devices, Loss.from_recipe(recipe))
     batches = source.batches(0)

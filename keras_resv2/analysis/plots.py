@@ -40,7 +40,7 @@ def draw_propagation(studies, path):
     left.set(title="signal", ylabel="variance of the unit's input")
     middle.set(title="gradient", ylabel="norm of the gradient at the unit's input")
     right.plot([], [], color="0.4", linestyle=":", label="eq. 8, of the gradient through the shortcuts")
-    right.set(title="gradient through the shortcuts alone", ylabel="norm at the unit's input")
+    right.set(title="gradient through shortcuts only", ylabel="norm at the unit's input")
     for axes in (left, middle, right):
         axes.set(xlabel="unit", yscale="log")
         axes.grid(alpha=GRID)

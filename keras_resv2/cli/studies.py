@@ -135,7 +135,7 @@ def _propagation(cases, images, labels, folder, arguments):
 PROPAGATION_TEXT = """{name}:
   x_L differs from x_l + the sum of F by {least_residual:.2g} to {largest_residual:.2g} of its norm (eq. 4)
   gradient at the first unit: {gradient_first_to_last:.2g} times the last one's
-  gradient through all shortcuts alone: {straight_norm:.2g}; by eq. 8: {predicted_norm:.2g}"""
+  gradient through shortcuts only: {straight_norm:.2g}; by eq. 8: {predicted_norm:.2g}"""
 
 
 def _lesions(cases, images, labels, folder, arguments):

@@ -15,7 +15,7 @@ from keras_resv2.storage.local import is_folder
 def add_arguments(parser):
     """Adds the command's arguments to an `argparse` parser."""
     parser.add_argument("name", metavar="NAME", help="pretrained network or architecture")
-    parser.add_argument("--svg", metavar="FILE", help="draw the network: units, shortcuts and sizes")
+    parser.add_argument("--svg", metavar="FILE", help="draw the network into FILE: units, shortcuts and sizes")
 
 
 def run(arguments):

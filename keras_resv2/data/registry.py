@@ -156,7 +156,7 @@ DATASETS = {
             how_to_get=(
                 "It cannot be downloaded automatically: get ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar from "
                 "https://image-net.org/download-images and run `tfds build imagenet2012 --data_dir DIR --manual_dir "
-                "TARS`, where the folder TARS holds both files."
+                "TARS`, where the folder TARS contains both files."
             ),
         ),
         # Custom data: an .npz file of images of one size, and a folder of image files.

@@ -59,7 +59,7 @@ def read_config(path, reference):
 
     Args:
         path: path of the file.
-        reference: what the user wrote, for messages.
+        reference: the user's input, for messages.
 
     Returns:
         `Repository`.
@@ -147,7 +147,7 @@ def convert(reference, repository, commit, fetch_more):
     """Returns the card of a timm repository, converting its weights into the cache if necessary.
 
     Args:
-        reference: what the user wrote, for messages.
+        reference: the user's input, for messages.
         repository, commit: ``user/name``, and the commit.
         fetch_more: function returned by `keras_resv2.hub.client.fetch_files`.
 

@@ -1,4 +1,4 @@
-"""A network drawn as SVG: stem, residual units with their shortcuts, stages with their sizes, classifier."""
+"""Draws a network as SVG: stem, residual units with their shortcuts, stages with their sizes, classifier."""
 
 import html
 import re
@@ -8,7 +8,7 @@ import keras
 from keras_resv2.models.graph import calls
 
 UNIT = re.compile(r"stage(\d+)_unit(\d+)_.*")
-SHOWN = 6  # units of a stage that are drawn; of more the first, the second and the last
+SHOWN = 6  # maximum number of units drawn per stage; otherwise the first two and the last
 MARGIN, BOX, GAP, MIDDLE, HEIGHT = 34, 50, 26, 92, 176
 STYLE = """
 .card { fill: #fff; } text { fill: #222; } .small { font-size: 11px; fill: #555; }
@@ -22,17 +22,17 @@ def network_svg(model: keras.Model) -> str:
     """Draws a network as SVG, for pages and slides.
 
     Boxes are the branches of residual units, arcs their shortcuts (dashed where they change the size of the feature
-    maps). Below each stage stand the size of its feature maps, height x width x channels, and its number of units.
-    The figure has a background of its own, so that it can be read on dark pages.
+    maps). Each stage is labelled with the size of its feature maps, height x width x channels, and its number of units.
+    The figure has its own background, so that it is readable on dark pages.
 
     Args:
         model: a functional `keras.Model` with the layer names of this package.
 
     Returns:
-        The SVG, as text.
+        The SVG as text.
 
     Raises:
-        ValueError: the model has no residual units.
+        ValueError: if the model has no residual units.
 
     Example:
 
@@ -67,7 +67,7 @@ def network_svg(model: keras.Model) -> str:
 
 
 def _stages(model):
-    """Dictionary from the number of a stage to its units: number, output shape, shortcut, whether it projects."""
+    """Returns a dictionary from the number of a stage to its units: number, output shape, shortcut, projection."""
     found, sources = {}, {}
     for node in calls(model):
         match = UNIT.fullmatch(node.operation.name)
@@ -86,12 +86,12 @@ def _stages(model):
 
 
 def _drawn(units):
-    """Units of a stage, None for those that are left out."""
+    """Returns the units of a stage to draw, with None for omitted ones."""
     return units if len(units) <= SHOWN else [*units[:2], None, units[-1]]
 
 
 def _size(shape):
-    """Height x width x channels, or the number of classes."""
+    """Formats height x width x channels, or the number of classes."""
     shape = [("any" if side is None else side) for side in shape[1:]]
     if len(shape) == 3 and keras.config.image_data_format() == "channels_first":
         shape = [*shape[1:], shape[0]]

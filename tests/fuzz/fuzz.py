@@ -1,4 +1,4 @@
-"""A mutation fuzzer of all that reads files from strangers: cards, weight files, foreign checkpoints, images.
+"""A mutation fuzzer for all readers of untrusted files: cards, weight files, third-party checkpoints, images.
 
     python tests/fuzz/fuzz.py --cases 100000 --seed 7
 
@@ -44,7 +44,7 @@ SLOWEST_SECONDS, MOST_MEGABYTES = 10, 600
 
 
 class Fuzzer:
-    """Good files of one kind, and how they are read.
+    """Valid files of one kind, and how they are read.
 
     Args:
         folder: for files; it is the fuzzer's own.
@@ -57,18 +57,18 @@ class Fuzzer:
         self.files = self.make()
 
     def make(self):
-        """Good files, as ``(suffix, bytes)``."""
+        """Returns valid files as ``(suffix, bytes)``."""
         raise NotImplementedError
 
     def change(self, content, rng):
         return mutate_bytes(content, rng, [other for _, other in self.files])
 
     def read(self, path, original):
-        """Reads a changed file and checks what was read; `original` is the good one's content."""
+        """Reads a modified file and checks the result; `original` is the content of the valid file."""
         raise NotImplementedError
 
     def case(self, seed, number):
-        """Runs one case; returns whether the file was refused.
+        """Runs one case; returns whether the file was rejected.
 
         Raises:
             AssertionError: with the place of the file, which is kept.
@@ -172,7 +172,7 @@ class ForeignFiles(Fuzzer):
 
 
 class Structures(ForeignFiles):
-    """HDF5 files whose objects, not bytes, are drawn at random: what h5py can write where weights are looked for."""
+    """HDF5 files with random objects instead of random bytes: anything that h5py can write in place of weights."""
 
     def make(self):
         return [(".h5", b"")]

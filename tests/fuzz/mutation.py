@@ -1,4 +1,4 @@
-"""Changes of files that are likely to get past their first checks. All draw from the `random.Random` they are given."""
+"""Mutations of files that are likely to pass the first checks. All draw from the given `random.Random`."""
 
 import copy
 import json
@@ -12,7 +12,7 @@ VALUES = (
 
 
 def mutate_bytes(content, rng, others=()):
-    """One to four changes: bits, numbers, cuts, repeats, and pieces of other files.
+    """Applies one to four mutations: bits, numbers, cuts, repeats, and pieces of other files.
 
     Args:
         content: bytes.
@@ -48,7 +48,7 @@ def mutate_bytes(content, rng, others=()):
 
 
 def mutate_json(content, rng):
-    """A JSON document with values replaced, taken away, moved and nested; sometimes with its text changed too.
+    """Replaces, removes, moves and nests values of a JSON document; sometimes its text is modified too.
 
     Args:
         content: dictionary.

@@ -1,4 +1,4 @@
-"""1,000 cases of the fuzzer, always the same; `python tests/fuzz/fuzz.py --cases N --seed S` runs more, and others."""
+"""1,000 fixed cases of the fuzzer; `python tests/fuzz/fuzz.py --cases N --seed S` runs more and different ones."""
 
 import fuzz
 import pytest

@@ -19,8 +19,8 @@ FOREVER = 2**62
 class TrainStream:
     """An endless stream of randomly cropped training batches.
 
-    Epochs follow one another without a gap: a batch may hold the end of one and the start of the
-    next, and every image is seen once per epoch.
+    Epochs follow one another without a gap: a batch may contain the end of one and the start of the next, and every
+    image is used once per epoch.
 
     Args:
         source: as `keras_resv2.data.sources.open_source` returns.
