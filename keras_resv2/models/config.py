@@ -60,7 +60,7 @@ class Stem:
     activate: bool = False
 
     @property
-    def total_stride(self):
+    def total_stride(self) -> int:
         """Stride of the convolution and the pooling."""
         return self.strides * (2 if self.pool else 1)
 
@@ -125,7 +125,7 @@ class Layout:
             return [*plain, 1 if stage == len(self.units) else 2]
         return [1 if stage == 1 else 2, *plain]
 
-    def geometry(self, stage):
+    def geometry(self, stage: int) -> tuple[list[int], list[tuple[int, int]]]:
         """Strides and dilations of the units of a stage (from 1).
 
         With an output stride, strides beyond it become dilations of the convolutions after them, which then see the
