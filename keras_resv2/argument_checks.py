@@ -2,12 +2,16 @@
 
 import difflib
 import numbers
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 LONGEST_MESSAGE = 2000
 MANY = 10  # more choices than this are not listed
 
 
-def check_choice(argument, value, choices):
+def check_choice(argument: str, value: T, choices: Iterable[T]) -> T:
     """Returns `value` if it is one of `choices`.
 
     Args:
@@ -37,7 +41,7 @@ def check_choice(argument, value, choices):
     raise ValueError(f"{argument}={value!r} must be one of {', '.join(map(repr, choices))}.")
 
 
-def check_count(argument, value):
+def check_count(argument: str, value: Any) -> int:
     """Returns `value`, a Python or NumPy integer, as an int if it is at least 1.
 
     Raises:
@@ -53,7 +57,7 @@ def check_count(argument, value):
     return int(value)
 
 
-def first_line(error):
+def first_line(error: BaseException) -> str:
     """Returns the first line of an exception's message, or the name of its class if the message is empty.
 
     Example:
@@ -64,7 +68,7 @@ def first_line(error):
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-def one_line(error):
+def one_line(error: BaseException) -> str:
     """Returns an exception's message as one line without control characters, which could control the terminal.
 
     Example:
@@ -77,14 +81,14 @@ def one_line(error):
     return text if len(text) <= LONGEST_MESSAGE else f"{text[:LONGEST_MESSAGE]}..."
 
 
-def nearest(value, choices):
+def nearest(value: object, choices: Iterable[object]) -> str:
     """Lists the three choices most similar to `value`, those that start with it first; else the first three."""
-    choices = [str(choice) for choice in choices]
-    alike = difflib.get_close_matches(str(value), choices, n=3, cutoff=0.5)
-    begin = [choice for choice in choices if choice.startswith(f"{value}-")]
-    return ", ".join(list(dict.fromkeys([*begin, *alike]))[:3] or choices[:3])
+    names = [str(choice) for choice in choices]
+    alike = difflib.get_close_matches(str(value), names, n=3, cutoff=0.5)
+    begin = [choice for choice in names if choice.startswith(f"{value}-")]
+    return ", ".join(list(dict.fromkeys([*begin, *alike]))[:3] or names[:3])
 
 
-def some(names, separator=", "):
+def some(names: Sequence[str], separator: str = ", ") -> str:
     """Lists the first three names, followed by an ellipsis if there are more."""
     return separator.join(names[:3]) + (f"{separator}..." if len(names) > 3 else "")

@@ -3,6 +3,7 @@
 import functools
 import os
 import weakref
+from collections.abc import Sequence
 
 import keras
 import numpy as np
@@ -14,7 +15,7 @@ from keras_resv2.transfer import body_of
 
 # A network without its classifier is a new model, which takes the backend seconds to compile, and TensorFlow does not
 # free all of the memory. So it is created once for each model, and cached for the name used last.
-_BODIES = weakref.WeakKeyDictionary()
+_BODIES: weakref.WeakKeyDictionary[keras.Model, keras.Model] = weakref.WeakKeyDictionary()
 
 
 def embed(name: str | os.PathLike | keras.Model, images: np.ndarray, batch_size: int = 256) -> np.ndarray:
@@ -89,7 +90,7 @@ def _unit(vectors):
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
 
 
-def write_features(path, name, paths, features):
+def write_features(path: str | os.PathLike, name: str, paths: Sequence[str], features: np.ndarray) -> None:
     """Writes ``paths`` (text), ``features`` (float32) and ``network`` to an .npz file, atomically."""
     with atomic_write(path) as partial, open(partial, "wb") as file:
         np.savez(file, paths=np.array(paths), features=features, network=np.array(name))

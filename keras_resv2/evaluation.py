@@ -2,6 +2,7 @@
 
 import functools
 import sys
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ ROUNDING_SHARE, ROUNDING_AT_LEAST = 0.0005, 2
 OTHER_COPY_SHARE = 0.0025
 
 
-def error_agrees(wrong, expected, images, same_copy=True):
+def error_agrees(wrong: float, expected: float, images: int, same_copy: bool = True) -> bool:
     """Returns whether a measured error agrees with another.
 
     Args:
@@ -42,7 +43,7 @@ def error_agrees(wrong, expected, images, same_copy=True):
     return abs(wrong - expected) <= allowed
 
 
-def measure_error(model, images, labels, batch_size=500):
+def measure_error(model: Any, images: Any, labels: Any, batch_size: int = 500) -> float:
     """Measures the top-1 error with a single view per image.
 
     Args:
@@ -67,7 +68,7 @@ def measure_error(model, images, labels, batch_size=500):
     return 100.0 * float(find_mistakes(model, slices(images, labels, check_count("batch_size", batch_size))).mean())
 
 
-def check_images(model, images, labels=None):
+def check_images(model: Any, images: Any, labels: Any = None) -> tuple[np.ndarray, Any]:
     """Converts images and labels to arrays and checks that they fit a model.
 
     Args:
@@ -137,7 +138,7 @@ def measure_streamed_error(
     return 100.0 * float(find_mistakes(model, batches(load, range(len(source)), batch_size, size)).mean())
 
 
-def find_mistakes(model, batches):
+def find_mistakes(model: Any, batches: Iterable[tuple[np.ndarray, Any]]) -> np.ndarray:
     """Finds the images that a classifier gets wrong.
 
     Args:
@@ -178,7 +179,7 @@ def _check_scores(scores):
     return True
 
 
-def highest_class(scores):
+def highest_class(scores: Any) -> np.ndarray:
     """Returns the class with the highest score for each image.
 
     Args:
@@ -198,7 +199,7 @@ def highest_class(scores):
     return check_finite(scores).argmax(axis=-1)
 
 
-def predictions(model, batches):
+def predictions(model: Any, batches: Iterable[tuple[np.ndarray, Any]]) -> Iterator[tuple[np.ndarray, Any]]:
     """Yields ``(outputs, labels)`` for each batch.
 
     Args:
@@ -220,13 +221,13 @@ def predictions(model, batches):
         yield np.asarray(outputs)[: len(labels)], labels
 
 
-def whole_batch(count):
+def whole_batch(count: int) -> int:
     """Returns the smallest multiple of the number of devices sharing a batch that is at least `count`."""
     devices = batch_devices()
     return -(-count // devices) * devices
 
 
-def batch_devices():
+def batch_devices() -> int:
     """Returns how many devices share a batch: those of `keras.distribution`'s data axis or a `tf.distribute` strategy.
 
     Example:
@@ -247,13 +248,13 @@ def batch_devices():
     return 1
 
 
-def filled_up(images, size):
+def filled_up(images: np.ndarray, size: int) -> np.ndarray:
     """Pads the images with black ones up to `size`."""
     empty = np.zeros((max(0, size - len(images)), *images.shape[1:]), images.dtype)
     return np.concatenate([images, empty])
 
 
-def slices(images, labels, batch_size):
+def slices(images: np.ndarray, labels: Sequence[int] | np.ndarray, batch_size: int) -> Iterator[tuple[np.ndarray, Any]]:
     """Yields ``(images, labels)`` in order, `batch_size` at a time; the last batch may be shorter."""
     for first in range(0, len(labels), batch_size):
         yield images[first : first + batch_size], labels[first : first + batch_size]

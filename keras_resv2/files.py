@@ -14,6 +14,8 @@ import stat
 import time
 import zipfile
 import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, BinaryIO
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 # What HDF5, TensorFlow, PyTorch and others report instead of an errno.
@@ -33,7 +35,9 @@ class DiskFullError(OSError):
 
 
 @contextlib.contextmanager
-def atomic_write(path, sync=False, keep=()):
+def atomic_write(
+    path: str | os.PathLike, sync: bool = False, keep: type[BaseException] | tuple[type[BaseException], ...] = ()
+) -> Iterator[pathlib.Path]:
     """Context manager that writes a file or a folder atomically: whole or not at all.
 
     Args:
@@ -76,7 +80,7 @@ def atomic_write(path, sync=False, keep=()):
         raise
 
 
-def is_disk_full(error):
+def is_disk_full(error: BaseException | None) -> bool:
     """Returns whether an exception, or one that caused it, means that the disk or the quota is full.
 
     Example:
@@ -128,7 +132,7 @@ def _remove(path):
             path.unlink()
 
 
-def check_file_name(name, what):
+def check_file_name(name: Any, what: str) -> str:
     """Returns `name` if it is a plain file name, which cannot refer to another folder.
 
     Every file name from a card, a Hub repository, an archive or a URL must be checked before it is used in a path.
@@ -158,7 +162,7 @@ def check_file_name(name, what):
     return name
 
 
-def check_parent(path):
+def check_parent(path: str | os.PathLike) -> None:
     """Raises FileNotFoundError unless the parent folder of a file to write exists.
 
     Args:
@@ -169,7 +173,7 @@ def check_parent(path):
         raise FileNotFoundError(f"cannot write {path}: the folder {folder} does not exist. Create it first.")
 
 
-def check_regular(path):
+def check_regular(path: str | os.PathLike) -> int:
     """Checks that a path is a regular file and returns its size in bytes.
 
     Raises:
@@ -189,7 +193,7 @@ def check_regular(path):
     return found.st_size
 
 
-def open_regular(path, limit=None):
+def open_regular(path: str | os.PathLike, limit: int | None = None) -> BinaryIO:
     """Opens a regular file in binary mode; never blocks on a pipe.
 
     Args:
@@ -213,7 +217,7 @@ def open_regular(path, limit=None):
     return file
 
 
-def read_limit(size):
+def read_limit(size: int) -> int:
     """Returns the maximum memory, in bytes, that reading a file of `size` bytes may take.
 
     Example:
@@ -224,7 +228,7 @@ def read_limit(size):
     return EXPANSION * size + SPARE
 
 
-def check_zip(path):
+def check_zip(path: str | os.PathLike) -> None:
     """Raises ValueError unless a zip archive is readable and expands to no more than its size allows.
 
     zipfile and PyTorch unpack no more than the archive declares.
@@ -239,7 +243,7 @@ def check_zip(path):
         raise ValueError(f"{path} has {size:,} bytes and expands to {declared:,}: too much for weights.")
 
 
-def read_zip_member(path, name):
+def read_zip_member(path: str | os.PathLike, name: str) -> bytes:
     """Returns the bytes of one file in a zip archive.
 
     Raises:
@@ -253,13 +257,13 @@ def read_zip_member(path, name):
         raise ValueError(f"{path} is damaged or does not contain {name}: {error}") from None
 
 
-def write_json(path, content):
+def write_json(path: str | os.PathLike, content: Any) -> None:
     """Writes a JSON file atomically."""
     with atomic_write(path) as partial:
         partial.write_text(json.dumps(content, indent=2) + "\n")
 
 
-def write_history(rows, path):
+def write_history(rows: Iterable[Mapping[str, Any]], path: str | os.PathLike) -> None:
     """Writes rows as CSV atomically."""
     columns = dict.fromkeys(name for row in sorted(rows, key=len, reverse=True) for name in row)
     with atomic_write(path) as partial, open(partial, "w", newline="") as file:

@@ -8,7 +8,7 @@ import os
 import numpy as np
 
 from keras_resv2.argument_checks import check_count
-from keras_resv2.data import DATASETS, class_folders, described
+from keras_resv2.data import DATASETS, Dataset, class_folders, described
 from keras_resv2.data.checks import check_finite
 from keras_resv2.files import open_regular
 from keras_resv2.pretrained import find_card
@@ -21,7 +21,7 @@ LARGEST = 16 << 20  # bytes of a file of class names; ImageNet's has 35,000
 OLDER = "imagenet_class_index.json"
 
 
-def class_names(card):
+def class_names(card: Card) -> tuple[str, ...]:
     """Returns the names of a card's classes, in the order of the outputs.
 
     If the card only says where the names are (ImageNet), they are downloaded into the cache on the first call.
@@ -64,7 +64,7 @@ def _class_index(card):
     return pairs
 
 
-def dataset_of(card, data_dir):
+def dataset_of(card: Card, data_dir: str | os.PathLike | None) -> Dataset:
     """Returns the dataset of a card as found in a directory, which may hold folders of the card's classes.
 
     Args:

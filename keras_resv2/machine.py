@@ -10,7 +10,7 @@ import keras
 import keras_resv2
 
 
-def versions():
+def versions() -> dict[str, str]:
     """Returns the versions of Python, Keras, this package and the backend, by name."""
     backend = keras.backend.backend()
     return {
@@ -21,7 +21,7 @@ def versions():
     }
 
 
-def hardware(devices=1):
+def hardware(devices: int = 1) -> str:
     """Describes the accelerators in use, or the processor and the number of usable cores.
 
     Args:
@@ -31,17 +31,17 @@ def hardware(devices=1):
     return f"{devices} x {seen[0]}" if seen else processor(len(usable_cores()))
 
 
-def usable_cores():
+def usable_cores() -> list[int]:
     """Returns the indices of the cores that this process may use."""
-    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count()))
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
 
 
-def processor(cores):
+def processor(cores: int) -> str:
     """Describes a number of cores of the processor, as in `hardware`."""
     return f"{cores} {'core' if cores == 1 else 'cores'} of {_processor()}"
 
 
-def accelerators():
+def accelerators() -> list[str]:
     """Returns the names of the accelerators visible to the Keras backend; empty on a CPU-only machine."""
     backend = keras.backend.backend()
     if backend == "tensorflow":
@@ -66,7 +66,7 @@ def _processor():
     return facts.get("model name", platform.machine()) + (f" ({', '.join(bfloat16)})" if bfloat16 else "")
 
 
-def cpuinfo():
+def cpuinfo() -> dict[str, str]:
     """Returns the entries of /proc/cpuinfo for the last processor; empty if it is not available."""
     try:
         lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()

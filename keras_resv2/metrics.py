@@ -1,6 +1,7 @@
 """Metrics beyond the test error: error per class, calibration, likelihood, and error on compressed images."""
 
 import io
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -151,7 +152,7 @@ def interval(wrong: int, images: int) -> tuple[float, float]:
     return 100 * float(middle - half), 100 * float(middle + half)
 
 
-def class_scores(model, images: np.ndarray, batch_size: int = 500) -> np.ndarray:
+def class_scores(model: Any, images: np.ndarray, batch_size: int = 500) -> np.ndarray:
     """Returns the outputs of a classifier for images, computed in batches.
 
     Args:
@@ -173,7 +174,7 @@ def class_scores(model, images: np.ndarray, batch_size: int = 500) -> np.ndarray
 
 
 def full_report(
-    model, images: np.ndarray, labels: np.ndarray, batch_size: int = 500, logits: np.ndarray | None = None
+    model: Any, images: np.ndarray, labels: np.ndarray, batch_size: int = 500, logits: np.ndarray | None = None
 ) -> dict:
     """Computes all metrics of a classifier that returns logits.
 

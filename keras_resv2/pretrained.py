@@ -6,7 +6,7 @@ import fnmatch
 import os
 import pathlib
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -258,7 +258,9 @@ def _new_classifier(channels, classes):
     return {"head_dense/kernel": kernel, "head_dense/bias": np.zeros(classes, "float32")}
 
 
-def weights_for_builder(architecture, weights, include_top, classes, variant):
+def weights_for_builder(
+    architecture: str, weights: str, include_top: bool, classes: int | None, variant: dict[str, Any]
+) -> tuple[pathlib.Path, int, dict[str, Any]]:
     """Resolves ``ResNet20(weights="cifar10")`` to a verified file, its classes and its pixel statistics.
 
     Args:

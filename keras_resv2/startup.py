@@ -5,11 +5,12 @@ import importlib.abc
 import importlib.util
 import os
 import sys
+from collections.abc import Callable, Iterator
 
 LEVEL, QUIET = "TF_CPP_MIN_LOG_LEVEL", "3"
 
 
-def around_import(name, context):
+def around_import(name: str, context: Callable[[], contextlib.AbstractContextManager]) -> None:
     """Runs the future import of a module inside a context manager. Does nothing if it is already imported.
 
     Args:
@@ -31,7 +32,7 @@ class _Around(importlib.abc.MetaPathFinder):
             return None
         sys.meta_path[:] = [finder for finder in sys.meta_path if finder is not self]
         spec = importlib.util.find_spec(name)
-        if spec is not None and hasattr(spec.loader, "exec_module"):
+        if spec is not None and spec.loader is not None and hasattr(spec.loader, "exec_module"):
             load = spec.loader.exec_module
 
             def load_inside(module):
@@ -43,7 +44,7 @@ class _Around(importlib.abc.MetaPathFinder):
 
 
 @contextlib.contextmanager
-def without_native_messages():
+def without_native_messages() -> Iterator[None]:
     """Suppresses what the libraries' C++ code writes to the terminal, unless TF_CPP_MIN_LOG_LEVEL asks for it.
 
     The variable alone is not enough: TensorFlow writes its first lines before reading it.
@@ -62,7 +63,7 @@ def without_native_messages():
         os.close(null)
 
 
-def prepare_streams():
+def prepare_streams() -> None:
     """Makes output line-buffered, even when redirected, and safe on consoles of any code page.
 
     Characters that the code page cannot encode are written as escapes (``\\u4e2d``), so that they do not raise an

@@ -1,5 +1,7 @@
 """Support of editors and type checkers: stubs that are up to date, and a README that passes a type checker."""
 
+import ast
+import importlib
 import inspect
 import json
 import os
@@ -8,7 +10,10 @@ import re
 import shutil
 import subprocess
 import sys
+import types
+import typing
 
+import keras
 import pytest
 
 import keras_resv2
@@ -41,6 +46,56 @@ def test_builders_have_the_arguments_of_resnet():
         assert found.pop("activation") == activation and found == wanted
         with pytest.raises(TypeError, match=rf"{builder.__name__}\(\) got an unexpected keyword argument 'activaton'"):
             builder(activaton="original")
+
+
+def documented():
+    """The names in the table of the API reference."""
+    tree = ast.parse((ROOT / "docs/_site/pages.py").read_text(encoding="utf-8"))
+    table = next(node.value for node in tree.body if isinstance(node, ast.Assign) and node.targets[0].id == "API")
+    return [name for _, names in ast.literal_eval(table).values() for name in names]
+
+
+def public_functions():
+    """Public functions, and the methods and properties of public classes, by name."""
+    objects = {name: getattr(keras_resv2, name) for name in keras_resv2.__all__}
+    for path in documented():
+        module, _, name = path.rpartition(".")
+        objects[path] = getattr(importlib.import_module(module), name)
+    functions = {}
+    for name, found in objects.items():
+        if inspect.isclass(found):
+            for key, member in vars(found).items():
+                member = member.fget if isinstance(member, property) else getattr(member, "__func__", member)
+                if inspect.isfunction(member) and (key == "__init__" or not key.startswith("_")):
+                    functions[f"{name}.{key}"] = member
+        elif not isinstance(found, types.ModuleType):
+            functions[name] = found
+    return functions
+
+
+def unannotated(function):
+    """Parameters without an annotation, and "return"."""
+    hints = typing.get_type_hints(function, localns={"keras": keras})
+    given = list(inspect.signature(function).parameters)
+    if given and given[0] in ("self", "cls"):
+        del given[0]
+    wanted = given if function.__name__ == "__init__" else [*given, "return"]
+    return [name for name in wanted if name not in hints]
+
+
+def test_public_functions_are_annotated():
+    functions = public_functions()
+    assert len(functions) > 60
+    assert {"ResNet", "PreActResNet164", "fine_tune", "keras_resv2.storage.card.Card.to_json"} <= functions.keys()
+    assert {name: missing for name, function in functions.items() if (missing := unannotated(function))} == {}
+
+
+def test_a_missing_annotation_is_named():
+    def half(one: int, two, three=0) -> str: ...
+
+    def none(one: int): ...
+
+    assert unannotated(half) == ["two", "three"] and unannotated(none) == ["return"]
 
 
 def test_a_type_checker_knows_the_readme_and_names_typos(tmp_path):

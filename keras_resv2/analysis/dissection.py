@@ -7,6 +7,7 @@ same structure share one compiled program, so that a network of 54 units compile
 import dataclasses
 import json
 import re
+from typing import Any
 
 import keras
 
@@ -35,11 +36,11 @@ class Part:
     values: list
     layers: tuple
 
-    def __call__(self, x, training=False):
+    def __call__(self, x: Any, training: bool = False) -> Any:
         """Computes the output for `x`, a tensor of the backend, without updating moving statistics."""
         return self.program(self.values, x, training)
 
-    def vjp(self, x, cotangent, training=False):
+    def vjp(self, x: Any, cotangent: Any, training: bool = False) -> Any:
         """Computes the gradient of the sum of output times cotangent with respect to x (a vector-Jacobian product)."""
         return self.program.vjp(self.values, x, cotangent, training)
 
@@ -70,23 +71,23 @@ class Unit:
     output_shape: tuple
 
     @property
-    def changes_size(self):
+    def changes_size(self) -> bool:
         """Whether the output shape differs from the input shape."""
         return self.input_shape != self.output_shape
 
     @property
-    def deletable(self):
+    def deletable(self) -> bool:
         """Whether the unit can be deleted: false for a plain unit that changes the size."""
         return not (self.plain and self.changes_size)
 
-    def __call__(self, x, training=False):
+    def __call__(self, x: Any, training: bool = False) -> Any:
         """Computes the output of the unit."""
         y = self.branch(x, training)
         if not self.plain:
             y = y + (x if self.shortcut is None else self.shortcut(x, training))
         return y if self.after is None else self.after(y, training)
 
-    def without_branch(self, x):
+    def without_branch(self, x: Any) -> Any:
         """Computes the output of the deleted unit: shortcut and following layers; for a plain unit, x."""
         if self.plain:
             return x
@@ -107,10 +108,10 @@ class Dissection:
 
     name: str
     stem: Part
-    units: list
+    units: list[Unit]
     head: Part
 
-    def stages(self):
+    def stages(self) -> dict[int, list[int]]:
         """Returns a dictionary from the number of a stage to the positions of its units.
 
         Example:
@@ -123,7 +124,7 @@ class Dissection:
         return {number: [i for i, unit in enumerate(self.units) if unit.stage == number] for number in numbers}
 
 
-def dissect(model):
+def dissect(model: keras.Model) -> Dissection:
     """Splits a network into its parts.
 
     Args:

@@ -1,6 +1,7 @@
 """Grad-CAM (Selvaraju et al. 2017, arXiv 1610.02391)."""
 
 import dataclasses
+from typing import Any
 
 import keras
 import numpy as np
@@ -32,7 +33,7 @@ class GradCam:
     scores: np.ndarray
     maps: np.ndarray
 
-    def resized(self, size):
+    def resized(self, size: tuple[int, int]) -> np.ndarray:
         """Resizes the maps and scales each to a maximum of 1; maps of zeros are not scaled.
 
         Args:
@@ -47,7 +48,7 @@ class GradCam:
         return np.stack([np.asarray(image) for image in images])
 
 
-def grad_cam(model, images, classes=None, batch_size=32):
+def grad_cam(model: keras.Model, images: np.ndarray, classes: Any = None, batch_size: int = 32) -> GradCam:
     """Computes which positions support a class: Grad-CAM.
 
     Feature maps A_k are weighted by ``alpha_k``, the mean over positions of the gradient of the class's logit (equation

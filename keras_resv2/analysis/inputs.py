@@ -1,10 +1,14 @@
 """Checks images and labels for an analysis, and computes the gradient of the loss."""
 
+from typing import Any
+
 import keras
 import numpy as np
 
+from keras_resv2.analysis.dissection import Dissection
 
-def check_images(parts, images, labels):
+
+def check_images(parts: Dissection, images: Any, labels: Any) -> tuple[np.ndarray, np.ndarray]:
     """Converts images and labels to arrays and checks them.
 
     Args:
@@ -39,7 +43,7 @@ def check_images(parts, images, labels):
     return images, labels
 
 
-def loss_gradient(logits, labels):
+def loss_gradient(logits: Any, labels: np.ndarray) -> Any:
     """Computes the gradient of the mean cross-entropy with respect to the logits.
 
     Example:

@@ -9,7 +9,9 @@ import dataclasses
 import hashlib
 import itertools
 import json
+import os
 import pathlib
+from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
@@ -66,7 +68,7 @@ class RandomDeletions:
     units_run: int
     units_run_plainly: int
 
-    def quartiles(self):
+    def quartiles(self) -> np.ndarray:
         """Returns rows ``(k, lower quartile, median, upper quartile)`` of the error in percent."""
         counts = sorted(set(self.deleted.tolist()))
         return np.array([[k, *np.percentile(self.errors[self.deleted == k], [25, 50, 75])] for k in counts])
@@ -95,7 +97,14 @@ class Reorderings:
     units_run_plainly: int
 
 
-def delete_each(model, images, labels, batch_size=BATCH_SIZE, resume=None, progress=None):
+def delete_each(
+    model: keras.Model,
+    images: np.ndarray,
+    labels: np.ndarray,
+    batch_size: int = BATCH_SIZE,
+    resume: str | os.PathLike | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Deletions:
     """Deletes one unit at a time: only h remains of ``y = h(x) + F(x)`` (section 4.1, Fig. 3).
 
     If a unit changes the size of the feature maps, h does too (subsampling and zero channels, or a projection), as in
@@ -133,8 +142,16 @@ def delete_each(model, images, labels, batch_size=BATCH_SIZE, resume=None, progr
 
 
 def delete_random(
-    model, images, labels, counts=None, draws=10, seed=0, batch_size=BATCH_SIZE, resume=None, progress=None
-):
+    model: keras.Model,
+    images: np.ndarray,
+    labels: np.ndarray,
+    counts: Sequence[int] | None = None,
+    draws: int = 10,
+    seed: int = 0,
+    batch_size: int = BATCH_SIZE,
+    resume: str | os.PathLike | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> RandomDeletions:
     """Deletes k random units at a time (section 4.2, Fig. 5 a).
 
     Args:
@@ -164,7 +181,17 @@ def delete_random(
     return RandomDeletions(parts.name, len(labels), intact, deleted, errors, names, *costs)
 
 
-def reorder(model, images, labels, swaps=None, draws=10, seed=0, batch_size=BATCH_SIZE, resume=None, progress=None):
+def reorder(
+    model: keras.Model,
+    images: np.ndarray,
+    labels: np.ndarray,
+    swaps: Sequence[int] | None = None,
+    draws: int = 10,
+    seed: int = 0,
+    batch_size: int = BATCH_SIZE,
+    resume: str | os.PathLike | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Reorderings:
     """Swaps random pairs of units of the same stage that do not change the size (section 4.3, Fig. 5 b).
 
     Args:
@@ -201,7 +228,7 @@ def reorder(model, images, labels, swaps=None, draws=10, seed=0, batch_size=BATC
     return Reorderings(parts.name, len(labels), intact, np.repeat(swaps, draws), taus, errors, orders, *costs)
 
 
-def kendall_tau(order):
+def kendall_tau(order: Sequence[int] | np.ndarray) -> float:
     """Computes Kendall's rank correlation of a permutation with the order 0, 1, 2, ...
 
     Args:
@@ -215,8 +242,8 @@ def kendall_tau(order):
     >>> kendall_tau([0, 1, 2]), kendall_tau([2, 1, 0])
     (1.0, -1.0)
     """
-    order = np.asarray(order)
-    later = np.sign(order[None, :] - order[:, None])[np.triu_indices(len(order), 1)]
+    positions = np.asarray(order)
+    later = np.sign(positions[None, :] - positions[:, None])[np.triu_indices(len(positions), 1)]
     return float(later.mean())
 
 

@@ -6,17 +6,19 @@ path is its number of branches. The gradient is the sum of the gradients along a
 
 import dataclasses
 import math
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
 
 import keras
 import numpy as np
 
-from keras_resv2.analysis.dissection import dissect
+from keras_resv2.analysis.dissection import Dissection, dissect
 from keras_resv2.analysis.trace import Trace
 
 COVERED = 0.95
 
 
-def paths_by_length(units):
+def paths_by_length(units: int) -> list[int]:
     """Returns the number of paths of each length.
 
     Args:
@@ -35,7 +37,7 @@ def paths_by_length(units):
     return [math.comb(units, k) for k in range(units + 1)]
 
 
-def share_left(units, deleted):
+def share_left(units: int, deleted: int) -> float:
     """Returns the share of paths that remain after deleting units: each deletion halves it.
 
     Example:
@@ -66,7 +68,7 @@ class PathGradients:
     norms: np.ndarray
     whole_norm: float
 
-    def by_length(self):
+    def by_length(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Returns the distinct lengths, the mean norm of each, and its product with the number of paths.
 
         Returns:
@@ -77,7 +79,7 @@ class PathGradients:
         counts = np.array([float(math.comb(self.units, int(k))) for k in lengths])
         return lengths, means, counts * means
 
-    def decay(self):
+    def decay(self) -> float:
         """Returns the factor by which each unit shrinks the gradient, from a linear fit of the logarithms.
 
         Returns:
@@ -93,7 +95,7 @@ class PathGradients:
         slope, _ = np.polyfit(lengths[usable], np.log(means[usable]), 1)
         return float(np.exp(slope))
 
-    def effective_range(self, covered=COVERED):
+    def effective_range(self, covered: float = COVERED) -> tuple[int, int, float]:
         """Finds the shortest range of lengths that contributes most of the gradient.
 
         Lengths that were not sampled are interpolated linearly between the logarithms of their neighbours.
@@ -124,7 +126,16 @@ def _log_comb(n, k):
     return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
 
 
-def path_gradients(model, images, labels, lengths=None, samples=10, seed=0, training=False, progress=None):
+def path_gradients(
+    model: keras.Model,
+    images: np.ndarray,
+    labels: np.ndarray,
+    lengths: Sequence[int] | None = None,
+    samples: int = 10,
+    seed: int = 0,
+    training: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> PathGradients:
     """Measures the gradient along single random paths (section 5).
 
     The forward pass uses the whole network. In the backward pass, k random units propagate the gradient only through
@@ -186,11 +197,11 @@ class PathTracer:
     True
     """
 
-    def __init__(self, parts, images, labels, training=False):
+    def __init__(self, parts: Dissection, images: Any, labels: Any, training: bool = False):
         self._parts, self._training = parts, training
         self._trace = Trace(parts, images, labels, training)
 
-    def gradient(self, path):
+    def gradient(self, path: Collection[int] | None) -> np.ndarray:
         """Computes the gradient of the loss with respect to the pixels along one path.
 
         Args:

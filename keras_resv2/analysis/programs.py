@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+from typing import Any
 
 import keras
 
@@ -22,25 +23,25 @@ class Program:
     2.0
     """
 
-    def __init__(self, model, variables):
+    def __init__(self, model: keras.Model, variables: list[keras.Variable]):
         self._model, self._variables = model, variables
         self._compiled = {}
 
     @property
-    def input_shape(self):
+    def input_shape(self) -> tuple[int | None, ...]:
         """Shape without the batch dimension."""
         return tuple(self._model.inputs[0].shape[1:])
 
     @property
-    def input_dtype(self):
+    def input_dtype(self) -> str:
         return self._model.inputs[0].dtype
 
     @property
-    def output_shape(self):
+    def output_shape(self) -> tuple[int | None, ...]:
         """Shape without the batch dimension."""
         return tuple(self._model.outputs[0].shape[1:])
 
-    def __call__(self, values, x, training=False):
+    def __call__(self, values: list, x: Any, training: bool = False) -> Any:
         """Computes the output; the values are not modified.
 
         Args:
@@ -50,7 +51,7 @@ class Program:
         """
         return self._get("forward", training)(values, x)
 
-    def vjp(self, values, x, cotangent, training=False):
+    def vjp(self, values: list, x: Any, cotangent: Any, training: bool = False) -> Any:
         """Computes the gradient of the sum of output times cotangent with respect to x (a vector-Jacobian product).
 
         Args:

@@ -6,6 +6,7 @@ input multiply this term by the product of their factors (eq. 8).
 """
 
 import dataclasses
+from typing import Any
 
 import keras
 import numpy as np
@@ -54,12 +55,12 @@ class Propagation:
     predicted_norm: np.ndarray
     factor: np.ndarray
 
-    def columns(self):
+    def columns(self) -> dict[str, Any]:
         """Returns a dictionary from a column's name to its values, one for each unit."""
         return {key: value for key, value in vars(self).items() if key != "network"}
 
 
-def propagate(model, images, labels, training=False):
+def propagate(model: keras.Model, images: np.ndarray, labels: np.ndarray, training: bool = False) -> Propagation:
     """Measures a batch in the forward pass through a network, and the gradient of its loss in the backward pass.
 
     Args:

@@ -1,7 +1,10 @@
 """One forward pass of a batch through a dissected network, and the gradient of its loss at the end."""
 
+from typing import Any
+
 import keras
 
+from keras_resv2.analysis.dissection import Dissection
 from keras_resv2.analysis.inputs import check_images, loss_gradient
 
 
@@ -24,7 +27,7 @@ class Trace:
         ValueError: if a unit has no shortcut, or images and labels do not match each other or the network.
     """
 
-    def __init__(self, parts, images, labels, training=False):
+    def __init__(self, parts: Dissection, images: Any, labels: Any, training: bool = False):
         if any(unit.plain for unit in parts.units):
             raise ValueError(
                 f"{parts.name} is a plain network: it has no shortcuts and only one path through all units."

@@ -2,6 +2,7 @@
 
 import dataclasses
 import numbers
+from typing import Any
 
 import keras
 import numpy as np
@@ -50,7 +51,7 @@ class Detected:
     weights: dict = dataclasses.field(repr=False)
     classifier_activation: str | None = "softmax"
 
-    def build(self, **options):
+    def build(self, **options: Any) -> keras.Model:
         """The network with these weights.
 
         Args:
@@ -78,7 +79,7 @@ class Detected:
         return build_named(self.architecture, **self.arguments, weights=self.weights, classes=self.classes, **options)
 
 
-def detect(source, architecture=None, *, prefix=None, **structure):
+def detect(source: Any, architecture: str | None = None, *, prefix: str | None = None, **structure: Any) -> Detected:
     """Reads weights of another library and finds the network that they are of.
 
     A PyTorch module or Keras model that is given whole is run, and its outputs are compared with ours.
@@ -110,7 +111,7 @@ def detect(source, architecture=None, *, prefix=None, **structure):
     return _detect(source, architecture, prefix, structure, (*PYTORCH, *KERAS))
 
 
-def from_pytorch(source, architecture=None, **arguments):
+def from_pytorch(source: Any, architecture: str | None = None, **arguments: Any) -> keras.Model:
     """A network with the weights of a PyTorch one: torchvision's, timm's or common CIFAR code's.
 
     Args:
@@ -135,7 +136,7 @@ def from_pytorch(source, architecture=None, **arguments):
     return _convert(source, architecture, arguments, PYTORCH)
 
 
-def from_keras_applications(source, architecture=None, **arguments):
+def from_keras_applications(source: Any, architecture: str | None = None, **arguments: Any) -> keras.Model:
     """A network with the weights of keras.applications' `ResNet50`, `ResNet50V2` or the deeper ones.
 
     Args:

@@ -3,7 +3,11 @@
 import collections
 import io
 import json
+import os
 import pathlib
+
+import keras
+import numpy as np
 
 from keras_resv2.argument_checks import check_choice
 from keras_resv2.convert.equivalence import EPSILON, ZERO_CHANNELS
@@ -22,7 +26,7 @@ LAYOUTS = {
 }
 
 
-def to_pytorch(model, layout="torchvision"):
+def to_pytorch(model: keras.Model, layout: str = "torchvision") -> dict[str, np.ndarray]:
     """The weights of a network as a PyTorch state dict.
 
     Args:
@@ -74,7 +78,7 @@ def _refusal(layout, structure):
     return next(((k, values) for k, values in allowed.items() if structure[k] not in (None, *values)), None)
 
 
-def save_pytorch(model, path, layout="torchvision"):
+def save_pytorch(model: keras.Model, path: str | os.PathLike, layout: str = "torchvision") -> None:
     """Writes the weights of a network as a PyTorch file, whole or not at all.
 
     Args:

@@ -12,6 +12,7 @@ import os
 import warnings
 import zipfile
 import zlib
+from typing import Protocol
 
 import numpy as np
 from PIL import Image
@@ -28,7 +29,7 @@ SPLITS = (TRAIN, TEST)
 DECIMALS = 3  # of the measured statistics
 
 
-def open_dataset(name, data_dir=None):
+def open_dataset(name: str, data_dir: str | os.PathLike | None = None) -> Dataset:
     """Returns a dataset of the registry, completed with properties measured on its data.
 
     Args:
@@ -64,7 +65,9 @@ def open_dataset(name, data_dir=None):
     return dataclasses.replace(row, class_names=names, image_shape=images.shape[1:], mean=mean, std=std)
 
 
-def load_split(dataset, split, data_dir=None, resize=False):
+def load_split(
+    dataset: str | Dataset, split: str, data_dir: str | os.PathLike | None = None, resize: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
     """Loads all images and labels of one split.
 
     Args:
@@ -123,7 +126,7 @@ def load_split(dataset, split, data_dir=None, resize=False):
     return images, labels
 
 
-def fingerprint(images, labels):
+def fingerprint(images: np.ndarray, labels: np.ndarray) -> str:
     """Returns the SHA-256, in hex, of the bytes of images and labels, which identifies the data."""
     digest = hashlib.sha256(np.ascontiguousarray(images))
     labels = np.asarray(labels)
@@ -131,7 +134,7 @@ def fingerprint(images, labels):
     return digest.hexdigest()
 
 
-def measure_pixels(images):
+def measure_pixels(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Computes the mean and standard deviation of pixels for each channel.
 
     Sums are computed in integers, so they are the same on every machine.
@@ -294,7 +297,20 @@ def _class_names(given, labels, where):
     return names
 
 
-def described(card) -> Dataset:
+class DescribesData(Protocol):
+    """What `described` reads of a card."""
+
+    @property
+    def dataset(self) -> str: ...
+
+    @property
+    def class_names(self) -> tuple[str, ...]: ...
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]: ...
+
+
+def described(card: DescribesData) -> Dataset:
     """Returns the dataset of a card: its row in the registry, or one created from the card.
 
     Args:

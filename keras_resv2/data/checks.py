@@ -1,6 +1,7 @@
 """Checks of images and labels, shared by evaluation and training."""
 
 import warnings
+from typing import Any
 
 import numpy as np
 
@@ -9,7 +10,7 @@ STANDARDISED = 16.0  # upper bound of standardised pixels
 OVERSHOOT = 64.0  # interpolation of sharp edges exceeds 0 to 255 by at most this much
 
 
-def to_array(values, argument):
+def to_array(values: Any, argument: str) -> np.ndarray:
     """Converts arrays, tensors of any library, and lists of either to one NumPy array.
 
     Args:
@@ -48,7 +49,7 @@ def _on_host(values):
     return values.detach().cpu() if hasattr(values, "detach") else values
 
 
-def class_numbers(labels, argument="labels"):
+def class_numbers(labels: Any, argument: str = "labels") -> np.ndarray:
     """Converts labels to class indices.
 
     Args:
@@ -85,7 +86,9 @@ def class_numbers(labels, argument="labels"):
     return labels.astype("int64")
 
 
-def check_labels(labels, count, classes, argument="labels", owner="the model"):
+def check_labels(
+    labels: Any, count: int, classes: int | None, argument: str = "labels", owner: str = "the model"
+) -> np.ndarray:
     """Checks labels and converts them to class indices, one for each image.
 
     Args:
@@ -113,7 +116,7 @@ def check_labels(labels, count, classes, argument="labels", owner="the model"):
     return labels
 
 
-def check_pixels(images, argument="images"):
+def check_pixels(images: np.ndarray, argument: str = "images") -> None:
     """Raises ValueError if pixels are not on the scale of 0 to 255, which a model with preprocessing expects.
 
     For uint8 pixels up to 1 it only warns, because the images may be black.
@@ -147,7 +150,7 @@ def check_pixels(images, argument="images"):
         raise ValueError(f"{text}convert 16-bit pixels with (images / 257).round().astype('uint8').")
 
 
-def check_finite(scores):
+def check_finite(scores: Any) -> np.ndarray:
     """Converts scores ``(n, classes)`` to an array; raises ValueError if any is NaN or infinite."""
     scores = np.asarray(scores)
     bad = len(scores) - np.isfinite(scores).all(axis=-1).sum()

@@ -4,6 +4,7 @@ import dataclasses
 import os
 import pathlib
 import warnings
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
@@ -33,7 +34,7 @@ class ClassFolders:
     readable: np.ndarray
 
 
-def find_splits(folder):
+def find_splits(folder: str | os.PathLike) -> dict[str, pathlib.Path]:
     """Finds the split folders in a folder, following the rule of `keras_resv2.data.splits`.
 
     Args:
@@ -64,7 +65,7 @@ def find_splits(folder):
     return {kind: folder / name for kind, name in splits.items() if len(names) == 1 and _folders(folder / name)}
 
 
-def class_folders(folder):
+def class_folders(folder: str | os.PathLike) -> set[str]:
     """Returns the names of possible class folders: those in a folder and in its split folders.
 
     Args:
@@ -96,7 +97,7 @@ def _check_no_other_splits(folder, names):
                 )
 
 
-def scan_classes(folder, class_names=None):
+def scan_classes(folder: str | os.PathLike, class_names: Sequence[str] | None = None) -> ClassFolders:
     """Finds the files of a folder with one folder per class, without opening them.
 
     Class folders are searched recursively. Hidden files and folders (`keras_resv2.data.splits.is_hidden`) and text
@@ -191,7 +192,7 @@ class FolderSource:
 
     name = "folder"
 
-    def __init__(self, data_dir, split, class_names=None):
+    def __init__(self, data_dir: str | os.PathLike, split: str, class_names: Sequence[str] | None = None):
         splits = find_splits(data_dir)
         if class_names is not None:
             self.class_names = tuple(class_names)
@@ -204,15 +205,15 @@ class FolderSource:
             found = _images(train if split == TRAIN else scan_classes(splits[TEST], self.class_names))
         self._paths, self._labels = found.paths, found.labels
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._paths)
 
-    def __getitem__(self, i):
+    def __getitem__(self, i: int) -> tuple[bytes, np.integer]:
         """Returns ``(bytes of the image file, label)`` of image `i`."""
         with open_regular(self._paths[i], most_bytes()) as file:
             return file.read(), self._labels[i]
 
-    def place(self, i):
+    def place(self, i: int) -> str:
         """Returns the path of image `i`."""
         return self._paths[i]
 
@@ -251,7 +252,12 @@ class ImageFolder:
     damaged: tuple[str, ...] = ()
 
 
-def read_folder(folder, size, damaged="skip", class_names=None):
+def read_folder(
+    folder: str | os.PathLike,
+    size: tuple[int, int],
+    damaged: str = "skip",
+    class_names: Sequence[str] | None = None,
+) -> ImageFolder:
     """Reads a folder with one folder of images per class.
 
     Images may have any size and any supported format, in grayscale or color: see `keras_resv2.read_image`.

@@ -3,6 +3,8 @@
 import io
 import os
 import pathlib
+from collections.abc import Sequence
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
@@ -69,7 +71,7 @@ def read_image(path: str | os.PathLike, size: tuple[int, int]) -> np.ndarray:
     return np.asarray(fitted(image, size))
 
 
-def decode_image(encoded, place, size=None):
+def decode_image(encoded: bytes, place: str, size: tuple[int, int] | None = None) -> np.ndarray:
     """Decodes an image to an RGB array; the EXIF orientation of JPEG files is ignored.
 
     Args:
@@ -92,7 +94,7 @@ def decode_image(encoded, place, size=None):
     return np.asarray(image if size is None else fitted(image, size))
 
 
-def open_image(file):
+def open_image(file: BinaryIO) -> Image.Image:
     """Opens an untrusted image: `PIL.Image.open` for the common formats, within Pillow's size limit.
 
     Args:
@@ -116,12 +118,12 @@ def open_image(file):
     return image
 
 
-def most_bytes():
+def most_bytes() -> int | None:
     """Returns the maximum file size: uncompressed 16-bit pixels with four channels."""
     return None if Image.MAX_IMAGE_PIXELS is None else 8 * Image.MAX_IMAGE_PIXELS
 
 
-def upright(image):
+def upright(image: Image.Image) -> Image.Image:
     """Rotates a Pillow image according to its EXIF orientation.
 
     `PIL.ImageOps.exif_transpose` also rewrites the other tags, and fails on photographs with a tag that Pillow can read
@@ -135,13 +137,13 @@ def upright(image):
     return image if turn is None else image.transpose(turn)
 
 
-def fitted(image, size):
+def fitted(image: Image.Image, size: Sequence[int]) -> Image.Image:
     """Resizes a Pillow image (bicubic) so that its short side fits (height, width), and center-crops it."""
     height, width = size
     return image if image.size == (width, height) else ImageOps.fit(image, (width, height), Image.Resampling.BICUBIC)
 
 
-def to_rgb(image):
+def to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith(("I", "F")):
         return _grey(image).convert("RGB")
     if "A" in image.getbands() or "transparency" in image.info:
@@ -177,7 +179,7 @@ def _grey(image):
     return Image.fromarray(grey)
 
 
-def prepare_images(images, size):
+def prepare_images(images: Any, size: tuple[int, int]) -> np.ndarray:
     """Converts arrays of images to the three channels and the size that a network expects.
 
     Args:
@@ -217,7 +219,7 @@ def prepare_images(images, size):
     return np.stack([np.asarray(fitted(to_rgb(Image.fromarray(image)), size)) for image in images])
 
 
-def channels_last_hint(shape):
+def channels_last_hint(shape: Sequence[int]) -> str:
     """Returns a hint for messages about images of a channels-first shape; empty for any other shape.
 
     Example:
@@ -229,7 +231,14 @@ def channels_last_hint(shape):
     return ": x.transpose(0, 2, 3, 1) moves the channels last" if first else ""
 
 
-def draw_predictions(images, predictions, path, captions=None, columns=4, shown=3):
+def draw_predictions(
+    images: Sequence[np.ndarray] | np.ndarray,
+    predictions: Sequence[Sequence[tuple[str, float]]],
+    path: str | os.PathLike,
+    captions: Sequence[object] | None = None,
+    columns: int = 4,
+    shown: int = 3,
+) -> None:
     """Draws images with their most likely labels and bars of their probabilities.
 
     Args:
@@ -265,7 +274,7 @@ def draw_predictions(images, predictions, path, captions=None, columns=4, shown=
         sheet.save(partial, format=Image.registered_extensions()[pathlib.Path(path).suffix.lower()])
 
 
-def check_ending(path):
+def check_ending(path: str | os.PathLike) -> None:
     """Raises ValueError unless the extension is a supported image format."""
     if pathlib.Path(path).suffix.lower() not in SAVED_AS:
         raise ValueError(f"{path}: the extension must be one of {', '.join(SAVED_AS)}.")

@@ -55,7 +55,7 @@ class Dataset:
         return None if self.mean is None else (self.mean, self.std)
 
 
-def find_dataset(name):
+def find_dataset(name: str) -> Dataset:
     """Returns a dataset of the registry.
 
     Args:
@@ -75,7 +75,7 @@ def find_dataset(name):
     return DATASETS[check_choice("dataset", ALIASES.get(name, name), DATASETS)]
 
 
-def chance_error(classes):
+def chance_error(classes: int) -> float:
     """Returns the error in percent of a random guess among `classes` classes of equal size.
 
     Example:

@@ -7,6 +7,7 @@ decodes the images of all datasets and converts every color mode to RGB.
 import hashlib
 import math
 import os
+from typing import Any, Protocol
 
 from keras_resv2.argument_checks import check_choice
 from keras_resv2.data.folders import FolderSource
@@ -16,7 +17,20 @@ from keras_resv2.data.tfds_records import TfdsRecords, open_builder
 FINGERPRINTED = 1000
 
 
-def open_source(dataset, data_dir, split, cache=False):
+class Source(Protocol):
+    """A sequence of encoded images with labels, see `open_source`."""
+
+    name: str
+    class_names: tuple[str, ...]
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, i: int) -> tuple[bytes, Any]: ...
+
+    def place(self, i: int) -> str: ...
+
+
+def open_source(dataset: str, data_dir: str | os.PathLike | None, split: str, cache: bool = False) -> Source:
     """Opens the encoded images of one split.
 
     Args:
@@ -55,20 +69,22 @@ def open_source(dataset, data_dir, split, cache=False):
 class CachedSource:
     """A source that caches another source in memory."""
 
-    def __init__(self, source):
+    def __init__(self, source: Source):
         self.name, self.class_names, self.place = source.name, source.class_names, source.place
-        self._source, self._kept = source, [None] * len(source)
+        self._source = source
+        self._kept: list[tuple[bytes, Any] | None] = [None] * len(source)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._kept)
 
-    def __getitem__(self, i):
-        if self._kept[i] is None:
-            self._kept[i] = self._source[i]
-        return self._kept[i]
+    def __getitem__(self, i: int) -> tuple[bytes, Any]:
+        kept = self._kept[i]
+        if kept is None:
+            kept = self._kept[i] = self._source[i]
+        return kept
 
 
-def source_fingerprint(source):
+def source_fingerprint(source: Source) -> str:
     """Returns a SHA-256, in hex, that identifies the images: of their number, the classes, and about a thousand images.
 
     Args:

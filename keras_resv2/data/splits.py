@@ -8,6 +8,8 @@
 """
 
 import re
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +24,7 @@ KINDS = {word: kind for kind, words in WORDS.items() for word in words}
 HIDDEN = re.compile(r"[.@$]|__MACOSX$|System Volume Information$|lost\+found$")
 
 
-def is_hidden(name):
+def is_hidden(name: str) -> bool:
     """Returns whether a file or directory was created by software, such as ``.ipynb_checkpoints`` or ``__MACOSX``.
 
     Example:
@@ -33,7 +35,7 @@ def is_hidden(name):
     return bool(HIDDEN.match(name))
 
 
-def assign_splits(names):
+def assign_splits(names: Iterable[str]) -> dict[str, str]:
     """Assigns splits to roles by the rule above.
 
     Args:
@@ -53,7 +55,7 @@ def assign_splits(names):
     >>> assign_splits(["Train", "Test", "Valid"])
     {'train': 'Train', 'test': 'Test', 'validation': 'Valid'}
     """
-    families = {}
+    families: dict[tuple[str, ...], dict[str, list[str]]] = {}
     for name in names:
         kind, rest = _kind(name)
         if kind:
@@ -74,7 +76,7 @@ def assign_splits(names):
     return {kind: chosen[kind] for kind in (TRAIN, TEST, VALIDATION) if kind in chosen}
 
 
-def names_a_split(name):
+def names_a_split(name: str) -> bool:
     """Returns whether a name contains the word for a split.
 
     Example:
@@ -94,7 +96,9 @@ def _kind(name):
     return kinds[0], tuple(word for word in words if word not in KINDS)
 
 
-def split_images(labels, shares, seed=0, class_names=None):
+def split_images(
+    labels: Any, shares: Sequence[float], seed: int = 0, class_names: Sequence[str] | None = None
+) -> tuple[np.ndarray, ...]:
     """Splits images at random into shares, stratified by class.
 
     Args:

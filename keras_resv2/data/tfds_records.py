@@ -3,10 +3,13 @@
 import concurrent.futures
 import os
 import pathlib
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from keras_resv2.argument_checks import first_line
+from keras_resv2.data.registry import Dataset
 
 
 class TfdsRecords:
@@ -24,12 +27,12 @@ class TfdsRecords:
         ValueError: if the dataset was prepared without that split, or it is damaged.
     """
 
-    def __init__(self, builder, split):
+    def __init__(self, builder: Any, split: str):
         import tensorflow_datasets as tfds
 
         self.name, self._split = builder.info.full_name, split
         self._features, self._decoders = builder.info.features, {"image": tfds.decode.SkipDecoding()}
-        self.class_names = tuple(self._features["label"].names)
+        self.class_names: tuple[str, ...] = tuple(self._features["label"].names)
         self._records = _records(tfds, builder, split)
 
     def __len__(self):
@@ -40,7 +43,7 @@ class TfdsRecords:
         example = self.example(i)
         return bytes(example["image"]), np.int32(example["label"])
 
-    def example(self, i):
+    def example(self, i: int) -> dict[str, Any]:
         """Returns all features of record `i`, with the image still encoded."""
         record = self._records[i]
         try:
@@ -48,12 +51,12 @@ class TfdsRecords:
         except Exception as error:  # protobuf and tfds raise many types; all mean a damaged record
             raise ValueError(f"{self.place(i)} is damaged: {type(error).__name__}.") from None
 
-    def place(self, i):
+    def place(self, i: int) -> str:
         """Returns the location of image `i`."""
         return f"{self.name}, {self._split}, record {i}"
 
 
-def open_builder(dataset, data_dir=None):
+def open_builder(dataset: str | Dataset, data_dir: str | os.PathLike | None = None) -> Any:
     """Opens a prepared dataset of tensorflow-datasets.
 
     Args:
@@ -150,7 +153,7 @@ class TFRecords:
     >>> TFRecords(["mnist-train.tfrecord-00000-of-00001"])[7]  # doctest: +SKIP
     """
 
-    def __init__(self, paths):
+    def __init__(self, paths: Sequence[str | os.PathLike]):
         self._paths = [os.fspath(path) for path in paths]
         with concurrent.futures.ThreadPoolExecutor(16) as pool:  # limited by the disk, not the CPU
             spans = list(pool.map(_spans, self._paths))

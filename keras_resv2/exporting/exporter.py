@@ -1,7 +1,9 @@
 """`export`: a network in a format that other programs run."""
 
 import dataclasses
+import os
 import pathlib
+from collections.abc import Sequence
 
 import keras
 import numpy as np
@@ -42,17 +44,17 @@ class Exported:
 
 
 def export(
-    model,
-    path,
-    format,
+    model: keras.Model,
+    path: str | os.PathLike,
+    format: str,
     *,
-    precision="float32",
-    representative=None,
-    folded=True,
-    class_names=None,
-    unit_switches=False,
-    overwrite=False,
-):
+    precision: str = "float32",
+    representative: np.ndarray | None = None,
+    folded: bool = True,
+    class_names: Sequence[str] | None = None,
+    unit_switches: bool = False,
+    overwrite: bool = False,
+) -> Exported:
     """Writes a network in a format that runs without Keras, and compares what was written with it.
 
     What is written takes raw pixels, uint8 ``(batch, height, width, 3)`` as the model takes them, any number at a
@@ -113,7 +115,13 @@ def export(
     return Exported(path, format, precision, _size(path), taken, tuple(signature.outputs), difference)
 
 
-def check_export(path, format, precision="float32", overwrite=False, unit_switches=False):
+def check_export(
+    path: str | os.PathLike,
+    format: str,
+    precision: str = "float32",
+    overwrite: bool = False,
+    unit_switches: bool = False,
+) -> None:
     """Raises the errors of `export` that do not depend on the network, before one is built."""
     check_choice("format", format, FORMATS)
     check_choice("precision", precision, PRECISIONS)

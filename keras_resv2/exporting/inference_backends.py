@@ -2,12 +2,13 @@
 
 import contextlib
 import warnings
+from collections.abc import Iterator
 
 from keras_resv2.exporting import INPUT
 
 
 @contextlib.contextmanager
-def without_deprecation():
+def without_deprecation() -> Iterator[None]:
     """Leaves out the warning that TensorFlow's interpreter will be LiteRT's: it is where that is installed."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"(?s).*tf\.lite\.Interpreter is deprecated")

@@ -10,7 +10,7 @@ from keras_resv2.models.scan import RolledUnits
 FLOATS = ("float16", "bfloat16", "float64", "mixed_float16", "mixed_bfloat16")
 
 
-def plain_network(model):
+def plain_network(model: keras.Model) -> keras.Model:
     """A copy of a network in float32 whose rolled units are layers like all others.
 
     Other formats have no loops over stacked weights, and their own ways to lower precision.
@@ -70,7 +70,7 @@ def _copy_layer(layer, **changes):
     return type(layer).from_config({**_float_config(layer), **changes})
 
 
-def plain_copy(network):
+def plain_copy(network: keras.Model) -> keras.Model:
     """A copy of a network inside another one."""
     return _copy(as_functional(network))
 

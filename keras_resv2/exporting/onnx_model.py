@@ -26,7 +26,7 @@ WITH_DATA_FORMAT = (
 TO_CHANNELS_FIRST, TO_CHANNELS_LAST = (0, 3, 1, 2), (0, 2, 3, 1)
 
 
-def check_onnx():
+def check_onnx() -> None:
     """Raises ImportError unless the package onnx is there and works with the other packages."""
     try:
         import onnx  # noqa: F401

@@ -1,6 +1,8 @@
 """What goes into an exported network and what comes out, under which names, in every format."""
 
 import dataclasses
+from collections.abc import Iterable
+from typing import Any
 
 import keras
 import numpy as np
@@ -29,7 +31,7 @@ class Signature:
     dtype: str
     outputs: dict
 
-    def random_images(self, count=4):
+    def random_images(self, count: int = 4) -> np.ndarray:
         """Images to compare two forms of the network on, of the input's shape and type."""
         sides = (SIZE_WHERE_ANY if side is None else side for side in self.shape[1:])
         rng, shape = np.random.default_rng(0), (count, *sides)
@@ -38,7 +40,7 @@ class Signature:
         return rng.standard_normal(shape, dtype="float32")
 
 
-def signature_of(model):
+def signature_of(model: keras.Model) -> Signature:
     """The `Signature` of a functional `keras.Model` with one input.
 
     Example:
@@ -51,7 +53,7 @@ def signature_of(model):
     return Signature((None, *model.input.shape[1:]), dtype, {k: x.shape for k, x in named_outputs(model).items()})
 
 
-def named_outputs(model):
+def named_outputs(model: keras.Model) -> dict[str, Any]:
     """The output tensors of a functional model by the names that they have in exported files."""
     if isinstance(model.output, dict):
         return dict(model.output)
@@ -62,7 +64,7 @@ def named_outputs(model):
     return {_kind(made_by[id(outputs[0])]): outputs[0]}
 
 
-def by_name(names, outputs):
+def by_name(names: Iterable[str], outputs: Any) -> dict[str, Any]:
     """What a network gave, as a dictionary from the names of its outputs."""
     if isinstance(outputs, dict):
         return {name: outputs[name] for name in names}

@@ -16,7 +16,7 @@ FLOAT_OPERATORS = ("FULLY_CONNECTED", "SOFTMAX", "LOGISTIC")  # of int8 files
 LABELS = pathlib.Path("assets.extra", "labels.txt")  # SavedModel's place for what TensorFlow does not read
 
 
-def check_backend():
+def check_backend() -> None:
     """Raises ImportError unless Keras computes with TensorFlow, whose graphs these formats hold."""
     if keras.backend.backend() != "tensorflow":
         raise ImportError(

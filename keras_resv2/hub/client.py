@@ -5,6 +5,10 @@ import functools
 import glob
 import pathlib
 import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+Sizes = Mapping[str, tuple[int, int]]
 
 PREFIX = "hf://"
 REFERENCE = re.compile(r"hf://([\w.-]+/[\w.-]+)(?:@(\S+))?")
@@ -12,7 +16,9 @@ NAME = re.compile(r"[\w.-]+/[\w.-]+")
 LOGIN = "log in with `hf auth login`, or set HF_TOKEN to a token with write access"
 
 
-def fetch_files(reference, repository, revision, wanted):
+def fetch_files(
+    reference: str, repository: str, revision: str | None, wanted: Sizes
+) -> tuple[pathlib.Path, Callable[[Sizes], pathlib.Path]]:
     """Downloads files of a repository, and returns a function that downloads others of the same commit.
 
     Args:
@@ -67,7 +73,7 @@ def _snapshot(reference, repository, revision, wanted):
         return pathlib.Path(hub.snapshot_download(repository, **download))
 
 
-def hub_client():
+def hub_client() -> Any:
     try:
         import huggingface_hub
         import huggingface_hub.errors
@@ -77,7 +83,7 @@ def hub_client():
 
 
 @contextlib.contextmanager
-def clear_errors(place):
+def clear_errors(place: str) -> Iterator[None]:
     """Context manager that converts the client's exceptions to one line that says what to do."""
     errors = hub_client().errors
     try:

@@ -1,6 +1,7 @@
 """Writes the README of a repository on the Hub from a card."""
 
 from keras_resv2.data import DATASETS
+from keras_resv2.storage.card import Card
 
 # Names of the package's datasets on the Hub.
 HUB_DATASETS = {
@@ -12,7 +13,7 @@ HUB_DATASETS = {
 FEW_CLASSES = 20
 
 
-def readme(card, repository, base_model=None):
+def readme(card: Card, repository: str, base_model: str | None = None) -> str:
     """Returns the text of README.md: metadata for the Hub (YAML), then a description (Markdown).
 
     Args:
@@ -38,7 +39,7 @@ def readme(card, repository, base_model=None):
     return f"---\n{data.to_yaml()}\n---\n\n{_text(card, repository, base_model)}"
 
 
-def hub_dataset(card):
+def hub_dataset(card: Card) -> str | None:
     """Returns the name on the Hub of a card's dataset; None if the Hub does not have it, or has a different one.
 
     Example:
@@ -67,7 +68,7 @@ def _result(card):
     )
 
 
-def facts(card, base_model=None):
+def facts(card: Card, base_model: str | None = None) -> dict[str, str]:
     """Describes a card: a dictionary from titles to Markdown.
 
     Args:

@@ -8,6 +8,8 @@ timm's `save_for_hf`. Neither timm nor PyTorch is needed. The names of weights a
 
 import dataclasses
 import json
+import pathlib
+from collections.abc import Callable
 
 import numpy as np
 
@@ -16,7 +18,7 @@ from keras_resv2.files import check_file_name
 from keras_resv2.hub.client import PREFIX, fetch_files
 from keras_resv2.models.config import PREPROCESSING
 from keras_resv2.storage import download, local
-from keras_resv2.storage.card import read_card
+from keras_resv2.storage.card import Card, read_card
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 CONFIG_SIZE, MOST_WEIGHT_BYTES = {CONFIG: (2, 2**24)}, 2**30
@@ -54,7 +56,7 @@ class Repository:
     origin: dict
 
 
-def read_config(path, reference):
+def read_config(path: pathlib.Path, reference: str) -> Repository:
     """Reads a timm config.json.
 
     Args:
@@ -143,7 +145,7 @@ def _class_names(config, classes, reference):
     return tuple(str(described.get(name, name)) for name in names)
 
 
-def convert(reference, repository, commit, fetch_more):
+def convert(reference: str, repository: str, commit: str, fetch_more: Callable) -> Card:
     """Returns the card of a timm repository, converting its weights into the cache if necessary.
 
     Args:
@@ -165,7 +167,7 @@ def convert(reference, repository, commit, fetch_more):
     return _converted(root, name, 1, reference, repository, commit, said, fetch_more)
 
 
-def fetch(card):
+def fetch(card: Card) -> Card:
     """Converts the repository named in a card's origin (``hub``) into the cache, under the card's own name.
 
     Args:

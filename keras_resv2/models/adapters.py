@@ -1,15 +1,17 @@
 """Layers whose kernel is not their weight named kernel: merges low-rank adapters, rejects quantized layers."""
 
+from typing import Any
+
 import keras
 import numpy as np
 
 
-def is_plain(layer):
+def is_plain(layer: Any) -> bool:
     """Returns whether a layer's kernel is its weight named kernel: not quantized, without adapters."""
     return getattr(layer, "quantization_mode", None) is None and not getattr(layer, "lora_enabled", False)
 
 
-def merged_weights(layer):
+def merged_weights(layer: Any) -> dict[str, np.ndarray] | None:
     """Merges the low-rank adapters of a layer (`layer.enable_lora`) into its weights.
 
     Args:

@@ -7,6 +7,7 @@ rounding, results.
 """
 
 import functools
+from typing import Any
 
 import keras
 
@@ -35,7 +36,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
     True
     """
 
-    def call(self, inputs, training=None, mask=None):
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         training = bool(training) and self.trainable
         kernel = self._kernel(inputs, mask, training)
         if kernel is None:
@@ -48,7 +49,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
                 moving.assign(keras.ops.cast(value, moving.dtype))
         return keras.ops.cast(outputs, self.compute_dtype)
 
-    def get_build_config(self):
+    def get_build_config(self) -> dict[str, Any]:
         return saying_what_to_import(super().get_build_config())
 
     def _kernel(self, inputs, mask, training):
@@ -137,7 +138,7 @@ def to_stock_layers(model: keras.Model) -> keras.Model:
     True
     """
 
-    def replace(layer):
+    def replace(layer: keras.layers.Layer) -> keras.layers.Layer | None:
         if hasattr(layer, "unit_weights"):
             raise ValueError(f"model {model.name!r} is rolled: build it without rolled=True, from the same weights.")
         if type(layer) is BatchNormalization:

@@ -14,7 +14,9 @@ import jax.numpy as jnp
 __all__ = ["batch_norm"]
 
 
-def batch_norm(x, gamma, beta, axis, epsilon):
+def batch_norm(
+    x: jax.Array, gamma: jax.Array, beta: jax.Array, axis: int, epsilon: float
+) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Normalises a batch by its own statistics, computed in float32.
 
     The sums are taken over the differences from the first value f of each channel, which avoids cancellation in the

@@ -54,7 +54,7 @@ class Branch:
     width_factors: tuple[int, ...]
 
     @property
-    def expansion(self):
+    def expansion(self) -> int:
         """Output channels of the branch as a multiple of the stage's width."""
         return self.width_factors[-1]
 
@@ -114,11 +114,11 @@ class UnitSpec:
     activated_shortcuts: str = "first_and_projections"
     conv_bias: bool = False
 
-    def projects(self, changes_width):
+    def projects(self, changes_width: bool) -> bool:
         """Returns whether the shortcut of a unit is a 1x1 convolution."""
         return self.projection == "C" or (changes_width and self.projection == "B")
 
-    def activates_shortcut(self, first, projects):
+    def activates_shortcut(self, first: bool, projects: bool) -> bool:
         """Returns whether the shortcut of a unit starts from the activation before the branch."""
         if self.activated_shortcuts == "first_and_projections":
             return first or projects

@@ -3,9 +3,12 @@
 import dataclasses
 import math
 import numbers
+from collections.abc import Mapping
+from typing import Any
 
 from keras_resv2.argument_checks import check_choice
-from keras_resv2.data import DATASETS
+from keras_resv2.data import DATASETS, Dataset
+from keras_resv2.data.registry import IMAGENET_MEAN, IMAGENET_STD
 from keras_resv2.models.blocks import (
     ACTIVATED_SHORTCUTS,
     ACTIVATIONS,
@@ -16,7 +19,7 @@ from keras_resv2.models.blocks import (
     STRIDE_ON,
     UnitSpec,
 )
-from keras_resv2.models.shortcuts import Conv1x1, Identity, NoShortcut, get_shortcut
+from keras_resv2.models.shortcuts import Conv1x1, Identity, NoShortcut, Shortcut, get_shortcut
 
 # Units per stage of He et al. 2015, Table 1, and ResNet-200 of He et al. 2016.
 IMAGENET_UNITS = {
@@ -57,12 +60,12 @@ class Stem:
     activate: bool = False
 
     @property
-    def total_stride(self):
+    def total_stride(self) -> int:
         """Stride of the convolution and the pooling."""
         return self.strides * (2 if self.pool else 1)
 
     @property
-    def dataset(self):
+    def dataset(self) -> Dataset:
         """`keras_resv2.data.Dataset`."""
         return DATASETS[self.made_for]
 
@@ -84,8 +87,9 @@ STEMS = {
 
 # Mean and standard deviation of pixels per channel (red, green, blue), on the 0-255 scale, under their names in
 # keras.applications. The statistics of the registry's datasets are named after the datasets.
-PREPROCESSING = {
-    "torch": DATASETS["imagenet2012"].pixels,
+Pixels = tuple[tuple[float, ...], tuple[float, ...]]
+PREPROCESSING: dict[str, Pixels] = {
+    "torch": (IMAGENET_MEAN, IMAGENET_STD),
     "caffe": ((123.68, 116.779, 103.939), (1.0, 1.0, 1.0)),
     "tf": ((127.5, 127.5, 127.5), (127.5, 127.5, 127.5)),
 }
@@ -114,14 +118,14 @@ class Layout:
     padding: str = "torch"
     output_stride: int | None = None
 
-    def strides(self, stage):
+    def strides(self, stage: int) -> list[int]:
         """Returns the stride of each unit of a stage (from 1). A last unit has the stride of the following stage."""
         plain = [1] * (self.units[stage - 1] - 1)
         if self.stride_in == "last":
             return [*plain, 1 if stage == len(self.units) else 2]
         return [1 if stage == 1 else 2, *plain]
 
-    def geometry(self, stage):
+    def geometry(self, stage: int) -> tuple[list[int], list[tuple[int, int]]]:
         """Strides and dilations of the units of a stage (from 1).
 
         With an output stride, strides beyond it become dilations of the convolutions after them, which then see the
@@ -141,7 +145,7 @@ class Layout:
         return [1] * len(strides), [(dilation // 2, dilation), *[(dilation, dilation)] * (len(strides) - 1)]
 
 
-def resolve_layout(depth, branch=None, stem=None):
+def resolve_layout(depth: Any, branch: str | None = None, stem: str | None = None) -> Layout:
     """Resolves the stages of a network of `depth` weighted layers.
 
     Args:
@@ -180,7 +184,7 @@ def resolve_layout(depth, branch=None, stem=None):
     return Layout(branch, (n,) * len(CIFAR_WIDTHS), CIFAR_WIDTHS, stem or "cifar")
 
 
-def resolve_pixels(preprocessing):
+def resolve_pixels(preprocessing: Any) -> Pixels:
     """Resolves a name or a pair to the mean and standard deviation of pixels.
 
     Args:
@@ -218,7 +222,7 @@ def resolve_pixels(preprocessing):
     )
 
 
-def pixels_of_channels(pixels, channels):
+def pixels_of_channels(pixels: Pixels, channels: int) -> Pixels:
     """Adapts pixel statistics to images with a number of channels other than three.
 
     Args:
@@ -249,7 +253,7 @@ def pixels_of_channels(pixels, channels):
     return (mean,) * channels, (std,) * channels
 
 
-def needed_arguments(own, arguments):
+def needed_arguments(own: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Removes the arguments of a network that have no effect.
 
     Args:
@@ -273,20 +277,20 @@ def needed_arguments(own, arguments):
 
 
 def resolve_network(
-    depth,
-    activation="original",
-    shortcut="identity",
-    branch=None,
-    projection=None,
-    stride_on=None,
-    stem=None,
-    preprocessing=None,
-    stride_in="first",
-    conv_bias=False,
-    activated_shortcuts="first_and_projections",
-    padding="torch",
-    output_stride=None,
-):
+    depth: Any,
+    activation: str = "original",
+    shortcut: str | Shortcut = "identity",
+    branch: str | None = None,
+    projection: str | None = None,
+    stride_on: str | None = None,
+    stem: str | None = None,
+    preprocessing: Any = None,
+    stride_in: str = "first",
+    conv_bias: bool = False,
+    activated_shortcuts: str = "first_and_projections",
+    padding: str = "torch",
+    output_stride: int | None = None,
+) -> tuple[Layout, UnitSpec]:
     """Resolves the structural arguments of `ResNet`, with defaults filled in.
 
     Args:
@@ -330,8 +334,8 @@ def resolve_network(
     check_choice("activated_shortcuts", activated_shortcuts, ACTIVATED_SHORTCUTS)
     check_choice("padding", padding, PADDINGS)
     pixels = STEMS[layout.stem].dataset.pixels if preprocessing is None else resolve_pixels(preprocessing)
-    branch = BRANCHES[layout.branch]
-    spec = UnitSpec(ACTIVATIONS[activation], shortcut, branch, projection, stride_on, activated_shortcuts, conv_bias)
+    rows = ACTIVATIONS[activation], shortcut, BRANCHES[layout.branch]
+    spec = UnitSpec(*rows, projection, stride_on, activated_shortcuts, conv_bias)
     layout = dataclasses.replace(layout, stride_in=stride_in, pixels=pixels, padding=padding)
     return dataclasses.replace(layout, output_stride=_check_output_stride(output_stride, layout)), spec
 

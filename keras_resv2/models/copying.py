@@ -1,6 +1,8 @@
 """Copies functional models layer by layer, with other layers, inputs or weights."""
 
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import keras
 
@@ -110,7 +112,7 @@ class LayerCopies:
                     copy.finalize_state()
 
 
-def call_layers(model, inputs, call):
+def call_layers(model: Any, inputs: Any, call: Callable) -> Any:
     """Runs the graph of a model on other inputs, optionally with other layers.
 
     Args:
@@ -132,7 +134,7 @@ def call_layers(model, inputs, call):
     return keras.tree.map_structure(lambda x: tensors[id(x)], model.output)
 
 
-def new_inputs(model, dtype=lambda dtype: dtype):
+def new_inputs(model: Any, dtype: Callable = lambda dtype: dtype) -> Any:
     """Creates inputs like those of a functional model, in the same structure.
 
     Args:
@@ -144,7 +146,11 @@ def new_inputs(model, dtype=lambda dtype: dtype):
     )
 
 
-def copy_model(model, replace=None, call=None):
+def copy_model(
+    model: keras.Model,
+    replace: Callable[[keras.layers.Layer], keras.layers.Layer | None] | None = None,
+    call: Callable | None = None,
+) -> keras.Model:
     """Copies a model layer by layer, with the same weights.
 
     Args:

@@ -1,6 +1,7 @@
 """Counts multiply-adds, which the papers' tables call FLOPs."""
 
 import math
+from collections.abc import Iterator
 
 import keras
 
@@ -33,7 +34,7 @@ def count_multiply_adds(model: keras.Model) -> int:
     return sum(count * _multiply_adds(layer) for layer, count in weighted_layers(model))
 
 
-def weighted_layers(model):
+def weighted_layers(model: keras.Model) -> Iterator[tuple[keras.layers.Layer, int]]:
     """Lists convolutions and dense layers, with how often each is computed (more than once in a loop of units)."""
     for layer in model.layers:
         if isinstance(layer, RolledUnits):

@@ -4,6 +4,8 @@ import contextlib
 import gc
 import sys
 import threading
+from collections.abc import Iterator
+from typing import Any
 
 import keras
 
@@ -12,7 +14,7 @@ RECURSION_LIMIT = 20_000
 
 
 @contextlib.contextmanager
-def deep_graph():
+def deep_graph() -> Iterator[None]:
     """Context manager for building graphs of thousands of layers.
 
     It raises Python's recursion limit, which `keras.Model` reaches at 1,202 layers; pauses the garbage collector, which
@@ -70,7 +72,7 @@ def _one_variable_name():
     return tf.variable_creator_scope(lambda create, **arguments: create(**{**arguments, "name": "variable/"}))
 
 
-def calls(model):
+def calls(model: Any) -> list[Any]:
     """Lists the calls of a model's layers, inputs first.
 
     Args:
@@ -88,13 +90,13 @@ def calls(model):
     return [node for depth in sorted(model._nodes_by_depth, reverse=True) for node in model._nodes_by_depth[depth]]
 
 
-def is_cast(node):
+def is_cast(node: Any) -> bool:
     """Returns whether a call only casts its input: Keras up to 3.8 keeps the casts of mixed precision in the graph."""
     kept = type(node.operation).__name__ == "Cast" and not isinstance(node.operation, keras.Layer)
     return kept and all(keras.backend.is_float_dtype(x.dtype) for x in (*node.input_tensors, *node.outputs))
 
 
-def inner_layers(layer):
+def inner_layers(layer: Any) -> list[Any]:
     """Lists the layers directly inside a layer: a model, a wrapper or a custom layer.
 
     Args:
@@ -111,13 +113,13 @@ def inner_layers(layer):
     return list(layer.layers if isinstance(layer, keras.Model) else getattr(layer, "_layers", ()))
 
 
-def own_weights(layer):
+def own_weights(layer: keras.layers.Layer) -> list[keras.Variable]:
     """Returns the weights of a layer that do not belong to a layer inside it."""
     inner = {id(weight) for inside in inner_layers(layer) for weight in inside.weights}
     return [weight for weight in layer.weights if id(weight) not in inner]
 
 
-def all_layers(layer):
+def all_layers(layer: keras.layers.Layer) -> Iterator[Any]:
     """Yields all layers nested inside a layer, parents first.
 
     Example:
@@ -131,14 +133,14 @@ def all_layers(layer):
         yield from all_layers(inside)
 
 
-def as_functional(model):
+def as_functional(model: Any) -> keras.Model | None:
     """Returns a functional model, or the functional model of a `keras.Sequential`; None for anything else."""
     if isinstance(model, keras.Sequential) and hasattr(model, "inputs"):
         return keras.Model(model.inputs[0], model.outputs[0], name=model.name)
     return model if isinstance(model, keras.Model) and hasattr(model, "operations") else None
 
 
-def check_functional(model):
+def check_functional(model: Any) -> keras.Model:
     """Returns a model as a functional model.
 
     Raises:

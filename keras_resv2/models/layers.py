@@ -2,6 +2,8 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -24,14 +26,14 @@ class LayerFactory:
         padding: a key of `keras_resv2.models.blocks.PADDINGS`, for strided convolutions.
     """
 
-    dtype: object
+    dtype: Any
     data_format: str
     values: dict = dataclasses.field(default_factory=dict)
     template: bool = False
     padding: str = "torch"
 
     @property
-    def channel_axis(self):
+    def channel_axis(self) -> int:
         return -1 if self.data_format == "channels_last" else 1
 
     def build_layer(self, layer, x):
@@ -151,7 +153,7 @@ class LayerFactory:
         return self.build_layer(keras.layers.Dense(classes, activation=activation, dtype="float32", name=name), x)
 
 
-def misplaces_bias(layer, shape):
+def misplaces_bias(layer: Any, shape: Sequence[int | None]) -> bool:
     """Returns whether Keras on TensorFlow would add a bias to maps of this shape along the wrong axis.
 
     `keras.ops.add`, which convolutions use to add it, assumes that the last axis holds the channels if its length
@@ -161,7 +163,7 @@ def misplaces_bias(layer, shape):
     return first and keras.backend.backend() == "tensorflow" and shape[1] == shape[-1]
 
 
-def fast_initializer(initializer):
+def fast_initializer(initializer: Any) -> Any:
     """Returns an equivalent initializer that does not compile an operation for each shape, as JAX would.
 
     Args:

@@ -1,5 +1,7 @@
 """Detects whether a model normalises raw pixels from 0 to 255 itself."""
 
+from typing import Any
+
 import keras
 import numpy as np
 
@@ -8,7 +10,7 @@ from keras_resv2.models.graph import inner_layers
 SMALL_FACTOR, LARGE_ZERO = 0.1, 2.0  # of the affine map before the first weights, for pixels from 0 to 255
 
 
-def takes_raw_pixels(model):
+def takes_raw_pixels(model: Any) -> bool:
     """Returns whether a model normalises pixels from 0 to 255 itself.
 
     It does if there are `Rescaling` or `Normalization` layers before its first weights that divide by 10 or more, or

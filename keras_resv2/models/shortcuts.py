@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import numbers
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from keras_resv2.argument_checks import check_choice
 
@@ -23,7 +23,9 @@ class Shortcut:
 
     name: ClassVar[str]
 
-    def __call__(self, shortcut, branch, gate_input, strides, layers, name):
+    def __call__(
+        self, shortcut: Any, branch: Any, gate_input: Any, strides: int, layers: Any, name: str
+    ) -> tuple[Any, Any]:
         """Returns the two terms of the addition.
 
         Args:
@@ -40,7 +42,7 @@ class Shortcut:
         """
         raise NotImplementedError
 
-    def __str__(self):
+    def __str__(self) -> str:
         parameters = ", ".join(f"{k}={v!r}" for k, v in dataclasses.asdict(self).items())
         return f"{self.name}({parameters})" if parameters else self.name
 
@@ -209,7 +211,7 @@ def register_shortcut(kind: type[Shortcut]) -> type[Shortcut]:
     return kind
 
 
-def get_shortcut(shortcut):
+def get_shortcut(shortcut: str | Shortcut) -> Shortcut:
     """Returns the `Shortcut` for a name, or a name with parameters.
 
     Args:

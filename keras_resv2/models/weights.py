@@ -5,6 +5,9 @@ have the same names as in an unrolled network.
 """
 
 import dataclasses
+import os
+from collections.abc import Mapping
+from typing import Any
 
 import keras
 import numpy as np
@@ -15,7 +18,7 @@ from keras_resv2.models.adapters import merged_weights
 HEAD = "head_dense"
 
 
-def model_arrays(model):
+def model_arrays(model: keras.Model) -> dict[str, np.ndarray]:
     """Returns the weights of a model as a dictionary from ``<layer>/<variable>`` to float32 arrays.
 
     Low-rank adapters are merged into the kernels.
@@ -39,7 +42,7 @@ def model_arrays(model):
     return arrays
 
 
-def set_weights(model, arrays, source):
+def set_weights(model: keras.Model, arrays: Mapping[str, np.ndarray], source: str | os.PathLike) -> None:
     """Sets all weights of a model from arrays, or none of them.
 
     Args:
@@ -62,7 +65,9 @@ def set_weights(model, arrays, source):
         stack.assign(np.stack([parts[index] for index in range(len(parts))]))
 
 
-def match_weights(model, arrays, source):
+def match_weights(
+    model: keras.Model, arrays: Mapping[str, np.ndarray], source: str | os.PathLike
+) -> list[tuple[Any, np.ndarray]]:
     """Pairs each weight of the model with its array.
 
     Args:
@@ -109,7 +114,7 @@ def _is_head(name):
 class _Part:
     """The weight of one unit within the stack of a rolled network."""
 
-    stack: object
+    stack: keras.Variable
     index: int
 
     @property

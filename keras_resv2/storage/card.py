@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import re
+from typing import Any
 
 from keras_resv2.files import open_regular
 from keras_resv2.storage.card_schema import check_class_index, check_fields
@@ -97,18 +98,18 @@ class Card:
     folder: pathlib.Path | None = dataclasses.field(default=None, compare=False)
 
     @property
-    def full_name(self):
+    def full_name(self) -> str:
         """Name with version, such as ``resnet20-cifar10@1``."""
         return f"{self.name}@{self.version}"
 
-    def to_json(self):
+    def to_json(self) -> str:
         """Returns the text of card.json."""
         fields = dataclasses.asdict(self)
         del fields["folder"]
         return json.dumps(fields, indent=2) + "\n"
 
 
-def read_card(path):
+def read_card(path: str | os.PathLike) -> Card:
     """Reads a card from a file.
 
     Args:
@@ -156,7 +157,7 @@ def _refuse_constant(name):
     raise ValueError(f"{name} is not a valid JSON number")
 
 
-def check_place(card):
+def check_place(card: Card) -> Card:
     """Returns a card; raises ValueError unless it is in its folder, ``<name>/<version>``."""
     place = pathlib.Path(os.path.abspath(card.folder)).parts[-2:]
     if (card.name, str(card.version)) != place:
@@ -165,7 +166,7 @@ def check_place(card):
     return card
 
 
-def split_name(name):
+def split_name(name: Any) -> tuple[str, int | None]:
     """Splits ``"resnet20-cifar10@1"`` into ``("resnet20-cifar10", 1)``; the version is None without ``@``.
 
     Raises:

@@ -9,6 +9,7 @@ import dataclasses
 import math
 import re
 from collections.abc import Callable
+from typing import Any
 
 from keras_resv2.architectures import ARCHITECTURES, find_architecture
 from keras_resv2.argument_checks import nearest, some
@@ -144,7 +145,7 @@ FIELDS = {
 }
 
 
-def check_fields(content):
+def check_fields(content: dict[str, Any]) -> None:
     """Raises ValueError unless the fields of a card are valid according to the table.
 
     Args:
@@ -214,7 +215,7 @@ def _check_origin(origin, file):
         raise ValueError("origin: a url needs the md5 of the file, and a file name other than that of the weight file.")
 
 
-def check_class_index(index):
+def check_class_index(index: dict[str, Any]) -> None:
     """Raises ValueError unless `class_index` of a card has a valid url, md5 and number of classes."""
     _check_sums(index, "class_index")
     if not _address(index.get("url")) or not index.get("md5"):

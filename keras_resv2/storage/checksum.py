@@ -1,18 +1,19 @@
 """Checksums of files."""
 
 import hashlib
+import os
 
 from keras_resv2.files import open_regular
 
 ALGORITHMS = {32: "md5", 64: "sha256"}  # by hexadecimal digits
 
 
-def sha256(path):
+def sha256(path: str | os.PathLike) -> str:
     """Returns the SHA-256 of a file, in hex."""
     return _digest(path, "sha256")
 
 
-def agrees(path, checksum):
+def agrees(path: str | os.PathLike, checksum: str) -> bool:
     """Returns whether a file has a checksum in hex: by its length an MD5, a SHA-256, or the first digits of one."""
     return _digest(path, ALGORITHMS.get(len(checksum), "sha256")).startswith(checksum)
 

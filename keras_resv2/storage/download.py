@@ -2,11 +2,13 @@
 
 import contextlib
 import http.client
+import pathlib
 import re
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections.abc import Iterator
 
 import filelock
 from rich.console import Console
@@ -30,7 +32,7 @@ class NotWritable(PermissionError):
 
 
 @contextlib.contextmanager
-def file_lock(path):
+def file_lock(path: pathlib.Path) -> Iterator[None]:
     """Prevents other processes from writing the same file, whose folder is created if necessary.
 
     Raises:
@@ -48,7 +50,7 @@ def file_lock(path):
         ) from None
 
 
-def fetch(url, path, size, checksum, limit=None):
+def fetch(url: str, path: pathlib.Path, size: int | None, checksum: str, limit: int | None = None) -> None:
     """Downloads `url` to `path`. Does nothing if another process has done so in the meantime.
 
     Data is written to ``<path>.part`` and kept if the connection is interrupted, so the next attempt, in this call or a

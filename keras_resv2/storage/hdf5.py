@@ -7,7 +7,10 @@ plugins. Weights need none of this, so files that use it are rejected.
 
 import contextlib
 import math
+import os
 import zlib
+from collections.abc import Iterator
+from typing import Any
 
 import h5py
 import numpy as np
@@ -24,7 +27,7 @@ NUMBERS = (h5py.h5t.FLOAT, h5py.h5t.INTEGER)
 
 
 @contextlib.contextmanager
-def open_hdf5(source, label=None):
+def open_hdf5(source: str | os.PathLike | bytes, label: str | None = None) -> Iterator[h5py.File]:
     """Context manager that opens an HDF5 file for reading after checking that its content is harmless.
 
     Args:
@@ -62,7 +65,7 @@ class Refused(Exception):
     """Raised when the content of a file is rejected; the message is to follow the file's name."""
 
 
-def attribute(item, name):
+def attribute(item: Any, name: str) -> Any:
     """Reads an attribute of a group or dataset in a file opened by `open_hdf5`; None if it does not exist.
 
     Returns:
@@ -90,7 +93,7 @@ def attribute(item, name):
     return texts if shape else "".join(texts)
 
 
-def text(dataset):
+def text(dataset: Any) -> str:
     """Reads the text in a dataset of a file opened by `open_hdf5`.
 
     Raises:

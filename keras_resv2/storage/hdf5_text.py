@@ -6,12 +6,14 @@ hangs on some damaged heaps. So object headers (section IV.A) and global heaps (
 HDF5 file format specification 3.0.
 """
 
+from collections.abc import Callable
+
 REFERENCE = 16
 CONTINUATION, ATTRIBUTE = 0x10, 0x0C
 MOST_BLOCKS = 100
 
 
-def read_texts(read, references, limit):
+def read_texts(read: Callable[[int, int], bytes], references: bytes, limit: int) -> list[str]:
     """Reads the texts of a sequence of references.
 
     Args:
@@ -56,7 +58,7 @@ def _heap(read, address):
     return objects
 
 
-def attribute_content(read, address, name):
+def attribute_content(read: Callable[[int, int], bytes], address: int, name: str) -> bytes | None:
     """Returns the raw bytes of an attribute.
 
     Args:

@@ -7,18 +7,18 @@ import re
 from keras_resv2.argument_checks import nearest, some
 from keras_resv2.files import check_file_name
 from keras_resv2.storage import download
-from keras_resv2.storage.card import VERSION, check_place, read_card, split_name
+from keras_resv2.storage.card import VERSION, Card, check_place, read_card, split_name
 from keras_resv2.storage.checksum import sha256
 
 CARD = "card.json"
 
 
-def home():
+def home() -> pathlib.Path:
     """Returns the cache directory: the environment variable KERAS_RESV2_HOME, or ~/.keras/keras_resv2."""
     return pathlib.Path(os.path.expanduser(os.environ.get("KERAS_RESV2_HOME") or "~/.keras/keras_resv2"))
 
 
-def weight_folders():
+def weight_folders() -> list[pathlib.Path]:
     """Lists the folders with ``<name>/<version>/card.json``; the first that has a version takes precedence."""
     package = pathlib.Path(__file__).resolve().parents[1]
     installed, source_tree = package / "weights", package.parent / "weights"
@@ -26,9 +26,9 @@ def weight_folders():
     return [installed if installed.is_dir() else source_tree, home() / "weights", package / "storage" / "third_party"]
 
 
-def card_paths():
+def card_paths() -> dict[str, dict[int, pathlib.Path]]:
     """Returns the paths of all cards as ``{name: {version: path}}``, in ascending order of versions."""
-    found = {}
+    found: dict[str, dict[int, pathlib.Path]] = {}
     for folder in weight_folders():
         for path in folder.glob(f"*/*/{CARD}"):
             version = path.parent.name
@@ -38,12 +38,12 @@ def card_paths():
     return {name: dict(sorted(found[name].items())) for name in ordered}
 
 
-def is_folder(name):
+def is_folder(name: object) -> bool:
     """Returns whether a pretrained name is the path of a weight folder."""
     return isinstance(name, os.PathLike) or (isinstance(name, str) and (os.sep in name or "/" in name))
 
 
-def find_card(name):
+def find_card(name: str | os.PathLike) -> Card:
     """Returns the card of a pretrained name or folder on this machine.
 
     Args:
@@ -101,7 +101,7 @@ def _card_in(folder):
     return path
 
 
-def weight_path(card):
+def weight_path(card: Card) -> pathlib.Path:
     """Returns the path of a card's verified weight file, downloading it into the cache if necessary.
 
     Args:
@@ -131,7 +131,7 @@ def weight_path(card):
     return cached
 
 
-def check_sum(path, card):
+def check_sum(path: pathlib.Path, card: Card) -> None:
     """Raises ValueError unless a file's size and SHA-256 match the card."""
     size = path.stat().st_size
     if size != card.size:

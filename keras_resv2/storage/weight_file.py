@@ -18,6 +18,7 @@ import io
 import json
 import math
 import os
+from collections.abc import Callable, Mapping
 
 import h5py
 import keras
@@ -72,7 +73,7 @@ def load_weights(model: keras.Model, path: str | os.PathLike) -> None:
     set_weights(model, read_weights(path), path)
 
 
-def write_weights(arrays, path, half=False):
+def write_weights(arrays: Mapping[str, np.ndarray], path: str | os.PathLike, half: bool = False) -> None:
     """Writes arrays as a weight file, atomically.
 
     Args:
@@ -118,7 +119,7 @@ def _checksum(index, datasets):
     return digest.hexdigest()
 
 
-def read_weights(path):
+def read_weights(path: str | os.PathLike) -> dict[str, np.ndarray]:
     """Reads the arrays in a weight file.
 
     Args:
@@ -204,7 +205,7 @@ def _entry(entry):
     raise ValueError(f"{str(entry)[:80]} is not an entry with a name, a shape and an offset.")
 
 
-def check_values(arrays, label, spell=str):
+def check_values(arrays: Mapping[str, np.ndarray], label: str, spell: Callable[[str], str] = str) -> None:
     """Raises ValueError for weights with invalid values.
 
     Args:
@@ -219,6 +220,6 @@ def check_values(arrays, label, spell=str):
             raise ValueError(f"{label}: {spell(name)} has negative variances: the file is damaged.")
 
 
-def count_trainable(arrays):
+def count_trainable(arrays: Mapping[str, np.ndarray]) -> int:
     """Counts the trainable parameters among arrays by name: all but moving statistics."""
     return sum(math.prod(array.shape) for name, array in arrays.items() if "/moving_" not in name)
