@@ -278,6 +278,25 @@ def test_switches_of_the_page(network_page, samples):
     assert "0.94" in network_page.find_element("css selector", ".rn-summary").text  # 1 - 4/72: one pair of 36
 
 
+def test_an_image_of_ones_own(network_page, tmp_path):
+    """A frog of the samples, cut out of a larger image with wide borders; then a file that is no image."""
+    from PIL import Image
+
+    path = next(path for path, label in script("network").sample_images() if label == 6)
+    wide = Image.new("RGB", (256, 128))
+    wide.paste(Image.open(path).resize((128, 128)), (64, 0))
+    wide.save(tmp_path / "wide.png")
+    (tmp_path / "text.png").write_text("no image")
+    first = "return document.querySelector('.rn-class').textContent"
+    file = network_page.find_element("id", "rn-file")
+    assert "cat" in network_page.execute_script(first)
+    file.send_keys(str(tmp_path / "wide.png"))
+    wait(network_page, f"{first} === 'frog'")
+    assert network_page.execute_script("return !document.querySelector('.rn-thumbs [aria-checked=true]')")
+    file.send_keys(str(tmp_path / "text.png"))
+    wait(network_page, "return document.querySelector('.rn-status').textContent.includes('text.png is not an image')")
+
+
 def test_the_page_is_small_and_complete(site):
     """A 20-layer network, and the plain one beside it, in less than 3 MB as they lie on the server."""
     index = json.loads((site / "network/networks.json").read_text())
