@@ -164,6 +164,33 @@ def test_tables_sort_search_finds_and_narrow_windows_fit(server, browser):
         assert browser.execute_script("return document.documentElement.scrollWidth <= window.innerWidth"), page
 
 
+def test_notebooks_were_run(site):
+    """Their outputs and figures are on the pages and in the .ipynb files."""
+    if not importlib.util.find_spec("foolbox"):
+        pytest.skip("the notebooks' images are missing: pip install --no-deps foolbox")
+    expected = {"quick_start": "20 of 20 right", "lesions_and_paths": "all: 512; without one unit: 256"}
+    for name, output in expected.items():
+        assert output in " ".join(" ".join(read(site / f"notebooks/{name}.html").text).split())
+        assert (site / f"notebooks/{name}-1.png").read_bytes().startswith(b"\x89PNG")
+        notebook = json.loads((site / f"notebooks/{name}.ipynb").read_text())
+        assert notebook["nbformat"] == 4 and notebook["cells"][0]["source"].startswith("# ")
+        outputs = [one for cell in notebook["cells"] for one in cell.get("outputs", [])]
+        assert any(output in one.get("text", "") for one in outputs)
+        assert any("image/png" in one.get("data", {}) for one in outputs)
+
+
+def test_cells_of_a_notebook():
+    notebooks = script("notebooks")
+    text = "# %% [markdown]\n# # Title\n#\n# Text\n# %%\nx = 2\nprint(x)\nx + 1\n"
+    found = notebooks.cells(text)
+    assert found == [("markdown", "# Title\n\nText"), ("code", "x = 2\nprint(x)\nx + 1")]
+    namespace = {}
+    assert notebooks.run(found[1][1], namespace) == ("2\n3", []) and namespace["x"] == 2
+    assert notebooks.run("x + 1", namespace) == ("3", [])
+    with pytest.raises(ZeroDivisionError):
+        notebooks.run("1 / 0", namespace)
+
+
 # The page "The network in the browser".
 
 # In the page: what the network answers as it is, without each unit, with two units swapped; and its Grad-CAM.
@@ -276,6 +303,25 @@ def test_switches_of_the_page(network_page, samples):
     row = [b.get_attribute("data-unit") for b in network_page.find_elements("css selector", ".rn-row [data-unit]")]
     assert row[6:9] == ["stage3_unit1", "stage3_unit3", "stage3_unit2"]
     assert "0.94" in network_page.find_element("css selector", ".rn-summary").text  # 1 - 4/72: one pair of 36
+
+
+def test_an_image_of_ones_own(network_page, tmp_path):
+    """A frog of the samples, cut out of a larger image with wide borders; then a file that is no image."""
+    from PIL import Image
+
+    path = next(path for path, label in script("network").sample_images() if label == 6)
+    wide = Image.new("RGB", (256, 128))
+    wide.paste(Image.open(path).resize((128, 128)), (64, 0))
+    wide.save(tmp_path / "wide.png")
+    (tmp_path / "text.png").write_text("no image")
+    first = "return document.querySelector('.rn-class').textContent"
+    file = network_page.find_element("id", "rn-file")
+    assert "cat" in network_page.execute_script(first)
+    file.send_keys(str(tmp_path / "wide.png"))
+    wait(network_page, f"{first} === 'frog'")
+    assert network_page.execute_script("return !document.querySelector('.rn-thumbs [aria-checked=true]')")
+    file.send_keys(str(tmp_path / "text.png"))
+    wait(network_page, "return document.querySelector('.rn-status').textContent.includes('text.png is not an image')")
 
 
 def test_the_page_is_small_and_complete(site):

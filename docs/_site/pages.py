@@ -11,7 +11,8 @@ import mkdocs_gen_files
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "docs/_site")]  # train/ is not installed
 
-from network import network_files  # noqa: E402
+from network import CACHE, network_files  # noqa: E402
+from notebooks import notebook_files  # noqa: E402
 
 from keras_resv2.architectures import ARCHITECTURES  # noqa: E402
 from keras_resv2.cli import COMMANDS, main  # noqa: E402
@@ -204,6 +205,6 @@ write("cite.md", cite())
 write("api/commands.md", command_line())
 for page, (title, names) in API.items():
     write(f"api/{page}.md", api(title, names, builders() if page == "networks" else ""))
-for path, content in network_files():
+for path, content in [*network_files(), *notebook_files(CACHE)]:
     with mkdocs_gen_files.open(path, "wb") as file:
         file.write(content)

@@ -193,13 +193,18 @@ export class Network {
   async run(pixels, { off = new Set(), order = this.order, pause } = {}) {
     let x = this.stem(pixels);
     const stages = [];
-    for (const [position, index] of order.entries()) {
-      const y = this.unit(index, x, !off.has(index));
-      if (!stages.includes(x)) x.dispose();
-      x = y;
-      const next = order[position + 1];
-      if (next === undefined || this.units[next].stage !== this.units[index].stage) stages.push(x);
-      if (pause) await pause();
+    try {
+      for (const [position, index] of order.entries()) {
+        const y = this.unit(index, x, !off.has(index));
+        if (!stages.includes(x)) x.dispose();
+        x = y;
+        const next = order[position + 1];
+        if (next === undefined || this.units[next].stage !== this.units[index].stage) stages.push(x);
+        if (pause) await pause();
+      }
+    } catch (error) { // `pause` ends a run that is not wanted any more
+      this.tf.dispose([x, ...stages]);
+      throw error;
     }
     const { probabilities, logits, maps } = this.head(x);
     const values = await probabilities.data();
@@ -209,25 +214,30 @@ export class Network {
 
   /** Probabilities without each unit in turn: yields [position, Float32Array]. Beginnings are computed once. */
   async *deletions(pixels, pause = async () => {}) {
-    let x = this.stem(pixels);
-    for (const index of this.order) {
-      if (this.deletable(index)) {
-        let y = this.unit(index, x, false);
-        for (let later = index + 1; later < this.units.length; later++) {
-          const next = this.unit(later, y);
-          y.dispose();
-          y = next;
-          await pause();
+    let x = this.stem(pixels), y = null;
+    const replaced = (old, index, on) => {
+      const next = this.unit(index, old, on);
+      old.dispose();
+      return next;
+    };
+    try {
+      for (const index of this.order) {
+        if (this.deletable(index)) {
+          y = this.unit(index, x, false);
+          for (let later = index + 1; later < this.units.length; later++) {
+            y = replaced(y, later);
+            await pause();
+          }
+          const { probabilities, logits, maps } = this.head(y);
+          const values = await probabilities.data();
+          this.tf.dispose([probabilities, logits, maps, y]);
+          yield [index, values];
         }
-        const { probabilities, logits, maps } = this.head(y);
-        yield [index, await probabilities.data()];
-        this.tf.dispose([probabilities, logits, maps, y]);
+        x = replaced(x, index);
       }
-      const next = this.unit(index, x);
-      x.dispose();
-      x = next;
+    } finally {
+      this.tf.dispose([x, y]);
     }
-    x.dispose();
   }
 
   dispose() {

@@ -8,7 +8,7 @@ const FILES = new URL("../../network/", import.meta.url).href;
 const AUTOMATIC = 9; // units up to which each is deleted in turn without being asked
 const CANCELLED = Symbol("a newer computation has started");
 const root = document.getElementById("rn");
-const state = { off: new Set(), order: [], mode: "delete", chosen: null, selected: 0, own: null, label: null, turn: 0 };
+const state = { off: new Set(), order: [], mode: "delete", chosen: null, selected: 0, own: null, label: null, right: null, turn: 0 };
 const opened = new Map(), studies = new Map();
 let tf, index, images, samples, main, plain, places;
 
@@ -93,7 +93,8 @@ async function update() {
     }
     if (turn !== state.turn) return;
     right.forEach((one, number) => renew(places.scores[number], ...score(one)));
-    renew(places.thumbs, thumbnails(images, main.net.classNames, state.own ? null : state.selected, right[0], select));
+    state.right = right[0];
+    showThumbnails();
     root.dataset.done = turn;
   } catch (error) {
     if (error !== CANCELLED) throw error;
@@ -138,12 +139,16 @@ async function showAnswers(turn) {
   x.dispose();
 }
 
+function showThumbnails() {
+  renew(places.thumbs, thumbnails(images, main.net.classNames, state.own ? null : state.selected, state.right, select));
+}
+
 function showUnits() {
   const { net } = main, count = net.units.length, on = count - state.off.size;
   networks().forEach((one, number) => renew(places.rows[number], unitRow(one.net, { ...state, ...lesion(one) }, number === 1, act)));
   const moved = state.order.some((unit, position) => unit !== position);
   const parts = [`${on} of ${count} units are on`, `${bigNumber(2 ** on)} of ${bigNumber(2 ** count)} paths are left`];
-  if (moved) parts.push(`order: Kendall's tau ${kendallTau(state.order).toFixed(2)}`);
+  if (moved) parts.push(`order: Kendall's tau ${kendallTau(state.order).toFixed(3)}`);
   places.summary.textContent = `${parts.join(" · ")}.`;
   renew(places.paths, pathsChart(count, on));
   const broken = plain && [...state.off].some((unit) => plain.net.deletable(unit));
@@ -194,17 +199,16 @@ const actions = {
 
 function select(number) {
   Object.assign(state, { selected: number, own: null, label: null });
-  renew(places.thumbs, thumbnails(images, main.net.classNames, number, undefined, select));
+  showThumbnails();
   update();
 }
 
 async function takeOwn(file) {
-  try {
-    Object.assign(state, { own: await pixelsOf(file), label: null });
-    await update();
-  } catch {
-    say(`${file.name} is not an image that this browser reads.`);
-  }
+  const pixels = await pixelsOf(file).catch(() => null);
+  if (!pixels) return say(`${file.name} is not an image that this browser reads.`);
+  Object.assign(state, { own: pixels, label: null });
+  showThumbnails();
+  return update();
 }
 
 /** Each unit deleted in turn: what `keras_resv2.analysis.delete_each` measures, on the sample images. */
