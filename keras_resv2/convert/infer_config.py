@@ -120,8 +120,8 @@ def _stem(layers, activation):
 
 
 def _padding(layers):
-    strided = [layer for layer in layers.values() if max(getattr(layer, "strides", (1,))) > 1]
-    strided = [layer for layer in strided if isinstance(layer, keras.layers.Conv2D) and layer.kernel_size[0] > 1]
+    convs = [layer for layer in layers.values() if isinstance(layer, keras.layers.Conv2D)]
+    strided = [conv for conv in convs if max(conv.strides) > 1 and max(conv.kernel_size) > 1]
     if not strided:
         return None
     return "tensorflow" if all(layer.padding == "same" for layer in strided) else "torch"
