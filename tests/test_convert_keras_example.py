@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from comparing import RAW, assert_same, pictures, randomised
+from comparing import RAW, assert_same, images, randomised
 
 import keras_resv2
 from keras_resv2 import convert
@@ -52,7 +52,7 @@ def test_the_example_gives_the_same_logits(theirs, form, tmp_path):
     found = convert.detect(source)
     assert (found.layout, found.architecture, found.classes) == ("keras_example", "resnet14", 10)
     assert found.arguments["padding"] == "tensorflow" and found.arguments["projection"] == "B"
-    x = pictures((32, 32))
+    x = images((32, 32))
     dense = theirs.layers[-1]
     logits = keras.Model(theirs.input, dense.input).predict(x, verbose=0) @ dense.get_weights()[0]
     logits += dense.get_weights()[1]

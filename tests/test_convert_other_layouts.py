@@ -7,7 +7,7 @@ import re
 import keras
 import numpy as np
 import pytest
-from comparing import RAW, assert_same, pictures, randomised, run_torch
+from comparing import RAW, assert_same, images, randomised, run_torch
 
 from keras_resv2 import convert
 
@@ -30,7 +30,7 @@ def test_hugging_face(networks, options, arguments):
     """A stand-in with its names; `downsample_in_bottleneck` puts the stride on the first convolution."""
     import torch
 
-    theirs, x = networks.shaken(networks.HuggingFaceResNet(**options)), pictures((45, 64))
+    theirs, x = networks.shaken(networks.HuggingFaceResNet(**options)), images((45, 64))
     found = convert.detect(theirs.state_dict(), **arguments)
     depth = 50 if options else 18
     assert (found.layout, found.architecture, found.classes) == ("huggingface", f"resnet{depth}", 5)
@@ -64,7 +64,7 @@ def test_keras_hub():
     backbone = hub.models.ResNetBackbone(
         [64], [7], [64, 128, 256, 512], [2, 2, 2, 2], [1, 2, 2, 2], "basic_block", use_pre_activation=True
     )
-    theirs, x = randomised(hub.models.ResNetImageClassifier(backbone, num_classes=5)), pictures((45, 64))
+    theirs, x = randomised(hub.models.ResNetImageClassifier(backbone, num_classes=5)), images((45, 64))
     ours = convert.from_keras_applications(theirs, **RAW, input_shape=(45, 64, 3))
     assert_same(ours.predict(x, verbose=0), theirs.predict(x, verbose=0))
 
@@ -73,7 +73,7 @@ def test_keras_hub_by_names(tmp_path):
     """Its names on a network of ours, where KerasHub is not installed: the backbone inside, the classifier beside."""
     from keras_resv2 import ResNet
     from keras_resv2.convert.layouts import keras_hub
-    from keras_resv2.storage.weight_file import model_arrays
+    from keras_resv2.models.weights import model_arrays
 
     for layout, activation in ((keras_hub.V1, "original"), (keras_hub.V2, "full_preactivation")):
         arrays = model_arrays(ResNet(50, activation=activation, classes=5))
@@ -115,7 +115,7 @@ def test_spellings_of_cifar_code(networks, name):
     found, plain = convert.detect(spelled), convert.detect(state)
     assert found.layout == "cifar" and found.arguments == plain.arguments
     assert all(np.array_equal(found.weights[key], plain.weights[key]) for key in plain.weights)
-    x = pictures((32, 32))
+    x = images((32, 32))
     assert_same(found.build(**RAW).predict(x, verbose=0), run_torch(torch, module, x))
 
 
@@ -135,7 +135,7 @@ def test_tf2cv_by_names(name):
     """Its names on a network of ours."""
     from keras_resv2 import ResNet
     from keras_resv2.convert.layouts import pytorchcv, tf2cv
-    from keras_resv2.storage.weight_file import model_arrays
+    from keras_resv2.models.weights import model_arrays
 
     layout = tf2cv.LAYOUTS[pytorchcv.LAYOUTS.index(getattr(pytorchcv, name))]
     own = dict(stem="imagenet_activated") if "IMAGENET" in name else dict(projection="B")

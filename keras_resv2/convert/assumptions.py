@@ -1,4 +1,4 @@
-"""What tensors do not say of their network: names and shapes are the same for some networks that differ."""
+"""Assumptions about a network that its tensors do not specify: different networks can have the same tensors."""
 
 from keras_resv2.convert.verification import stems_like
 from keras_resv2.models.config import STEMS
@@ -27,18 +27,18 @@ CLASSIFIER = "that the classifier ends in softmax (else: classifier_activation=.
 
 
 def assumptions(layout, structure, said, weights, *, ours=False, compared=False):
-    """What was assumed of weights of a PyTorch layout, as phrases.
+    """Lists what was assumed about weights of a PyTorch layout.
 
     Args:
         layout: `PyTorchLayout`.
-        structure: the arguments that the network is built with.
-        said: those that the source or the caller said.
-        weights: of our network, by name.
-        ours: whether a file of this package said them.
-        compared: whether a whole network's outputs were compared with ours: only its pixels are not known then.
+        structure: arguments that the network is built with.
+        said: arguments that the source or the caller specified.
+        weights: weights of our network, by name.
+        ours: whether a file written by this package specified them.
+        compared: whether the outputs of a whole network were compared with ours; then only its pixels are assumed.
 
     Returns:
-        Tuple of texts.
+        Tuple of phrases.
     """
     stem = structure["stem"]
     pixels = layout.pixels or f"the statistics of this package's {STEMS[stem].dataset.name} networks"

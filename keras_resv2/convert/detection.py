@@ -1,4 +1,4 @@
-"""What a file holds: its layout, its architecture, and its weights under our names."""
+"""Detects the layout and architecture of weights of other libraries, and converts them to our names."""
 
 import dataclasses
 import numbers
@@ -32,14 +32,14 @@ class Detected:
     """Weights of another library, under our names.
 
     Attributes:
-        source: what they were read from.
-        layout: how their names were: "torchvision", "timm", "cifar", ...
+        source: path of the file, or another label of the source.
+        layout: name of the source's layout: "torchvision", "timm", "cifar", ...
         architecture: one of `keras_resv2.list_architectures()`.
-        arguments: what its builder takes besides its defaults.
-        classes: of the classifier; None without one.
-        assumed: what the source does not say and was assumed, as phrases.
+        arguments: arguments of its builder that differ from the defaults.
+        classes: number of classes; None without a classifier.
+        assumed: what the source does not specify and was assumed, as phrases.
         weights: dictionary from ``<layer>/<variable>`` to a float32 array.
-        classifier_activation: that the network ends in, if `build` is told nothing else.
+        classifier_activation: activation of the classifier, the default of `build`.
     """
 
     source: str
@@ -52,17 +52,17 @@ class Detected:
     classifier_activation: str | None = "softmax"
 
     def build(self, **options: Any) -> keras.Model:
-        """The network with these weights.
+        """Builds the network with these weights.
 
         Args:
-            **options: of the builder that change no weights: include_top, input_shape, pooling,
+            **options: arguments of the builder that do not affect the weights: include_top, input_shape, pooling,
                 classifier_activation, include_preprocessing, rolled, dtype, name, ...
 
         Returns:
             `keras.Model`.
 
         Raises:
-            ValueError: the builder refuses an option, or it is the number of classes or one of `arguments`.
+            ValueError: if the builder rejects an option, or an option is `classes` or one of `arguments`.
         """
         if "classes" in options:
             raise ValueError(
@@ -80,28 +80,28 @@ class Detected:
 
 
 def detect(source: Any, architecture: str | None = None, *, prefix: str | None = None, **structure: Any) -> Detected:
-    """Reads weights of another library and finds the network that they are of.
+    """Reads weights of another library and detects their network.
 
-    A PyTorch module or Keras model that is given whole is run, and its outputs are compared with ours.
+    If the source is a PyTorch module or a Keras model, it is run, and its outputs are compared with ours.
 
     Args:
         source: path or address of a file, a `state_dict()` or another dictionary of arrays, a PyTorch module or a
             Keras model; as `keras_resv2.convert.readers.read_tensors` takes it.
-        architecture: one of `keras_resv2.list_architectures()`, or another depth, as "resnet14"; None for the one
-            that fits.
-        prefix: what the names of the network's tensors begin with, where a checkpoint holds several networks.
-        **structure: what the source does not say, in place of what is assumed of its layout: arguments of
-            `keras_resv2.ResNet`, as ``stride_on``, ``stem`` or ``preprocessing``; ``epsilon`` of batch
+        architecture: one of `keras_resv2.list_architectures()`, or another depth, as "resnet14"; None to
+            detect it.
+        prefix: prefix of the names of the network's tensors, if a checkpoint contains several networks.
+        **structure: details that the source does not specify, instead of the assumptions: arguments of
+            `keras_resv2.ResNet`, such as ``stride_on``, ``stem`` or ``preprocessing``; ``epsilon`` of batch
             normalisation; ``zero_channels`` of option A, "both_sides" or "after".
 
     Returns:
         `Detected`.
 
     Raises:
-        ValueError: the source is damaged, of no known layout, or fits no such network: the message says
-            which tensors are missing, left over or of another shape, and the nearest architecture. Or a whole
-            network gives other outputs.
-        FileNotFoundError, ImportError: the file, or the package that reads it, is missing.
+        ValueError: if the source is damaged, has an unknown layout, or does not fit the network: the message lists
+            missing and unexpected tensors, other shapes, and the nearest architecture. Or if the outputs of a whole
+            network differ.
+        FileNotFoundError, ImportError: if the file, or the package that reads it, is missing.
 
     Example:
 
@@ -112,19 +112,19 @@ def detect(source: Any, architecture: str | None = None, *, prefix: str | None =
 
 
 def from_pytorch(source: Any, architecture: str | None = None, **arguments: Any) -> keras.Model:
-    """A network with the weights of a PyTorch one: torchvision's, timm's or common CIFAR code's.
+    """Builds a network with PyTorch weights: torchvision, timm, pytorchcv, Hugging Face or common CIFAR code.
 
     Args:
-        source: path of a .pt, .pth or .safetensors file, a `state_dict()`, a checkpoint that holds one,
-            or a module. Files are read without running what they hold.
-        architecture: one of `keras_resv2.list_architectures()`; None for the one that fits.
-        **arguments: of the builder. Structural ones (``stride_on``, ``activated_shortcuts``,
+        source: path or URL of a .pt, .pth or .safetensors file, a `state_dict()`, a checkpoint that contains one,
+            or a module. Code in files is not executed.
+        architecture: one of `keras_resv2.list_architectures()`; None to detect it.
+        **arguments: arguments of the builder. Structural ones (``stride_on``, ``activated_shortcuts``,
             ``preprocessing``, ...), `prefix`, `epsilon` and `zero_channels` are those of `detect`.
 
     Returns:
         `keras.Model` from raw pixels ``(batch, height, width, 3)``, 0 to 255, to probabilities; with
         ``include_preprocessing=False, classifier_activation=None`` from what PyTorch's network takes,
-        channels last, to its logits.
+        channels last, to logits.
 
     Raises:
         ValueError, FileNotFoundError, ImportError: as `detect`.
@@ -137,12 +137,12 @@ def from_pytorch(source: Any, architecture: str | None = None, **arguments: Any)
 
 
 def from_keras_applications(source: Any, architecture: str | None = None, **arguments: Any) -> keras.Model:
-    """A network with the weights of keras.applications' `ResNet50`, `ResNet50V2` or the deeper ones.
+    """Builds a network with Keras weights: keras.applications, KerasHub, tf2cv or Keras' example cifar10_resnet.
 
     Args:
         source: path of their .h5 file, of a .weights.h5 file, or the model.
-        architecture: "resnet50" or "preact_resnet50", 101, 152; None for the one that fits.
-        **arguments: of the builder.
+        architecture: "resnet50" or "preact_resnet50", 101, 152; None to detect it.
+        **arguments: arguments of the builder.
 
     Returns:
         `keras.Model` from raw pixels ``(batch, height, width, 3)`` in the order red, green, blue, 0 to
@@ -201,7 +201,7 @@ def _detect(source, architecture, prefix, structure, layouts):
 
 
 def _detected(source, network, architecture, structure):
-    """The weights for one choice of arguments."""
+    """Returns the `Detected` for one choice of arguments."""
     structure = dict(structure)
     epsilon, zero_channels = structure.pop("epsilon"), structure.pop("zero_channels")
     check_choice("zero_channels", zero_channels, ZERO_CHANNELS)
@@ -229,7 +229,7 @@ def _detected(source, network, architecture, structure):
 
 
 def _classifier_activation(source, network):
-    """What a Keras model ends in; softmax where it ends in scores, as PyTorch's networks do."""
+    """Returns the classifier activation of a Keras model; softmax if it returns logits, as PyTorch networks do."""
     name = classifier_layer(network)
     if isinstance(source.whole, keras.Model):
         layers = [*part_of(source.whole, network.prefix).layers, *source.whole.layers]
@@ -242,7 +242,7 @@ def _classifier_activation(source, network):
 
 
 def _about_the_source(network):
-    """What of a checkpoint was taken and what was left, as phrases."""
+    """Returns phrases about which part of a checkpoint was used."""
     phrases = []
     if network.others:
         names = some([repr(name) for name in network.others])

@@ -1,4 +1,4 @@
-"""Weights of networks that compute otherwise, changed so that ours give the same outputs, exactly."""
+"""Exact conversions of weights between networks that compute the same function in different ways."""
 
 import re
 
@@ -9,14 +9,14 @@ ZERO_CHANNELS = ("both_sides", "after")
 
 
 def with_epsilon(weights, epsilon):
-    """Weights for our epsilon from those of a network that adds another one to its variances.
+    """Converts weights trained with another epsilon of batch normalisation.
 
-    ``variance + epsilon`` stays what it is. Where the new variance would be negative it is 0, and the difference
-    goes into the factor.
+    ``variance + epsilon`` stays the same. Where the new variance would be negative it becomes 0, and gamma is scaled
+    instead.
 
     Args:
         weights: dictionary from ``<layer>/<variable>`` to an array.
-        epsilon: of the network's batch normalisation.
+        epsilon: epsilon of the network's batch normalisation.
 
     Example:
 
@@ -36,13 +36,13 @@ def with_epsilon(weights, epsilon):
 
 
 def with_identity_batch_norms(weights, shapes):
-    """Weights with the batch normalisations that ours have and theirs do not, as ones that change nothing.
+    """Adds identity batch normalisation where our network has one and the other network does not.
 
-    The bias of the convolution before becomes the offset.
+    The bias of the preceding convolution becomes beta.
 
     Args:
-        weights: dictionary from ``<layer>/<variable>`` to an array, those of biases too.
-        shapes: of our weights, by name.
+        weights: dictionary from ``<layer>/<variable>`` to an array, including biases.
+        shapes: shapes of our weights, by name.
 
     Example:
 
@@ -63,12 +63,12 @@ def with_identity_batch_norms(weights, shapes):
 
 
 def with_zeros_on_both_sides(weights):
-    """Weights for option A with its zeros on both sides, from those of a network that has all of them after.
+    """Converts weights for option A with all zero channels after the others to zeros on both sides.
 
-    The channels of each stage's output are put in another order: those that a shortcut brings lie in the middle.
+    The output channels of each stage are permuted so that those of the shortcut lie in the middle.
 
     Args:
-        weights: dictionary from ``<layer>/<variable>`` to an array; of a network with projection "A".
+        weights: dictionary from ``<layer>/<variable>`` to an array, for a network with projection "A".
 
     Example:
 
@@ -90,7 +90,7 @@ def with_zeros_on_both_sides(weights):
 
 
 def _order(before, channels):
-    """From each channel of ours to theirs, of a stage whose shortcut brings channels in the order `before`."""
+    """Returns their channel for each of ours, in a stage whose shortcut has channels in the order `before`."""
     first = (channels - len(before)) // 2
     order = np.full(channels, -1)
     order[first : first + len(before)] = before
@@ -99,7 +99,7 @@ def _order(before, channels):
 
 
 def _channels(name, weights):
-    """The stages in whose order a weight's inputs and outputs lie: between a unit's convolutions, None."""
+    """Returns the stages whose order the inputs and outputs of a weight follow; None inside a branch."""
     layer, variable = name.split("/")
     count = len({n.split("_")[0] for n in weights if n.startswith("stage")})
     if layer.startswith("head"):

@@ -1,4 +1,4 @@
-"""The architecture that tensors are of, the arguments it is built with, and the tensors that do not fit."""
+"""Compares tensors with the architecture that their names indicate."""
 
 import dataclasses
 
@@ -87,19 +87,19 @@ class Fit:
 
 
 def best_fit(network, structure, label, architecture=None):
-    """Compares a network's tensors with the architecture that their names say.
+    """Compares a network's tensors with the architecture that their names indicate.
 
     Args:
         network: `keras_resv2.convert.network.Network`.
         structure: arguments of `ResNet` except the depth and activation.
         label: what to call the source in a message.
-        architecture: the architecture that the caller asks for; None for the one that the names say.
+        architecture: the architecture that the caller asks for; None for the one that the names indicate.
 
     Returns:
         `Fit` without a mismatch.
 
     Raises:
-        ValueError: the tensors do not fit; the message lists them, and names the architecture that is nearest.
+        ValueError: if the tensors do not fit; the message lists them, and names the nearest architecture.
     """
     fit = nearest = Fit.of(_architecture(network), network, structure)
     if architecture not in (None, fit.architecture):
@@ -121,7 +121,7 @@ def best_fit(network, structure, label, architecture=None):
 
 
 def _architecture(network):
-    """The architecture that the names of the tensors say: the nearest where their number fits none."""
+    """Returns the architecture that the names of the tensors indicate, or the nearest one."""
     prefix = "preact_resnet" if network.layout.activation == "full_preactivation" else "resnet"
     counts, per_unit = _units(network)
     kernel = network.tensors.get(network.layout.key("stem_conv/kernel"))
@@ -140,7 +140,7 @@ def _architecture(network):
 
 
 def _units(network):
-    """Number of units of each stage, and of convolutions in a unit."""
+    """Returns the number of units in each stage, and of convolutions in a unit."""
     key, counts = network.layout.key, []
     while key(f"stage{len(counts) + 1}_unit1_conv1/kernel") in network.tensors and len(counts) < 4:
         unit = 1
@@ -151,7 +151,7 @@ def _units(network):
 
 
 def seen_arguments(network):
-    """Arguments of `ResNet` that the names and shapes of the tensors say."""
+    """Returns the arguments of `ResNet` that follow from the names and shapes of the tensors."""
     layout, tensors = network.layout, network.tensors
 
     def has(name):
@@ -170,7 +170,7 @@ def seen_arguments(network):
 
 
 def classes_of(network):
-    """Number of classes of the classifier; None without one."""
+    """Returns the number of classes; None without a classifier."""
     key = network.layout.key
     kernel, bias = (network.tensors.get(key(f"head_dense/{variable}")) for variable in ("kernel", "bias"))
     if bias is not None and bias.ndim == 1:
@@ -179,12 +179,12 @@ def classes_of(network):
 
 
 def _fits_both_branches(row):
-    """Whether networks of that depth are made of basic units or of bottlenecks."""
+    """Returns whether both basic units and bottlenecks give this depth."""
     return row.depth not in IMAGENET_DEPTHS and (row.depth - 2) % 6 == 0 and (row.depth - 2) % 9 == 0
 
 
 def _needed(own, structure, shapes):
-    """Arguments without those that change nothing."""
+    """Returns the arguments without those that have no effect."""
     bottleneck = resolve_network(**own, **structure)[0].branch == "bottleneck"
     needed = dict(structure)
     if not bottleneck:

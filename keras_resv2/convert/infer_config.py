@@ -1,4 +1,4 @@
-"""The arguments that a network was built with, read off its layers."""
+"""Infers the arguments that a network was built with from its layers."""
 
 import re
 
@@ -17,7 +17,7 @@ UNIT_LAYERS = re.compile(
 
 
 def infer_config(model):
-    """Arguments of `ResNet` that a network's outputs depend on.
+    """Infers the arguments of `ResNet` that the outputs depend on.
 
     Args:
         model: a network of `keras_resv2.ResNet`, rolled or not.
@@ -25,10 +25,10 @@ def infer_config(model):
     Returns:
         Dictionary with activation, shortcut, projection, stride_on, stride_in, stem, padding, conv_bias and
         activated_shortcuts; None where an argument has no meaning for the network. The shortcut is "identity" or
-        "none", or the name of a layer by which it is another one.
+        "none", or the name of a layer that only other shortcuts have.
 
     Raises:
-        ValueError: the model is not such a network, or its batch normalisation is folded.
+        ValueError: if the model is not such a network, or its batch normalisation is folded.
 
     Example:
 
@@ -77,7 +77,7 @@ def pixels_of(model):
 
 
 def _activation(layers):
-    """The row of Fig. 4 whose layers the first unit has."""
+    """Returns the row of Fig. 4 whose layers the first unit has."""
     prefix = "stage1_unit1_"
     last = 3 if f"{prefix}conv3" in layers else 2
     for name, row in ACTIVATIONS.items():
@@ -96,7 +96,7 @@ def _activation(layers):
 
 
 def _shortcut(layers):
-    """ "identity", "none", or the first layer that neither of them has."""
+    """Returns "identity", "none", or the name of the first layer that neither of them has."""
     units = {layer: match[1] for layer in layers if (match := re.fullmatch(r"stage\d+_unit\d+_(?!to_)(.+)", layer))}
     others = [rest for rest in units.values() if not UNIT_LAYERS.fullmatch(rest)]
     if others:
@@ -129,15 +129,15 @@ def _output_stride(model):
 
 
 def _padding(layers):
-    strided = [layer for layer in layers.values() if max(getattr(layer, "strides", (1,))) > 1]
-    strided = [layer for layer in strided if isinstance(layer, keras.layers.Conv2D) and layer.kernel_size[0] > 1]
+    convs = [layer for layer in layers.values() if isinstance(layer, keras.layers.Conv2D)]
+    strided = [conv for conv in convs if max(conv.strides) > 1 and max(conv.kernel_size) > 1]
     if not strided:
         return None
     return "tensorflow" if all(layer.padding == "same" for layer in strided) else "torch"
 
 
 def _activated_shortcuts(layers):
-    """Where the first unit's shortcut starts, and the second stage's projection."""
+    """Finds where the first unit's shortcut and the second stage's projection start."""
     readers = {name: _sources(layers[name]) for name in ("stage1_unit1_add", "stage2_unit1_add")}
     if "stage1_unit1_preact_relu" in readers["stage1_unit1_add"]:
         return "first_and_projections"

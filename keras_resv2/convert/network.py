@@ -1,4 +1,4 @@
-"""Which of the tensors of a checkpoint are a network that is read, and in which layout."""
+"""Finds the tensors of a network in a checkpoint, and their layout."""
 
 import bisect
 import dataclasses
@@ -8,7 +8,7 @@ from keras_resv2.argument_checks import some
 from keras_resv2.convert.layouts import cifar
 
 LAST = chr(0x10FFFF)
-# What checkpoints call the copies of a network that are averaged over the training, or taught from.
+# Words in the names of copies of a network: averages over the training, and teachers.
 COPIES = ("ema", "swa", "averag", "shadow", "teacher", "momentum", "target")
 
 # Patterns of names that tell networks which this package does not build, and what those networks have.
@@ -26,12 +26,12 @@ class Network:
     """Tensors of one network.
 
     Attributes:
-        prefix: what their names begin with in the source.
+        prefix: prefix of their names in the source.
         layout: `PyTorchLayout` or `ApplicationsLayout`.
         tensors: dictionary from names of the layout to arrays.
         spelled: the source's names by those of the layout.
         outside: names in the same dictionary that do not begin with `prefix`.
-        others: prefixes of the networks that were not taken.
+        others: prefixes of the other networks in the source.
     """
 
     prefix: str
@@ -43,19 +43,19 @@ class Network:
 
 
 def find_network(source, layouts, prefix=None):
-    """The network in a source.
+    """Finds the network in a source.
 
     Args:
         source: `keras_resv2.convert.readers.Source`.
-        layouts: that are looked for, the first that fits is taken.
-        prefix: what the names of its tensors begin with; None for the only one there is. Of several, that which is
-            not called a copy (average, teacher) is taken.
+        layouts: known layouts; the first that fits is used.
+        prefix: prefix of the names of its tensors; None to detect it. Networks that are named as copies (average,
+            teacher) are used only if there is no other.
 
     Returns:
         `Network`.
 
     Raises:
-        ValueError: there is none, or there are several that are alike.
+        ValueError: if there is no network, or several that names do not tell apart.
     """
     homes = {name: _dictionary(source, name) for name in source.tensors}
     names = sorted(source.tensors)
@@ -96,12 +96,12 @@ def find_network(source, layouts, prefix=None):
 
 
 def _dictionary(source, name):
-    """What the names of all tensors in the same dictionary begin with."""
+    """Returns the prefix of all tensors in the same dictionary."""
     return max((start for start in source.dictionaries if name.startswith(start)), key=len)
 
 
 def _starts(tensors, layouts):
-    """What the names of a network may begin with: what stands before the name of a layout's first tensor."""
+    """Returns possible prefixes of a network: what precedes the name of a layout's first tensor."""
     counted = [layout for layout in layouts if hasattr(layout, "starts")]
     firsts = {name for layout in layouts if layout not in counted for name in layout.first}
     firsts = sorted(firsts, key=len, reverse=True)  # "conv1.weight" ends names of other layouts too
@@ -127,7 +127,7 @@ def _read(source, sorted_names, homes, prefix, layouts):
 
 
 def _spelled(layout, names, source):
-    """The source's names of the tensors, by those of the layout."""
+    """Returns the source's names of the tensors, by those of the layout."""
     if hasattr(layout, "rename"):
         renamed = layout.rename(names, {own: source.tensors[name] for own, name in names.items()})
         return {key: names[own] for key, own in renamed.items()}
@@ -145,7 +145,7 @@ def _is_of(layout, tensors):
 
 
 def _outer_classifier(source, prefix, layout):
-    """The source's names of a classifier beside the model that holds the other layers, by the layout's names."""
+    """Returns the source's names of a classifier outside of the backbone, by the layout's names."""
     outside = prefix.rstrip("/").rpartition("/")[0]
     names = {layout.key(f"head_dense/{variable}") for variable in ("kernel", "bias")}
     pairs = {name: f"{outside}/{name}" if outside else name for name in names}
@@ -153,13 +153,13 @@ def _outer_classifier(source, prefix, layout):
 
 
 def classifier_layer(network):
-    """The source's name of the classifier's layer or module; None without one."""
+    """Returns the source's name of the classifier's layer; None without a classifier."""
     name = network.spelled.get(network.layout.key("head_dense/kernel"))
     return name.rpartition("/")[0].rpartition("/")[2] if name else None
 
 
 def stem_kernel(tensors, layout):
-    """Size of the first convolution; None without one."""
+    """Returns the kernel size of the first convolution; None without one."""
     kernel = tensors.get(layout.key("stem_conv/kernel"))
     return None if kernel is None or kernel.ndim != 4 else layout.kernel_size(kernel)
 
@@ -169,7 +169,7 @@ def _is_copy(prefix):
 
 
 def _nothing(source, layouts):
-    """Why no network was found."""
+    """Returns the message for a source without a known network."""
     for start in _starts(source.tensors, layouts):
         if any(layout in layouts for layout in cifar.LAYOUTS) and all(
             start + mark in source.tensors for mark in cifar.MARKS_WITHOUT_LAST_BN
@@ -193,7 +193,7 @@ def _listed(names):
 
 
 def other_network(tensors):
-    """What tells that tensors are of a network that this package does not build, as a phrase; None if nothing does.
+    """Returns a phrase about a feature of tensors that this package does not build; None without such a feature.
 
     Args:
         tensors: dictionary from names to arrays.

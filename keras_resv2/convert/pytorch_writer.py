@@ -1,4 +1,4 @@
-"""Our weights as PyTorch state dicts."""
+"""Writes weights as PyTorch state dicts and files."""
 
 import collections
 import io
@@ -17,7 +17,7 @@ from keras_resv2.convert.readers import STRUCTURE, STRUCTURE_KEY
 from keras_resv2.files import atomic_write
 from keras_resv2.models.weights import model_arrays
 
-# Of several layouts with the network's order of BN and ReLU the first that allows its other arguments is written.
+# Among the layouts with the network's order of BN and ReLU, the first that supports its arguments is used.
 LAYOUTS = {
     "torchvision": (torchvision.LAYOUT,),
     "timm": (torchvision.LAYOUT, timm.LAYOUT),
@@ -27,18 +27,18 @@ LAYOUTS = {
 
 
 def to_pytorch(model: keras.Model, layout: str = "torchvision") -> dict[str, np.ndarray]:
-    """The weights of a network as a PyTorch state dict.
+    """Converts the weights of a network to a PyTorch state dict.
 
     Args:
-        model: a network of this package; a rolled one too.
+        model: a network of this package, rolled or not.
         layout: "torchvision", "timm" (its ResNet-v1 are torchvision's), "pytorchcv" or "cifar" (`linear`,
             `shortcut`).
 
     Returns:
         Dictionary from names to float32 arrays: ``{k: torch.from_numpy(v) for k, v in ...items()}`` is
-        what `load_state_dict` takes. PyTorch's network starts behind preprocessing and ends with logits. What the
-        tensors do not say is in the dictionary's `_metadata`, where state dicts have versions: `from_pytorch`
-        gives the same network back.
+        what `load_state_dict` takes. PyTorch's network starts after preprocessing and returns logits. Details that
+        tensors do not specify are in the dictionary's `_metadata`, where state dicts have versions: `from_pytorch`
+        restores the same network.
 
     Raises:
         ValueError: the library does not have such a network, for example one with strides on other convolutions.
@@ -73,22 +73,22 @@ def to_pytorch(model: keras.Model, layout: str = "torchvision") -> dict[str, np.
 
 
 def _refusal(layout, structure):
-    """An argument of the network that a layout does not have, and the values that it has; None if all fit."""
+    """Returns an argument that a layout does not support, and the supported values; None if all are supported."""
     allowed = {"shortcut": ("identity",), "conv_bias": (False,), "padding": ("torch",), **layout.allowed}
     return next(((k, values) for k, values in allowed.items() if structure[k] not in (None, *values)), None)
 
 
 def save_pytorch(model: keras.Model, path: str | os.PathLike, layout: str = "torchvision") -> None:
-    """Writes the weights of a network as a PyTorch file, whole or not at all.
+    """Writes the weights of a network as a PyTorch file, atomically.
 
     Args:
         model, layout: as `to_pytorch`.
-        path: ending in .safetensors, which needs no PyTorch, or .pt or .pth. A file there is replaced. The metadata
-            of all say what the tensors do not: `from_pytorch` gives the same network back.
+        path: ending in .safetensors, which needs no PyTorch, or .pt or .pth. An existing file is replaced. The
+            metadata contain what tensors do not specify: `from_pytorch` restores the same network.
 
     Raises:
-        ValueError: as `to_pytorch`, or the ending is none of these.
-        ImportError: writing the file takes a package that is not installed.
+        ValueError: as `to_pytorch`, or if the file extension is not one of these.
+        ImportError: if writing the file requires a package that is not installed.
 
     Example:
 
@@ -110,7 +110,7 @@ def _safetensors():
 
 
 def _said(model):
-    """Arguments of `detect` that a state dict does not say."""
+    """Returns arguments of `detect` that a state dict does not specify."""
     said = {**infer_config(model), "preprocessing": pixels_of(model)}
     said = {name: said[name] for name in STRUCTURE if said[name] is not None}
     return {**said, "epsilon": EPSILON, "zero_channels": ZERO_CHANNELS[0]}

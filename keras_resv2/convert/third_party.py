@@ -1,4 +1,4 @@
-"""Weights that others publish: downloaded once, converted once, then a weight folder in the cache."""
+"""Downloads weights of third parties and converts them once into weight folders of the cache."""
 
 import dataclasses
 import math
@@ -16,7 +16,7 @@ MOST_TIMES = 4  # bytes of a file that is fetched, by those of its weights: opti
 
 
 def fetch(card):
-    """Downloads what a card's origin names, and converts it into the cache, unless that is done.
+    """Downloads the file of a card's origin and converts it into the cache, unless it is there already.
 
     Args:
         card: `Card` whose `origin` has url, file and md5.
@@ -25,8 +25,8 @@ def fetch(card):
         `Card` of the converted weights, in the cache.
 
     Raises:
-        OSError: the file cannot be downloaded, or the cache cannot be written.
-        ValueError: it is not the file expected.
+        OSError: if the file cannot be downloaded, or the cache cannot be written.
+        ValueError: if it is not the expected file.
     """
     root = home() / "weights"
     folder = root / card.name / str(card.version)
@@ -48,7 +48,7 @@ def fetch(card):
 
 
 def _bytes_of(card):
-    """Size of a network's weights as float32."""
+    """Returns the size of a network's weights as float32."""
     row = find_architecture(card.architecture)
     network = {"depth": row.depth, "activation": row.activation, **card.arguments}
     return 4 * sum(math.prod(shape) for shape in weight_shapes(len(card.class_names), **network).values())

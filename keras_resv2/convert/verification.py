@@ -1,4 +1,4 @@
-"""A network that is given whole, run beside ours: names and shapes of tensors do not say what a network computes."""
+"""Compares the outputs of a PyTorch module or Keras model with ours: tensors do not specify what a network computes."""
 
 import itertools
 
@@ -17,7 +17,7 @@ MOST_TRIES = 24  # other networks with the same tensors
 
 
 def said_by(source, network):
-    """What a network that is given whole says of itself, as arguments of `detect`: the epsilon of its layers."""
+    """Returns arguments of `detect` read off a module or model: the epsilon of its batch normalisation."""
     whole = source.whole
     if whole is None:
         return {}
@@ -36,13 +36,13 @@ def _is_batch_norm(layer):
 
 
 def agreeing(source, network, structure, said, make):
-    """The network with the same tensors that gives the same outputs as the one that was given.
+    """Finds the network with the same tensors that gives the same outputs as a module or model.
 
     Args:
         source: `keras_resv2.convert.readers.Source` of a PyTorch module or Keras model.
         network: `Network` in it.
-        structure: arguments that are tried first.
-        said: those that the caller has said, which are not varied.
+        structure: arguments to try first.
+        said: arguments that the caller specified, which are not varied.
         make: function from arguments to a `Detected`.
 
     Returns:
@@ -55,7 +55,7 @@ def agreeing(source, network, structure, said, make):
     first = make(structure)
     try:
         compare = _Comparison(source.whole, network, structure["stem"])
-    except Exception as error:  # it runs code of others, which may need or raise anything
+    except Exception as error:  # foreign code may require or raise anything
         return first, structure, f"that its outputs are ours: they were not compared ({type(error).__name__})"
     smallest = distance = compare(first)
     if distance <= compare.close:
@@ -75,7 +75,7 @@ def agreeing(source, network, structure, said, make):
 
 
 def _changes(network, structure, said):
-    """Other arguments by which PyTorch networks have the same tensors, one at a time and by pairs."""
+    """Yields other arguments for which PyTorch networks have the same tensors, one at a time and in pairs."""
     if not isinstance(network.layout, PyTorchLayout):
         return
     options = {"stem": [name for name in stems_like(structure["stem"]) if not STEMS[name].pool_zeros]}
@@ -96,18 +96,18 @@ def _changes(network, structure, said):
 
 
 def stems_like(stem):
-    """Stems with the same tensors, that one too."""
+    """Returns the stems with the same tensors, including this one."""
     own = STEMS[stem]
     return [name for name, s in STEMS.items() if (s.kernel_size, s.activate) == (own.kernel_size, own.activate)]
 
 
 class _Comparison:
-    """Outputs of the given network for random pictures, and how far ours are from them.
+    """Outputs of a network for random images, and their distance from ours.
 
     Args:
         whole: PyTorch module or `keras.Model`.
         network: `Network` in it.
-        stem: key of `STEMS`, for the pictures' size.
+        stem: key of `STEMS`, for the size of the images.
     """
 
     def __init__(self, whole, network: Network, stem):
@@ -115,15 +115,15 @@ class _Comparison:
         run = _run_keras if isinstance(whole, keras.Model) else _run_torch
         full = STEMS[stem].dataset.image_shape[0]
         try:
-            self._pictures, self._expected, self.close = run(part, network, min(SMALL, full))
-        except Exception:  # some networks take pictures of one size alone
-            self._pictures, self._expected, self.close = run(part, network, full)
+            self._images, self._expected, self.close = run(part, network, min(SMALL, full))
+        except Exception:  # some networks accept only one image size
+            self._images, self._expected, self.close = run(part, network, full)
         if not np.isfinite(self._expected).all():
             raise FloatingPointError
 
     def __call__(self, found):
-        """Largest difference, relative to the range of the outputs."""
-        expected, x = self._expected, self._pictures
+        """Returns the largest difference, relative to the range of the outputs."""
+        expected, x = self._expected, self._images
         options = dict(include_preprocessing=False, dtype="float32", classifier_activation=None)
         if found.classes is None or expected.shape[-1] != found.classes or expected.ndim > 2:
             options |= dict(include_top=False, pooling="avg" if expected.ndim == 2 else None)
@@ -139,12 +139,12 @@ class _Comparison:
 
 
 def _call(model, x):
-    """Outputs in inference. JAX compiles each operation by itself in a direct call."""
+    """Returns outputs in inference. In a direct call, JAX would compile each operation separately."""
     return model.predict_on_batch(x) if keras.backend.backend() == "jax" else model(x, training=False)
 
 
 def part_of(whole, prefix):
-    """The module or model inside another that has a network's tensors."""
+    """Returns the inner module or model that has the network's tensors."""
     if isinstance(whole, keras.Model):
         for name in filter(None, prefix.split("/")):
             whole = whole.get_layer(name)
@@ -153,14 +153,14 @@ def part_of(whole, prefix):
     return whole.get_submodule(prefix.rstrip(".")) if prefix else whole
 
 
-def _pictures(size):
+def _images(size):
     return np.random.default_rng(0).normal(size=(2, size, size, 3)).astype("float32")
 
 
 def _run_torch(module, network, size):
     import torch
 
-    x, weight = _pictures(size), next(module.parameters())
+    x, weight = _images(size), next(module.parameters())
     training = [part for part in module.modules() if part.training]
     module.eval()
     try:
@@ -179,7 +179,7 @@ def _run_torch(module, network, size):
 
 
 def _run_keras(model, network, size):
-    """Of networks with a classifier, what it reads: probabilities may be saturated."""
+    """Runs a Keras model up to the input of its classifier: probabilities may be saturated."""
     height, width = (side or size for side in model.input_shape[1:3])
     x = np.random.default_rng(0).normal(size=(2, height, width, 3)).astype("float32")
     dense = [layer for layer in model.layers if layer.name == classifier_layer(network)]

@@ -1,4 +1,4 @@
-"""Converted weights as a weight folder, with a card that says where they come from."""
+"""Writes converted weights as a weight folder, with a card that states their origin."""
 
 import dataclasses
 import pathlib
@@ -15,7 +15,7 @@ from keras_resv2.storage.weight_file import count_trainable, write_weights
 
 
 def make_card(found, name, version, dataset, class_names=None, license="unknown"):
-    """The card of converted weights: what is known of them.
+    """Creates the card of converted weights with what is known about them.
 
     Args:
         found: `Detected`, with a classifier.

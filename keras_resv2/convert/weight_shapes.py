@@ -1,4 +1,4 @@
-"""The weights that a network has, by name and shape, without making the network."""
+"""Names and shapes of a network's weights, without building the network."""
 
 import dataclasses
 
@@ -9,7 +9,7 @@ from keras_resv2.models.network import body
 
 @dataclasses.dataclass(frozen=True)
 class _Map:
-    """Stands for feature maps, of which only the channels count."""
+    """Feature maps of which only the number of channels is known."""
 
     channels: int
 
@@ -19,7 +19,7 @@ class _Map:
 
 
 class _Recorder(LayerFactory):
-    """`LayerFactory` that make nothing, and note the shapes of the weights in `values`."""
+    """A `LayerFactory` that creates no layers and records the shapes of the weights in `values`."""
 
     def conv(self, x, filters, kernel_size, strides, name, bias=False, dilation=1):
         self.values[f"{name}/kernel"] = (kernel_size, kernel_size, x.channels, filters)
@@ -47,7 +47,7 @@ class _Recorder(LayerFactory):
 
 
 def weight_shapes(classes=None, **structure):
-    """Names and shapes of a network's weights.
+    """Returns names and shapes of a network's weights.
 
     Args:
         classes: of the classifier; None for a network without.

@@ -1,4 +1,4 @@
-"""How libraries call the tensors of these networks: one file for each library, with a table of names."""
+"""Names of tensors in other libraries: one file for each library, with a table of names."""
 
 from keras_resv2.convert.layouts import (
     cifar,
@@ -12,6 +12,6 @@ from keras_resv2.convert.layouts import (
     torchvision,
 )
 
-# The first layout that a source fits is taken.
+# The first layout that fits a source is used.
 PYTORCH = [timm.LAYOUT, *pytorchcv.LAYOUTS, huggingface.LAYOUT, torchvision.LAYOUT, *cifar.LAYOUTS]
 KERAS = [keras_applications.V1, keras_applications.V2, keras_hub.V1, keras_hub.V2, *tf2cv.LAYOUTS, keras_example.LAYOUT]

@@ -1,4 +1,4 @@
-"""What all Keras layouts share: names of layers and variables; arrays lie in memory as ours do."""
+"""Base of the Keras layouts: names of layers and variables. Arrays have the same memory order as ours."""
 
 import dataclasses
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 @dataclasses.dataclass(frozen=True)
 class KerasLayout:
-    """How the layers of a Keras network are called.
+    """Names of the layers of a Keras network.
 
     Attributes:
         name, activation, marks, structure, stem_kernel, by_source, pixels: as those of

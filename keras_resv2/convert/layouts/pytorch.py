@@ -1,4 +1,4 @@
-"""What all PyTorch layouts share: names and shapes of tensors, and how their arrays lie in memory."""
+"""Base of the PyTorch layouts: names, shapes and memory order of tensors."""
 
 import dataclasses
 import re
@@ -18,7 +18,7 @@ VARIABLES = {
 
 @dataclasses.dataclass(frozen=True)
 class PyTorchLayout:
-    """How the tensors of a state dict are called.
+    """Names of the tensors of a state dict.
 
     Attributes:
         name: of the layout.
@@ -91,8 +91,8 @@ class PyTorchLayout:
     def expected(self, shapes, tensors):
         """Names and shapes of the tensors, from those of our weights.
 
-        Biases may be there or not: those that our network has and the file lacks are zeros, and those of
-        convolutions before a batch normalisation go into its moving mean.
+        Biases are optional: missing ones become zeros, and those of convolutions before a batch normalisation are
+        subtracted from its moving mean.
 
         Args:
             shapes: of our weights, by name.

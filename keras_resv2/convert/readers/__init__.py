@@ -1,4 +1,4 @@
-"""Tensors by name, from files and objects of other libraries. Nothing that a file says is run."""
+"""Reads tensors by name from files and objects of other libraries. Code in files is not executed."""
 
 import dataclasses
 import json
@@ -50,12 +50,12 @@ class Source:
     """What was read.
 
     Attributes:
-        label: what to call it in a message.
+        label: name of the source in messages.
         tensors: dictionary from names to float32 arrays; names begin with those of the dictionaries that they lie in.
         dictionaries: what the names of the tensors in each dictionary begin with; "" for the outermost.
-        said: what a dictionary says of its network: arguments of `detect`, by what its names begin with.
-        whole: the PyTorch module or `keras.Model` that was given; None for files and dictionaries.
-        config: of a saved Keras model; None without one.
+        said: arguments of `detect` that a dictionary specifies, by the prefix of its names.
+        whole: the PyTorch module or `keras.Model`; None for files and dictionaries.
+        config: configuration of a saved Keras model; None without one.
     """
 
     label: str
@@ -67,7 +67,7 @@ class Source:
 
 
 def read_source(source):
-    """The tensors of a file or an object, and what else it says of its network.
+    """Reads the tensors of a file or an object, and what else it specifies.
 
     Args:
         source: as `read_tensors` takes it.
@@ -111,7 +111,7 @@ def read_source(source):
 
 
 def read_tensors(source):
-    """The tensors of a file or an object.
+    """Reads the tensors of a file or an object.
 
     Args:
         source: path of a PyTorch file, a .safetensors file, a Keras weight file (.h5, .weights.h5) or model
@@ -120,24 +120,24 @@ def read_tensors(source):
             address of a file whose name has the first digits of its SHA-256, as torchvision's have.
 
     Returns:
-        ``(tensors, label)``: dictionary from names to float32 arrays, and what to call the source in a message.
+        ``(tensors, label)``: dictionary from names to float32 arrays, and the name of the source in messages.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is damaged, holds other objects than tensors, or has none.
-        ImportError: reading it takes a package that is not installed.
+        FileNotFoundError: if the file does not exist.
+        ValueError: if it is damaged, contains objects other than tensors, or has no tensors.
+        ImportError: if reading it requires a package that is not installed.
     """
     found = read_source(source)
     return found.tensors, found.label
 
 
 def read_structure(source):
-    """Arguments of `detect` that a file of this package, or a dictionary of it, says of its network; else none."""
+    """Returns the arguments of `detect` that a file or dictionary of this package specifies."""
     return {name: value for said in read_source(source).said.values() for name, value in said.items()}
 
 
 def _read_file(path):
-    """``(content, configuration of a Keras model)``, by what the file holds: its ending may be any."""
+    """``(content, configuration of a Keras model)``, by the content of the file, whatever its extension."""
     check_regular(path)
     with open_regular(path) as file:
         start = file.read(16)
@@ -148,7 +148,7 @@ def _read_file(path):
         return read_pytorch(path), None
     if start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= path.stat().st_size:
         return _read_safetensors(path), None
-    # Nothing that is known: the ending says whose message fits.
+    # Unknown content: the extension selects the message.
     if path.suffix == SAFETENSORS:
         return _read_safetensors(path), None
     if path.suffix in KERAS_FILES:
@@ -184,11 +184,11 @@ def _read_safetensors(path):
 
 
 class _WithMetadata(dict):
-    """A dictionary of tensors with a `_metadata`, as PyTorch's state dicts have it."""
+    """A dictionary of tensors with a `_metadata`, like PyTorch's state dicts."""
 
 
 def _keras_variables(model, prefix=""):
-    """Pairs of a name and a variable; layers of a model inside the model have its name before theirs."""
+    """Yields pairs of a name and a variable; names of nested layers start with the name of their model."""
     for layer in model.layers:
         inner = getattr(layer, "layer", layer)  # of a wrapper, as TimeDistributed
         if isinstance(inner, keras.Model):
@@ -219,7 +219,7 @@ def _collect(content, prefix, around, tensors, said, seen):
 
 
 def _arguments(text, label):
-    """What the metadata of a file of this package says of its network."""
+    """Parses the arguments in the metadata of a file of this package."""
     try:
         said = json.loads(text)
         return {name: said[name] for name in (*STRUCTURE, *CONVENTIONS) if name in said}
@@ -234,7 +234,7 @@ def _kind(content):
 
 
 def _check_tensor(name, value, label):
-    """Bytes that a tensor takes as float32; ValueError unless it is a plain one, whose values are all there."""
+    """Returns the size of a tensor as float32; raises ValueError unless it is a plain, complete tensor."""
     kind = _unusual_kind(value)
     if kind:
         raise ValueError(f"{label}: {name} is a {kind} tensor; weights are plain tensors of numbers.")
@@ -245,7 +245,7 @@ def _check_tensor(name, value, label):
 
 
 def _unusual_kind(value):
-    """What keeps an array or tensor, of PyTorch too, from being weights; None for plain ones."""
+    """Returns the kind of an unusual array or PyTorch tensor; None for plain ones."""
     if hasattr(value, "detach"):  # PyTorch's, without importing it
         kinds = {
             "sparse": str(value.layout) != "torch.strided",

@@ -1,4 +1,4 @@
-"""Arrays and configurations in Keras' weight files and saved models; nothing that a file says is run."""
+"""Reads arrays and configurations of Keras weight files and saved models; code in files is not executed."""
 
 import json
 import zipfile
@@ -15,15 +15,15 @@ DEEPEST = 8  # models inside models
 
 
 def read_keras(path):
-    """Arrays by ``<layer>/<variable>``, from Keras 2's files and those of Keras 3.
+    """Reads arrays by ``<layer>/<variable>``, from files of Keras 2 and Keras 3.
 
-    Layers of a model inside the model are called ``<model>/<layer>/<variable>``.
+    Layers of a nested model are named ``<model>/<layer>/<variable>``.
 
     Args:
         path: of an HDF5 file (.h5, .weights.h5) or a .keras archive.
 
     Raises:
-        ValueError: it is damaged, or not such a file.
+        ValueError: if it is damaged, or not such a file.
     """
     source = read_zip_member(path, MODEL_WEIGHTS) if zipfile.is_zipfile(path) else path
     with open_hdf5(source, str(path)) as file:
@@ -38,10 +38,10 @@ def read_keras(path):
 
 
 def read_config(path):
-    """The configuration of a saved model, as Keras writes it; None of weights alone.
+    """Reads the configuration of a saved model; None for a file of weights.
 
     Raises:
-        ValueError: it is damaged.
+        ValueError: if it is damaged.
     """
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
@@ -59,7 +59,7 @@ def read_config(path):
 
 
 def layer_config(config, name, depth=0):
-    """The arguments of the layer of that name in the configuration of a model; None without one."""
+    """Returns the arguments of a layer in the configuration of a model; None without such a layer."""
     if not isinstance(config, dict) or depth > DEEPEST:
         return None
     inner = config.get("config")
@@ -73,7 +73,7 @@ def layer_config(config, name, depth=0):
 
 
 def _child(group, name, kind):
-    """A group or dataset inside a group, by its path there."""
+    """Returns a group or dataset inside a group."""
     item = group.get(name)
     if not isinstance(item, kind):
         wanted = "a group" if kind is h5py.Group else "an array"
@@ -82,7 +82,7 @@ def _child(group, name, kind):
 
 
 def _legacy_layers(group):
-    """Names of variables are paths that end in the variable's, with ":0" from TensorFlow."""
+    """Reads files of Keras 2, where names of variables are paths, with ":0" from TensorFlow."""
     arrays = {}
     for layer in _names(group, "layer_names"):
         inner = _child(group, layer, h5py.Group)
@@ -104,7 +104,7 @@ def _path_from(layer, name):
 
 
 def _names(group, prefix):
-    """A list of names, which long lists have in parts."""
+    """Reads a list of names, which is split if it is long."""
     parts = [prefix] if prefix in group.attrs else []
     while f"{prefix}{len(parts)}" in group.attrs:
         parts.append(f"{prefix}{len(parts)}")
@@ -113,7 +113,7 @@ def _names(group, prefix):
 
 
 def _keras3_layers(layers, path, depth=0):
-    """Layers are numbered by class, and say their own name; variables are numbered."""
+    """Reads files of Keras 3: groups of layers have their name as an attribute; variables are numbered."""
     arrays = {}
     for key in layers:
         group = _child(layers, key, h5py.Group)

@@ -1,4 +1,4 @@
-"""What PyTorch's files hold, by its restricted unpickler: nothing that a file says is run."""
+"""Reads PyTorch files with the restricted unpickler: code in files is not executed."""
 
 import contextlib
 import warnings
@@ -10,8 +10,8 @@ from keras_resv2.files import check_zip, open_regular
 
 OTHER_OBJECTS = ("unsupported global", "unsupported class", "not an allowed global", "is blocked")  # PyTorch's words
 
-# Objects that training code stores beside the tensors: arguments of the command line, NumPy scalars, paths.
-# An inert object takes the place of each.
+# Objects that training code stores next to the tensors: command-line arguments, NumPy scalars, paths.
+# They are replaced by an inert object.
 NUMPY_TYPES = ("Bool", "Float16", "Float32", "Float64", "Int8", "Int16", "Int32", "Int64", "UInt8", "UInt16", "UInt32")
 HARMLESS = (
     "argparse.Namespace",
@@ -33,7 +33,7 @@ NORMALISED = (("_g", "_v"), (".original0", ".original1"))
 
 
 class Ignored:
-    """Stands for an object beside the tensors; it takes what the file would give that object, and keeps none of it."""
+    """Placeholder of an object next to the tensors; it accepts any state and keeps nothing."""
 
     def __new__(cls, *arguments, **options):
         return super().__new__(cls)
@@ -46,17 +46,17 @@ class Ignored:
 
 
 def read_pytorch(path):
-    """The object in a PyTorch file.
+    """Reads the object in a PyTorch file.
 
     Args:
-        path: of what `torch.save` wrote, as a zip archive or in the format before PyTorch 1.6.
+        path: path of a file written by `torch.save`, as a zip archive or in the format before PyTorch 1.6.
 
     Returns:
         Dictionaries, lists, numbers, texts and tensors; `Ignored` for the objects in `HARMLESS`.
 
     Raises:
-        ImportError: PyTorch is not installed.
-        ValueError: it is damaged, or holds other Python objects.
+        ImportError: if PyTorch is not installed.
+        ValueError: if it is damaged, or contains other Python objects.
     """
     try:
         import torch
@@ -95,7 +95,7 @@ def _harmless(torch):
 
 
 def plain_tensors(tensors):
-    """The tensors with each weight as one array.
+    """Combines weights that PyTorch stores as several tensors.
 
     Pruning (`torch.nn.utils.prune`) keeps ``weight_orig`` and ``weight_mask``, whose product is the weight; weight
     normalisation keeps length and direction, as ``weight_g`` and ``weight_v`` or, since PyTorch 2,

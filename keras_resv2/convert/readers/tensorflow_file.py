@@ -1,4 +1,4 @@
-"""Arrays in TensorFlow's checkpoints, those of SavedModels too; no graph is loaded, and nothing is run."""
+"""Reads arrays of TensorFlow checkpoints and SavedModels; no graph is loaded or executed."""
 
 import math
 import os
@@ -13,7 +13,7 @@ INDEX, SAVED_MODEL, OBJECTS = ".index", "saved_model.pb", "_CHECKPOINTABLE_OBJEC
 
 
 def find_checkpoint(path):
-    """The prefix of a checkpoint's files that a path stands for; None where it is no such path.
+    """Returns the prefix of the checkpoint files of a path; None for other paths.
 
     Args:
         path: folder of a SavedModel, the prefix of a checkpoint (as ``ckpt-1``), or its ``.index`` file.
@@ -27,7 +27,7 @@ def find_checkpoint(path):
 
 
 def read_checkpoint(prefix, label):
-    """Arrays by the names that variables had in the model: ``<layer>/<variable>``.
+    """Reads arrays by the names of their variables in the model, ``<layer>/<variable>``.
 
     Args:
         prefix: of the checkpoint's files.
