@@ -16,7 +16,8 @@ from keras_resv2.files import check_file_name
 from keras_resv2.hub import timm
 from keras_resv2.hub.client import PREFIX
 from keras_resv2.hub.download import pull
-from keras_resv2.models.config import pixels_of_channels, resolve_network
+from keras_resv2.models.config import resolve_network
+from keras_resv2.models.preprocessing import pixels_of_channels
 from keras_resv2.storage import local
 from keras_resv2.storage.card import Card
 

@@ -10,10 +10,11 @@ import keras
 
 from keras_resv2.architectures import find_architecture
 from keras_resv2.argument_checks import check_choice, check_count
-from keras_resv2.models.config import STEMS, pixels_of_channels, resolve_network
+from keras_resv2.models.config import STEMS, resolve_network
 from keras_resv2.models.graph import deep_graph
 from keras_resv2.models.layers import LayerFactory
 from keras_resv2.models.network import body, preprocess
+from keras_resv2.models.preprocessing import pixels_of_channels
 from keras_resv2.models.shortcuts import Shortcut
 from keras_resv2.models.weights import match_weights
 from keras_resv2.storage.weight_file import read_weights

@@ -14,7 +14,7 @@ from with_resnet8 import ROW
 import keras_resv2
 from keras_resv2 import architectures, builders, cli
 from keras_resv2.data import DATASETS, Dataset
-from keras_resv2.models.config import resolve_pixels
+from keras_resv2.models.preprocessing import resolve_pixels
 from keras_resv2.storage.weight_file import read_weights
 from train import evaluate, publish
 from train.data.inputs import open_input

@@ -16,7 +16,7 @@ import numpy as np
 from keras_resv2.argument_checks import nearest
 from keras_resv2.files import check_file_name
 from keras_resv2.hub.client import PREFIX, fetch_files
-from keras_resv2.models.config import PREPROCESSING
+from keras_resv2.models.preprocessing import PREPROCESSING
 from keras_resv2.storage import download, local
 from keras_resv2.storage.card import Card, read_card
 

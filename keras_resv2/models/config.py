@@ -1,14 +1,12 @@
 """Resolves the arguments of a network to its stages and units: depths, stems and defaults."""
 
 import dataclasses
-import math
 import numbers
 from collections.abc import Mapping
 from typing import Any
 
 from keras_resv2.argument_checks import check_choice
 from keras_resv2.data import DATASETS, Dataset
-from keras_resv2.data.registry import IMAGENET_MEAN, IMAGENET_STD
 from keras_resv2.models.blocks import (
     ACTIVATED_SHORTCUTS,
     ACTIVATIONS,
@@ -19,6 +17,7 @@ from keras_resv2.models.blocks import (
     STRIDE_ON,
     UnitSpec,
 )
+from keras_resv2.models.preprocessing import resolve_pixels
 from keras_resv2.models.shortcuts import Conv1x1, Identity, NoShortcut, Shortcut, get_shortcut
 
 # Units per stage of He et al. 2015, Table 1, and ResNet-200 of He et al. 2016.
@@ -35,7 +34,6 @@ IMAGENET_WIDTHS = (64, 128, 256, 512)
 # CIFAR networks have three stages of n units: depth = 6n+2 (basic) or 9n+2 (bottleneck).
 CIFAR_LAYERS_PER_N = {"basic": 6, "bottleneck": 9}
 CIFAR_WIDTHS = (16, 32, 64)
-MOST_CHANNELS = 1024  # of images; an untrusted card may name any number
 CIFAR_BOTTLENECK_DEPTHS = (164, 1001)  # those that use bottlenecks in the paper
 
 
@@ -83,15 +81,6 @@ STEMS = {
     "imagenet_zero_padded": Stem(7, 2, True, "imagenet2012", pool_zeros=True),
     # PreResNet of Torch's ImageNet code and of pytorchcv; for ResNet-v1 the same as "imagenet".
     "imagenet_activated": Stem(7, 2, True, "imagenet2012", activate=True),
-}
-
-# Mean and standard deviation of pixels per channel (red, green, blue), on the 0-255 scale, under their names in
-# keras.applications. The statistics of the registry's datasets are named after the datasets.
-Pixels = tuple[tuple[float, ...], tuple[float, ...]]
-PREPROCESSING: dict[str, Pixels] = {
-    "torch": (IMAGENET_MEAN, IMAGENET_STD),
-    "caffe": ((123.68, 116.779, 103.939), (1.0, 1.0, 1.0)),
-    "tf": ((127.5, 127.5, 127.5), (127.5, 127.5, 127.5)),
 }
 
 
@@ -182,75 +171,6 @@ def resolve_layout(depth: Any, branch: str | None = None, stem: str | None = Non
             f"9n+2 (bottleneck: 164, 1001, ...) or one of {', '.join(map(str, IMAGENET_UNITS))}."
         )
     return Layout(branch, (n,) * len(CIFAR_WIDTHS), CIFAR_WIDTHS, stem or "cifar")
-
-
-def resolve_pixels(preprocessing: Any) -> Pixels:
-    """Resolves a name or a pair to the mean and standard deviation of pixels.
-
-    Args:
-        preprocessing: a dataset of the registry, such as "cifar100"; or a key of `PREPROCESSING`; or
-            ``(mean, std)``, each with one number per channel (red, green, blue) on the 0-255 scale.
-
-    Returns:
-        ``(mean, std)``, each a tuple with one number per channel.
-
-    Raises:
-        ValueError: if it is none of these.
-
-    Example:
-
-    >>> resolve_pixels("tf")[0]
-    (127.5, 127.5, 127.5)
-    """
-    named = {name: row.pixels for name, row in DATASETS.items() if row.pixels} | PREPROCESSING
-    if isinstance(preprocessing, str):
-        return named[check_choice("preprocessing", preprocessing, named)]
-    try:
-        mean, std = (tuple(float(value) for value in values) for values in preprocessing)
-    except (TypeError, ValueError):
-        mean = std = ()
-    if 0 < len(mean) == len(std) <= MOST_CHANNELS and min(std) > 0 and all(map(math.isfinite, (*mean, *std))):
-        if max(map(abs, mean)) <= 1 and max(std) < 1:
-            raise ValueError(
-                f"preprocessing={preprocessing!r} is for pixels from 0 to 1, but pixels here go from 0 to 255: "
-                "multiply all numbers by 255."
-            )
-        return mean, std
-    raise ValueError(
-        f"preprocessing={preprocessing!r} must be one of {', '.join(map(repr, named))}, or a pair (mean, std), "
-        "each with one number per channel on the 0-255 scale, std above 0."
-    )
-
-
-def pixels_of_channels(pixels: Pixels, channels: int) -> Pixels:
-    """Adapts pixel statistics to images with a number of channels other than three.
-
-    Args:
-        pixels: ``(mean, std)``, see `resolve_pixels`.
-        channels: number of channels of the images.
-
-    Returns:
-        ``(mean, std)`` with one number per channel: unchanged if the number matches, otherwise the average of the three
-        for every channel.
-
-    Raises:
-        ValueError: if they have neither three numbers nor one per channel.
-
-    Example:
-
-    >>> pixels_of_channels(((120.0, 117.0, 105.0), (60.0, 60.0, 66.0)), 1)
-    ((114.0,), (62.0,))
-    """
-    counts = len(pixels[0])
-    if counts == channels:
-        return pixels
-    if counts != 3:
-        raise ValueError(
-            f"preprocessing has statistics of {counts} channels, but images have {channels}: pass one number per "
-            "channel."
-        )
-    mean, std = (sum(values) / 3 for values in pixels)
-    return (mean,) * channels, (std,) * channels
 
 
 def needed_arguments(own: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
