@@ -25,7 +25,7 @@ OLDEST := tests/test_networks.py tests/test_pretrained.py tests/test_batch_norm.
 test-oldest: .venv-oldest/.installed
 	.venv-oldest/bin/python -m pytest $(OLDEST) -m "not slow"
 
-# Python 3.10 to 3.13 with the newest libraries, and the oldest libraries: those interpreters that are installed.
+# The newest libraries on all installed interpreters from Python 3.10 to 3.13, and the oldest libraries.
 MATRIX ?= python3.10 python3.11 python3.12 python3.13
 matrix: test-oldest
 	@for python in $(MATRIX); do \

@@ -82,7 +82,7 @@ def center_box(width: int, height: int, shorter_side: int, size: int) -> tuple[f
     Example:
 
     >>> center_box(500, 375, 256, 224)[:2]
-    (85.44921875, 23.4375)
+    (84.9609375, 23.4375)
     """
     shorter = min(width, height)
     left, top = (round((edge * shorter_side // shorter - size) / 2) for edge in (width, height))

@@ -261,11 +261,11 @@ def resolve_network(
 
 
 def _check_output_stride(output_stride, layout):
-    """Returns the output stride; None where it is that of all strides."""
+    """Returns the output stride; None if all strides are used."""
     first = STEMS[layout.stem].total_stride
     possible = [first * 2**stage for stage in range(len(layout.units))]
     if output_stride is None or output_stride == possible[-1]:
         return None
     if layout.stride_in == "last":
-        raise ValueError(f"output_stride={output_stride!r} needs stride_in='first'.")
+        raise ValueError(f"output_stride={output_stride!r} requires stride_in='first'.")
     return check_choice("output_stride", output_stride, possible)

@@ -169,7 +169,7 @@ def rolled_units(x, width, count, spec, layers, stage, first, rematerialize, dil
         stage: name of the stage, such as "stage2".
         first: number of the first of these units.
         rematerialize: see `RolledUnits`.
-        dilation: of the 3x3 convolutions.
+        dilation: dilation of the 3x3 convolutions.
 
     Returns:
         Keras tensor of the shape of `x`.
