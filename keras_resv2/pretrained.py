@@ -19,7 +19,7 @@ from keras_resv2.hub.download import pull
 from keras_resv2.models.config import resolve_network
 from keras_resv2.models.preprocessing import pixels_of_channels
 from keras_resv2.storage import local
-from keras_resv2.storage.card import Card
+from keras_resv2.storage.card import Card, folder_of
 
 if TYPE_CHECKING:
     import keras
@@ -108,8 +108,8 @@ def weight_path(card: Card) -> pathlib.Path:
         ValueError: if the file is damaged.
         OSError: if it cannot be downloaded, or the cache is not writable.
     """
-    if card.sha256 is None and not (card.folder / check_file_name(card.file, "file")).exists():
-        if "hub" in card.origin:
+    if card.sha256 is None and not (folder_of(card) / check_file_name(card.file, "file")).exists():
+        if "hub" in (card.origin or {}):
             return local.weight_path(timm.fetch(card))
         from keras_resv2.convert.third_party import fetch  # conversion builds the network, which imports Keras
 

@@ -53,7 +53,7 @@ def run(arguments):
     images, labels = load_split(dataset_of(card, arguments.data_dir), "test", arguments.data_dir)
     same_data = fingerprint(images, labels) == card.dataset_sha256.get("test")
     comparable = card.test_error is not None and len(labels) == card.test_images
-    expected = round(card.test_error * card.test_images / 100) if comparable else None
+    expected = round(card.test_error * len(labels) / 100) if card.test_error is not None and comparable else None
     if arguments.quick:
         images, labels = images[:QUICK_IMAGES], labels[:QUICK_IMAGES]
         expected = card.test_errors_first_2000 if comparable else None
@@ -103,7 +103,8 @@ def _run_streamed(card, arguments):
     errors = {
         f"{side}:{crop}": measure_streamed_error(model, source, side, crop, interpolation) for side, crop in views
     }
-    reported = (card.origin or {}).get("reported_error")
+    origin = card.origin or {}
+    reported = origin.get("reported_error")
     if arguments.json:
         print_json({
             "name": card.full_name, "dtype": arguments.dtype, "images": len(source), "interpolation": interpolation,
@@ -117,7 +118,7 @@ def _run_streamed(card, arguments):
             f"side of {side} ({interpolation})."
         )
     if reported is not None:
-        print(f"Its authors report {reported:.2f} % ({card.origin.get('reported_by', 'no details')}).")
+        print(f"Its authors report {reported:.2f} % ({origin.get('reported_by', 'no details')}).")
     return 0
 
 

@@ -50,10 +50,11 @@ def run(arguments):
         table = new_table(columns, right=columns[1:5] + columns[6:])
         for card in cards:
             error = percent(card.test_error)
-            if card.test_error is None and "reported_error" in card.origin:
-                error = f"{percent(card.origin['reported_error'])} (theirs)"
+            origin = card.origin or {}
+            if card.test_error is None and "reported_error" in origin:
+                error = f"{percent(origin['reported_error'])} (theirs)"
             row = (card.name, str(card.version), f"{card.parameters:,}", error)
-            made = card.recipe or card.origin.get("layout", "-")
+            made = card.recipe or origin.get("layout", "-")
             table.add_row(*row, percent(card.paper_error), made, megabytes(card.size))
         print_table(table)
     return 0

@@ -4,6 +4,7 @@ import json
 
 from keras_resv2.cli.terminal import print_json
 from keras_resv2.hub.download import pull
+from keras_resv2.storage.card import folder_of
 
 
 def add_arguments(parser):
@@ -23,5 +24,5 @@ def run(arguments):
     else:
         paper = "" if card.paper_error is None else f" (paper: {card.paper_error:.2f} %)"
         print(f"  error: {card.test_error:.2f} % of {card.test_images:,} test images of {card.dataset}{paper}")
-    print(f"  {card.folder / card.file}")
+    print(f"  {folder_of(card) / card.file}")
     return 0

@@ -179,6 +179,7 @@ def fetch(card: Card) -> Card:
     Raises:
         ValueError, ConnectionError, OSError: see `convert`.
     """
+    assert card.origin is not None  # third-party weights have one
     repository = card.origin["hub"]
     reference = f"{PREFIX}{repository}"
     folder, fetch_more = fetch_files(reference, repository, None, CONFIG_SIZE)

@@ -10,7 +10,7 @@ from keras_resv2.hub.readme import readme
 from keras_resv2.models.batch_norm import to_stock_layers
 from keras_resv2.pretrained import find_card, weight_path
 from keras_resv2.resnet import build_named
-from keras_resv2.storage.card import read_card
+from keras_resv2.storage.card import folder_of, read_card
 from keras_resv2.storage.local import CARD
 
 KERAS_FILES = ("config.json", "metadata.json", "model.weights.h5")  # names used by `keras.saving`
@@ -62,8 +62,8 @@ def push(repository: str, source: str, private: bool = False, base_model: str | 
         base_model = started_from[1]
     files = {
         card.file: weights,
-        CARD: card.folder / CARD,
-        **{name: card.folder / name for name in EXTRAS if (card.folder / name).exists()},
+        CARD: folder_of(card) / CARD,
+        **{name: path for name in EXTRAS if (path := folder_of(card) / name).exists()},
     }
     with tempfile.TemporaryDirectory() as folder:
         files |= _keras_files(card, weights, pathlib.Path(folder))

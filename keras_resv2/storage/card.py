@@ -157,11 +157,23 @@ def _refuse_constant(name):
     raise ValueError(f"{name} is not a valid JSON number")
 
 
+def folder_of(card: Card) -> pathlib.Path:
+    """Returns the folder that a card was read from.
+
+    Raises:
+        ValueError: if the card was created in Python.
+    """
+    if card.folder is None:
+        raise ValueError(f"the card of {card.full_name} was not read from a folder.")
+    return card.folder
+
+
 def check_place(card: Card) -> Card:
     """Returns a card; raises ValueError unless it is in its folder, ``<name>/<version>``."""
-    place = pathlib.Path(os.path.abspath(card.folder)).parts[-2:]
+    folder = folder_of(card)
+    place = pathlib.Path(os.path.abspath(folder)).parts[-2:]
     if (card.name, str(card.version)) != place:
-        path = card.folder / "card.json"
+        path = folder / "card.json"
         raise ValueError(f"{path} is the card of {card.full_name}: its folder must be {card.name}/{card.version}.")
     return card
 

@@ -7,7 +7,7 @@ import re
 from keras_resv2.argument_checks import nearest, some
 from keras_resv2.files import check_file_name
 from keras_resv2.storage import download
-from keras_resv2.storage.card import VERSION, Card, check_place, read_card, split_name
+from keras_resv2.storage.card import VERSION, Card, check_place, folder_of, read_card, split_name
 from keras_resv2.storage.checksum import sha256
 
 CARD = "card.json"
@@ -116,16 +116,17 @@ def weight_path(card: Card) -> pathlib.Path:
         OSError: if it cannot be downloaded or the cache is not writable.
     """
     name = check_file_name(card.file, "file")  # the card may have been created in Python
-    beside = card.folder / name
+    beside = folder_of(card) / name
     if beside.exists():
         check_sum(beside, card)
         return beside
     cached = home() / "weights" / check_file_name(card.name, "name") / str(card.version) / name
-    if not card.url and not cached.exists():
-        raise FileNotFoundError(
-            f"the weight file of {card.full_name}, {beside}, is missing and its card has no URL: reinstall the package."
-        )
     if not cached.exists():
+        if not card.url or card.sha256 is None:
+            raise FileNotFoundError(
+                f"the weight file of {card.full_name}, {beside}, is missing and its card has no URL: reinstall the "
+                "package."
+            )
         download.fetch(card.url, cached, card.size, card.sha256)
     check_sum(cached, card)
     return cached
