@@ -1,9 +1,7 @@
 """Cross-validation of what to train, the classifier alone or the body too, where validation images are few.
 
 Of 20 validation images five mistakes more or fewer are luck. All training images, held out in turn, tell more. The
-training of each fold is short: all folds take about as many steps as one training, or 300 if that is more. Of two
-choices within one standard error the simpler one is better (Breiman et al. 1984, section 3.4.3): here the classifier
-alone.
+training of each fold is short: all folds take about as many steps as one training, or 300 if that is more.
 """
 
 import math
@@ -169,7 +167,7 @@ def choose_learning_rates(
     for learning_rate in learning_rates:
         loss, error, body = folds.train_bodies(learning_rate)
         callback.add_folds(learning_rate, loss, error, body)
-        if body.clearly_beats(alone):
+        if body.beats(alone):
             callback.trust_folds(body, alone)
             chosen = (learning_rate,)
             break

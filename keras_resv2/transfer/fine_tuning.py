@@ -78,10 +78,10 @@ def fine_tune(
     The classifier alone is kept unless the other weights make fewer mistakes, or as many with a lower loss. Fewer than
     100 validation images are too few to decide this, or to choose an epoch. Then a cross-validation decides: each third
     of the training images is held out in turn, and classifier and body are trained on the others, for a third of the
-    steps (at least 100, or all if there are fewer). If the body makes fewer mistakes on the images held out, by more
-    than one standard error, it is trained on all training images for all epochs, and the last weights are kept, unless
-    the classifier alone makes fewer mistakes on the images held out and the validation images together. Batches from
-    the caller are not divided into folds: the validation images alone decide.
+    steps (at least 100, or all if there are fewer). If the body does better on the images held out, it is trained
+    on all training images for all epochs, and the last weights are kept, unless the classifier alone does better on the
+    images held out and the validation images together. Batches from the caller are not divided into folds: the
+    validation images alone decide.
 
     Layers that were frozen before (`freeze`) stay frozen: a network that is frozen up to its classifier becomes a
     linear probe.

@@ -72,7 +72,12 @@ def body_of(model: keras.Model) -> keras.Model:
     >>> body_of(keras_resv2.ResNet(8)).output_shape
     (None, 64)
     """
-    features = classifier_of(model).input
+    classifier, features = classifier_of(model), model.outputs[0]
+    # Not classifier.input: a layer that several models share has the input of the first one there.
+    operation = None
+    while operation is not classifier:
+        operation, node, _ = features._keras_history
+        features = operation._inbound_nodes[node].input_tensors[0]
     with deep_graph():
         return keras.Model(model.inputs[0], features)
 

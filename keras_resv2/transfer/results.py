@@ -51,17 +51,12 @@ class Results:
         return math.sqrt(share * (1 - share) / (self.count + 4))
 
     def beats(self, other: "Results") -> bool:
-        """Whether this makes fewer mistakes than another on the same images, or as many with a lower loss."""
-        return (self.error, self.loss) < (other.error, other.loss)
+        """Whether this makes fewer mistakes than another on the same images, or as many with a lower loss.
 
-    def clearly_beats(self, other: "Results") -> bool:
-        """Whether this makes fewer mistakes on the same images by more than one standard error of the difference.
-
-        The images that only one of the two gets wrong decide, as in the test of McNemar (1947): of b and c images the
-        difference b - c has a standard error of sqrt(b + c).
+        There is no margin: one standard error of the difference is 5 of 80 images, and in one of three runs on clothes
+        the body, with 15 points less test error, had 4 fewer wrong.
         """
-        difference = self.weights * (other.wrong.astype(float) - self.wrong)
-        return bool(difference.sum() > math.sqrt((difference**2).sum()))
+        return (self.error, self.loss) < (other.error, other.loss)
 
 
 def evaluate_logits(logits: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None) -> Results:
