@@ -163,7 +163,7 @@ def test_files_by_address(networks, tmp_path, monkeypatch):
     other.write_bytes(path.read_bytes())
     path.unlink()
     assert convert.detect(path.as_uri()).architecture == "resnet8"
-    with pytest.raises(ValueError, match="not the file expected"):
+    with pytest.raises(ValueError, match="not the expected file"):
         convert.detect(other.as_uri())
     with pytest.raises(ValueError, match="first eight digits of its SHA-256"):
         convert.detect((tmp_path / "resnet8.pth").as_uri())
