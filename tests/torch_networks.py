@@ -139,6 +139,7 @@ class HuggingFaceUnit(nn.Module):
 def _convolution(inputs, outputs, size, stride):
     part = nn.Module()
     part.convolution = nn.Conv2d(inputs, outputs, size, stride, size // 2, bias=False)
+    nn.init.kaiming_normal_(part.convolution.weight, mode="fan_out")
     part.normalization = nn.BatchNorm2d(outputs)
     return part
 
