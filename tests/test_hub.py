@@ -253,7 +253,7 @@ def test_push_checks_its_arguments_before_uploading(server, tmp_path, monkeypatc
     with pytest.raises(ValueError, match="is damaged"):
         hub.push("me/weights", tmp_path / NAME / "1")
     monkeypatch.setenv("HF_TOKEN", "hf_wrong")
-    with pytest.raises(PermissionError, match="does not let you write me/weights: log in with `hf auth login`"):
+    with pytest.raises(PermissionError, match="denies access to me/weights: log in with `hf auth login`"):
         hub.push("me/weights", NAME)
     monkeypatch.delenv("HF_TOKEN")
     with pytest.raises(PermissionError, match="you are not logged in to the Hub: log in with `hf auth login`"):

@@ -19,7 +19,7 @@ from keras_resv2.data import DATASETS, chance_error
 from keras_resv2.files import atomic_write
 from keras_resv2.storage.card import Card
 from keras_resv2.storage.checksum import sha256
-from keras_resv2.storage.local import CARD, check_sum
+from keras_resv2.storage.local import CARD, verify_checksum
 from keras_resv2.storage.weight_file import count_trainable, read_weights, write_weights
 from train.callbacks import draw_curve
 from train.command import run as run_command
@@ -199,7 +199,7 @@ def _write(folder, run, weights, card):
         shutil.copyfile(weights, partial / WEIGHTS)
         shutil.copyfile(run / HISTORY, partial / HISTORY)
         draw_curve(read_history(run / HISTORY), partial / "curve.png", f"{card.full_name}, {card.recipe}")
-        check_sum(partial / WEIGHTS, card)
+        verify_checksum(partial / WEIGHTS, card)
         (partial / CARD).write_text(card.to_json())
         if folder.exists():
             raise FileExistsError(f"{folder} was published in the meantime; a version never changes.")

@@ -68,7 +68,8 @@ def _snapshot(reference, repository, revision, wanted):
         least, most = wanted.get(file.rfilename, (0, None))
         if most is not None and (file.size is None or not least <= file.size <= most):
             expected = f"{most:,}" if least == most else f"at most {most:,}"
-            raise ValueError(f"{reference}: {file.rfilename} has {file.size:,} bytes, {expected} expected.")
+            found = "an unknown number of" if file.size is None else f"{file.size:,}"
+            raise ValueError(f"{reference}: {file.rfilename} has {found} bytes, {expected} expected.")
     with clear_errors(reference):
         return pathlib.Path(hub.snapshot_download(repository, **download))
 
@@ -101,14 +102,11 @@ def clear_errors(place: str) -> Iterator[None]:
     except errors.HfHubHTTPError as error:
         status = error.response.status_code
         if status in (401, 403):
-            raise PermissionError(f"the Hub does not let you write {place}: {LOGIN}.") from None
+            raise PermissionError(f"the Hub denies access to {place}: {LOGIN}.") from None
         raise ConnectionError(f"{place}: the Hub returned HTTP {status}: {str(error).splitlines()[0]}") from None
     except Exception as error:
-        if type(error).__module__.partition(".")[0] in (
-            "httpx",
-            "httpx2",
-            "requests",
-        ):  # depends on the version of the client
+        # The library behind the client depends on its version.
+        if type(error).__module__.partition(".")[0] in ("httpx", "httpx2", "requests"):
             raise ConnectionError(f"{place}: the Hub cannot be reached ({error}).") from None
         if type(error) is RuntimeError and error.__cause__ is not None:  # failed upload of a large file
             raise ConnectionError(f"{place}: {error} ({error.__cause__})") from None

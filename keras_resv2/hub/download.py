@@ -44,7 +44,7 @@ def pull(reference: str) -> Card:
     if not path.is_file():
         raise ValueError(f"{reference} does not contain {card.file}, which its card names.")
     try:
-        local.check_sum(path, card)
+        local.verify_checksum(path, card)
     except ValueError:
         raise ValueError(
             f"{reference}: {card.file} is damaged, its SHA-256 does not match the card. Delete {path.resolve()} to "

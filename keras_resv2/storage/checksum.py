@@ -1,4 +1,4 @@
-"""Checksums of files."""
+"""Checksums of files. `keras_resv2.storage.local.verify_checksum` compares a weight file with its card."""
 
 import hashlib
 import os

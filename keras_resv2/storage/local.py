@@ -62,7 +62,7 @@ def find_card(name: str | os.PathLike) -> Card:
     if str(name).endswith((".keras", ".h5")):
         raise ValueError(
             f"{name} is a weight or model file; expected a weight folder, <name>/<version> with {CARD} "
-            "(written by train.finetune). Use keras.models.load_model to open a .keras file."
+            "(written by `keras-resv2 finetune` and `convert`). Use keras.models.load_model to open a .keras file."
         )
     if is_folder(name):
         return check_place(read_card(_card_in(pathlib.Path(name))))
@@ -118,7 +118,7 @@ def weight_path(card: Card) -> pathlib.Path:
     name = check_file_name(card.file, "file")  # the card may have been created in Python
     beside = folder_of(card) / name
     if beside.exists():
-        check_sum(beside, card)
+        verify_checksum(beside, card)
         return beside
     cached = home() / "weights" / check_file_name(card.name, "name") / str(card.version) / name
     if not cached.exists():
@@ -128,11 +128,11 @@ def weight_path(card: Card) -> pathlib.Path:
                 "package."
             )
         download.fetch(card.url, cached, card.size, card.sha256)
-    check_sum(cached, card)
+    verify_checksum(cached, card)
     return cached
 
 
-def check_sum(path: pathlib.Path, card: Card) -> None:
+def verify_checksum(path: pathlib.Path, card: Card) -> None:
     """Raises ValueError unless a file's size and SHA-256 match the card."""
     size = path.stat().st_size
     if size != card.size:
