@@ -1,10 +1,10 @@
 # %% [markdown]
 # # Lesions and paths
 #
-# What is left of a trained network without one of its residual units? Veit et al. 2016
-# ([arXiv 1605.06431](https://arxiv.org/abs/1605.06431)) deleted them one at a time. Here on twenty images of CIFAR-10
-# (from the package foolbox), which takes seconds; `keras-resv2 analyze lesions` does it on all 10,000 test images.
-# [The network in the browser](../network.md) has the same as switches.
+# How well does a trained network work without one of its residual units? Veit et al. 2016
+# ([arXiv 1605.06431](https://arxiv.org/abs/1605.06431)) deleted them one at a time. This notebook repeats the study in
+# seconds on twenty images of CIFAR-10 (from the package foolbox); `keras-resv2 analyze lesions` uses all 10,000 test
+# images. [The network in the browser](../network.md) is an interactive version.
 
 # %%
 import importlib.util
@@ -22,7 +22,7 @@ images = np.stack([keras_resv2.read_image(path, (32, 32)) for path in paths])
 labels = np.array([int(path.stem.split("_")[-1]) for path in paths])
 
 # %% [markdown]
-# Of a deleted unit `y = x + F(x)` only the shortcut is left. Nothing is trained again.
+# Only the shortcut remains of a deleted unit `y = x + F(x)`. The network is not retrained.
 
 # %%
 model = keras_resv2.from_pretrained("preact_resnet20-cifar10")
@@ -31,8 +31,8 @@ for unit, error in zip(study.units, study.errors, strict=True):
     print(f"without {unit}: {error:3.0f} % wrong")
 
 # %% [markdown]
-# Without some units hardly anything changes, without others little is left. With 110 layers, as in the paper, only
-# those stand out that change the size of the feature maps (red).
+# Deleting some units has hardly any effect, deleting others destroys most of the accuracy. With 110 layers, as in the
+# paper, only the units that change the size of the feature maps (red) have a large effect.
 
 # %%
 figure, axes = plt.subplots(figsize=(7, 3), layout="constrained")
@@ -43,7 +43,7 @@ axes.set(xlabel="deleted unit (stage.unit)", ylabel="error on twenty images (%)"
 axes.set(ylim=(0, 100), title="ResNet-20 v2 without each unit")
 
 # %% [markdown]
-# n units are 2^n paths: each goes through the branch of a unit or past it. Deleting a unit leaves half of them.
+# n units are 2^n paths: each uses the branch or the shortcut of every unit. Deleting a unit leaves half of them.
 
 # %%
 counts = analysis.paths_by_length(9)

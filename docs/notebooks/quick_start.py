@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Quick start
 #
-# A trained network, twenty images, and what it says of them. The images are the first of CIFAR-10's test set
-# (Krizhevsky 2009), from the package foolbox: `pip install --no-deps foolbox`.
+# Classify twenty images with a trained network. The images are the first of CIFAR-10's test set (Krizhevsky 2009),
+# from the package foolbox: `pip install --no-deps foolbox`.
 
 # %%
 import importlib.util
@@ -21,7 +21,7 @@ labels = np.array([int(path.stem.split("_")[-1]) for path in paths])
 images.shape, images.dtype
 
 # %% [markdown]
-# Weights come with the package; their card says how they were made and what they score.
+# The weights are part of the package; their card states how they were trained and their test error.
 
 # %%
 card = keras_resv2.pretrained_card("preact_resnet20-cifar10")
@@ -29,7 +29,7 @@ model = keras_resv2.from_pretrained(card.full_name)
 print(f"{card.full_name}: {card.parameters:,} parameters, {card.test_error} % test error")
 
 # %% [markdown]
-# Raw pixels go in: normalisation is part of the network.
+# The inputs are raw pixels: normalisation is part of the network.
 
 # %%
 probabilities = model.predict(images, verbose=0)
@@ -37,7 +37,7 @@ print(f"{(probabilities.argmax(1) == labels).sum()} of {len(labels)} right")
 keras_resv2.decode_predictions(probabilities[:1], card.full_name, top=3)
 
 # %% [markdown]
-# Where it looks: Grad-CAM, the positions that speak for a class.
+# Grad-CAM shows the positions that support a class.
 
 # %%
 heat = analysis.grad_cam(model, images[:5]).resized((32, 32))

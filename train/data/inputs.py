@@ -59,7 +59,7 @@ def open_input(dataset, data_dir, recipe, seed, resize=False, cache=False, devic
         `Input`.
 
     Raises:
-        ValueError: recipe and dataset do not match, or the data are invalid.
+        ValueError: if recipe and dataset do not match, or the data are invalid.
         FileNotFoundError: if `data_dir` does not exist.
     """
     check_choice("dataset", dataset, data.DATASETS)

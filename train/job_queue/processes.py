@@ -45,7 +45,7 @@ def find_machine():
     """Finds the `Machine` in a subprocess, because loading the backend here would allocate accelerator memory.
 
     Raises:
-        OSError: the subprocess failed; the message has its last line.
+        OSError: if the subprocess failed; the message has its last line.
     """
     program = (
         "import json; from train.environment import accelerators, processor, usable_cores;"
