@@ -91,7 +91,7 @@ def test_every_published_network_has_a_row_and_a_page(site):
 
 def test_the_reference_has_arguments_and_examples(site):
     text = " ".join(" ".join(read(site / "api/networks.html").text).split())
-    assert "halves the" in text and "PreActResNet164" in text
+    assert "unit of a stage that has the stride" in text and "PreActResNet164" in text
     page = (site / "api/networks.html").read_text()
     assert 'class="language-pycon' in page or "gp" in page, "examples are not code"
     assert "<blockquote" not in page, "an example was taken for a quotation"
@@ -250,7 +250,7 @@ def test_networks_in_the_browser_answer_as_keras(name, site, network_page, sampl
     def rows(values):
         return np.reshape(values, (len(labels), 10))
 
-    np.testing.assert_allclose(rows(found["probabilities"]), model.predict(images, verbose=0), atol=1e-3)
+    np.testing.assert_allclose(rows(found["probabilities"]), model.predict(images, verbose=0), atol=1e-4)
 
     study = delete_each(model, images, labels)
     errors = {study.units[unit]: 100 * np.mean(rows(y).argmax(1) != labels) for unit, y in found["without"]}
@@ -263,7 +263,7 @@ def test_networks_in_the_browser_answer_as_keras(name, site, network_page, sampl
     for place, unit in enumerate(parts.units[i] for i in (0, 2, 1, 3, 4, 5, 6, 7, 8)):
         y = unit.without_branch(y) if place == 5 else unit(y)
     swapped = keras.ops.convert_to_numpy(keras.ops.softmax(parts.head(y)))
-    np.testing.assert_allclose(rows(found["swapped"]), swapped, atol=1e-3)
+    np.testing.assert_allclose(rows(found["swapped"]), swapped, atol=1e-4)
     maps = grad_cam(model, images, classes=3).maps
     np.testing.assert_allclose(np.reshape(found["cam"], maps.shape), maps, atol=1e-3 * maps.max())
 
