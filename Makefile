@@ -83,4 +83,4 @@ $(VENV)/.test: $(VENV)/.venv setup.cfg
 	touch $@
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info predictions.png keras-resv2.tar.gz site
+	rm -rf $(VENV) build dist *.egg-info predictions.png keras-resv2.tar.gz site .cache
