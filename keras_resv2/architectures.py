@@ -81,7 +81,7 @@ def find_architecture(name: str) -> Architecture:
         return ARCHITECTURES[name]
     match = re.fullmatch(r"(preact_)?resnet([1-9]\d{0,3})", str(name))
     depth = int(match[2]) if match else 0
-    if 2 < depth <= DEEPEST and any((depth - 2) % layers == 0 for layers in LAYERS_PER_N):
+    if match and 2 < depth <= DEEPEST and any((depth - 2) % layers == 0 for layers in LAYERS_PER_N):
         activation, source = ("full_preactivation", V2) if match[1] else ("original", V1)
         return Architecture("ResNet", depth, activation, source)
     return ARCHITECTURES[check_choice("architecture", name, ARCHITECTURES)]

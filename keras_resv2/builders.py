@@ -115,7 +115,7 @@ def _make_builder(key, architecture):
             name=name,
         )
 
-    optional = builder.__kwdefaults__
+    optional = builder.__kwdefaults__ or {}
     builder.__name__ = builder.__qualname__ = architecture.builder
     builder.__annotations__ = {key: kind for key, kind in ResNet.__annotations__.items() if key != "depth"}
     builder.__doc__ = _DOC.format(**dataclasses.asdict(architecture))

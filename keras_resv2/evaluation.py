@@ -239,7 +239,8 @@ def batch_devices() -> int:
     if keras is None:
         return 1
     distribution = getattr(keras, "distribution", None)
-    distribution = distribution.distribution() if hasattr(distribution, "distribution") else None
+    current = getattr(distribution, "distribution", None)
+    distribution = None if current is None else current()
     if distribution is not None:
         mesh = distribution.device_mesh
         return dict(zip(mesh.axis_names, mesh.shape, strict=True)).get(distribution.batch_dim_name, 1)

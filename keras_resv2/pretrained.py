@@ -233,7 +233,9 @@ def adapt_channels(kernel: np.ndarray, channels: int) -> np.ndarray:
 
 def _pixels(card):
     row = find_architecture(card.architecture)
-    return resolve_network(**{"depth": row.depth, "activation": row.activation, **card.arguments})[0].pixels
+    layout, _ = resolve_network(**{"depth": row.depth, "activation": row.activation, **card.arguments})
+    assert layout.pixels is not None  # `resolve_network` fills in those of the stem's dataset
+    return layout.pixels
 
 
 def _check_channels(shape, channels, card):

@@ -125,8 +125,7 @@ def ResNet(
     """
     structure = (preprocessing, stride_in, conv_bias, activated_shortcuts, padding, output_stride)
     layout, spec = resolve_network(depth, activation, shortcut, branch, projection, stride_on, stem, *structure)
-    stem = STEMS[layout.stem]
-    classes = _check_head(include_top, pooling, classes, stem)
+    classes = _check_head(include_top, pooling, classes, STEMS[layout.stem])
     data_format = keras.config.image_data_format()
     inputs = _input(input_tensor, input_shape, include_top, layout, data_format)
     if rematerialize and not rolled:
@@ -136,6 +135,7 @@ def ResNet(
     with deep_graph():
         x = inputs
         if include_preprocessing:
+            assert layout.pixels is not None  # `resolve_network` fills in those of the stem's dataset
             channels = inputs.shape[layers.channel_axis]
             x = preprocess(x, *pixels_of_channels(layout.pixels, channels), data_format)
         x = body(x, layout, spec, layers, rolled, rematerialize)
@@ -268,13 +268,14 @@ def _check_head(include_top, pooling, classes, stem):
     return check_count("classes", classes) if include_top else classes
 
 
-def _input(input_tensor, input_shape, include_top, layout, data_format):
+def _input(input_tensor, input_shape, include_top, layout, data_format) -> Any:
     if input_tensor is not None:
         shape = tuple(input_tensor.shape[1:])
     elif input_shape is not None:
         shape = tuple(input_shape)
     else:
-        height, width, _ = STEMS[layout.stem].dataset.image_shape if include_top else (None, None, 3)
+        usual = STEMS[layout.stem].dataset.image_shape if include_top else None
+        height, width, _ = usual or (None, None, 3)
         shape = (height, width, 3) if data_format == "channels_last" else (3, height, width)
     if len(shape) != 3:
         raise ValueError(f"input_shape={shape} must have three entries: height, width and channels.")

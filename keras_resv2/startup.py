@@ -70,5 +70,6 @@ def prepare_streams() -> None:
     error.
     """
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # notebooks and tests may replace the stream
-            stream.reconfigure(errors="backslashreplace", line_buffering=True)
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:  # notebooks and tests may replace the stream
+            reconfigure(errors="backslashreplace", line_buffering=True)

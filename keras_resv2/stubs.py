@@ -10,7 +10,7 @@ import ast
 import inspect
 import pathlib
 
-from keras_resv2 import _MODULES, _PACKAGES
+from keras_resv2 import _MODULES, _PACKAGES  # pyright: ignore[reportAttributeAccessIssue]  # not in the stub
 from keras_resv2 import builders as named
 from keras_resv2.architectures import ARCHITECTURES
 
@@ -60,7 +60,7 @@ def _annotations():
     """Returns the annotations of `ResNet` by argument, read from its source: importing it would import Keras."""
     tree = ast.parse((FOLDER / "resnet.py").read_text(encoding="utf-8"))
     function = next(node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "ResNet")
-    return {given.arg: ast.unparse(given.annotation) for given in function.args.kwonlyargs}
+    return {given.arg: ast.unparse(given.annotation) for given in function.args.kwonlyargs if given.annotation}
 
 
 def _literal(value):

@@ -51,7 +51,9 @@ def test_builders_have_the_arguments_of_resnet():
 def documented():
     """The names in the table of the API reference."""
     tree = ast.parse((ROOT / "docs/_site/pages.py").read_text(encoding="utf-8"))
-    table = next(node.value for node in tree.body if isinstance(node, ast.Assign) and node.targets[0].id == "API")
+    table = next(
+        node.value for node in tree.body if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "API"
+    )
     return [name for _, names in ast.literal_eval(table).values() for name in names]
 
 
@@ -117,7 +119,7 @@ def test_a_type_checker_accepts_the_package_and_the_readme_and_names_typos(tmp_p
     if not done.stdout.startswith("{"):
         pytest.skip(f"pyright does not start: {done.stderr.strip().splitlines()[-1:]}")
     report = json.loads(done.stdout)
-    assert report["summary"]["filesAnalyzed"] > 100
+    assert report["summary"]["filesAnalyzed"] > 80
     said = {"readme.py": [], "typos.py": []}
     for one in report["generalDiagnostics"]:
         if one["severity"] == "error":

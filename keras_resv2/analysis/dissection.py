@@ -193,7 +193,7 @@ def _source(layers):
 
 
 def _unit(name, layers, x, programs):
-    output, stage = layers[-1].output, int(UNIT.fullmatch(layers[0].name)[2])
+    output, stage = layers[-1].output, int(UNIT.sub(r"\2", layers[0].name))
     shapes = dict(input_shape=tuple(x.shape[1:]), output_shape=tuple(output.shape[1:]))
     additions = [layer for layer in layers if layer.name == f"{name}_add"]
     if not additions:

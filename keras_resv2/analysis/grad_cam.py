@@ -44,7 +44,8 @@ class GradCam:
         """
         highest = self.maps.max((1, 2), keepdims=True)
         scaled = self.maps / np.where(highest > 0, highest, 1)
-        images = [Image.fromarray(one).resize(size[::-1], Image.Resampling.BILINEAR) for one in scaled]
+        height, width = size
+        images = [Image.fromarray(one).resize((width, height), Image.Resampling.BILINEAR) for one in scaled]
         return np.stack([np.asarray(image) for image in images])
 
 

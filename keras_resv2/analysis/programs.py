@@ -28,7 +28,7 @@ class Program:
         self._compiled = {}
 
     @property
-    def input_shape(self) -> tuple[int | None, ...]:
+    def input_shape(self) -> tuple[Any, ...]:
         """Shape without the batch dimension."""
         return tuple(self._model.inputs[0].shape[1:])
 
@@ -37,7 +37,7 @@ class Program:
         return self._model.inputs[0].dtype
 
     @property
-    def output_shape(self) -> tuple[int | None, ...]:
+    def output_shape(self) -> tuple[Any, ...]:
         """Shape without the batch dimension."""
         return tuple(self._model.outputs[0].shape[1:])
 

@@ -32,7 +32,9 @@ def run(arguments):
     ranked = {}
     if found:
         start_backend()
-        probabilities = from_pretrained(arguments.name).predict(np.stack(list(found.values())), verbose=0)
+        images = np.stack(list(found.values()))
+        # Keras also takes 0 or 1; the type is inferred from the default.
+        probabilities = from_pretrained(arguments.name).predict(images, verbose=0)  # pyright: ignore[reportArgumentType]
         ranked = dict(zip(found, decode_predictions(probabilities, card, arguments.top), strict=True))
         if arguments.save:
             captions = [os.path.basename(arguments.images[place]) for place in found]

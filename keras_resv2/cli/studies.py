@@ -5,6 +5,7 @@ import csv
 import dataclasses
 import json
 import pathlib
+from typing import Any
 
 import keras
 import numpy as np
@@ -149,7 +150,7 @@ def _lesions(cases, images, labels, folder, arguments):
                 return function(model, images, labels, resume=resume, progress=progress, **more)
 
         each[name] = found = study("each", analysis.delete_each)
-        studies = [found]
+        studies: list[Any] = [found]
         rows = zip(found.units, found.errors, found.changes_size, strict=True)
         _write(folder / f"{name}-deletions.csv", ("unit", "error_percent", "changes_size"), rows)
         studies.append(found := study("random", analysis.delete_random, **draws))

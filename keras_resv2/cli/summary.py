@@ -39,7 +39,7 @@ def run(arguments):
     facts = {
         "name": model.name,
         "input": list(model.input_shape[1:]),
-        "stages": {name: list(output.shape[1:]) for name, output in features(model).output.items()},
+        "stages": {name: list(output.shape[1:]) for name, output in dict(features(model).output).items()},
         "output": list(model.output_shape[1:]),
         "layers": len(model.layers),
         "parameters": sum(math.prod(weight.shape) for weight in model.trainable_weights),

@@ -104,6 +104,7 @@ def load_split(
         )
     if row.image_shape is None:
         row = open_dataset(row.name, data_dir)
+    assert row.image_shape is not None  # that of the data
     images, labels = _read(row, split, data_dir)
     where = data_dir or row.name
     shape = images.shape
@@ -128,7 +129,7 @@ def load_split(
 
 def fingerprint(images: np.ndarray, labels: np.ndarray) -> str:
     """Returns the SHA-256, in hex, of the bytes of images and labels, which identifies the data."""
-    digest = hashlib.sha256(np.ascontiguousarray(images))
+    digest = hashlib.sha256(np.ascontiguousarray(images).data)
     labels = np.asarray(labels)
     digest.update(labels.astype("uint8" if labels.max(initial=0) < 256 else "int32").tobytes())
     return digest.hexdigest()
@@ -323,4 +324,5 @@ def described(card: DescribesData) -> Dataset:
         row = find_dataset(card.dataset)
         if row.classes in (0, len(card.class_names)) and row.image_shape:
             return row
-    return Dataset(card.dataset, tuple(card.class_names), tuple(card.image_shape))
+    height, width, channels = card.image_shape
+    return Dataset(card.dataset, tuple(card.class_names), (height, width, channels))

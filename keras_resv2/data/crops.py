@@ -94,8 +94,8 @@ def cut(encoded: bytes, size: int, choose_box: Callable, interpolation: str = "b
     with open_image(io.BytesIO(encoded)) as image:
         width, height = image.size
         left, top, right, bottom = choose_box(width, height)
-        needed = (DRAFT_SPARE * size * width / (right - left), DRAFT_SPARE * size * height / (bottom - top))
-        draft = image.draft(None, tuple(map(math.ceil, needed)))
+        across, down = DRAFT_SPARE * size * width / (right - left), DRAFT_SPARE * size * height / (bottom - top)
+        draft = image.draft(None, (math.ceil(across), math.ceil(down)))
         shrunk = width / draft[1][2] if draft else 1
-        box = [edge / shrunk for edge in (left, top, right, bottom)]
+        box = (left / shrunk, top / shrunk, right / shrunk, bottom / shrunk)
         return to_rgb(image).resize((size, size), FILTERS[interpolation], box=box)

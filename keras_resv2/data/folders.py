@@ -136,7 +136,7 @@ def scan_classes(folder: str | os.PathLike, class_names: Sequence[str] | None = 
     unknown = [name for name in folders if class_names is not None and name not in class_names]
     if unknown:
         raise ValueError(
-            f"{folder} contains {some(unknown)}, not one of the classes {some(list(class_names))}: remove it."
+            f"{folder} contains {some(unknown)}, not one of the classes {some(list(class_names or ()))}: remove it."
         )
     endings = {ending for ending, kind in Image.registered_extensions().items() if kind in Image.OPEN}
     class_names = tuple(folders) if class_names is None else tuple(class_names)
@@ -293,7 +293,8 @@ def read_folder(
     files = scan_classes(folder, class_names)
     if len(files.class_names) < 2:
         raise ValueError(
-            f"{folder} contains only one folder, {files.class_names[0]}: it needs one folder of images per class."
+            f"{folder} contains only one folder, {', '.join(files.class_names)}: it needs one folder of images per "
+            "class."
         )
     images, kept, problems = [], [], []
     for i, path in enumerate(files.paths):

@@ -130,7 +130,7 @@ def upright(image: Image.Image) -> Image.Image:
     but not write. Here only the pixels are rotated. Unreadable EXIF data is ignored.
     """
     try:
-        orientation = image.getexif().get(ORIENTATION)
+        orientation = image.getexif().get(ORIENTATION, 1)
     except Exception:  # as many types as for decoding pixels
         return image
     turn = TURNS.get(orientation)

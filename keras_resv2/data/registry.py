@@ -50,7 +50,7 @@ class Dataset:
         return len(self.class_names) or (self.class_index or {}).get("classes", 0)
 
     @property
-    def pixels(self) -> tuple | None:
+    def pixels(self) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
         """``(mean, std)`` for the argument `preprocessing` of `keras_resv2.ResNet`; None if they are measured."""
         return None if self.mean is None else (self.mean, self.std)
 

@@ -120,11 +120,11 @@ def split_images(
     >>> len(train), len(test)
     (6, 2)
     """
-    labels, shares = np.asarray(labels), np.asarray(shares, "float64")
-    if (shares <= 0).any() or abs(shares.sum() - 1) > 1e-6:
+    labels, sizes = np.asarray(labels), np.asarray(shares, "float64")
+    if (sizes <= 0).any() or abs(sizes.sum() - 1) > 1e-6:
         shown = ", ".join(f"{share:g}" for share in shares)
         raise ValueError(f"shares {shown} must be positive and sum to 1: every part needs some images.")
-    rng, parts = np.random.default_rng(seed), [[] for _ in shares]
+    rng, parts = np.random.default_rng(seed), [[] for _ in sizes]
     for label in np.unique(labels):
         members = rng.permutation(np.flatnonzero(labels == label))
         if len(members) < len(shares):
@@ -133,7 +133,7 @@ def split_images(
                 f"class {name} has {len(members)} images, but {len(shares)} parts need at least one each: add "
                 "images, remove the class, or pass your own validation images."
             )
-        ends = np.round(np.cumsum(shares) * len(members)).astype(int)
+        ends = np.round(np.cumsum(sizes) * len(members)).astype(int)
         for part in range(len(shares)):  # at least one for this part and for each following part
             least, most = part + 1, len(members) - (len(shares) - 1 - part)
             ends[part] = np.clip(ends[part], max(least, ends[part - 1] + 1 if part else 1), most)

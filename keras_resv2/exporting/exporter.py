@@ -107,7 +107,7 @@ def export(
     contents = Contents(network, signature, class_names, precision, representative, unit_switches)
     with atomic_write(path) as partial:
         FORMATS[format].write(contents, partial)
-        images = signature.random_images() if precision != "int8" else representative[:64]
+        images = signature.random_images() if representative is None else representative[:64]
         difference = _compare(reference, signature, partial, format, precision, images)
     FORMATS[format].beside(contents, path)
     sides = ", ".join("any" if side is None else str(side) for side in signature.shape[1:])

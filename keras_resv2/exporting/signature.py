@@ -49,8 +49,9 @@ def signature_of(model: keras.Model) -> Signature:
     >>> signature_of(keras_resv2.ResNet(8))
     Signature(shape=(None, 32, 32, 3), dtype='uint8', outputs={'probabilities': (None, 10)})
     """
-    dtype = "uint8" if model.input.dtype == "uint8" or _takes_pixels(model) else "float32"
-    return Signature((None, *model.input.shape[1:]), dtype, {k: x.shape for k, x in named_outputs(model).items()})
+    inputs = model.inputs[0]
+    dtype = "uint8" if inputs.dtype == "uint8" or _takes_pixels(model) else "float32"
+    return Signature((None, *inputs.shape[1:]), dtype, {k: x.shape for k, x in named_outputs(model).items()})
 
 
 def named_outputs(model: keras.Model) -> dict[str, Any]:
@@ -79,7 +80,7 @@ def _kind(layer):
         return "probabilities"
     activation = getattr(getattr(layer, "activation", None), "__name__", None)
     is_classifier = isinstance(layer, (keras.layers.Dense, keras.layers.Activation))
-    return KINDS.get(activation, "features") if is_classifier else "features"
+    return KINDS.get(str(activation), "features") if is_classifier else "features"
 
 
 def _takes_pixels(model, tensors=None):

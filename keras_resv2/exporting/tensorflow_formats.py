@@ -2,6 +2,7 @@
 
 import pathlib
 import tempfile
+from typing import Any
 
 import keras
 import numpy as np
@@ -64,7 +65,7 @@ def _save(network, shape, dtype, folder):
     tf.saved_model.save(module, str(folder), signatures={SIGNATURE: serve})
 
 
-def write_tflite(network, signature, path, precision, representative=None):
+def write_tflite(network, signature, path, precision, representative: Any = None):
     """Writes a network as a TFLite file with the signature ``serving_default``.
 
     Args:

@@ -48,7 +48,7 @@ class UnitSwitches:
             plain, same_size = not additions, source.shape == own[-1].outputs[0].shape
             switch = self.count if same_size or not plain else None
             self.count += switch is not None
-            unit = {"name": name, "stage": int(UNIT.fullmatch(own[0].operation.name)[2]), "switch": switch}
+            unit = {"name": name, "stage": int(UNIT.sub(r"\2", own[0].operation.name)), "switch": switch}
             unit["changes_size"] = not same_size
             self.units.append(unit)
             self._last[id(own[-1].outputs[0])] = (unit, source, plain)

@@ -208,6 +208,6 @@ def _converted(root, name, version, reference, repository, commit, said, fetch_m
                 )
             found = detect(weights, said.architecture, preprocessing=said.preprocessing)
             card = make_card(found, name, version, said.dataset, said.class_names, said.license)
-            origin = {**said.origin, "hub": repository, "commit": commit, **card.origin, "file": WEIGHTS}
+            origin = {**said.origin, "hub": repository, "commit": commit, **(card.origin or {}), "file": WEIGHTS}
             write_folder(found.weights, dataclasses.replace(card, origin=origin, image_shape=said.image_shape), root)
     return read_card(path)

@@ -43,7 +43,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
             return super().call(inputs, training=training, mask=mask)
         outputs, statistics = kernel(self, inputs, training)
         if statistics is not None:
-            for moving, batch in zip((self.moving_mean, self.moving_variance), statistics, strict=True):
+            for name, batch in zip(("moving_mean", "moving_variance"), statistics, strict=True):
+                moving = getattr(self, name)
                 # In float32 even if the variables are not, as with the policies "float16" and "bfloat16".
                 value = keras.ops.cast(moving, "float32") * self.momentum + batch * (1.0 - self.momentum)
                 moving.assign(keras.ops.cast(value, moving.dtype))

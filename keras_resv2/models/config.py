@@ -17,7 +17,7 @@ from keras_resv2.models.blocks import (
     STRIDE_ON,
     UnitSpec,
 )
-from keras_resv2.models.preprocessing import resolve_pixels
+from keras_resv2.models.preprocessing import Pixels, resolve_pixels
 from keras_resv2.models.shortcuts import Conv1x1, Identity, NoShortcut, Shortcut, get_shortcut
 
 # Units per stage of He et al. 2015, Table 1, and ResNet-200 of He et al. 2016.
@@ -103,7 +103,7 @@ class Layout:
     widths: tuple[int, ...]
     stem: str
     stride_in: str = "first"
-    pixels: tuple | None = None
+    pixels: Pixels | None = None
     padding: str = "torch"
     output_stride: int | None = None
 

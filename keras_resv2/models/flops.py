@@ -46,10 +46,11 @@ def weighted_layers(model: keras.Model) -> Iterator[tuple[keras.layers.Layer, in
 
 
 def _multiply_adds(layer):
+    weights = math.prod(layer.kernel.shape)
     if isinstance(layer, keras.layers.Dense):
-        return math.prod(layer.kernel.shape)
+        return weights
     last = layer.data_format == "channels_last"
     height, width = layer.output.shape[1:3] if last else layer.output.shape[2:4]
     if height is None or width is None:
         raise ValueError(f"layer {layer.name!r} accepts any size: build its model with input_shape=(height, width, 3).")
-    return height * width * math.prod(layer.kernel.shape)
+    return height * width * weights

@@ -38,7 +38,7 @@ class _Interpreter:
     share them, and the last one to finish restores the original values."""
 
     def __init__(self):
-        self._lock, self._inside, self._found = threading.Lock(), 0, None
+        self._lock, self._inside, self._found = threading.Lock(), 0, (0, False)
 
     def __enter__(self):
         with self._lock:

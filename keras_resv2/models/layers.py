@@ -70,8 +70,8 @@ class LayerFactory:
             padding=padding,
             dilation_rate=dilation,
             use_bias=bias,
-            # He et al. 2015b, eq. 14, with fan-out as in the papers' code.
-            kernel_initializer=keras.initializers.VarianceScaling(2.0, FAN, NORMAL),
+            # He et al. 2015b, eq. 14, with fan-out as in the papers' code. Its type is inferred from Keras' default.
+            kernel_initializer=keras.initializers.VarianceScaling(2.0, FAN, NORMAL),  # pyright: ignore[reportArgumentType]
             data_format=self.data_format,
             dtype=self.dtype,
             name=name,
@@ -138,7 +138,8 @@ class LayerFactory:
             strides=strides,
             activation="sigmoid",
             kernel_initializer="he_normal",
-            bias_initializer=keras.initializers.Constant(bias),
+            # Its type is inferred from Keras' default.
+            bias_initializer=keras.initializers.Constant(bias),  # pyright: ignore[reportArgumentType]
             data_format=self.data_format,
             dtype=self.dtype,
             name=f"{name}_conv",

@@ -22,6 +22,8 @@ Explicit padding before a strided convolution or a pooling has the layer's name 
 network units 2 to 9 of a stage are one layer, `stageS_unit2_to_9`.
 """
 
+from typing import Any
+
 import keras
 
 from keras_resv2.models.blocks import residual_unit
@@ -61,7 +63,8 @@ def preprocess(x, mean, std, data_format):
     offset = [-value / deviation for value, deviation in zip(mean, std, strict=True)]
     if data_format == "channels_first":
         scale, offset = ([[[value]] for value in values] for values in (scale, offset))
-    return keras.layers.Rescaling(scale, offset, dtype="float32", name="preprocessing")(x)
+    constants: dict[str, Any] = {"scale": scale, "offset": offset}
+    return keras.layers.Rescaling(**constants, dtype="float32", name="preprocessing")(x)
 
 
 def _stem(x, stem, filters, spec, layers):

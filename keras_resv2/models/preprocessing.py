@@ -37,7 +37,8 @@ def resolve_pixels(preprocessing: Any) -> Pixels:
     >>> resolve_pixels("tf")[0]
     (127.5, 127.5, 127.5)
     """
-    named = {name: row.pixels for name, row in DATASETS.items() if row.pixels} | PREPROCESSING
+    named: dict[str, Pixels] = {name: pixels for name, row in DATASETS.items() if (pixels := row.pixels)}
+    named |= PREPROCESSING
     if isinstance(preprocessing, str):
         return named[check_choice("preprocessing", preprocessing, named)]
     try:

@@ -101,7 +101,9 @@ class RolledUnits(keras.layers.Layer):
 
     def layer_names(self, layer):
         """Returns a layer's name in each unit."""
-        stage, first, rest = re.fullmatch(r"(stage\d+_unit)(\d+)(_.*)", layer).groups()
+        match = re.fullmatch(r"(stage\d+_unit)(\d+)(_.*)", layer)
+        assert match is not None, layer  # the layers of the unit are named after it
+        stage, first, rest = match.groups()
         return [f"{stage}{unit}{rest}" for unit in range(int(first), int(first) + self.count)]
 
     def match_unit(self):

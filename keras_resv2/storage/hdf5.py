@@ -5,6 +5,9 @@ datasets), contain cyclic links, declare arrays of any size in a few bytes, and 
 plugins. Weights need none of this, so files that use it are rejected.
 """
 
+# h5py's low-level modules are compiled, without stubs.
+# pyright: reportAttributeAccessIssue=false
+
 import contextlib
 import math
 import os

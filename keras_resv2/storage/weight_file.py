@@ -19,6 +19,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import h5py
 import keras
@@ -190,7 +191,7 @@ def _split(index, parts):
     return arrays
 
 
-def _entry(entry):
+def _entry(entry) -> Any:
     """Returns the name, shape, offset and array of an entry of the index."""
 
     def is_count(value):

@@ -1,4 +1,4 @@
-"""Untyped: see `[tool.pyright]` in pyproject.toml."""
+"""Untyped, see `[tool.pyright]` in pyproject.toml."""
 
 from typing import Any
 
