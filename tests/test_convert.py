@@ -394,7 +394,7 @@ def test_converted_weights_have_the_statistics_of_their_dataset(checkpoint, tmp_
     (tmp_path / "names.txt").write_text("\n".join("abcdefghij"))
     given = ["--dataset", "cifar100", "--classes", str(tmp_path / "names.txt"), "--out", str(tmp_path / "out")]
     assert cli.main(["convert", str(checkpoint), *given]) == 0
-    printed = capsys.readouterr().out
+    text = capsys.readouterr().out
     assert (
         "It was assumed (the file does not say) that pixels are normalised with the statistics of cifar100" in printed
     )
