@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import os
+from typing import Any
 
 import numpy as np
 
@@ -41,7 +42,7 @@ def class_names(card: Card) -> tuple[str, ...]:
     return tuple(name for _, name in _class_index(card))
 
 
-def _class_index(card):
+def _class_index(card) -> list[tuple[str, str]]:
     """Returns a pair of WordNet ID and name for each ImageNet class, downloaded into the cache on the first call."""
     url, md5 = card.class_index["url"], card.class_index["md5"]
     # Named by checksum, because the files of two cards may have the same name. Versions before 0.2 used the name.
@@ -56,7 +57,7 @@ def _class_index(card):
         raise ValueError(f"{path} is damaged: delete it to download it again.")
     try:
         index = json.loads(text)
-        pairs = [(index[number][0], index[number][1]) for number in card.class_names]
+        pairs: list[Any] = [(index[number][0], index[number][1]) for number in card.class_names]
     except (ValueError, KeyError, IndexError, TypeError, RecursionError):
         pairs = [(None, None)]
     if not all(isinstance(word, str) and word.isprintable() for pair in pairs for word in pair):

@@ -52,7 +52,7 @@ class Dataset:
     @property
     def pixels(self) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
         """``(mean, std)`` for the argument `preprocessing` of `keras_resv2.ResNet`; None if they are measured."""
-        return None if self.mean is None else (self.mean, self.std)
+        return None if self.mean is None or self.std is None else (self.mean, self.std)
 
 
 def find_dataset(name: str) -> Dataset:

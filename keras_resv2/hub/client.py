@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-Sizes = Mapping[str, tuple[int, int]]
+Sizes = Mapping[str, tuple[int | None, int | None]]  # bounds of a file's size in bytes; None if unknown
 
 PREFIX = "hf://"
 REFERENCE = re.compile(r"hf://([\w.-]+/[\w.-]+)(?:@(\S+))?")

@@ -50,7 +50,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
                 moving.assign(keras.ops.cast(value, moving.dtype))
         return keras.ops.cast(outputs, self.compute_dtype)
 
-    def get_build_config(self) -> dict[str, Any]:
+    def get_build_config(self) -> dict[str, Any] | None:
         return saying_what_to_import(super().get_build_config())
 
     def _kernel(self, inputs, mask, training):

@@ -221,7 +221,7 @@ def check_class_index(index: dict[str, Any]) -> None:
     if not _address(index.get("url")) or not index.get("md5"):
         raise ValueError("class_index needs the url of a file and its md5.")
     count = index.get("classes")
-    if not _is_count(count) or not 1 <= count <= MOST_CLASSES:
+    if not isinstance(count, int) or not _is_count(count) or not 1 <= count <= MOST_CLASSES:
         raise ValueError(
             f"class_index: classes is {_shown(count)} but must be a whole number from 1 to {MOST_CLASSES:,}."
         )
