@@ -54,7 +54,7 @@ def save_weights(model: keras.Model, path: str | os.PathLike) -> None:
     >>> path = tempfile.mkdtemp() + "/weights.h5"
     >>> save_weights(keras_resv2.ResNet(8), path)
     >>> keras_resv2.ResNet(8, weights=path).count_params()
-    78666
+    75770
     """
     write_weights(model_arrays(model), path)
 
