@@ -4,7 +4,7 @@ import importlib
 
 import numpy as np
 import pytest
-from comparing import RAW, assert_same, pictures, run_torch
+from comparing import RAW, assert_same, images, run_torch
 
 from keras_resv2 import convert
 from keras_resv2.convert.layouts.pytorchcv import stride_of_name
@@ -38,7 +38,7 @@ def network(name):
 @pytest.mark.parametrize("name", NETWORKS)
 def test_pytorchcv_gives_the_same_outputs_and_loads_ours(name):
     theirs, architecture, size, said = network(name)
-    x = pictures((size, size))
+    x = images((size, size))
     expected = run_torch(torch, theirs, x)
     found = convert.detect(theirs.state_dict(), **said)
     assert (found.layout, found.architecture) == ("pytorchcv", architecture)

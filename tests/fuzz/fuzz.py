@@ -35,7 +35,7 @@ from keras_resv2.storage.card import read_card  # noqa: E402
 from keras_resv2.storage.weight_file import read_weights  # noqa: E402
 
 ROOT = HERE.parents[1]
-PUBLISHED = ROOT / "keras_resv2/pretrained/published"
+PUBLISHED = ROOT / "keras_resv2/storage/third_party"
 CARDS = (ROOT / "weights/resnet20-cifar10/1/card.json", PUBLISHED / "preact_resnet50-imagenet/1/card.json")
 REFUSALS = (ValueError, OSError, ImportError)
 ATTRIBUTES = ([b"conv"], ["a", "conv"], "conv", "keras-resv2 weights 1", 5, [1.5], h5py.Empty("f4"), [b"/"])
