@@ -168,7 +168,12 @@ def test_notebooks_were_run(site):
     """Their outputs and figures are on the pages and in the .ipynb files."""
     if not importlib.util.find_spec("foolbox"):
         pytest.skip("the notebooks' images are missing: pip install --no-deps foolbox")
-    expected = {"quick_start": "20 of 20 right", "lesions_and_paths": "all: 512; without one unit: 256"}
+    expected = {
+        "quick_start": "20 of 20 right",
+        "lesions_and_paths": "all: 512; without one unit: 256",
+        "convert_and_export": "resnet20 10 classes, layout cifar",
+        "fine_tune": "of 200 images",
+    }
     for name, output in expected.items():
         assert output in " ".join(" ".join(read(site / f"notebooks/{name}.html").text).split())
         assert (site / f"notebooks/{name}-1.png").read_bytes().startswith(b"\x89PNG")

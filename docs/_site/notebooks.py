@@ -17,7 +17,7 @@ import sys
 
 FOLDER = pathlib.Path(__file__).parents[1] / "notebooks"
 DPI = 110
-NEEDED = ("foolbox", "matplotlib")  # without them the pages have no outputs
+NEEDED = ("foolbox", "matplotlib", "onnx", "onnxruntime", "sklearn")  # without them the pages have no outputs
 
 
 def cells(text):
