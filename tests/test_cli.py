@@ -284,7 +284,7 @@ def _cut_png(path):
         (["predict", NAME, __file__, "--save", "nowhere/out.png"], "nowhere does not exist. Create it first"),
         (["evaluate", NAME, "--data_dir", "nowhere"], "nowhere does not exist"),
         (["evaluate", NAME, "--data_dir", "."], "does not contain cifar10"),
-        (["evaluate", NAME, "--data_dir", __file__], "is not an .npz file"),
+        (["evaluate", NAME, "--data_dir", __file__], "is not a readable .npz file"),
     ],
 )
 def test_bad_input_is_one_line(arguments, words, capsys):
@@ -303,7 +303,7 @@ def test_damaged_data(tiny_data, tmp_path, capsys):
     for name in ("cut.npz", "changed.npz", "one.npy"):
         assert cli.main(["evaluate", NAME, "--data_dir", str(tmp_path / name)]) == cli.BAD_INPUT
         error = capsys.readouterr().err
-        assert error.count("\n") == 1 and "is not an .npz file" in error
+        assert error.count("\n") == 1 and "is not a readable .npz file" in error
 
 
 def test_data_of_another_shape(tmp_path, capsys):

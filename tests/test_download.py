@@ -97,7 +97,7 @@ def test_a_cut_connection_is_resumed_in_the_same_call(remote, server):
 
 def test_a_download_given_up_is_resumed_by_the_next_call(remote, server):
     server.cut_after, server.cuts = 1000, 3
-    with pytest.raises(ConnectionError, match=f"cut after 3000 of {remote.size} bytes"):
+    with pytest.raises(ConnectionError, match=f"interrupted after 3000 of {remote.size} bytes"):
         keras_resv2.from_pretrained("resnet20-cifar10")
     assert not cached(remote).exists()
     keras_resv2.from_pretrained("resnet20-cifar10")
@@ -231,7 +231,7 @@ def test_a_file_of_unknown_size_with_an_md5(server, tmp_path):
     server.content, path = bytes(range(256)) * 40, tmp_path / "file"
     checksum = hashlib.md5(server.content).hexdigest()
     server.cut_after, server.cuts = 1000, 3
-    with pytest.raises(ConnectionError, match=r"cut after 3000 of \? bytes"):
+    with pytest.raises(ConnectionError, match=r"interrupted after 3000 of \? bytes"):
         download.fetch(server.url, path, None, checksum)
     download.fetch(server.url, path, None, checksum)
     assert server.requests[-1] == "bytes=3000-" and path.read_bytes() == server.content
