@@ -143,7 +143,7 @@ def test_parts_of_a_folder_that_has_them(image_folder, tmp_path):
 
 
 def test_unknown_data_says_what_it_may_be(tmp_path):
-    with pytest.raises(FileNotFoundError, match="not an existing folder"):
+    with pytest.raises(FileNotFoundError, match="is not a folder that exists"):
         load_finetune_data(str(tmp_path / "none"), None, (8, 8), (0.1, 0.1), 0)
     pytest.importorskip("tensorflow_datasets", reason="tensorflow-datasets is not installed")
     with pytest.raises(ValueError, match="not a folder, and tensorflow-datasets cannot read"):

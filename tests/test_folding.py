@@ -37,7 +37,7 @@ def randomise(model, seed=0):
     return model
 
 
-def pictures(height, width, count=3):
+def random_images(height, width, count=3):
     """Random uint8 images, each of one random color with noise."""
     rng = np.random.default_rng(1)
     colours = rng.integers(40, 216, (count, 1, 1, 3))
@@ -82,7 +82,7 @@ def test_every_network(activation, shortcut, depth, stem, size):
     arguments = dict(activation=activation, shortcut=shortcut, stem=stem, input_shape=(*size, 3), classes=7)
     model = ResNet(depth, classifier_activation=None, **arguments)
     folded = fold(randomise(model))
-    assert_same_outputs(folded, model, pictures(*size))
+    assert_same_outputs(folded, model, random_images(*size))
     left = normalizations(folded)
     assert len(left) == units_that_normalize(activation, shortcut, stem)
     gone = {*normalizations(model)} - {*left}
@@ -105,7 +105,7 @@ def test_other_arguments(activation, depth, stem, options):
     model = ResNet(depth, activation=activation, stem=stem, input_shape=(None, None, 3), **options)
     folded = fold(randomise(model))
     for size in ((33, 41), (26, 20)):
-        x = pictures(*size).astype("float32")
+        x = random_images(*size).astype("float32")
         assert_same_outputs(folded, model, x if options.get("include_preprocessing", True) else x / 64 - 2)
 
 
@@ -213,7 +213,7 @@ def test_only_valid_candidates_are_folded(graph, left):
     x = keras.Input((11, 9, 3))
     model = randomise(keras.Model(x, graph(x)))
     folded = fold(model)
-    assert_same_outputs(folded, model, pictures(11, 9) / np.float32(64))
+    assert_same_outputs(folded, model, random_images(11, 9) / np.float32(64))
     assert len(normalizations(folded)) == left
     assert not any(isinstance(layer, layers.Dropout) for layer in folded.layers)
     assert not any(layer.trainable for layer in folded.layers if isinstance(layer, layers.BatchNormalization))
@@ -227,7 +227,7 @@ def test_features_too(activation, left):
     backbone = keras_resv2.features(model, names)
     folded = fold(backbone)
     assert list(folded.output) == names
-    assert_same_outputs(folded, backbone, pictures(17, 21))
+    assert_same_outputs(folded, backbone, random_images(17, 21))
     assert len(normalizations(folded)) == left
 
 
@@ -240,7 +240,7 @@ def test_networks_inside_networks(kind):
     else:
         model = keras.Sequential([inputs, backbone, *head])
     folded = fold(randomise(model))
-    assert_same_outputs(folded, model, pictures(17, 21))
+    assert_same_outputs(folded, model, random_images(17, 21))
     assert normalizations(backbone) and not normalizations(folded.get_layer(backbone.name))
 
 
@@ -254,16 +254,16 @@ def test_preprocessing():
 
     x = keras.Input((11, 9, 3))
     model = keras.Model(x, layers.Conv2D(4, 3, padding="same", activation="relu")(layers.Rescaling(1 / 127.5, -1)(x)))
-    assert_same_outputs(fold(model), model, pictures(11, 9))
+    assert_same_outputs(fold(model), model, random_images(11, 9))
     assert fold(model).layers[1].get_config()["offset"] == -127.5
 
 
 def test_adapted_normalization_is_kept():
     normalization = layers.Normalization()
-    normalization.adapt(pictures(11, 9) / np.float32(1))
+    normalization.adapt(random_images(11, 9) / np.float32(1))
     x = keras.Input((11, 9, 3))
     model = randomise(keras.Model(x, one_reader(normalization(x))))
-    assert_same_outputs(fold(model), model, pictures(11, 9))
+    assert_same_outputs(fold(model), model, random_images(11, 9))
 
 
 @pytest.mark.parametrize("dtype, within", [("mixed_bfloat16", 1.3), ("mixed_float16", 1.6)])
@@ -334,7 +334,7 @@ import sys, keras, numpy as np
 import test_folding as t
 for data_format in sys.argv[1:]:
     keras.config.set_image_data_format(data_format)
-    x = t.images(19, 23)
+    x = t.random_images(19, 23)
     x = x if data_format == "channels_last" else x.transpose(0, 3, 1, 2)
     model = t.ResNet(8, activation="full_preactivation", input_shape=x.shape[1:], classifier_activation=None)
     folded = t.fold(t.randomise(model))

@@ -121,7 +121,7 @@ def test_stock_layers_folding_and_float32_reach_the_network(kind, pixels):
 def test_a_layer_that_makes_its_network_itself_is_named():
     x = keras.Input((32, 32, 3))
     model = keras.Model(x, keras.layers.Dense(2)(MadeInside(name="closed")(x)))
-    with pytest.raises(ValueError, match=r"\(MadeInside\) makes the layer 'stem_bn' itself"):
+    with pytest.raises(ValueError, match=r"\(MadeInside\) creates the layer 'stem_bn' itself"):
         keras_resv2.to_stock_layers(model)
 
 
