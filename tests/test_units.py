@@ -198,7 +198,7 @@ def test_text_of_a_shortcut_reads_back(shortcut):
         (dict(pooling="mean"), ["avg", "max"]),
         (dict(classes=0), ["at least 1"]),
         (dict(input_shape=(32, 32)), ["three entries"]),
-        (dict(input_shape=(32, 32, None)), ["how many channels"]),
+        (dict(input_shape=(32, 32, None)), ["number of channels"]),
         (dict(input_shape=(3, 32, 3)), ["at least 4"]),
         (dict(depth=50, input_shape=(16, 16, 3)), ["at least 32", "stem='cifar'"]),
     ],

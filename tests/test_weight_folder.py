@@ -161,4 +161,4 @@ def test_finetune_is_a_command_of_the_package(capsys):
     printed = capsys.readouterr().out
     assert "--data" in printed and "--learning_rate" in printed
     assert cli.main(["finetune", "resnet20-cifar10", "--data", "no/such/folder", "--out", "x"]) == cli.BAD_INPUT
-    assert "not an existing folder" in capsys.readouterr().err
+    assert "is not a folder that exists" in capsys.readouterr().err
