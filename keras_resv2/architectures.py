@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import fnmatch
 import re
+from typing import Any
 
 from keras_resv2.argument_checks import check_choice
 
@@ -24,6 +25,19 @@ class Architecture:
     depth: int
     activation: str
     source: str
+
+    def arguments(self, **changes: Any) -> dict[str, Any]:
+        """Returns the arguments of the network, as `keras_resv2.models.config.resolve_network` takes them.
+
+        Args:
+            **changes: arguments that a card or a user adds; `activation` replaces that of the row.
+
+        Example:
+
+        >>> ARCHITECTURES["resnet20"].arguments(projection="B")
+        {'depth': 20, 'activation': 'original', 'projection': 'B'}
+        """
+        return {"depth": self.depth, "activation": self.activation, **changes}
 
 
 V1 = "He et al. 2015, arXiv 1512.03385"

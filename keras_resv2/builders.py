@@ -103,8 +103,7 @@ def _make_builder(key, architecture):
         if isinstance(weights, str) and not _is_path(weights):
             weights, classes, variant = weights_for_builder(key, weights, include_top, classes, variant)
         return ResNet(
-            architecture.depth,
-            **{"activation": architecture.activation, **variant},
+            **architecture.arguments(**variant),
             include_top=include_top,
             weights=weights,
             input_tensor=input_tensor,

@@ -232,8 +232,7 @@ def adapt_channels(kernel: np.ndarray, channels: int) -> np.ndarray:
 
 
 def _pixels(card):
-    row = find_architecture(card.architecture)
-    layout, _ = resolve_network(**{"depth": row.depth, "activation": row.activation, **card.arguments})
+    layout, _ = resolve_network(**find_architecture(card.architecture).arguments(**card.arguments))
     assert layout.pixels is not None  # `resolve_network` fills in those of the stem's dataset
     return layout.pixels
 
@@ -283,8 +282,7 @@ def weights_for_builder(
         variant = {**variant, "preprocessing": card.arguments["preprocessing"]}
     given = {key: value for key, value in variant.items() if key not in FREE_ARGUMENTS}
     row = find_architecture(architecture)
-    defaults = {"depth": row.depth, "activation": row.activation}
-    if resolve_network(**{**defaults, **given}) != resolve_network(**{**defaults, **card.arguments}):
+    if resolve_network(**row.arguments(**given)) != resolve_network(**row.arguments(**card.arguments)):
         raise ValueError(
             f"weights={weights!r} of {architecture} were trained with {card.arguments or 'the default arguments'}, "
             f"not with {given or 'the default arguments'}; from_pretrained({card.name!r}) builds the matching network."

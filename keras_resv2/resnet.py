@@ -172,8 +172,7 @@ def build_named(architecture: str, **arguments: Any) -> keras.Model:
     >>> build_named("preact_resnet20").name
     'preact_resnet20'
     """
-    row = find_architecture(architecture)
-    return ResNet(row.depth, **{"activation": row.activation, **arguments})
+    return ResNet(**find_architecture(architecture).arguments(**arguments))
 
 
 def features(model: keras.Model, names: Sequence[str] | None = None) -> keras.Model:

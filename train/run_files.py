@@ -80,8 +80,7 @@ def completed_settings(settings):
 
 def _stem_pixels(settings):
     """Returns the default pixel statistics of a network: those of the dataset that its stem is designed for."""
-    row = find_architecture(settings["model"])
-    network = {"depth": row.depth, "activation": row.activation, **settings.get("arguments", {})}
+    network = find_architecture(settings["model"]).arguments(**settings.get("arguments", {}))
     return [list(values) for values in resolve_network(**network)[0].pixels]
 
 

@@ -78,7 +78,7 @@ class Fit:
     @classmethod
     def of(cls, architecture, network, structure):
         row = find_architecture(architecture)
-        own = {"depth": row.depth, "activation": row.activation}
+        own = row.arguments()
         own |= {"branch": structure["branch"]} if _fits_both_branches(row) and "branch" in structure else {}
         structure = {name: value for name, value in structure.items() if name != "branch"}
         shapes = weight_shapes(classes_of(network), **own, **structure)

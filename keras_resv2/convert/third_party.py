@@ -49,6 +49,5 @@ def fetch(card):
 
 def _bytes_of(card):
     """Returns the size of a network's weights as float32."""
-    row = find_architecture(card.architecture)
-    network = {"depth": row.depth, "activation": row.activation, **card.arguments}
+    network = find_architecture(card.architecture).arguments(**card.arguments)
     return 4 * sum(math.prod(shape) for shape in weight_shapes(len(card.class_names), **network).values())

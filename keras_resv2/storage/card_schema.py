@@ -193,7 +193,7 @@ def _check_network(architecture, arguments):
     if not isinstance(arguments.get("conv_bias", False), bool):
         raise ValueError(f"arguments: conv_bias is {_shown(arguments['conv_bias'])} but must be true or false.")
     try:
-        resolve_network(**{"depth": row.depth, "activation": row.activation, **arguments})
+        resolve_network(**row.arguments(**arguments))
     except (ValueError, TypeError, OverflowError) as error:
         raise ValueError(f"arguments: {error}") from None
 

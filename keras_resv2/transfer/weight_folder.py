@@ -181,8 +181,7 @@ def _network_of(model, weights, base):
 
 
 def _fits(shapes, classes, architecture, arguments):
-    row = find_architecture(architecture)
-    return weight_shapes(classes, **{"depth": row.depth, "activation": row.activation, **arguments}) == shapes
+    return weight_shapes(classes, **find_architecture(architecture).arguments(**arguments)) == shapes
 
 
 def _image_shape(model, architecture, arguments):

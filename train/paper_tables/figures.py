@@ -147,8 +147,7 @@ def network(model, arguments):
     >>> network("resnet110", {"activation": "full_preactivation"}) == network("preact_resnet110", {})
     True
     """
-    row = find_architecture(model)
-    layout, unit = resolve_network(**{"depth": row.depth, "activation": row.activation, **arguments})
+    layout, unit = resolve_network(**find_architecture(model).arguments(**arguments))
     return dataclasses.replace(layout, pixels=None), unit
 
 
