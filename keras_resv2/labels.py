@@ -12,7 +12,7 @@ from keras_resv2.argument_checks import check_count
 from keras_resv2.data import DATASETS, Dataset, class_folders, described
 from keras_resv2.data.checks import check_finite
 from keras_resv2.files import open_regular
-from keras_resv2.pretrained import find_card
+from keras_resv2.pretrained import pretrained_card
 from keras_resv2.storage import download
 from keras_resv2.storage.card import Card
 from keras_resv2.storage.checksum import agrees
@@ -126,7 +126,7 @@ def decode_predictions(
     >>> decode_predictions(np.eye(10)[:1], "resnet20-cifar10", top=1)
     [[('airplane', 1.0)]]
     """
-    known = name if isinstance(name, Card) else _dataset(name) or find_card(name)
+    known = name if isinstance(name, Card) else _dataset(name) or pretrained_card(name)
     predictions = np.asarray(predictions)
     if predictions.ndim != 2 or predictions.shape[1] != len(known.class_names):
         raise ValueError(

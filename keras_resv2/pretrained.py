@@ -24,7 +24,7 @@ from keras_resv2.storage.card import Card, folder_of
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["Card", "find_card", "from_pretrained", "list_pretrained", "pretrained_card", "weight_path"]
+__all__ = ["Card", "from_pretrained", "is_pretrained", "list_pretrained", "pretrained_card", "weight_path"]
 
 # Arguments of the builders that the weights do not depend on.
 FREE_ARGUMENTS = ("dtype", "include_preprocessing", "rolled", "rematerialize")
@@ -54,44 +54,41 @@ def list_pretrained(pattern: str = "*", versions: bool = False) -> list[str]:
 
 
 def pretrained_card(name: str | os.PathLike) -> Card:
-    """Returns the card of a weight file: its measured error, how it was trained, its classes.
+    """Returns the card of pretrained weights: their measured error, how they were trained, their classes.
 
     Args:
         name: see `from_pretrained`.
 
     Returns:
-        `Card`, with the attributes name, version, test_error and paper_error (percent), among others.
+        `Card`, with the attributes name, version, test_error and paper_error (percent), among others. Its weight file
+        may not have been downloaded or converted yet: `weight_path` does that.
 
     Raises:
-        ValueError: if the name or version is unknown.
+        ValueError: if the name (the message lists the closest ones) or version is unknown, or the card is damaged.
+        FileNotFoundError: if a path does not contain a card.
+        ConnectionError, ImportError: see `keras_resv2.hub.pull`, for names ``hf://user/name``.
 
     Example:
 
     >>> pretrained_card("resnet20-cifar10").class_names[0]
     'airplane'
     """
-    return find_card(name)
-
-
-def find_card(name: str | os.PathLike) -> Card:
-    """Returns the card of a pretrained name, wherever its weights come from.
-
-    Args:
-        name: see `from_pretrained`.
-
-    Returns:
-        `Card`. Its weight file may not have been downloaded or converted yet: `weight_path` does that.
-
-    Raises:
-        ValueError: if the name (the message lists the closest ones) or version is unknown, or the card is damaged.
-        FileNotFoundError: if a path does not contain a card.
-        ConnectionError, ImportError: see `keras_resv2.hub.pull`, for names ``hf://user/name``.
-    """
     if isinstance(name, str):
         for prefix, fetch in SOURCES.items():
             if name.startswith(prefix):
                 return fetch(name)
     return local.find_card(name)
+
+
+def is_pretrained(name: str) -> bool:
+    """Returns whether a name is one of `list_pretrained`, with or without a version, or the place of a weight folder.
+
+    Example:
+
+    >>> is_pretrained("resnet20-cifar10@1"), is_pretrained("weights/mine/1"), is_pretrained("resnet20")
+    (True, True, False)
+    """
+    return name.partition("@")[0] in list_pretrained() or local.is_folder(name)
 
 
 def weight_path(card: Card) -> pathlib.Path:
@@ -173,7 +170,7 @@ def from_pretrained(
 
     if classes is not None:
         check_count("classes", classes)
-    card = find_card(name)
+    card = pretrained_card(name)
     path = weight_path(card)
     weights = read_weights(path)
     if "head_dense/kernel" not in weights or weights["head_dense/kernel"].ndim != 2:
@@ -277,7 +274,7 @@ def weights_for_builder(
     Raises:
         ValueError: if the weights do not exist, or were trained with other arguments.
     """
-    card = find_card(f"{architecture}-{weights}")
+    card = pretrained_card(f"{architecture}-{weights}")
     if "preprocessing" in card.arguments and variant.get("preprocessing") is None:
         variant = {**variant, "preprocessing": card.arguments["preprocessing"]}
     given = {key: value for key, value in variant.items() if key not in FREE_ARGUMENTS}

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 
 from keras_resv2.models.weights import match_weights
-from keras_resv2.pretrained import find_card, weight_path
+from keras_resv2.pretrained import pretrained_card, weight_path
 from keras_resv2.storage.weight_file import read_weights
 from train.run_files import WEIGHTS
 
@@ -40,7 +40,7 @@ def find_weights(source: str) -> tuple[dict[str, np.ndarray], str]:
         if not (path / WEIGHTS).exists():
             raise FileNotFoundError(f"--initial_weights={source} is a run that is not finished: it has no {WEIGHTS}.")
         return read_weights(path / WEIGHTS), source
-    card = find_card(source)
+    card = pretrained_card(source)
     return read_weights(weight_path(card)), card.full_name
 
 

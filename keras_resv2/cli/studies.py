@@ -14,11 +14,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from keras_resv2 import analysis
 from keras_resv2.analysis import plots
-from keras_resv2.architectures import ARCHITECTURES, is_architecture
-from keras_resv2.argument_checks import nearest
+from keras_resv2.architectures import is_architecture
 from keras_resv2.builders import build
+from keras_resv2.cli.network_names import check_network
 from keras_resv2.data import described, find_dataset, load_split, open_dataset
-from keras_resv2.pretrained import from_pretrained, list_pretrained, pretrained_card
+from keras_resv2.pretrained import from_pretrained, is_pretrained, pretrained_card
 from keras_resv2.storage.local import is_folder
 
 PROPAGATION_IMAGES, PATH_IMAGES, CAM_IMAGES = 128, 32, 12
@@ -71,11 +71,8 @@ def _title(name):
 
 
 def _check_name(name, variant):
-    pretrained = name.partition("@")[0] in list_pretrained() or is_folder(name)
-    if not pretrained and not is_architecture(name):
-        offer = nearest(name, [*ARCHITECTURES, *list_pretrained()])
-        raise ValueError(f"there is no network {name!r}; did you mean {offer}?")
-    if pretrained and variant:
+    check_network(name)
+    if is_pretrained(name) and variant:
         raise ValueError(f"--{next(iter(variant))} is for architectures; {name} already has weights and layers.")
 
 

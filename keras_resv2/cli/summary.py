@@ -4,12 +4,11 @@ import json
 import math
 import pathlib
 
-from keras_resv2.architectures import ARCHITECTURES, is_architecture
-from keras_resv2.argument_checks import nearest
+from keras_resv2.architectures import is_architecture
+from keras_resv2.cli.network_names import check_network
 from keras_resv2.cli.terminal import new_table, print_json, print_table, start_backend
 from keras_resv2.files import atomic_write, check_parent
-from keras_resv2.pretrained import list_pretrained, pretrained_card
-from keras_resv2.storage.local import is_folder
+from keras_resv2.pretrained import pretrained_card
 
 
 def add_arguments(parser):
@@ -20,11 +19,7 @@ def add_arguments(parser):
 
 def run(arguments):
     """keras-resv2 summary NAME"""
-    pretrained = list_pretrained()
-    known = arguments.name.partition("@")[0] in pretrained or is_folder(arguments.name)
-    if not is_architecture(arguments.name) and not known:
-        offer = nearest(arguments.name, [*ARCHITECTURES, *pretrained])
-        raise ValueError(f"there is no network {arguments.name!r}; did you mean {offer}?")
+    check_network(arguments.name)
     if arguments.svg:
         check_parent(pathlib.Path(arguments.svg))
     card = None if is_architecture(arguments.name) else pretrained_card(arguments.name)

@@ -8,7 +8,7 @@ import keras
 from keras_resv2.hub.client import LOGIN, NAME, PREFIX, REFERENCE, clear_errors, hub_client
 from keras_resv2.hub.readme import readme
 from keras_resv2.models.batch_norm import to_stock_layers
-from keras_resv2.pretrained import find_card, weight_path
+from keras_resv2.pretrained import pretrained_card, weight_path
 from keras_resv2.resnet import build_named
 from keras_resv2.storage.card import folder_of, read_card
 from keras_resv2.storage.local import CARD
@@ -97,4 +97,4 @@ def _card_of(source):
                 f"folder {folder} does not contain {CARD}: use one that does, such as weights/<name>/<version>."
             )
         return read_card(folder / CARD)
-    return find_card(str(source))
+    return pretrained_card(str(source))
