@@ -1,6 +1,5 @@
 """Describes the machine that results are measured on: accelerators or processor, backend, versions."""
 
-import os
 import pathlib
 import platform
 import sys
@@ -8,6 +7,7 @@ import sys
 import keras
 
 import keras_resv2
+from keras_resv2.startup import usable_cores
 
 
 def versions() -> dict[str, str]:
@@ -29,11 +29,6 @@ def hardware(devices: int = 1) -> str:
     """
     seen = accelerators()
     return f"{devices} x {seen[0]}" if seen else processor(len(usable_cores()))
-
-
-def usable_cores() -> list[int]:
-    """Returns the indices of the cores that this process may use."""
-    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
 
 
 def processor(cores: int) -> str:

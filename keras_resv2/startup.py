@@ -1,4 +1,4 @@
-"""Start of programs: hooks around the import of a library, quiet imports, and standard streams."""
+"""Start of programs: hooks around the import of a library, quiet imports, standard streams, usable cores."""
 
 import contextlib
 import importlib.abc
@@ -73,3 +73,8 @@ def prepare_streams() -> None:
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:  # notebooks and tests may replace the stream
             reconfigure(errors="backslashreplace", line_buffering=True)
+
+
+def usable_cores() -> list[int]:
+    """Returns the indices of the cores that this process may use."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))

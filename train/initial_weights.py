@@ -12,7 +12,7 @@ import re
 import keras
 import numpy as np
 
-from keras_resv2.models.weights import match_weights
+from keras_resv2.models.weights import set_weights
 from keras_resv2.pretrained import pretrained_card, weight_path
 from keras_resv2.storage.weight_file import read_weights
 from train.run_files import WEIGHTS
@@ -65,8 +65,7 @@ def set_initial_weights(model: keras.Model, arrays: dict[str, np.ndarray], name:
         )
     if had != units:
         arrays = repeat_units(arrays, units)
-    for weight, array in match_weights(model, arrays, f"--initial_weights={name}"):
-        weight.assign(array)
+    set_weights(model, arrays, f"--initial_weights={name}")
 
 
 def repeat_units(arrays: dict[str, np.ndarray], units: dict[str, int]) -> dict[str, np.ndarray]:

@@ -7,9 +7,10 @@ function, took 3.8 and 3.5 ms of a core per image of 500x375 pixels, threads 3.4
 
 import collections
 import concurrent.futures
-import os
 
 import numpy as np
+
+from keras_resv2.startup import usable_cores
 
 PREFETCHED = 4  # batches that are ready, or in progress, ahead of the network
 
@@ -38,8 +39,7 @@ def batches(load, positions, batch_size, size, workers=None):
         images, labels = np.empty((len(chosen), size, size, 3), "uint8"), np.empty(len(chosen), "int32")
         return images, labels, [pool.submit(fill, images, labels, *row) for row in enumerate(chosen)]
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    pool = concurrent.futures.ThreadPoolExecutor(workers or cores)
+    pool = concurrent.futures.ThreadPoolExecutor(workers or len(usable_cores()))
     ahead = collections.deque()
     try:
         for first in range(0, len(positions), batch_size):
