@@ -175,16 +175,15 @@ def from_pretrained(
     weights = read_weights(path)
     if "head_dense/kernel" not in weights or weights["head_dense/kernel"].ndim != 2:
         raise ValueError(f"weight file {path} does not fit {card.full_name}: it has no classifier.")
-    image_shape, arguments = tuple(card.image_shape), dict(card.arguments)
-    if channels is not None and check_count("channels", channels) != image_shape[-1]:
+    height, width, trained = card.image_shape
+    channels = trained if channels is None else check_count("channels", channels)
+    arguments = dict(card.arguments)
+    if channels != trained:
         weights["stem_conv/kernel"] = adapt_channels(weights["stem_conv/kernel"], channels)
         arguments["preprocessing"] = pixels_of_channels(_pixels(card), channels)
-        image_shape = (*image_shape[:2], channels)
-        if input_shape is None and input_tensor is None and not include_top:
-            input_shape = _in_data_format((None, None, channels))
-    if input_shape is None and input_tensor is None and include_top:
-        input_shape = _in_data_format(image_shape)
-    _check_channels(input_shape if input_tensor is None else input_tensor.shape[1:], image_shape[-1], card)
+    if input_shape is None and input_tensor is None:
+        input_shape = _in_data_format((height, width, channels) if include_top else (None, None, channels))
+    _check_channels(input_shape if input_tensor is None else input_tensor.shape[1:], channels, card)
     if include_top and classes not in (None, len(card.class_names)):
         weights |= _new_classifier(weights["head_dense/kernel"].shape[0], classes)
     return build_named(

@@ -1,6 +1,7 @@
 """`keras-resv2 evaluate` on images from disk: views, class folders, and the authors' settings on the card."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -82,3 +83,16 @@ def test_folders_of_other_classes_are_refused(network, tmp_path, capsys):
         Image.new("RGB", (40, 40)).save(tmp_path / name / "0.png")
     assert cli.main(["evaluate", str(network), "--data_dir", str(tmp_path)]) == cli.BAD_INPUT
     assert "daisy" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("fraction", ["0.9", -1, 0, 1.5, True, [0.9]])
+def test_a_crop_fraction_that_is_none_is_one_line(network, folder, tmp_path, capsys, fraction):
+    """A card may come from a stranger."""
+    place = tmp_path / "resnet8-imagenette" / "1"
+    shutil.copytree(network, place)
+    card = json.loads((place / "card.json").read_text())
+    card["origin"]["crop_pct"] = fraction
+    (place / "card.json").write_text(json.dumps(card))
+    assert cli.main(["evaluate", str(place), "--data_dir", str(folder)]) == cli.BAD_INPUT
+    error = capsys.readouterr().err
+    assert "crop fraction" in error and error.count("\n") == 1

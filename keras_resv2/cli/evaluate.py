@@ -14,6 +14,7 @@ from keras_resv2.pretrained import from_pretrained, pretrained_card
 
 DISAGREES = 1
 QUICK_IMAGES = 2000
+LEAST_CROP = 0.1  # share of the shorter side; a card from a stranger may say anything
 
 
 def add_arguments(parser):
@@ -22,7 +23,11 @@ def add_arguments(parser):
     parser.add_argument(
         "--data_dir", required=True, help="tensorflow-datasets directory, .npz file, or folder of class folders"
     )
-    parser.add_argument("--quick", action="store_true", help=f"use only the first {QUICK_IMAGES} test images")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help=f"use only the first {QUICK_IMAGES} test images (images from disk: as many, evenly spaced)",
+    )
     parser.add_argument(
         "--full", action="store_true", help="also report errors by class, calibration, likelihood, JPEG images"
     )
@@ -43,7 +48,8 @@ def add_arguments(parser):
 def run(arguments):
     """keras-resv2 evaluate NAME --data_dir DIR"""
     card = pretrained_card(arguments.name)
-    if described(card).streamed and described(card).name != "folder":  # fine-tuning reads its folders as arrays
+    dataset = described(card)
+    if dataset.streamed and dataset.name != "folder":  # fine-tuning reads its folders as arrays
         return _run_streamed(card, arguments)
     if arguments.views:
         raise ValueError(
@@ -100,19 +106,17 @@ def _run_streamed(card, arguments):
     from keras_resv2.evaluation import measure_streamed_error
 
     model = _inference_model(arguments, input_shape=(None, None, 3))
-    errors = {
-        f"{side}:{crop}": measure_streamed_error(model, source, side, crop, interpolation) for side, crop in views
-    }
+    errors = [measure_streamed_error(model, source, *view, interpolation) for view in views]
     origin = card.origin or {}
     reported = origin.get("reported_error")
     if arguments.json:
         print_json({
             "name": card.full_name, "dtype": arguments.dtype, "images": len(source), "interpolation": interpolation,
-            "measured_errors": errors, "reported_error": reported,
+            "measured_errors": {f"{side}:{crop}": error for (side, crop), error in zip(views, errors, strict=True)},
+            "reported_error": reported,
         })  # fmt: skip
         return 0
-    for view, error in errors.items():
-        side, crop = view.split(":")
+    for (side, crop), error in zip(views, errors, strict=True):
         print(
             f"{card.full_name}: {error:.2f} % of {len(source):,} images, center crop of {crop} pixels from a shorter "
             f"side of {side} ({interpolation})."
@@ -147,7 +151,14 @@ def _views(card, given):
     if not given:
         size = card.image_shape[0]
         fraction = (card.origin or {}).get("crop_pct")
-        return [(math.floor(size / fraction) if fraction else round(size * 256 / 224), size)]
+        if fraction is None:
+            return [(round(size * 256 / 224), size)]
+        if isinstance(fraction, bool) or not isinstance(fraction, int | float) or not LEAST_CROP <= fraction <= 1:
+            raise ValueError(
+                f"the card of {card.full_name} has the crop fraction {fraction!r}, which must be a number from "
+                f"{LEAST_CROP} to 1: pass --views."
+            )
+        return [(math.floor(size / fraction), size)]
     views = []
     for text in given:
         side, _, crop = text.partition(":")

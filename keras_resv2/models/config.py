@@ -125,11 +125,9 @@ class Layout:
             of a second 3x3 convolution.
         """
         strides = self.strides(stage)
-        if self.output_stride is None:
-            return strides, [(1, 1)] * len(strides)
-        total, before = STEMS[self.stem].total_stride * 2 ** (stage - 1), self.output_stride
-        dilation = max(1, total // before)
-        if dilation == 1:
+        total = STEMS[self.stem].total_stride * 2 ** (stage - 1)
+        dilation = total // (self.output_stride or total)
+        if dilation <= 1:
             return strides, [(1, 1)] * len(strides)
         return [1] * len(strides), [(dilation // 2, dilation), *[(dilation, dilation)] * (len(strides) - 1)]
 
