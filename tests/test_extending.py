@@ -2,7 +2,6 @@
 
 import contextlib
 import copy
-import os
 import pathlib
 import re
 
@@ -48,23 +47,13 @@ def page(tmp_path_factory):
     network = keras_resv2.ResNet(20)
     numpy_format.save_file(renamed(network), folder / "ours.safetensors")
     here = {"__name__": "page"}
-    with tables_as_they_were(), inside(folder):
+    with tables_as_they_were(), pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
         for block in re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL):
             exec(compile(block, PAGE.name, "exec"), here)
         here["command"] = cli.COMMANDS["cost"]
         here["recipe_is_known"] = RunConfig("resnet20", "short", RECIPES["short"]).recipe
     return {**here, "network": network, "folder": folder, "pixels": pixels}
-
-
-@contextlib.contextmanager
-def inside(folder):
-    """`contextlib.chdir`, which Python 3.10 does not have."""
-    before = os.getcwd()
-    os.chdir(folder)
-    try:
-        yield
-    finally:
-        os.chdir(before)
 
 
 def renamed(network):

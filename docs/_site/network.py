@@ -76,6 +76,7 @@ def sample_images():
 def exported(name, title):
     """What the page says of a network, and its ONNX file."""
     import keras_resv2
+    from keras_resv2.architectures import find_architecture
 
     card = keras_resv2.pretrained_card(name)
     digest = hashlib.sha256(card.sha256.encode())
@@ -91,7 +92,7 @@ def exported(name, title):
             keras_resv2.export(model, path, format="onnx", **options)
             path.replace(kept)
     file = f"{card.name}-{card.version}.onnx"
-    depth = int(title.split("-")[1].split()[0]) if "-" in title else 20
+    depth = find_architecture(card.architecture).depth
     about = {"name": card.full_name, "title": title, "file": file, "bytes": kept.stat().st_size, "depth": depth}
     return {**about, "error": card.test_error}, kept.read_bytes()
 

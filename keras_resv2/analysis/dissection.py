@@ -6,16 +6,14 @@ same structure share one compiled program, so that a network of 54 units compile
 
 import dataclasses
 import json
-import re
 from typing import Any
 
 import keras
 
 from keras_resv2.analysis.programs import Program
-from keras_resv2.models.graph import calls, deep_graph, is_cast
+from keras_resv2.models.graph import UNIT, calls, deep_graph, is_cast
 from keras_resv2.models.scan import RolledUnits
 
-UNIT = re.compile(r"(stage(\d+)_unit(\d+))_.*")
 NAMES = (
     "stage1_unit1_..., stage1_unit2_..., ...; of each unit the addition of shortcut and branch is stage1_unit1_add, "
     "with the shortcut first"

@@ -106,7 +106,7 @@ def _run_streamed(card, arguments):
     from keras_resv2.evaluation import measure_streamed_error
 
     model = _inference_model(arguments, input_shape=(None, None, 3))
-    errors = [measure_streamed_error(model, source, *view, interpolation) for view in views]
+    errors = [measure_streamed_error(model, source, side, crop, interpolation) for side, crop in views]
     origin = card.origin or {}
     reported = origin.get("reported_error")
     if arguments.json:

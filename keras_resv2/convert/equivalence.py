@@ -115,3 +115,14 @@ def _channels(name, weights):
     number = int(rest[-1])
     reads = before if rest == "conv1" and variable == "kernel" else None
     return reads, stage if number == last else None
+
+
+def batch_norm_of(name):
+    """Returns the batch normalisation that may follow the convolution of a weight.
+
+    Example:
+
+    >>> batch_norm_of("stage1_unit2_conv1/kernel"), batch_norm_of("stem_conv/bias")
+    ('stage1_unit2_bn1', 'stem_bn')
+    """
+    return re.sub(r"conv(\d?)/\w+$", r"bn\1", name)

@@ -1,14 +1,12 @@
 """Residual units of an exported network that can be switched off: lesions (Veit et al. 2016) without Keras."""
 
 import json
-import re
 
 import numpy as np
 
-from keras_resv2.models.graph import calls
+from keras_resv2.models.graph import UNIT, unit_calls
 
 SWITCHES = "unit_switches"  # name of the input, and of the metadata that names the units
-UNIT = re.compile(r"(stage(\d+)_unit\d+)_.*")
 
 
 class UnitSwitches:
@@ -30,11 +28,7 @@ class UnitSwitches:
     """
 
     def __init__(self, network):
-        nodes = {}
-        for node in calls(network):
-            match = UNIT.fullmatch(node.operation.name)
-            if match:
-                nodes.setdefault(match[1], []).append(node)
+        nodes = unit_calls(network)
         if not nodes:
             raise ValueError(
                 f"model {network.name!r} has no residual units to switch: layers must be named stage1_unit1_..., as in "

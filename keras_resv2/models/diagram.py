@@ -5,9 +5,8 @@ import re
 
 import keras
 
-from keras_resv2.models.graph import calls
+from keras_resv2.models.graph import unit_calls
 
-UNIT = re.compile(r"stage(\d+)_unit(\d+)_.*")
 SHOWN = 6  # maximum number of units drawn per stage; otherwise the first two and the last
 MARGIN, BOX, GAP, MIDDLE, HEIGHT = 34, 50, 26, 92, 176
 STYLE = """
@@ -68,20 +67,18 @@ def network_svg(model: keras.Model) -> str:
 
 def _stages(model):
     """Returns a dictionary from the number of a stage to its units: number, output shape, shortcut, projection."""
-    found, sources = {}, {}
-    for node in calls(model):
-        match = UNIT.fullmatch(node.operation.name)
-        if not match:
-            continue
-        key = int(match[1]), int(match[2])
-        unit = found.setdefault(key, {"number": key[1], "shortcut": False})
-        sources.setdefault(key, node.input_tensors[0].shape)
-        unit["shape"] = node.outputs[0].shape
-        unit["shortcut"] |= node.operation.name.endswith("_add")
-        unit["projects"] = tuple(sources[key]) != tuple(unit["shape"])
     stages = {}
-    for (stage, _), unit in sorted(found.items()):
-        stages.setdefault(stage, []).append(unit)
+    for name, nodes in unit_calls(model).items():
+        stage, number = map(int, re.findall(r"\d+", name))
+        shape = nodes[-1].outputs[0].shape
+        stages.setdefault(stage, []).append(
+            {
+                "number": number,
+                "shape": shape,
+                "shortcut": any(node.operation.name == f"{name}_add" for node in nodes),
+                "projects": tuple(nodes[0].input_tensors[0].shape) != tuple(shape),
+            }
+        )
     return stages
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+import re
 import sys
 import threading
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ import keras
 
 # Keras traverses a graph recursively, with up to eight calls per unit of a network; there are up to 600 units.
 RECURSION_LIMIT = 20_000
+UNIT = re.compile(r"(stage(\d+)_unit(\d+))_.*")  # names of the layers of residual units
 
 
 @contextlib.contextmanager
@@ -88,6 +90,30 @@ def calls(model: Any) -> list[Any]:
     ['InputLayer', 'Dense']
     """
     return [node for depth in sorted(model._nodes_by_depth, reverse=True) for node in model._nodes_by_depth[depth]]
+
+
+def unit_calls(model: Any) -> dict[str, list[Any]]:
+    """Groups the calls of a model's layers by residual unit, as their names tell: ``stage1_unit1_...``.
+
+    Args:
+        model: a functional `keras.Model`.
+
+    Returns:
+        Dictionary from names of units, such as "stage1_unit1", to lists of Keras nodes; both in the order of the graph.
+        Empty for a model without residual units.
+
+    Example:
+
+    >>> import keras_resv2
+    >>> list(unit_calls(keras_resv2.ResNet(8)))
+    ['stage1_unit1', 'stage2_unit1', 'stage3_unit1']
+    """
+    units = {}
+    for node in calls(model):
+        match = UNIT.fullmatch(node.operation.name)
+        if match:
+            units.setdefault(match[1], []).append(node)
+    return units
 
 
 def is_cast(node: Any) -> bool:

@@ -21,12 +21,14 @@ Version 2 of the example has bottlenecks of other widths (16, 64, 128) than the 
 import dataclasses
 import re
 
+from keras_resv2.convert.equivalence import batch_norm_of
 from keras_resv2.convert.layouts.keras import KerasLayout
+from keras_resv2.data import DATASETS
 
 COUNTED = re.compile(r"(conv2d|batch_normalization|dense)(?:_(\d+))?")
 FIRST = re.compile(r"((?:.*/)?)conv2d(?:_\d+)?/kernel")
 # CIFAR-10's mean of each channel; the example divides by 255 and has no standard deviation.
-PIXELS = ((125.307, 122.95, 113.865), (255.0, 255.0, 255.0))
+PIXELS = (DATASETS["cifar10"].mean, (255.0, 255.0, 255.0))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +85,7 @@ class CountedLayout(KerasLayout):
     def weights(self, tensors, shapes):
         arrays = {name: tensors[name].astype("float64") for name in tensors}
         for name in [name for name in arrays if _kernel_of(name) in shapes]:
-            mean = _batch_norm_of(name) + "/moving_mean"
+            mean = batch_norm_of(name) + "/moving_mean"
             if mean in arrays:
                 arrays[mean] = arrays[mean] - arrays.pop(name)
         return arrays
@@ -107,10 +109,6 @@ def _ours(convs, shapes):
 def _kernel_of(name):
     """The kernel beside a bias; None of others."""
     return name.replace("/bias", "/kernel") if name.endswith("/bias") else None
-
-
-def _batch_norm_of(name):
-    return re.sub(r"conv(\d?)/.*", r"bn\1", name)
 
 
 def _is_absent(name, tensors):

@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from keras_resv2.convert.equivalence import batch_norm_of
+
 VARIABLES = {
     "kernel": "weight",
     "bias": "bias",
@@ -106,7 +108,7 @@ class PyTorchLayout:
     def _before_batch_norm(self, shapes):
         """Tensors of biases by which a batch normalisation's input is higher, and its moving mean."""
         convolutions = [name for name in shapes if re.search(r"_conv\d?/kernel$", name)]
-        means = {name: f"{_batch_norm_of(name)}/moving_mean" for name in convolutions}
+        means = {name: f"{batch_norm_of(name)}/moving_mean" for name in convolutions}
         biases = {name.replace("/kernel", "/bias"): mean for name, mean in means.items() if mean in shapes}
         return {self.key(bias): mean for bias, mean in biases.items() if bias not in shapes}
 
@@ -131,11 +133,6 @@ class PyTorchLayout:
         """Tensors of this layout from our weights."""
         shapes = {name: self._shape(name, array.shape) for name, array in weights.items()}
         return {self.key(name): _to_theirs(array, shapes[name]) for name, array in weights.items()}
-
-
-def _batch_norm_of(name):
-    """The batch normalisation that may follow the convolution of a kernel."""
-    return re.sub(r"conv(\d?)/kernel$", r"bn\1", name)
 
 
 def _to_ours(array, shape):
