@@ -57,7 +57,7 @@ def stub():
 
 
 def _annotations():
-    """Returns the annotations of `ResNet` by argument, read from its source: importing it would import Keras."""
+    """Returns the annotations of `ResNet` by argument, as its source spells them."""
     tree = ast.parse((FOLDER / "resnet.py").read_text(encoding="utf-8"))
     function = next(node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "ResNet")
     return {given.arg: ast.unparse(given.annotation) for given in function.args.kwonlyargs if given.annotation}
