@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Contains 20 labelled images of CIFAR-10. Installed with its dependencies, because pip reports a broken package otherwise.
 SAMPLE_IMAGES := foolbox==3.3.4
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder --durations 15
-ON_JAX := tests/test_units.py tests/test_pretrained.py tests/test_engine.py tests/test_stacks.py
+ON_JAX := tests/models/test_units.py tests/test_pretrained.py tests/train/test_training_loop.py tests/train/test_stacks.py
 
 .PHONY: demo test test-oldest test-newest matrix env docs docs-serve stubs zoo-table results archive clean
 
@@ -20,8 +20,8 @@ test: env
 	KERAS_BACKEND=jax $(PYTEST) $(ON_JAX) -m "not slow"
 
 # The oldest supported versions of the libraries, in a separate environment.
-OLDEST := tests/test_networks.py tests/test_pretrained.py tests/test_batch_norm.py tests/test_rolled.py \
-	tests/test_folding.py tests/test_cli.py tests/test_embedding.py tests/test_hub.py tests/test_figures.py
+OLDEST := tests/test_networks.py tests/test_pretrained.py tests/models/test_batch_norm.py tests/models/test_rolled.py \
+	tests/models/test_folding.py tests/cli/test_cli.py tests/test_embedding.py tests/hub/test_hub.py tests/test_figures.py
 test-oldest: .venv-oldest/.installed
 	.venv-oldest/bin/python -m pytest $(OLDEST) -m "not slow"
 

@@ -26,9 +26,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
-# How many times as many processes, threads, calls and openings tests of endurance have: KERAS_RESV2_STRESS=20.
-STRESS = int(os.environ.get("KERAS_RESV2_STRESS", "1"))
+from helpers.paths import ROOT
+
 COLOURS = {"blue": (40, 60, 220), "green": (50, 200, 60), "red": (220, 50, 40)}
 
 

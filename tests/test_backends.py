@@ -11,9 +11,9 @@ import sys
 import keras
 import numpy as np
 import pytest
-from comparing import assert_same, randomised
 
 import keras_resv2
+from helpers.comparing import assert_same, randomised
 from keras_resv2.storage.weight_file import save_weights
 
 OTHER_BACKENDS = [name for name in ("tensorflow", "jax", "torch") if name != keras.backend.backend()]

@@ -8,10 +8,10 @@ import sys
 import keras
 import numpy as np
 import pytest
-from conftest import ROOT
 from PIL import Image
 
 import keras_resv2
+from helpers.paths import ROOT
 from keras_resv2 import cli
 from keras_resv2.embedding import embed, nearest_neighbours
 

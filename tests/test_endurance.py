@@ -15,10 +15,10 @@ import weakref
 import keras
 import numpy as np
 import pytest
-from conftest import STRESS
 from PIL import Image
 
 import keras_resv2
+from helpers.paths import STRESS
 from keras_resv2 import embedding
 from keras_resv2.embedding import embed
 from keras_resv2.models import graph as graphs

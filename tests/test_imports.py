@@ -1,11 +1,12 @@
 """The package imports in one direction: lower layers do not import higher ones, not even inside functions."""
 
 import ast
-import pathlib
 
 import pytest
 
-PACKAGE = pathlib.Path(__file__).resolve().parents[1] / "keras_resv2"
+from helpers.paths import ROOT
+
+PACKAGE = ROOT / "keras_resv2"
 # From the bottom to the top. What stands in one row may import what stands below it, and its own folder.
 LAYERS = [
     ["argument_checks", "startup", "files"],

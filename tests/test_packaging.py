@@ -1,6 +1,5 @@
 """`pip install .` installs the package, its command and all published weights."""
 
-import pathlib
 import shutil
 import subprocess
 import sys
@@ -9,8 +8,7 @@ import zipfile
 import pytest
 from packaging.requirements import Requirement
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
-
+from helpers.paths import ROOT
 
 # Of the repository alone.
 NOT_DISTRIBUTED = (".ci/", ".git")

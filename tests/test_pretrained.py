@@ -2,19 +2,16 @@
 
 import gc
 import json
-import pathlib
 import sys
 
 import keras
 import numpy as np
 import pytest
-from published import publish
 
 import keras_resv2
+from helpers.published import publish
 from keras_resv2.storage import local as store
 from keras_resv2.storage.weight_file import load_weights, read_weights, save_weights
-
-ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture

@@ -1,17 +1,16 @@
 """The published weights: every error on every card is the measured error of the file."""
 
 import math
-import pathlib
 import re
 
 import pytest
 
 import keras_resv2
+from helpers.paths import ROOT
 from keras_resv2 import data as datasets
 from keras_resv2.cli.list import markdown_table
 from keras_resv2.evaluation import error_agrees, measure_error
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
 PUBLISHED = [
     name
     for name in keras_resv2.list_pretrained(versions=True)

@@ -17,9 +17,9 @@ import keras
 import pytest
 
 import keras_resv2
+from helpers.paths import ROOT
 from keras_resv2 import stubs
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
 TYPOS = """
 keras_resv2.PreActResNet164(activaton="original")
 keras_resv2.from_pretraned("resnet20-cifar10")

@@ -23,10 +23,10 @@ from PIL import Image
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parents[1])]  # as a script
 
-import crafted  # noqa: E402
 import h5py  # noqa: E402
 from mutation import mutate_bytes, mutate_json  # noqa: E402
 
+from helpers import crafted  # noqa: E402
 from keras_resv2.convert.readers import read_structure, read_tensors  # noqa: E402
 from keras_resv2.data.images import read_image  # noqa: E402
 from keras_resv2.files import check_file_name  # noqa: E402

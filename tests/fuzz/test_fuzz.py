@@ -1,7 +1,8 @@
 """1,000 fixed cases of the fuzzer; `python tests/fuzz/fuzz.py --cases N --seed S` runs more and different ones."""
 
-import fuzz
 import pytest
+
+import fuzz
 
 CASES = {"Cards": 300, "WeightFiles": 250, "ForeignFiles": 150, "Structures": 150, "Images": 150}
 

@@ -1,0 +1,581 @@
+"""Analysis: parts that reproduce the network, lesions computed manually, gradients and paths by arithmetic."""
+
+import csv
+import doctest
+import itertools
+import json
+import math
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+import keras_resv2
+from helpers.comparing import assert_same
+from helpers.paths import ROOT
+from helpers.published import publish
+from keras_resv2 import analysis
+from keras_resv2.analysis import propagation
+from keras_resv2.analysis.paths import PathGradients, PathTracer
+from keras_resv2.cli import main
+from keras_resv2.resnet import ResNet
+
+VARIANTS = [
+    {},
+    {"activation": "full_preactivation"},
+    {"activation": "relu_only_preactivation", "projection": "B"},
+    {"activation": "bn_after_addition"},
+    {"activation": "relu_before_addition", "shortcut": "conv1x1"},
+    {"shortcut": "constant_scaling"},
+    {"shortcut": "exclusive_gating(bias=0)"},
+    {"shortcut": "shortcut_only_gating", "activation": "full_preactivation"},
+    {"shortcut": "dropout"},
+    {"shortcut": "none"},
+]
+
+
+@pytest.fixture
+def labels(pixels):
+    return np.random.default_rng(1).integers(0, 10, len(pixels))
+
+
+def network(depth=14, **arguments):
+    """A network whose batch normalisation is not the identity."""
+    model = ResNet(depth, **arguments)
+    rng = np.random.default_rng(0)
+    for weight in model.weights:
+        if weight.name in ("gamma", "moving_variance"):
+            weight.assign(rng.uniform(0.5, 1.5, weight.shape))
+        elif weight.name in ("beta", "moving_mean"):
+            weight.assign(rng.normal(0, 0.1, weight.shape))
+    return model
+
+
+def error(model, pixels, labels):
+    return 100 * np.mean(model.predict(pixels, verbose=0).argmax(-1) != labels)
+
+
+# Dissection
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=str)
+def test_the_parts_are_the_network(variant, pixels):
+    model = network(**variant, classifier_activation=None)
+    before = model.to_json(), [layer.name for layer in model.layers], model.predict(pixels, verbose=0)
+    parts = analysis.dissect(model)
+    x = parts.stem(ops.cast(pixels, "float32"))
+    for unit in parts.units:
+        assert tuple(x.shape[1:]) == unit.input_shape
+        x = unit(x)
+    assert_same(ops.convert_to_numpy(parts.head(x)), before[2], within=1e-5)
+    assert [unit.name for unit in parts.units] == [f"stage{s}_unit{u}" for s in (1, 2, 3) for u in (1, 2)]
+    assert [unit.changes_size for unit in parts.units] == [False, False, True, False, True, False]
+    assert (model.to_json(), [layer.name for layer in model.layers]) == before[:2]
+    np.testing.assert_array_equal(model.predict(pixels, verbose=0), before[2])
+
+
+def test_depth_does_not_multiply_programs():
+    def programs(depth):
+        parts = analysis.dissect(ResNet(depth, activation="full_preactivation"))
+        every = [part for unit in parts.units for part in (unit.shortcut, unit.branch, unit.after) if part]
+        return len({id(part.program) for part in every})
+
+    assert programs(14) == programs(32)
+
+
+@pytest.mark.parametrize("form", ["stock layers", "mixed_bfloat16", "folded"])
+def test_lesions_of_other_forms(form, pixels):
+    """Compares with the same model with zero weights at the end of a unit's branch."""
+    if form == "mixed_bfloat16":
+        model = network(8, dtype=form)
+    else:
+        model = {"stock layers": keras_resv2.to_stock_layers, "folded": keras_resv2.fold}[form](network(8))
+    labels = model.predict(pixels, verbose=0).argmax(-1)
+    labels[:2] = 9 - labels[:2]
+    study = analysis.delete_each(model, pixels, labels, batch_size=8)
+    assert study.intact_error == 25
+    expected = []
+    for unit in study.units:
+        layer = model.get_layer(f"{unit}_conv2" if form == "folded" else f"{unit}_bn2")
+        kept = layer.get_weights()
+        layer.set_weights([np.zeros_like(weight) if i < 2 else weight for i, weight in enumerate(kept)])
+        expected.append(error(model, pixels, labels))
+        layer.set_weights(kept)
+    assert study.errors.tolist() == expected and max(expected) != 25
+
+
+# Lesions
+
+
+@pytest.mark.parametrize("activation, last", [("original", "bn2"), ("full_preactivation", "conv2")])
+def test_a_deleted_unit_is_one_whose_branch_gives_zero(activation, last, pixels):
+    model = network(activation=activation)
+    intact = model.predict(pixels, verbose=0)
+    labels, parts = intact.argmax(-1), analysis.dissect(model)
+    study = analysis.delete_each(model, pixels, labels, batch_size=3)
+    assert study.intact_error == 0
+    for i, name in enumerate(study.units):
+        x = parts.stem(ops.cast(pixels, "float32"))
+        for j, unit in enumerate(parts.units):
+            x = unit.without_branch(x) if i == j else unit(x)
+        layer = model.get_layer(f"{name}_{last}")
+        kept = layer.get_weights()
+        layer.set_weights([np.zeros_like(weight) if i < 2 else weight for i, weight in enumerate(kept)])
+        expected = model.predict(pixels, verbose=0)
+        layer.set_weights(kept)
+        np.testing.assert_allclose(ops.convert_to_numpy(ops.softmax(parts.head(x))), expected, atol=1e-5)
+        assert abs(expected - intact).max() > 1e-4
+        assert study.errors[i] == 100 * np.mean(expected.argmax(-1) != labels)
+
+
+def test_a_plain_network_is_a_chain_of_layers(pixels, labels):
+    """Deleted units are skipped in the chain; those that change the size cannot be."""
+    model = network(shortcut="none")
+    study = analysis.delete_each(model, pixels, labels)
+    for unit, measured in zip(study.units, study.errors, strict=True):
+        if unit in ("stage2_unit1", "stage3_unit1"):
+            assert np.isnan(measured)
+            continue
+        x = ops.cast(pixels, "float32")
+        for layer in model.layers[1:]:
+            if not layer.name.startswith(f"{unit}_"):
+                x = layer(x)
+        assert measured == 100 * np.mean(ops.convert_to_numpy(x).argmax(-1) != labels)
+
+
+def test_random_deletions_are_those_units_together(pixels, labels):
+    model = network(activation="full_preactivation")
+    study = analysis.delete_random(model, pixels, labels, counts=[1, 3, 6], draws=3, seed=1)
+    assert study.deleted.tolist() == [1, 1, 1, 3, 3, 3, 6, 6, 6]
+    assert len(set(study.errors[6:])) == 1 and study.units[6] == study.units[8]  # all of them: one way
+    for units, measured in zip(study.units, study.errors, strict=True):
+        kept = model.get_weights()
+        for unit in units:
+            layer = model.get_layer(f"{unit}_conv2")
+            layer.set_weights([np.zeros_like(layer.get_weights()[0])])
+        assert measured == error(model, pixels, labels)
+        model.set_weights(kept)
+    k, low, median, high = study.quartiles()[1]
+    assert k == 3 and [low, median, high] == np.percentile(study.errors[3:6], [25, 50, 75]).tolist()
+
+
+def test_reordering_is_swapping_weights(pixels, labels):
+    model = network(20, activation="full_preactivation")
+    study = analysis.reorder(model, pixels, labels, swaps=[1, 2], draws=3)
+    names = [unit.name for unit in analysis.dissect(model).units]
+    kept = {layer.name: layer.get_weights() for layer in model.layers}
+    for order, tau, measured in zip(study.orders, study.taus, study.errors, strict=True):
+        assert order[0] == 0 or order[0] in (1, 2)  # stages stay together
+        assert [order[i] for i in (3, 6)] == [3, 6]  # units that change the size stay where they are
+        for here, there in zip(names, (names[i] for i in order), strict=True):
+            for layer in model.layers:
+                if layer.name.startswith(f"{here}_") and layer.weights:
+                    layer.set_weights(kept[layer.name.replace(here, there)])
+        assert measured == error(model, pixels, labels)
+        from scipy.stats import kendalltau
+
+        assert tau == pytest.approx(kendalltau(range(9), order).statistic)
+
+
+def test_what_a_study_costs():
+    """Manual count for six units: the whole network once, and the units after a deleted unit i. Units that change the
+    size, and the first one (which shares its activation), still run their shortcut."""
+    model = ResNet(14, activation="full_preactivation")
+    study = analysis.delete_each(model, np.zeros((2, 32, 32, 3), "uint8"), np.zeros(2, "int64"))
+    assert study.units_run == 6 + (6 + 4 + 4 + 2 + 2 + 0)
+    assert study.units_run_plainly == 6 + (6 + 5 + 6 + 5 + 6 + 5)
+
+
+def test_an_interrupted_study_resumes(pixels, tmp_path):
+    model, path = network(14, activation="full_preactivation"), tmp_path / "studies" / "each.json"
+    labels = model.predict(pixels, verbose=0).argmax(-1)
+    whole = analysis.delete_each(model, pixels, labels, batch_size=3)
+    assert len(set(whole.errors)) > 1
+
+    def interrupt(done, of):
+        if done == 6:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        analysis.delete_each(model, pixels, labels, batch_size=3, resume=path, progress=interrupt)
+    seen = []
+    study = analysis.delete_each(model, pixels, labels, 3, resume=path, progress=lambda *now: seen.append(now))
+    np.testing.assert_array_equal(study.errors, whole.errors)
+    assert seen == [(6, 8), (8, 8)]
+    for batch_size in (5, 2):  # another one, as after memory ran out
+        path.unlink()
+        with pytest.raises(KeyboardInterrupt):
+            analysis.delete_each(model, pixels, labels, batch_size=3, resume=path, progress=interrupt)
+        study = analysis.delete_each(model, pixels, labels, batch_size, resume=path)
+        np.testing.assert_array_equal(study.errors, whole.errors)
+    with pytest.raises(ValueError, match="is from another study"):
+        analysis.delete_each(model, pixels[::-1], labels, batch_size=3, resume=path)
+
+
+def test_kendall_tau_of_random_orders():
+    stats = pytest.importorskip("scipy.stats", reason="SciPy is not installed")
+    rng = np.random.default_rng(0)
+    for n in (2, 5, 27):
+        order = rng.permutation(n)
+        assert analysis.kendall_tau(order) == pytest.approx(stats.kendalltau(range(n), order).statistic)
+
+
+# Propagation
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_identity_shortcuts_make_a_sum(training, pixels, labels):
+    """Eq. 4 holds up to rounding if nothing follows the addition, but not if ReLU does."""
+    ours = analysis.propagate(network(20, activation="full_preactivation"), pixels, labels, training)
+    inside = ~np.isnan(ours.residual)
+    assert [unit for unit, yes in zip(ours.units, inside, strict=True) if yes] == [
+        f"stage{s}_unit{u}" for s in (1, 2, 3) for u in (2, 3)
+    ]
+    assert ours.residual[inside].max() < 1e-5
+    theirs = analysis.propagate(network(20), pixels, labels, training)
+    assert np.nanmin(theirs.residual) > 0.01
+
+
+@pytest.mark.parametrize("variant", [v for v in VARIANTS if v.get("shortcut") != "none"], ids=str)
+def test_the_gradient_is_that_of_the_whole_network(variant, pixels, labels):
+    """Compares the composition of units with differentiation of the whole model by the backend."""
+    model = network(**variant)
+    tracer = PathTracer(analysis.dissect(model), pixels, labels)
+    expected = gradient_by_pixels(model, pixels, labels)
+    np.testing.assert_allclose(tracer.gradient(None), expected, atol=1e-5 * abs(expected).max())
+
+
+def gradient_by_pixels(model, pixels, labels):
+    def loss(x):
+        probabilities = model(x, training=False)  # Keras' own loss would cut them off at 1e-7
+        return -ops.mean(ops.log(ops.take_along_axis(probabilities, ops.convert_to_tensor(labels)[:, None], axis=-1)))
+
+    x = ops.cast(pixels, "float32")
+    backend = keras.backend.backend()
+    if backend == "jax":
+        import jax
+
+        return np.asarray(jax.grad(loss)(x))
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            value = loss(x)
+        return tape.gradient(value, x).numpy()
+    x.requires_grad_()
+    loss(x).backward()
+    return x.grad.numpy()
+
+
+@pytest.mark.parametrize("shortcut, factors", [
+    ("identity", [1, 1, 1]),
+    ("constant_scaling", [0.125, 0.25, 0.5]),
+    ("dropout(rate=0.25)", None),
+])  # fmt: skip
+def test_what_comes_straight_is_the_product_of_the_factors(shortcut, factors, pixels, labels):
+    """Eq. 8, if there is nothing but shortcuts on the path."""
+    model = network(26, activation="full_preactivation", shortcut=shortcut)
+    study = analysis.propagate(model, pixels, labels, training=True)
+    np.testing.assert_allclose(study.straight_norm, study.predicted_norm, rtol=1e-4)
+    if factors:
+        np.testing.assert_allclose(study.factor[5:8], factors, rtol=1e-5)
+    else:  # kept by 3 of 4, and scaled by 4/3
+        np.testing.assert_allclose(study.factor[5:8], 1, atol=0.05)
+
+
+def test_a_gate_holds_the_gradient_back(pixels, labels):
+    """The factor is the mean of 1 - g(x), computed from the network itself; the product of two is smaller."""
+    for bias, low, high in ((-6, 0.6, 1), (0, 0.2, 0.6)):
+        model = network(26, shortcut=f"shortcut_only_gating(bias={bias})")
+        study = analysis.propagate(model, pixels, labels)
+        carried = keras.Model(model.input, model.get_layer("stage2_unit4_gate_carry").output)
+        assert study.factor[7] == pytest.approx(carried.predict(pixels, verbose=0).mean(), rel=1e-4)
+        assert low < study.factor[7] < high
+        assert study.factor[5] < study.factor[6] < study.factor[7]
+
+
+def test_the_variance_is_that_of_each_channel():
+    """With NumPy, in both data formats; flat features have their channels last in both."""
+    x = np.random.default_rng(0).normal(size=(4, 6, 5, 3)) * np.array([1.0, 2.0, 3.0])
+    expected = x.var(axis=(0, 1, 2)).mean()
+    assert propagation._variance(x) == pytest.approx(expected, rel=1e-4)
+    flat = x[:, 0, 0]
+    keras.config.set_image_data_format("channels_first")
+    try:
+        assert propagation._variance(x.transpose(0, 3, 1, 2)) == pytest.approx(expected, rel=1e-4)
+        assert propagation._variance(flat) == pytest.approx(flat.var(axis=0).mean(), rel=1e-4)
+    finally:
+        keras.config.set_image_data_format("channels_last")
+
+
+def test_each_gradient_has_two_parts(pixels, labels):
+    study = analysis.propagate(network(20, activation="full_preactivation"), pixels, labels)
+    parts = study.gradient_through_shortcut, study.gradient_through_branch
+    assert np.all(study.gradient_norm <= (parts[0] + parts[1]) * 1.0001)
+    assert np.all(study.gradient_norm >= abs(parts[0] - parts[1]) * 0.9999)
+    # With identity shortcuts one part is the next unit's whole gradient.
+    np.testing.assert_allclose(parts[0][4], study.gradient_norm[5], rtol=1e-5)
+
+
+# Paths
+
+
+def test_numbers_of_paths_are_those_of_the_paper():
+    """Section 5: with 54 units paths of 5 to 17 units are 0.45 % of all, and more than 95 % have 19 to 35."""
+    numbers = analysis.paths_by_length(54)
+    assert sum(numbers) == 2**54 and numbers[1] == 54
+    assert 100 * sum(numbers[5:18]) / 2**54 == pytest.approx(0.45, abs=0.005)
+    assert sum(numbers[19:36]) / 2**54 > 0.95
+    assert analysis.share_left(54, 1) == 0.5
+
+
+def test_all_paths_together_are_the_gradient(pixels, labels):
+    """The exact expansion: the gradients of 2^3 paths of three units, computed separately, add up."""
+    tracer = PathTracer(analysis.dissect(network(8)), pixels, labels)
+    paths = [set(units) for k in range(4) for units in itertools.combinations(range(3), k)]
+    assert len(paths) == 2**3
+    whole = tracer.gradient(None)
+    np.testing.assert_allclose(sum(tracer.gradient(path) for path in paths), whole, atol=1e-5 * abs(whole).max())
+
+
+def linear_network(factors):
+    """Units ``y = x + f x`` by 1x1 convolutions on one pixel, then twice that as the first of two scores."""
+    x = first = keras.Input((1, 1, 3))
+    for number, factor in enumerate(factors, start=1):
+        conv = keras.layers.Conv2D(3, 1, use_bias=False, name=f"stage1_unit{number}_conv1")
+        y = conv(x)
+        conv.set_weights([factor * np.eye(3)[None, None]])
+        x = keras.layers.Add(name=f"stage1_unit{number}_add")([x, y])
+    head = keras.layers.Dense(2, use_bias=False, activation="softmax", name="head_dense")
+    scores = head(keras.layers.Flatten()(x))
+    head.set_weights([np.array([[2.0, 0], [0, 0], [0, 0]])])
+    return keras.Model(first, scores)
+
+
+def test_paths_of_a_linear_network_by_hand():
+    """Any model with these layer names. Each path's gradient is the product of its factors."""
+    factors = (0.5, 3.0, 0.25)
+    pixels, labels = np.zeros((1, 1, 1, 3), "float32"), np.array([1])
+    tracer = PathTracer(analysis.dissect(linear_network(factors)), pixels, labels)
+    end = 2 * 0.5  # both scores are 0, so the first one's probability is a half, and it is not the label
+    for k in range(4):
+        for path in itertools.combinations(range(3), k):
+            expected = end * math.prod(factors[i] for i in path)
+            np.testing.assert_allclose(tracer.gradient(set(path))[0, 0, 0], [expected, 0, 0], rtol=1e-5)
+    np.testing.assert_allclose(tracer.gradient(None)[0, 0, 0, 0], 1.5 * 4 * 1.25, rtol=1e-5)
+    study = analysis.path_gradients(linear_network((0.5, 0.5, 0.5)), pixels, labels, samples=2)
+    np.testing.assert_allclose(study.by_length()[1], [1, 0.5, 0.25, 0.125], rtol=1e-5)
+    assert study.decay() == pytest.approx(0.5)
+    np.testing.assert_allclose(study.by_length()[2], [1, 1.5, 0.75, 0.125], rtol=1e-5)
+    assert study.whole_norm == pytest.approx(1.5**3)
+
+
+def test_the_effective_range_is_that_of_a_binomial_distribution():
+    """Gradients that shrink by r per unit result in binomial totals with probability r / (1 + r)."""
+    stats = pytest.importorskip("scipy.stats", reason="SciPy is not installed")
+    r, n = 0.25, 54
+    lengths = np.arange(0, n + 1, 3)  # not all are sampled
+    study = PathGradients("x", n, lengths, r ** lengths.astype(float), 1.0)
+    shortest, longest, share = study.effective_range()
+    binomial = stats.binom(n, r / (1 + r))
+    covered = binomial.cdf(longest) - binomial.cdf(shortest - 1)
+    assert covered >= 0.95 > max(binomial.cdf(longest - 1), binomial.cdf(longest) - binomial.cdf(shortest)) - 1e-9
+    assert shortest <= n * r / (1 + r) <= longest
+    assert share == pytest.approx(stats.binom(n, 0.5).cdf(longest) - stats.binom(n, 0.5).cdf(shortest - 1))
+
+
+# The command line, the figures and the tutorial
+
+
+def analyze(study, data, out):
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    flags = ["--data_dir", str(data), "--out", str(out), "--images", "20", "--draws", "1"]
+    assert main(["analyze", study, "resnet20-cifar10", *flags]) == 0
+    return {path.name for path in out.iterdir()}
+
+
+def rows_of(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_command_line_propagation(data, tmp_path, capsys):
+    assert analyze("propagation", data, tmp_path) == {"propagation.csv", "propagation.png"}
+    rows = rows_of(tmp_path / "propagation.csv")
+    assert [row["units"] for row in rows] == [f"stage{s}_unit{u}" for s in (1, 2, 3) for u in (1, 2, 3)]
+    assert all(float(row["gradient_norm"]) > 0 for row in rows)
+    assert "eq. 8" in capsys.readouterr().out
+
+
+def test_command_line_variants(data, tmp_path, capsys):
+    """Several shortcuts of a new network in one figure. Each unit halves the gradient through the shortcuts."""
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    flags = ["--data_dir", str(data), "--out", str(tmp_path), "--images", "8", "--json"]
+    assert (
+        main(["analyze", "propagation", "preact_resnet20", "--shortcut", "identity", "constant_scaling", *flags]) == 0
+    )
+    facts = json.loads(capsys.readouterr().out)
+    assert list(facts) == ["preact_resnet20-identity", "preact_resnet20-constant_scaling"]
+    plain, scaled = facts.values()
+    assert plain["batch_statistics"] and plain["largest_residual"] < 1e-5 < scaled["least_residual"]
+    assert scaled["predicted_norm"] == pytest.approx(scaled["straight_norm"], rel=1e-3)
+    assert scaled["straight_norm"] < plain["straight_norm"] / 50
+
+
+def test_command_line_lesions(data, tmp_path, capsys):
+    """A second run does not count anything again."""
+    drawn = {f"resnet20-cifar10-{name}.{end}" for name in ("random_deletions", "reorderings") for end in ("csv", "png")}
+    kept = {f"resnet20-cifar10-{name}.json" for name in ("each", "random", "order")}
+    written = {*drawn, *kept, "resnet20-cifar10-deletions.csv", "deletions.png"}
+    assert analyze("lesions", data, tmp_path) == written
+    rows = rows_of(tmp_path / "resnet20-cifar10-deletions.csv")
+    assert len(rows) == 9 and [row["unit"] for row in rows if row["changes_size"] == "True"] == [
+        "stage2_unit1", "stage3_unit1",
+    ]  # fmt: skip
+    text = capsys.readouterr().out
+    assert len(rows_of(tmp_path / "resnet20-cifar10-random_deletions.csv")) == 9
+    assert analyze("lesions", data, tmp_path) == written and capsys.readouterr().out == text
+    assert rows_of(tmp_path / "resnet20-cifar10-deletions.csv") == rows
+
+
+def test_command_line_accepts_a_weight_folder(data, tmp_path, capsys):
+    """The name of the files is that of its card."""
+    publish(tmp_path / "weights", name="resnet32-cifar10")
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    folder = str(tmp_path / "weights/resnet32-cifar10/1")
+    flags = ["--data_dir", str(data), "--out", str(tmp_path / "out"), "--images", "4"]
+    assert main(["analyze", "paths", folder, *flags]) == 0
+    assert (tmp_path / "out/resnet32-cifar10@1-paths.csv").exists()
+
+
+def test_command_line_paths(data, tmp_path, capsys):
+    assert analyze("paths", data, tmp_path) == {"resnet20-cifar10-paths.csv", "resnet20-cifar10-paths.png"}
+    rows = rows_of(tmp_path / "resnet20-cifar10-paths.csv")
+    assert [int(row["paths"]) for row in rows] == [1, 9, 36, 84, 126, 126, 84, 36, 9, 1]
+    assert "9 units" in capsys.readouterr().out
+
+
+@pytest.fixture
+def data(pixels, labels, tmp_path_factory):
+    """Forty random images as an .npz."""
+    path = tmp_path_factory.mktemp("data") / "data.npz"
+    images, labels = np.concatenate([pixels] * 5), np.concatenate([labels] * 5)
+    np.savez(path, x_train=images, y_train=labels, x_test=images, y_test=labels)
+    return path
+
+
+@pytest.mark.parametrize("dataset, classes, size", [("cifar100", 100, 32), ("arrays", 3, 16)])
+def test_architectures_are_studied_on_any_dataset(dataset, classes, size, tmp_path, capsys, monkeypatch):
+    """The network has the dataset's classes, image size and statistics."""
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    images = np.random.default_rng(0).integers(0, 256, (classes, size, size, 3), dtype="uint8")
+    labels = np.arange(classes)
+    np.savez(tmp_path / "data.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
+    built = []
+
+    def build(name, **arguments):
+        built.append(arguments)
+        return ResNet(8, **arguments)
+
+    monkeypatch.setattr("keras_resv2.cli.studies.build", build)
+    places = ["--data_dir", str(tmp_path / "data.npz"), "--out", str(tmp_path / "out"), "--images", "3"]
+    assert main(["analyze", "propagation", "resnet20", "--dataset", dataset, *places]) == 0
+    mean = images.reshape(-1, 3).mean(0) if dataset == "arrays" else (129.304, 124.07, 112.434)
+    (arguments,) = built
+    assert arguments["classes"] == classes and arguments["input_shape"] == (size, size, 3)
+    np.testing.assert_allclose(arguments["preprocessing"][0], mean, atol=5.1e-4)
+
+
+@pytest.mark.parametrize("more, says", [
+    (["resnet21"], "did you mean resnet32"),
+    (["resnet20-cifar10", "--shortcut", "none"], "--shortcut is for architectures"),
+    (["resnet20", "--shortcut", "gate"], "must be one of"),
+    (["resnet20", "--shortcut", "none"], "plain network"),
+    (["resnet20", "--images", "41"], "--images 41 must be from 1 to 40"),
+    (["resnet20-cifar10", "--dataset", "cifar100"], "belong to several datasets (cifar10, cifar100)"),
+    (["resnet20", "--dataset", "imagenette"], "imagenette has images of many sizes"),
+    (["resnet20", "--dataset", "cifar1000"], "dataset='cifar1000' must be one of"),
+])  # fmt: skip
+def test_bad_commands_are_one_line(more, says, data, tmp_path, capsys):
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    assert main(["analyze", "propagation", *more, "--data_dir", str(data), "--out", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("keras-resv2: error: ") and says in error and error.count("\n") == 1
+
+
+def test_the_tutorial(cifar10):
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    failed, ran = doctest.testfile(
+        str(ROOT / "docs" / "analysis.md"), module_relative=False, globs={"data_dir": cifar10}
+    )
+    assert ran > 20 and failed == 0
+
+
+# Bad input
+
+
+def not_a_network():
+    x = keras.Input((32, 32, 3))
+    return keras.Model(x, keras.layers.Dense(10)(keras.layers.Flatten()(x)))
+
+
+def around(inner):
+    x = keras.Input((32, 32, 3))
+    return keras.Model(x, inner(x))
+
+
+@pytest.mark.parametrize("make, says", [
+    (not_a_network, r"has no residual units. Its layers must be named stage1_unit1_..., .*stage1_unit1_add"),
+    (lambda: around(ResNet(8)), r"Or pass the nested model: model.get_layer\('resnet8'\)."),
+    (lambda: ResNet(20, rolled=True), "is rolled: build it without rolled=True"),
+    (lambda: keras.Sequential([keras.layers.Dense(1)]), "is not a functional keras.Model"),
+    (lambda: ResNet(8, include_top=False, input_shape=(32, 32, 3)), "needs a network with its classifier"),
+    (lambda: keras_resv2.features(ResNet(8)), "has 3 outputs: analysis needs a single output of class scores"),
+])  # fmt: skip
+def test_models_that_cannot_be_analysed(make, says, pixels, labels):
+    with pytest.raises(ValueError, match=says):
+        analysis.delete_each(make(), pixels, labels)
+
+
+@pytest.mark.parametrize("change, says", [
+    (dict(labels=np.arange(7)), "do not match"),
+    (dict(labels=np.arange(8) + 5), "whole numbers from 0 to 9, the classes of resnet8"),
+    (dict(labels=np.arange(8) / 10), "whole numbers"),
+    (dict(images=np.zeros((8, 16, 16, 3))), r"do not fit resnet8, which expects \(n, 32, 32, 3\)"),
+    (dict(batch_size=0), "batch_size=0"),
+])  # fmt: skip
+def test_images_that_do_not_fit(change, says, pixels, labels):
+    with pytest.raises(ValueError, match=says):
+        analysis.delete_each(**{"model": ResNet(8), "images": pixels, "labels": labels, **change})
+
+
+@pytest.mark.parametrize("call, says", [
+    (lambda *a: analysis.delete_random(*a, counts=[4]), "from 1 to 3"),
+    (lambda *a: analysis.delete_random(*a, draws=0), "draws=0"),
+    (lambda *a: analysis.reorder(*a), "nothing to swap"),
+    (lambda *a: analysis.path_gradients(*a, lengths=[4]), "from 0 to 3"),
+    (lambda *a: analysis.path_gradients(*a, samples=0), "samples=0"),
+])  # fmt: skip
+def test_invalid_arguments_of_studies(call, says, pixels, labels):
+    with pytest.raises(ValueError, match=says):
+        call(ResNet(8), pixels, labels)
+
+
+def test_a_plain_network_has_no_shortcuts_to_follow(pixels, labels):
+    plain = ResNet(8, shortcut="none")
+    for study in (analysis.propagate, analysis.path_gradients):
+        with pytest.raises(ValueError, match="plain network"):
+            study(plain, pixels, labels)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="TensorFlow warns of functions traced again")
+def test_programs_do_not_cause_retracing_warnings(caplog):
+    """A network with eight different units has eight gradients, each traced once."""
+    model = keras_resv2.ResNet(26, activation="full_preactivation", projection="B")
+    images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype="uint8")
+    with caplog.at_level("WARNING", logger="tensorflow"):
+        for _ in range(2):
+            analysis.propagate(model, images, np.array([0, 1]))
+    assert "retracing" not in caplog.text

@@ -1,0 +1,374 @@
+"""Every exported format, run in its own runtime, has the same outputs as Keras."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+import keras_resv2
+from helpers.exported import RUN, assert_same, open_tflite, run_onnx, run_tflite
+from keras_resv2 import ResNet, cli, export
+from keras_resv2.data import DATASETS
+from keras_resv2.exporting.formats import FORMATS, load_exported
+from keras_resv2.models.blocks import ACTIVATIONS
+from keras_resv2.storage.weight_file import save_weights
+
+pytest.importorskip("onnx", reason="onnx is not installed")
+pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+
+ON_TENSORFLOW = keras.backend.backend() == "tensorflow"
+OTHER_BACKENDS = [name for name in ("tensorflow", "jax", "torch") if name != keras.backend.backend()]
+HERE = FORMATS if ON_TENSORFLOW else ("onnx",)
+needs_tensorflow = pytest.mark.skipif(not ON_TENSORFLOW, reason="SavedModel and TFLite need Keras on TensorFlow")
+NAME = "resnet20-cifar10"
+CLASSES = DATASETS["cifar10"].class_names
+# The cells of the paper's two tables that differ in what layers they have, with bottlenecks and the ImageNet stem.
+NETWORKS = [
+    *((8, {"activation": activation}) for activation in ACTIVATIONS),
+    *((8, {"shortcut": name}) for name in ("constant_scaling", "conv1x1", "dropout", "none")),
+    (8, {"shortcut": "exclusive_gating", "activation": "full_preactivation", "projection": "B"}),
+    (8, {"shortcut": "shortcut_only_gating"}),
+    *((11, {"stem": "imagenet", "input_shape": (45, 37, 3), "activation": a, "stride_on": s}) for a, s in (
+        ("original", "3x3"), ("full_preactivation", "1x1"))),
+]  # fmt: skip
+
+
+def randomised(model, seed=0):
+    """Sets batch normalisation far from the identity, and non-zero biases."""
+    rng = np.random.default_rng(seed)
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            low = {"gamma": 0.5, "moving_variance": 0.5, "beta": -0.5, "moving_mean": -0.5}
+            layer.set_weights([rng.uniform(low[w.name], low[w.name] + 1, w.shape) for w in layer.weights])
+        elif getattr(layer, "use_bias", False):
+            layer.bias.assign(rng.uniform(-0.5, 0.5, layer.bias.shape))
+    return model
+
+
+def images(height=32, width=32, count=3):
+    """Random uint8 images, each of one random color with noise."""
+    rng = np.random.default_rng(1)
+    colours = rng.integers(40, 216, (count, 1, 1, 3))
+    return (colours + rng.integers(-40, 40, (count, height, width, 3))).astype("uint8")
+
+
+def keras_outputs(model, x):
+    if keras.backend.backend() == "jax":
+        return keras.tree.map_structure(np.asarray, model.predict_on_batch(x))
+    return keras.tree.map_structure(keras.ops.convert_to_numpy, model(x, training=False))
+
+
+@pytest.mark.parametrize("format", HERE)
+@pytest.mark.parametrize("depth, arguments", NETWORKS, ids=str)
+def test_every_kind_of_network(depth, arguments, format, tmp_path):
+    """uint8 pixels to logits in the runtime itself; a batch of three and a single image."""
+    model = randomised(ResNet(depth, classes=7, classifier_activation=None, **arguments))
+    x = images(*model.input_shape[1:3])
+    exported = export(model, tmp_path / "network", format)
+    expected = keras_outputs(model, x)
+    (found,) = RUN[format](tmp_path / "network", x).values()
+    assert_same(found, expected)
+    assert exported.difference < 1e-4 and exported.outputs == ("logits",)
+    if arguments == NETWORKS[0][1]:
+        np.testing.assert_allclose(RUN[format](tmp_path / "network", x[:1])["logits"], expected[:1], atol=1e-4)
+
+
+@pytest.mark.parametrize("format", HERE)
+@pytest.mark.parametrize("activation", ["original", "full_preactivation"])
+def test_features_of_images_of_any_size(activation, format, tmp_path):
+    body = randomised(ResNet(8, activation=activation, include_top=False, stem="imagenet"))
+    export(body, tmp_path / "body", format)
+    for size in ((64, 64), (51, 70)):
+        x = images(*size)
+        assert_same(RUN[format](tmp_path / "body", x)["features"], keras_outputs(body, x))
+    stages = keras_resv2.features(randomised(ResNet(8, activation=activation)), ["stage3", "stage1"])
+    export(stages, tmp_path / "stages", format)
+    found, expected = RUN[format](tmp_path / "stages", images()), keras_outputs(stages, images())
+    assert set(found) == {"stage1", "stage3"}
+    for name, y in expected.items():
+        assert_same(found[name], y)
+
+
+@pytest.mark.parametrize("format", HERE)
+def test_rolled_units_and_half_precision(format, tmp_path):
+    """A loop in bfloat16 is exported as single layers in float32: the equivalent unrolled network."""
+    rolled = randomised(ResNet(20, rolled=True, dtype="mixed_bfloat16", activation="full_preactivation"))
+    for layer in rolled.layers:
+        if hasattr(layer, "unit_weights"):  # units that differ, so that their order matters
+            rng = np.random.default_rng(3)
+            factors = [rng.uniform(0.7, 1.3, (len(w), *[1] * (w.ndim - 1))) for w in layer.get_weights()]
+            layer.set_weights([w * factor for w, factor in zip(layer.get_weights(), factors, strict=True)])
+    save_weights(rolled, tmp_path / "weights.h5")
+    weights = str(tmp_path / "weights.h5")
+    plain = ResNet(20, activation="full_preactivation", weights=weights, dtype="float32")
+    export(rolled, tmp_path / "network", format)
+    assert_same(RUN[format](tmp_path / "network", images())["probabilities"], keras_outputs(plain, images()))
+
+
+@pytest.mark.parametrize("format", HERE)
+def test_networks_built_on_these(format, tmp_path):
+    """A new classifier after transfer learning, and a model inside a model."""
+    new = keras_resv2.from_pretrained(NAME, classes=5)
+    export(new, tmp_path / "new", format, class_names=list("abcde"))
+    assert_same(RUN[format](tmp_path / "new", images())["probabilities"], keras_outputs(new, images()))
+    body = keras_resv2.from_pretrained(NAME, include_top=False, pooling="avg", input_shape=(32, 32, 3))
+    head = keras.layers.Dense(4, "relu"), keras.layers.Dense(1, "sigmoid")
+    outer = keras.Sequential([keras.Input((32, 32, 3)), body, *head])
+    exported = export(outer, tmp_path / "outer", format)
+    assert exported.input == "uint8 (batch, 32, 32, 3)"
+    np.testing.assert_allclose(
+        RUN[format](tmp_path / "outer", images())["probabilities"], keras_outputs(outer, images()), atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("format", HERE)
+def test_without_preprocessing_the_input_is_float32(format, tmp_path):
+    model = randomised(ResNet(8, include_preprocessing=False, classifier_activation=None))
+    x = np.random.default_rng(0).standard_normal((3, 32, 32, 3), dtype="float32")
+    assert export(model, tmp_path / "network", format).input == "float32 (batch, 32, 32, 3)"
+    assert_same(RUN[format](tmp_path / "network", x)["logits"], keras_outputs(model, x))
+
+
+def test_channels_first(tmp_path):
+    """The same weights in the other data format: the same network, whose input and maps are channels first."""
+    arguments = dict(activation="full_preactivation", shortcut="exclusive_gating", include_top=False)
+    last = randomised(ResNet(8, input_shape=(32, 32, 3), **arguments))
+    keras.config.set_image_data_format("channels_first")
+    try:
+        first = ResNet(8, input_shape=(3, 32, 32), **arguments)
+    finally:
+        keras.config.set_image_data_format("channels_last")
+    first.set_weights(last.get_weights())
+    export(first, tmp_path / "first.onnx", "onnx")
+    found = run_onnx(tmp_path / "first.onnx", images().transpose(0, 3, 1, 2))["features"]
+    assert_same(found.transpose(0, 2, 3, 1), keras_outputs(last, images()))
+
+
+def test_the_onnx_graph_is_small_and_has_metadata(tmp_path):
+    """Folded: no batch normalisation in ResNet-v1. Not folded: all of it. One transposition, at the input."""
+    import onnx
+
+    model = keras_resv2.from_pretrained(NAME)
+    kinds = {}
+    for folded in (True, False):
+        path = tmp_path / f"{folded}.onnx"
+        export(model, path, "onnx", folded=folded, class_names=CLASSES)
+        file = onnx.load(path)
+        kinds[folded] = [node.op_type for node in file.graph.node]
+        assert_same(run_onnx(path, images())["probabilities"], keras_outputs(model, images()))
+    convolutions = sum(isinstance(layer, keras.layers.Conv2D) for layer in model.layers)
+    for folded, expected in ((True, 0), (False, convolutions)):
+        assert kinds[folded].count("BatchNormalization") == expected
+        assert kinds[folded].count("Conv") == convolutions and kinds[folded].count("Transpose") == 1
+    (opset,) = file.opset_import
+    assert (opset.domain, opset.version) == ("", 17)
+    (value,) = file.graph.input
+    batch, *sides = value.type.tensor_type.shape.dim
+    assert value.name == "pixels" and value.type.tensor_type.elem_type == onnx.TensorProto.UINT8
+    assert batch.dim_param == "batch" and [side.dim_value for side in sides] == [32, 32, 3]
+    assert json.loads({p.key: p.value for p in file.metadata_props}["class_names"]) == list(CLASSES)
+
+
+@pytest.mark.parametrize("backend", OTHER_BACKENDS)
+def test_onnx_is_the_same_file_from_every_backend(backend, tmp_path):
+    if backend != "tensorflow":
+        pytest.importorskip(backend, reason=f"{backend} is not installed")
+    export(keras_resv2.from_pretrained("preact_resnet20-cifar10"), tmp_path / "here.onnx", "onnx")
+    code = """if True:
+        import sys, keras_resv2
+        model = keras_resv2.from_pretrained("preact_resnet20-cifar10")
+        keras_resv2.export(model, sys.argv[1] + "/there.onnx", "onnx")
+        if sys.argv[2] != "tensorflow":
+            try:
+                keras_resv2.export(model, sys.argv[1] + "/there", "saved_model")
+            except ImportError as error:
+                assert "set KERAS_BACKEND=tensorflow" in str(error)
+            else:
+                raise AssertionError("SavedModel without TensorFlow")
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path), backend],
+        env={**os.environ, "KERAS_BACKEND": backend},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    here, there = (run_onnx(tmp_path / f"{name}.onnx", images()) for name in ("here", "there"))
+    np.testing.assert_allclose(here["probabilities"], there["probabilities"], atol=1e-6)
+
+
+@needs_tensorflow
+@pytest.mark.parametrize("name", ["resnet20-cifar10", "preact_resnet20-cifar10"])
+def test_tflite_of_lower_precision(name, real_images, tmp_path):
+    """On real images: float16 is close in every probability, int8 in its predictions; files of half and a quarter."""
+    x, labels = real_images
+    model = keras_resv2.from_pretrained(name)
+    expected = keras_outputs(model, x)
+    sizes = {}
+    for precision in ("float32", "float16", "int8"):
+        path = tmp_path / f"{precision}.tflite"
+        options = {"representative": x} if precision == "int8" else {}
+        exported = export(model, path, "tflite", precision=precision, **options)
+        found = run_tflite(path, x)["probabilities"]
+        sizes[precision] = exported.size
+        assert exported.size == path.stat().st_size and found.dtype == "float32"
+        if precision == "int8":  # the others are compared on random images
+            assert exported.difference == pytest.approx(np.abs(found - expected).max(), abs=1e-5)
+        np.testing.assert_allclose(found, expected, atol={"float32": 1e-5, "float16": 1e-2, "int8": 0.2}[precision])
+        assert np.mean(found.argmax(1) == expected.argmax(1)) >= 0.95
+    assert sizes["float16"] < 0.6 * sizes["float32"] and sizes["int8"] < 0.35 * sizes["float32"]
+
+    interpreter = open_tflite(tmp_path / "int8.tflite")
+    (given,) = interpreter.get_input_details()
+    assert given["dtype"] is np.uint8 and given["quantization"] == (1.0, 0), "pixels do not stand for themselves"
+    kinds = {tensor["dtype"] for tensor in interpreter.get_tensor_details()}
+    floats = [tensor["name"] for tensor in interpreter.get_tensor_details() if tensor["dtype"] is np.float32]
+    # What the classifier reads, its bias, kernel and scores, and probabilities.
+    assert np.int8 in kinds and len(floats) <= 5, f"computes in float: {floats}"
+    assert len({len(np.unique(row)) for row in found}) == 1, "classes are tied"
+
+
+@needs_tensorflow
+def test_dark_representative_images_do_not_scale_the_input(real_images, tmp_path):
+    dark = real_images[0] // 4
+    export(ResNet(8), tmp_path / "network.tflite", "tflite", precision="int8", representative=dark)
+    (given,) = open_tflite(tmp_path / "network.tflite").get_input_details()
+    assert given["quantization"] == (1.0, 0)
+    assert dark.max() < 255, "the caller's images are changed"
+
+
+@needs_tensorflow
+def test_labels_are_exported_with_the_network(tmp_path):
+    model = ResNet(8)
+    for format, path in (("tflite", "n.labels.txt"), ("saved_model", "saved/assets.extra/labels.txt")):
+        export(model, tmp_path / {"tflite": "n.tflite", "saved_model": "saved"}[format], format, class_names=CLASSES)
+        assert (tmp_path / path).read_text().splitlines() == list(CLASSES)
+
+
+@pytest.mark.parametrize("format", HERE)
+def test_the_packages_own_runtimes(format, tmp_path):
+    model = randomised(ResNet(8, classifier_activation=None))
+    export(model, tmp_path / "network", format)
+    found = load_exported(tmp_path / "network", format, threads=1).predict_on_batch(images())
+    assert_same(found, keras_outputs(model, images()))
+    with pytest.raises(FileNotFoundError, match="does not exist"):
+        load_exported(tmp_path / "other", format)
+
+
+@pytest.mark.parametrize("format", HERE)
+def test_nothing_is_overwritten_unasked_and_nothing_half_written(format, tmp_path, monkeypatch):
+    path, other = tmp_path / "network", tmp_path / "other"
+    first, second = ResNet(8, classes=2), ResNet(8, classes=3)
+    export(first, path, format)
+    with pytest.raises(FileExistsError, match=r"network (exists|is a SavedModel): name another"):
+        export(second, path, format)
+    assert load_exported(path, format).predict_on_batch(images()).shape == (3, 2)
+    export(second, path, format, overwrite=True)
+    assert load_exported(path, format).predict_on_batch(images()).shape == (3, 3)
+
+    class Wrong:
+        def predict_on_batch(self, x):
+            return np.zeros((len(x), 2), "float32")
+
+    with monkeypatch.context() as patch:
+        wrong = dataclasses.replace(FORMATS[format], load=lambda *arguments: Wrong())
+        patch.setitem(FORMATS, format, wrong)
+        with pytest.raises(ValueError, match="gives other outputs than the Keras model"):
+            export(first, other, format)
+        with pytest.raises(ValueError, match="gives other outputs"):
+            export(first, path, format, overwrite=True)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["network"]
+    assert load_exported(path, format).predict_on_batch(images()).shape == (3, 3)
+
+
+def test_a_folder_of_something_else_is_never_overwritten(tmp_path):
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter.tex").write_text("years of work")
+    for format in HERE:
+        with pytest.raises(FileExistsError, match="is a folder with other files than a SavedModel's"):
+            export(ResNet(8), tmp_path / "thesis", format, overwrite=True)
+    assert (tmp_path / "thesis" / "chapter.tex").read_text() == "years of work"
+
+
+def test_a_name_that_ends_as_another_format_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="ends as another format"):
+        export(ResNet(8), tmp_path / "network.tflite", "onnx")
+
+
+class Squared(keras.layers.Layer):
+    def call(self, x):
+        return x * x
+
+
+def test_bad_arguments_are_refused_before_anything_is_written(tmp_path, monkeypatch):
+    model, path = ResNet(8), tmp_path / "network"
+    x = model.input
+    own = keras.Model(x, Squared(name="squared")(model.output))
+    two = keras.Model([x, keras.Input((1,), name="other")], model.output)
+    cases = [
+        ("format='pickle' must be one of 'saved_model', 'tflite', 'onnx'", model, "pickle", {}),
+        ("precision='int4' must be one of", model, "onnx", {"precision": "int4"}),
+        ("precision='int8' is for format='tflite'; onnx is written in float32", model, "onnx", {"precision": "int8"}),
+        ("representative is for precision='int8', not 'float32'", model, "onnx", {"representative": images()}),
+        ("there are 3 class_names, but 10 outputs", model, "onnx", {"class_names": list("abc")}),
+        ("class_names must be a list of names", model, "onnx", {"class_names": "0123456789"}),
+        ("is not a functional keras.Model", Squared(), "onnx", {}),
+        ("has 2 inputs; exported networks have one", two, "onnx", {}),
+        (r"there is no ONNX form for layer 'squared' \(Squared\)", own, "onnx", {}),
+    ]
+    int8 = {"precision": "int8"}
+    if ON_TENSORFLOW:
+        raw = ResNet(8, include_preprocessing=False)
+        cases += [
+            ("precision='int8' needs representative images", model, "tflite", int8),
+            ("build with include_preprocessing=True", raw, "tflite", {**int8, "representative": images()}),
+        ]
+        for x, was in ((images() / np.float32(9), "float32"), (images(8, 8), r"uint8 \(3, 8, 8, 3\)")):
+            message = rf"are {was}.*; the network takes uint8 \(n, 32, 32, 3\)"
+            cases.append((message, model, "tflite", {**int8, "representative": x}))
+    for message, network, format, options in cases:
+        with pytest.raises(ValueError, match=message):
+            export(network, path, format, **options)
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(ImportError, match=r"pip install onnx onnxruntime"):
+        export(model, path, "onnx")
+    assert not list(tmp_path.iterdir())
+
+
+@needs_tensorflow
+def test_command(tmp_path, capsys, real_images):
+    (x, labels), full_name = real_images, keras_resv2.pretrained_card(NAME).full_name
+    np.savez(tmp_path / "data.npz", x_train=x, y_train=labels, x_test=x, y_test=labels)
+    int8 = ["--precision", "int8", "--data_dir", str(tmp_path / "data.npz")]
+    for format, options in (("onnx", []), ("saved_model", []), ("tflite", int8)):
+        path = tmp_path / format
+        command = ["export", NAME, "--format", format, "--out", str(path), *options]
+        assert cli.main([*command, "--json"]) == 0
+        facts = json.loads(capsys.readouterr().out)
+        assert facts["name"] == full_name and facts["input"] == "uint8 (batch, 32, 32, 3)" and path.exists()
+        found = RUN[format](path, x)["probabilities"]
+        assert np.mean(found.argmax(1) == labels) >= 0.9, "of the 20 images Keras gets 20 right"
+        assert cli.main(command) == cli.BAD_INPUT
+        assert "name another" in capsys.readouterr().err
+    command = ["export", NAME, "--format", "tflite", "--out", str(tmp_path / "other"), "--precision", "int8"]
+    assert cli.main(command) == cli.BAD_INPUT
+    assert "pass --data_dir" in capsys.readouterr().err
+    assert cli.main(["export", NAME, "--format", "onnx", "--out", str(tmp_path / "n.onnx"), "--unfolded"]) == 0
+    text = capsys.readouterr().out
+    assert f"{full_name} as onnx, float32" in text and "largest difference from the Keras model" in text
+
+
+def test_commands_that_need_no_network_do_not_load_the_exporters():
+    code = """if True:
+        import sys
+        from keras_resv2 import cli
+        cli.main(["list"])
+        print({"keras", "onnx", "huggingface_hub"} & set(sys.modules))
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.endswith("set()\n"), done.stdout + done.stderr
