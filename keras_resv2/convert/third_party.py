@@ -5,11 +5,13 @@ import math
 
 from keras_resv2.architectures import find_architecture
 from keras_resv2.convert.detection import detect
+from keras_resv2.convert.readers.pytorch_file import check_pytorch
 from keras_resv2.convert.weight_folder import make_card, write_folder
 from keras_resv2.convert.weight_shapes import weight_shapes
 from keras_resv2.files import check_file_name
 from keras_resv2.storage import download
 from keras_resv2.storage.card import read_card
+from keras_resv2.storage.checksum import digits_of_name
 from keras_resv2.storage.local import CARD, home
 
 MOST_TIMES = 4  # bytes of a file that is fetched, by those of its weights: optimizers keep two more of each
@@ -19,7 +21,7 @@ def fetch(card):
     """Downloads the file of a card's origin and converts it into the cache, unless it is there already.
 
     Args:
-        card: `Card` whose `origin` has url, file and md5.
+        card: `Card` whose `origin` has url, file, and md5 unless the name of the file has digits of its SHA-256.
 
     Returns:
         `Card` of the converted weights, in the cache.
@@ -27,14 +29,17 @@ def fetch(card):
     Raises:
         OSError: if the file cannot be downloaded, or the cache cannot be written.
         ValueError: if it is not the expected file.
+        ImportError: if it is a PyTorch file, and PyTorch is not installed.
     """
     root = home() / "weights"
     folder = root / card.name / str(card.version)
     original = folder / check_file_name(card.origin["file"], "origin: file")
     with download.file_lock(folder / CARD):
         if not (folder / CARD).exists():
+            check_pytorch(original)
+            checksum = card.origin.get("md5") or digits_of_name(card.origin["file"])
             limit = MOST_TIMES * _bytes_of(card)
-            download.fetch(card.origin["url"], original, None, card.origin["md5"], limit)
+            download.fetch(card.origin["url"], original, None, checksum, limit)
             try:
                 found = detect(original, card.architecture, **card.arguments)
             except ValueError:

@@ -15,6 +15,7 @@ from keras_resv2.architectures import ARCHITECTURES, find_architecture
 from keras_resv2.argument_checks import nearest, some
 from keras_resv2.files import check_file_name
 from keras_resv2.models.config import resolve_network
+from keras_resv2.storage.checksum import digits_of_name
 
 WEIGHTS_ENDING = ".h5"
 ORIGIN_ENDINGS = (".h5", ".hdf5", ".keras", ".pt", ".pth", ".bin", ".ckpt", ".tar", ".safetensors")
@@ -211,8 +212,12 @@ def _check_origin(origin, file):
     if not _address(origin["url"]):
         raise ValueError(f"origin: url is {_shown(origin['url'])} but must be {ADDRESS_KIND.words}.")
     name = check_file_name(origin.get("file"), "origin: file")
-    if name == file or not name.endswith(ORIGIN_ENDINGS) or not origin.get("md5"):
-        raise ValueError("origin: a url needs the md5 of the file, and a file name other than that of the weight file.")
+    known = origin.get("md5") or digits_of_name(name)
+    if name == file or not name.endswith(ORIGIN_ENDINGS) or not known:
+        raise ValueError(
+            "origin: a url needs the md5 of the file, or a file name with the first eight digits of its SHA-256, and a "
+            "file name other than that of the weight file."
+        )
 
 
 def check_class_index(index: dict[str, Any]) -> None:

@@ -2,9 +2,12 @@
 
 import hashlib
 import os
+import re
 
 from keras_resv2.files import open_regular
 
+# PyTorch's convention for weight files: ``resnet18-f37072fd.pth``.
+DIGITS = re.compile(r"-([0-9a-f]{8,64})\.[a-z0-9.]+")
 ALGORITHMS = {32: "md5", 64: "sha256"}  # by hexadecimal digits
 
 
@@ -16,6 +19,18 @@ def sha256(path: str | os.PathLike) -> str:
 def agrees(path: str | os.PathLike, checksum: str) -> bool:
     """Returns whether a file has a checksum in hex: by its length an MD5, a SHA-256, or the first digits of one."""
     return _digest(path, ALGORITHMS.get(len(checksum), "sha256")).startswith(checksum)
+
+
+def digits_of_name(name: str) -> str | None:
+    """Returns the first digits of the SHA-256 of a file that its name contains, at least eight; None without them.
+
+    Example:
+
+    >>> digits_of_name("resnet18-f37072fd.pth")
+    'f37072fd'
+    """
+    found = DIGITS.search(name)
+    return found[1] if found else None
 
 
 def _digest(path, algorithm):

@@ -1,6 +1,8 @@
 """Reads PyTorch files with the restricted unpickler: code in files is not executed."""
 
 import contextlib
+import importlib.util
+import pathlib
 import warnings
 
 import numpy as np
@@ -8,6 +10,7 @@ import numpy as np
 from keras_resv2.argument_checks import first_line
 from keras_resv2.files import check_zip, open_regular
 
+NEEDS_PYTORCH = "reading {} takes PyTorch: pip install torch."
 OTHER_OBJECTS = ("unsupported global", "unsupported class", "not an allowed global", "is blocked")  # PyTorch's words
 
 # Objects that training code stores next to the tensors: command-line arguments, NumPy scalars, paths.
@@ -45,6 +48,12 @@ class Ignored:
         pass
 
 
+def check_pytorch(path):
+    """Raises ImportError if only PyTorch can read a file of this name, and is not installed: before a download."""
+    if pathlib.Path(path).suffix in (".pt", ".pth") and importlib.util.find_spec("torch") is None:
+        raise ImportError(NEEDS_PYTORCH.format(path))
+
+
 def read_pytorch(path):
     """Reads the object in a PyTorch file.
 
@@ -61,7 +70,7 @@ def read_pytorch(path):
     try:
         import torch
     except ImportError:
-        raise ImportError(f"reading {path} takes PyTorch: pip install torch.") from None
+        raise ImportError(NEEDS_PYTORCH.format(path)) from None
     with open_regular(path) as file:
         is_zip = file.read(4) == b"PK\x03\x04"
     if is_zip:

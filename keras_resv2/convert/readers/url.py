@@ -1,13 +1,13 @@
 """Weight files by address, as PyTorch's hub keeps them: the name of the file has the first digits of its SHA-256."""
 
-import re
 import urllib.parse
 
+from keras_resv2.convert.readers.pytorch_file import check_pytorch
 from keras_resv2.files import check_file_name
 from keras_resv2.storage import download
+from keras_resv2.storage.checksum import digits_of_name
 from keras_resv2.storage.local import home
 
-DIGITS = re.compile(r"-([0-9a-f]{8,64})\.[a-z0-9.]+")
 LARGEST_FILE = 1 << 30  # bytes
 
 
@@ -27,15 +27,17 @@ def fetch_url(url):
 
     Raises:
         ValueError: the name has no such digits, or the file has another checksum.
+        ImportError: it is a PyTorch file, and PyTorch is not installed.
         OSError: the file cannot be downloaded, or the cache cannot be written.
     """
     name = check_file_name(urllib.parse.unquote(urllib.parse.urlsplit(url).path).rpartition("/")[2], "name of the file")
-    digits = DIGITS.search(name)
+    digits = digits_of_name(name)
     if digits is None:
         raise ValueError(
             f"{url}: its name does not have the first eight digits of its SHA-256, as resnet18-f37072fd.pth has: "
             "download it, check it, and give its path."
         )
     path = home() / "downloads" / name
-    download.fetch(url, path, None, digits[1], LARGEST_FILE)
+    check_pytorch(path)
+    download.fetch(url, path, None, digits, LARGEST_FILE)
     return path
