@@ -7,7 +7,7 @@ SAMPLE_IMAGES := foolbox==3.3.4
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder --durations 15
 ON_JAX := tests/models/test_units.py tests/test_pretrained.py tests/train/test_training_loop.py tests/train/test_stacks.py
 
-.PHONY: demo test test-oldest test-newest matrix env docs docs-serve stubs zoo-table results archive clean
+.PHONY: demo test test-oldest test-newest matrix env docs docs-serve figures stubs zoo-table results archive clean
 
 demo: $(VENV)/.demo
 	$(BIN)/keras-resv2 list
@@ -52,6 +52,10 @@ docs: $(VENV)/.test
 
 docs-serve: $(VENV)/.test
 	$(MKDOCS) serve
+
+# The figures of the documentation, from the published weights: `make figures DATA=cifar10.npz`.
+figures: $(VENV)/.test
+	PYTHONPATH=. $(BIN)/python docs/_site/figures.py --data_dir $(DATA)
 
 # Stubs of the public names for editors and type checkers.
 stubs: $(VENV)/.demo

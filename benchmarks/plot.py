@@ -1,8 +1,9 @@
 """Plots the ratios."""
 
 from benchmarks.summary import QUANTITIES
+from keras_resv2.figures import BLUE, VERMILION, new_figure, save_figure
 
-COLOURS = {"float32": "0.35", "bfloat16": "tab:orange"}
+PRECISIONS = {"float32": BLUE, "bfloat16": VERMILION}
 
 
 def draw(report, path):
@@ -12,7 +13,6 @@ def draw(report, path):
         report: dictionary returned by `benchmarks.__main__.run`.
         path: path of the image.
     """
-    from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
     panels = {}
@@ -20,17 +20,17 @@ def draw(report, path):
         if row["ratio"]:
             panels.setdefault((row["network"], row["measure"]), []).append(row)
     heights = [len(rows) + 1.5 for rows in panels.values()]
-    figure = Figure(figsize=(9, 1 + 0.24 * sum(heights)), layout="constrained")
-    all_axes = figure.subplots(max(1, len(panels)), squeeze=False, height_ratios=heights or None)[:, 0]
-    for axes, ((network, measure), rows) in zip(all_axes, panels.items(), strict=False):
+    size = (9, 1 + 0.24 * sum(heights))
+    figure, grid = new_figure(1, size, max(1, len(panels)), height_ratios=heights or None)
+    for axes, ((network, measure), rows) in zip(grid.ravel(), panels.items(), strict=False):
         _panel(axes, f"{network}: {QUANTITIES[measure].title}", rows)
     figure.legend(
-        handles=[Patch(color=colour, label=name) for name, colour in COLOURS.items()],
+        handles=[Patch(color=color, label=name) for name, color in PRECISIONS.items()],
         loc="outside upper right",
-        ncols=len(COLOURS),
+        ncols=len(PRECISIONS),
     )
     figure.suptitle("times better than the reference", fontsize=10, x=0.02, ha="left")
-    figure.savefig(path, dpi=120)
+    save_figure(figure, path)
 
 
 def _panel(axes, title, rows):
@@ -40,7 +40,7 @@ def _panel(axes, title, rows):
         [m - r["low"] for m, r in zip(middle, ratio, strict=True)],
         [r["high"] - m for m, r in zip(middle, ratio, strict=True)],
     ]
-    axes.barh(range(len(rows)), middle, xerr=reach, color=[COLOURS[row["precision"]] for row in rows], ecolor="0.6")
+    axes.barh(range(len(rows)), middle, xerr=reach, color=[PRECISIONS[row["precision"]] for row in rows], ecolor="0.6")
     axes.set_yticks(range(len(rows)), [row["contender"] for row in rows], fontsize=8)
     axes.axvline(1, color="black", linewidth=0.8)
     axes.invert_yaxis()

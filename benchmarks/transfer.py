@@ -30,6 +30,7 @@ from benchmarks import transfer_data
 from keras_resv2.argument_checks import check_choice
 from keras_resv2.builders import build
 from keras_resv2.evaluation import measure_error
+from keras_resv2.figures import COLORS, add_grid, add_legend, new_figure, save_figure
 from keras_resv2.files import write_history
 from keras_resv2.pretrained import from_pretrained, pretrained_card
 from keras_resv2.transfer import fine_tune, freeze, split_images
@@ -176,21 +177,20 @@ def as_markdown(rows):
 
 def draw(rows, path):
     """One panel per dataset: error by number of images, medians as lines, all seeds as dots."""
-    from matplotlib.figure import Figure
-
     found = medians(rows)
     datasets = list(dict.fromkeys(dataset for dataset, _ in found))
-    figure = Figure(figsize=(4 * len(datasets), 3.9), layout="constrained")
-    for axes, dataset in zip(np.atleast_1d(figure.subplots(1, len(datasets))), datasets, strict=True):
-        for number, way in enumerate(WAYS):
+    figure, panels = new_figure(len(datasets), (4 * len(datasets), 3.9))
+    for axes, dataset in zip(panels, datasets, strict=True):
+        for color, way in zip(COLORS, WAYS, strict=False):
             cells = [(count, ways[way]) for (name, count), ways in found.items() if name == dataset and way in ways]
-            axes.plot([c for c, _ in cells], [statistics.median(e) for _, e in cells], f"C{number}-", label=way)
-            axes.plot([c for c, e in cells for _ in e], [x for _, e in cells for x in e], f"C{number}.", ms=4)
+            axes.plot([c for c, _ in cells], [statistics.median(e) for _, e in cells], color=color, label=way)
+            axes.plot([c for c, e in cells for _ in e], [x for _, e in cells for x in e], ".", color=color, ms=4)
         axes.set(xscale="log", title=dataset, xlabel="labelled images", ylim=(0, None))
-        axes.grid(alpha=0.3)
-    figure.axes[0].set_ylabel("test error (%)")
-    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(WAYS))
-    figure.savefig(path, dpi=120)
+        add_grid(axes)
+    panels[0].set_ylabel("test error (%)")
+    figure.suptitle(", ".join(sorted({row["network"] for row in rows})))
+    add_legend(figure, panels[0])
+    save_figure(figure, path)
 
 
 if __name__ == "__main__":

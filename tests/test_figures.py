@@ -69,14 +69,54 @@ def curve(path):
     draw_curve(rows, path, "resnet20-cifar10@1")
 
 
-@pytest.mark.parametrize("draw", [propagation, deletions, random_deletions, reorderings, paths, curve])
+def fine_tuning(path):
+    from keras_resv2.transfer.run_report import draw_history
+
+    numbers = {f"{images}_{what}": 0.5 for images in ("train", "validation") for what in ("loss", "error")}
+    history = [{"phase": "body", "epoch": epoch, "best": epoch == 3, **numbers} for epoch in range(1, 6)]
+    draw_history([{"phase": "classifier", "epoch": 1, "best": False, **numbers}, *history], path, "three classes")
+
+
+def transfer(path):
+    from benchmarks.transfer import WAYS, draw
+
+    rows = [
+        {
+            "dataset": dataset,
+            "images": str(images),
+            "way": way,
+            "test_error": str(rng.uniform(5, 50)),
+            "network": "ours",
+        }
+        for dataset in ("digits", "emoji")
+        for images in (100, 1000)
+        for way in WAYS
+    ]
+    draw(rows, path)
+
+
+def table(path):
+    from train.paper_tables import report
+
+    runs = {"runs": [{"error": 6.5}], "median": 6.5}
+    other = {"way": "fast, 10 epochs", **runs}
+    cells = [{"name": "identity", "paper": 6.61, "dataset": "cifar10", "reproduction": runs, "other_recipes": [other]}]
+    report.draw({"title": "Table 1", "cells": cells}, path)
+
+
+ALL = [propagation, deletions, random_deletions, reorderings, paths, curve, fine_tuning, transfer, table]
+
+
+@pytest.mark.parametrize("draw", [draw for draw in ALL if draw is not table])  # whose legend is beside its bars
 def test_legends_cover_nothing_and_panels_have_titles(drawn, tmp_path, draw):
     draw(tmp_path / "figure.png")
     assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
     (figure,) = drawn
     assert any(axes.get_title() for axes in figure.axes) and not any(axes.get_legend() for axes in figure.axes)
     panels = [axes for axes in figure.axes if not (draw is curve and axes is figure.axes[1])]  # a second scale
-    assert all(axes.get_title() and axes.get_xlabel() and axes.get_ylabel() for axes in panels)
+    assert all(axes.get_title() and axes.get_xlabel() for axes in panels)
+    shared = draw is transfer  # one label for all panels
+    assert all(axes.get_ylabel() for axes in panels[: 1 if shared else None])
     for legend in figure.legends:
         box = legend.get_window_extent()
         assert not any(box.overlaps(axes.get_window_extent()) for axes in figure.axes)
@@ -85,7 +125,7 @@ def test_legends_cover_nothing_and_panels_have_titles(drawn, tmp_path, draw):
         assert axes.title.get_window_extent().x1 <= figure.bbox.width
 
 
-@pytest.mark.parametrize("draw", [propagation, deletions, random_deletions, reorderings, paths])
+@pytest.mark.parametrize("draw", ALL)
 def test_colours_are_those_that_everyone_tells_apart(drawn, tmp_path, draw):
     """Of Okabe and Ito 2008, or grey."""
     from matplotlib.colors import to_hex

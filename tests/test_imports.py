@@ -10,7 +10,7 @@ PACKAGE = ROOT / "keras_resv2"
 # From the bottom to the top. What stands in one row may import what stands below it, and its own folder.
 LAYERS = [
     ["argument_checks", "startup", "files"],
-    ["registration"],
+    ["registration", "figures"],
     ["data"],
     ["models"],
     ["architectures", "shortcuts"],

@@ -7,6 +7,8 @@ import time
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from keras_resv2.figures import BLUE, VERMILION, add_grid, new_figure, save_figure
+
 
 class ProgressDisplay:
     """Reports steps and epochs; a callback of `train.loop.train`.
@@ -105,15 +107,15 @@ def draw_curve(history, path, title):
         path: path of the PNG.
         title: title of the plot.
     """
-    from matplotlib.figure import Figure
-
-    axes = (figure := Figure(figsize=(6, 4.3), layout="constrained")).subplots()
+    figure, (axes,) = new_figure(size=(6, 4.3))
     errors = axes.twinx()
     measured = [row for row in history if "test_error" in row]
-    loss = axes.plot([row["step"] for row in history], [row["train_loss"] for row in history], "C0--")
-    error = errors.plot([row["step"] for row in measured], [row["test_error"] for row in measured], "C1-o", ms=3)
+    loss = axes.plot([row["step"] for row in history], [row["train_loss"] for row in history], "--", color=BLUE)
+    error = errors.plot(
+        [row["step"] for row in measured], [row["test_error"] for row in measured], "-o", color=VERMILION, ms=3
+    )
     axes.set(xlabel="steps", ylabel="training loss", title=title, yscale="log")
     errors.set(ylabel="test error (%)", ylim=(0, None))
     figure.legend([*loss, *error], ["training loss", "test error"], loc="outside lower center", ncols=2)
-    axes.grid(alpha=0.3)
-    figure.savefig(path, dpi=120)
+    add_grid(axes)
+    save_figure(figure, path)

@@ -1,19 +1,9 @@
 """Draws the papers' figures from results of `keras_resv2.analysis`. Requires matplotlib."""
 
-import pathlib
-
 import numpy as np
 
 from keras_resv2.analysis.paths import paths_by_length
-from keras_resv2.files import atomic_write
-
-SIZE, DPI = (7, 4.4), 120
-GRID = 0.3
-# The palette of Okabe and Ito 2008, which is safe for color-blind readers, without yellow, which is too light for
-# lines.
-BLUE, VERMILION = "#0072b2", "#d55e00"
-COLORS = (BLUE, VERMILION, "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
-CHARACTERS, MARKER = 12, 6  # of a small legend: characters per inch; width of a marker in characters
+from keras_resv2.figures import BLUE, COLORS, GRAY, VERMILION, add_grid, add_legend, new_figure, save_figure
 
 
 def draw_propagation(studies, path):
@@ -30,8 +20,8 @@ def draw_propagation(studies, path):
 
     >>> draw_propagation({"new": propagate(network, images, labels)}, "propagation.png")  # doctest: +SKIP
     """
-    figure, (left, middle, right) = _figure(3, (14, 4.6))
-    for color, (title, study) in zip(_colors(), studies.items(), strict=False):
+    figure, (left, middle, right) = new_figure(3, (14, 4.6))
+    for color, (title, study) in zip(COLORS * 3, studies.items(), strict=False):
         units = np.arange(1, len(study.units) + 1)
         left.plot(units, study.variance, color=color, label=title)
         middle.plot(units, study.gradient_norm, color=color)
@@ -39,13 +29,13 @@ def draw_propagation(studies, path):
         right.plot(units, study.predicted_norm, color=color, linestyle=":")
     left.set(title="signal", ylabel="variance of the unit's input")
     middle.set(title="gradient", ylabel="norm of the gradient at the unit's input")
-    right.plot([], [], color="0.4", linestyle=":", label="eq. 8, of the gradient through the shortcuts")
+    right.plot([], [], color=GRAY, linestyle=":", label="eq. 8, of the gradient through the shortcuts")
     right.set(title="gradient through shortcuts only", ylabel="norm at the unit's input")
     for axes in (left, middle, right):
         axes.set(xlabel="unit", yscale="log")
-        axes.grid(alpha=GRID)
-    _legend(figure, left, right)
-    _save(figure, path)
+        add_grid(axes)
+    add_legend(figure, left, right)
+    save_figure(figure, path)
 
 
 def draw_deletions(studies, path):
@@ -61,16 +51,16 @@ def draw_deletions(studies, path):
     Raises:
         ImportError: if matplotlib is not installed.
     """
-    figure, (axes,) = _figure(1, SIZE)
-    for color, (title, study) in zip(_colors(), studies.items(), strict=False):
+    figure, (axes,) = new_figure()
+    for color, (title, study) in zip(COLORS * 3, studies.items(), strict=False):
         units = np.arange(1, len(study.units) + 1)
         axes.plot(units, study.errors, color=color, marker=".", label=title)
         axes.plot(units[study.changes_size], study.errors[study.changes_size], "D", color=color, markersize=5)
         axes.axhline(study.intact_error, color=color, linestyle=":", linewidth=1)
     axes.set(title="one unit deleted (dotted: none; diamonds: the unit changes the size)", xlabel="deleted unit")
     _error_axis(axes)
-    _legend(figure, axes)
-    _save(figure, path)
+    add_legend(figure, axes)
+    save_figure(figure, path)
 
 
 def draw_random_deletions(study, path, title=None):
@@ -84,15 +74,15 @@ def draw_random_deletions(study, path, title=None):
     Raises:
         ImportError: if matplotlib is not installed.
     """
-    figure, (axes,) = _figure(1, SIZE)
+    figure, (axes,) = new_figure()
     counts, low, median, high = study.quartiles().T
     axes.fill_between(counts, low, high, alpha=0.3, label="quartiles")
     axes.plot(counts, median, label="median")
-    axes.axhline(study.intact_error, color="0.4", linestyle=":", label="whole network")
+    axes.axhline(study.intact_error, color=GRAY, linestyle=":", label="whole network")
     axes.set(title=f"random units deleted: {title or study.network}", xlabel="units deleted")
     _error_axis(axes)
-    _legend(figure, axes)
-    _save(figure, path)
+    add_legend(figure, axes)
+    save_figure(figure, path)
 
 
 def draw_reorderings(study, path, title=None):
@@ -106,14 +96,14 @@ def draw_reorderings(study, path, title=None):
     Raises:
         ImportError: if matplotlib is not installed.
     """
-    figure, (axes,) = _figure(1, SIZE)
+    figure, (axes,) = new_figure()
     axes.scatter(study.taus, study.errors, s=10, label="units swapped")
-    axes.axhline(study.intact_error, color="0.4", linestyle=":", label="whole network")
+    axes.axhline(study.intact_error, color=GRAY, linestyle=":", label="whole network")
     axes.set(title=f"units swapped: {title or study.network}", xlabel="Kendall's tau of the order of the units")
     _error_axis(axes)
     axes.invert_xaxis()
-    _legend(figure, axes)
-    _save(figure, path)
+    add_legend(figure, axes)
+    save_figure(figure, path)
 
 
 def draw_paths(study, path, title=None):
@@ -127,7 +117,7 @@ def draw_paths(study, path, title=None):
     Raises:
         ImportError: if matplotlib is not installed.
     """
-    figure, (left, middle, right) = _figure(3, (14, 4.6))
+    figure, (left, middle, right) = new_figure(3, (14, 4.6))
     left.bar(range(study.units + 1), [float(n) for n in paths_by_length(study.units)])
     left.set(title="paths of each length", ylabel="number of paths")
     lengths, means, totals = study.by_length()
@@ -141,11 +131,10 @@ def draw_paths(study, path, title=None):
     right.set_title(f"gradient of all paths of each length\n(red: 95 % of it, from {100 * share:.2g} % of the paths)")
     for axes in (left, middle, right):
         axes.set(xlabel="length of the path, in units")
-        axes.grid(alpha=GRID)
-        axes.set_axisbelow(True)
+        add_grid(axes)
     if title:
         figure.suptitle(title)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def draw_grad_cam(study, images, path, class_names=None):
@@ -160,13 +149,11 @@ def draw_grad_cam(study, images, path, class_names=None):
     Raises:
         ImportError: if matplotlib is not installed.
     """
-    from matplotlib.figure import Figure
-
     images, maps = np.asarray(images).astype("uint8"), study.resized(np.asarray(images).shape[1:3])
     columns = min(4, len(images))
     rows = -(-len(images) // columns)
-    figure = Figure(figsize=(3 * columns, 1.75 * rows + 0.6), layout="constrained", dpi=DPI)
-    grid = figure.subplots(rows, 2 * columns, squeeze=False)
+    figure, grid = new_figure(2 * columns, (3 * columns, 1.75 * rows + 0.6), rows)
+    grid = np.atleast_2d(grid)
     for axes in grid.flat:
         axes.axis("off")
     for i, (image, heat) in enumerate(zip(images, maps, strict=True)):
@@ -179,48 +166,9 @@ def draw_grad_cam(study, images, path, class_names=None):
         shown = overlaid.imshow(heat, cmap="viridis", alpha=0.6, vmin=0, vmax=1)
     figure.suptitle(f"{study.network}: Grad-CAM at {study.layer}")
     figure.colorbar(shown, ax=grid, shrink=0.8, label="share of the image's maximum")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _error_axis(axes):
     axes.set(ylabel="test error (%)", ylim=(0, 100))
-    axes.grid(alpha=GRID)
-
-
-def _legend(figure, *panels):
-    """Draws the legend below the panels, where it does not cover curves."""
-    handles = [handle for axes in panels for handle in axes.get_legend_handles_labels()[0]]
-    labels = [handle.get_label() for handle in handles]
-    columns = int(CHARACTERS * figure.get_figwidth() / max(len(label) + MARKER for label in labels))
-    figure.legend(
-        handles, labels, loc="outside lower center", ncols=max(1, min(columns, len(labels))), fontsize="small"
-    )
-
-
-def check_matplotlib():
-    """Raises ImportError with instructions if matplotlib is not installed."""
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError:
-        raise ImportError("figures require matplotlib: pip install matplotlib") from None
-
-
-def _figure(columns, size):
-    check_matplotlib()
-    from matplotlib.figure import Figure
-
-    figure = Figure(size, dpi=DPI, layout="constrained")
-    panels = figure.subplots(1, columns, squeeze=False)[0]
-    for axes in panels:
-        axes.set_prop_cycle(color=COLORS)
-    return figure, panels
-
-
-def _colors():
-    return COLORS * 3
-
-
-def _save(figure, path):
-    pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(path) as partial:
-        figure.savefig(partial, format=pathlib.Path(path).suffix.lstrip(".").lower() or "png")
+    add_grid(axes)

@@ -18,6 +18,7 @@ from keras_resv2.architectures import is_architecture
 from keras_resv2.builders import build
 from keras_resv2.cli.network_names import check_network
 from keras_resv2.data import described, find_dataset, load_split, open_dataset
+from keras_resv2.figures import check_matplotlib
 from keras_resv2.pretrained import from_pretrained, is_pretrained, pretrained_card
 from keras_resv2.storage.local import is_folder
 
@@ -34,7 +35,7 @@ def run_study(arguments):
         ValueError: if the network does not exist, or does not match the data.
         ImportError: if matplotlib is not installed.
     """
-    plots.check_matplotlib()
+    check_matplotlib()
     variant = {key: getattr(arguments, key) for key in ("weights", "activation", "shortcut") if getattr(arguments, key)}
     for name in arguments.names:
         _check_name(name, variant)

@@ -9,6 +9,7 @@ import numpy as np
 
 from keras_resv2.data.images import draw_predictions
 from keras_resv2.evaluation import highest_class
+from keras_resv2.figures import add_grid, add_legend, new_figure, save_figure
 from keras_resv2.files import write_history, write_json
 from keras_resv2.metrics import interval
 from keras_resv2.storage.card import Card
@@ -165,24 +166,22 @@ def draw_history(history: list[dict], path: pathlib.Path, title: str) -> None:
         path: of the PNG.
         title: above the plot.
     """
-    from matplotlib.figure import Figure
-
     history = [row for row in history if row["phase"] != "folds"]
     epochs = [row["epoch"] if row["phase"] == "body" else 0 for row in history]
-    losses, errors = (figure := Figure(figsize=(9, 4.4), layout="constrained")).subplots(1, 2)
+    figure, (losses, errors) = new_figure(2, (9, 4.4))
     for axes, what in ((losses, "loss"), (errors, "error")):
-        for images, style in (("train", "C0--o"), ("validation", "C1-o")):
+        for images, style in (("train", "--o"), ("validation", "-o")):
             if f"{images}_{what}" in history[-1]:
                 axes.plot(epochs, [row[f"{images}_{what}"] for row in history], style, ms=3, label=images)
         axes.set(xlabel="epoch (0: the classifier alone)", ylabel="error (%)" if what == "error" else what)
-        axes.set_ylim(0, None)
-        axes.grid(alpha=0.3)
+        axes.set(ylim=(0, None), title=what)
+        add_grid(axes)
     for epoch, row in zip(epochs, history, strict=True):
         if row["best"] and "validation_error" in row:
             errors.plot(epoch, row["validation_error"], "k*", ms=10, label="kept")
-    figure.legend(*errors.get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    add_legend(figure, errors)
     figure.suptitle(title)
-    figure.savefig(path, dpi=120)
+    save_figure(figure, path)
 
 
 def draw_confusion(confusion: np.ndarray, class_names: tuple[str, ...], path: pathlib.Path) -> None:
@@ -193,11 +192,9 @@ def draw_confusion(confusion: np.ndarray, class_names: tuple[str, ...], path: pa
         class_names: of its rows and columns.
         path: of the PNG.
     """
-    from matplotlib.figure import Figure
-
     shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
     side = min(2.5 + 0.45 * len(class_names), LARGEST)
-    axes = (figure := Figure(figsize=(side, side), layout="constrained")).subplots()
+    figure, (axes,) = new_figure(size=(side, side))
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     if len(class_names) <= NAMED:
         ticks = range(len(class_names))
@@ -208,7 +205,7 @@ def draw_confusion(confusion: np.ndarray, class_names: tuple[str, ...], path: pa
         for row, column in np.argwhere(confusion):
             colour = "white" if shares[row, column] > 0.5 else "black"
             axes.text(column, row, str(confusion[row, column]), ha="center", va="center", fontsize=7, color=colour)
-    figure.savefig(path, dpi=120)
+    save_figure(figure, path)
 
 
 def draw_mistakes(

@@ -2,6 +2,7 @@
 
 import json
 
+from keras_resv2.figures import COLORS, GRAY, VERMILION, add_grid, new_figure, save_figure
 from train.paper_tables.figures import FAILS_ABOVE, RECIPE
 
 COLUMNS = ("cell", "paper", "reproduced", "other recipe", "errors by seed", "runs", "recipe", "steps")
@@ -113,35 +114,32 @@ def draw(report, path):
         path: path of the image. Errors above 20 %, which the papers report as failed, are in its shaded margin, as a
             word for the papers, which give no number.
     """
-    from matplotlib.figure import Figure
-
     cells, series = report["cells"], {"reproduced": []}
     for y, cell in enumerate(cells):
         series["reproduced"] += [(y, cell["reproduction"])] if cell["reproduction"] else []
         for figure in cell["other_recipes"]:
             series.setdefault(figure["way"], []).append((y, figure))
-    axes = (image := Figure(figsize=(9, 1.2 + 0.3 * len(cells)), layout="constrained")).subplots()
+    image, (axes,) = new_figure(size=(9, 1.2 + 0.3 * len(cells)))
     known = [(y, cell["paper"]) for y, cell in enumerate(cells) if cell["paper"] is not None]
     axes.barh([y for y, _ in known], [error for _, error in known], color="0.85", label="paper")
     for y in set(range(len(cells))) - {y for y, _ in known}:
-        axes.text(FAILS_ABOVE + 0.2, y, "paper: fails", va="center", fontsize="small", color="0.4")
+        axes.text(FAILS_ABOVE + 0.2, y, "paper: fails", va="center", fontsize="small", color=GRAY)
     for number, (label, figures) in enumerate(series.items()):
         dots = [(_within(run["error"]), y) for y, figure in figures for run in figure["runs"]]
         medians = [(_within(figure["median"]), y) for y, figure in figures]
-        style = {"color": f"C{number}", "linestyle": ""}
+        style = {"color": COLORS[number % len(COLORS)], "linestyle": ""}
         axes.plot([x for x, _ in dots], [y for _, y in dots], marker="x" if number else "o", label=label, **style)
         axes.plot([x for x, _ in medians], [y for _, y in medians], marker="|", markersize=14, **style)
     datasets = sorted({cell["dataset"] for cell in cells})  # the title lists other than the default ones
     title = ", ".join([report["title"], *(name for name in datasets if name not in report["title"])])
-    axes.axvspan(FAILS_ABOVE, FAILS_ABOVE + MARGIN, color="C3", alpha=0.1, label=f"more than {FAILS_ABOVE:.0f} %")
+    axes.axvspan(FAILS_ABOVE, FAILS_ABOVE + MARGIN, color=VERMILION, alpha=0.1, label=f"more than {FAILS_ABOVE:.0f} %")
     axes.set(xlabel="test error (%)", title=title, xlim=(0, FAILS_ABOVE + MARGIN))
     axes.set_xticks(range(0, int(FAILS_ABOVE) + 1, 5))
     axes.set_yticks(range(len(cells)), [cell["name"] for cell in cells])
     axes.set_ylim(len(cells) - 0.5, -0.5)
     image.legend(loc="outside right upper")
-    axes.grid(axis="x", alpha=0.3)
-    axes.set_axisbelow(True)
-    image.savefig(path, dpi=120)
+    add_grid(axes, axis="x")
+    save_figure(image, path)
 
 
 def _within(error):
