@@ -309,23 +309,51 @@ def test_switches_of_the_page(network_page, samples):
     assert "0.94" in network_page.find_element("css selector", ".rn-summary").text  # 1 - 4/72: one pair of 36
 
 
+# In the page: a file of these bytes is dropped on the part, or pasted.
+GIVE = """
+const [how, bytes, name, type] = arguments, data = new DataTransfer();
+data.items.add(new File([Uint8Array.from(bytes)], name, { type }));
+const options = { bubbles: true, cancelable: true };
+if (how === "drop") document.querySelector(".rn-drop").dispatchEvent(
+    new DragEvent("drop", { ...options, dataTransfer: data }));
+else document.body.dispatchEvent(new ClipboardEvent("paste", { ...options, clipboardData: data }));
+"""
+
+
 def test_an_image_of_ones_own(network_page, tmp_path):
-    """A frog of the samples, cut out of a larger image with wide borders; then a file that is no image."""
+    """Sample images within larger ones: chosen, dropped and pasted; and files that are not images."""
     from PIL import Image
 
-    path = next(path for path, label in script("network").sample_images() if label == 6)
-    wide = Image.new("RGB", (256, 128))
-    wide.paste(Image.open(path).resize((128, 128)), (64, 0))
-    wide.save(tmp_path / "wide.png")
-    (tmp_path / "text.png").write_text("no image")
+    def wide(label):
+        path = next(path for path, of in script("network").sample_images() if of == label)
+        image = Image.new("RGB", (256, 128))
+        image.paste(Image.open(path).resize((128, 128)), (64, 0))
+        image.save(tmp_path / f"{label}.png")
+        return tmp_path / f"{label}.png"
+
+    def give(how, path, kind="image/png"):
+        network_page.execute_script(GIVE, how, list(path.read_bytes()), path.name, kind)
+
+    def refuses(name):
+        status = "document.querySelector('.rn-status').textContent"
+        wait(network_page, f"return {status}.includes('{name} is not an image')")
+
     first = "return document.querySelector('.rn-class').textContent"
+    text = tmp_path / "text.png"
+    text.write_text("no image")
     file = network_page.find_element("id", "rn-file")
     assert "cat" in network_page.execute_script(first)
-    file.send_keys(str(tmp_path / "wide.png"))
+    file.send_keys(str(wide(6)))
     wait(network_page, f"{first} === 'frog'")
     assert network_page.execute_script("return !document.querySelector('.rn-thumbs [aria-checked=true]')")
-    file.send_keys(str(tmp_path / "text.png"))
-    wait(network_page, "return document.querySelector('.rn-status').textContent.includes('text.png is not an image')")
+    file.send_keys(str(text))
+    refuses("text.png")
+    give("drop", wide(8))
+    wait(network_page, f"{first} === 'ship'")
+    give("paste", wide(1))
+    wait(network_page, f"{first} === 'automobile'")
+    give("drop", text.rename(tmp_path / "notes.txt"), "text/plain")
+    refuses("notes.txt")
 
 
 def test_the_page_is_small_and_complete(site):

@@ -23,7 +23,8 @@ export async function fetched(address) {
 
 /** Calls `act` with an image that is dropped on the element or pasted into the page. */
 export function takeImages(element, act) {
-  const first = (list) => [...(list ?? [])].find((file) => file.type.startsWith("image/"));
+  // Without an image the first file, whose name the message then has.
+  const first = (list) => [...(list ?? [])].find((file) => file.type.startsWith("image/")) ?? list?.[0];
   element.addEventListener("dragover", (event) => {
     event.preventDefault();
     element.classList.add("rn-over");
