@@ -11,7 +11,7 @@ import importlib
 from keras_resv2.architectures import ARCHITECTURES
 from keras_resv2.registration import register
 
-__version__ = "0.2.0"
+__version__ = "0.3.0.dev0"
 
 # The module of each public name. Modules are imported on first use, so that what does not need Keras, such as listing
 # the weights, does not wait for it to start.
