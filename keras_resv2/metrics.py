@@ -127,12 +127,12 @@ def compress_images(images: np.ndarray, quality: int = JPEG_QUALITY) -> np.ndarr
     return np.stack([compress(image) for image in images])
 
 
-def interval(wrong: int, images: int) -> tuple[float, float]:
+def interval(wrong: float, images: float) -> tuple[float, float]:
     """Computes the 95 % confidence interval of an error rate (Wilson 1927), in percent.
 
     Args:
         wrong: number of misclassified images.
-        images: number of images.
+        images: number of images; for weighted images the effective sample size.
 
     Raises:
         ValueError: if there are no images, or more mistakes than images.

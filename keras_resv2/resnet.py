@@ -273,7 +273,7 @@ def _input(input_tensor, input_shape, include_top, layout, data_format) -> Any:
     elif input_shape is not None:
         shape = tuple(input_shape)
     else:
-        usual = STEMS[layout.stem].dataset.image_shape if include_top else None
+        usual = STEMS[layout.stem].image_shape if include_top else None
         height, width, _ = usual or (None, None, 3)
         shape = (height, width, 3) if data_format == "channels_last" else (3, height, width)
     if len(shape) != 3:

@@ -136,7 +136,7 @@ def _architecture(network):
         for depth, (own, units) in IMAGENET_UNITS.items()
         if own == branch
     }
-    return f"{prefix}{min(depths, key=depths.get)}"
+    return f"{prefix}{min(depths, key=depths.__getitem__)}"
 
 
 def _units(network):

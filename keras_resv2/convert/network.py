@@ -6,6 +6,8 @@ import re
 
 from keras_resv2.argument_checks import some
 from keras_resv2.convert.layouts import cifar
+from keras_resv2.convert.layouts.keras import KerasLayout
+from keras_resv2.convert.layouts.pytorch import PyTorchLayout
 
 LAST = chr(0x10FFFF)
 # Words in the names of copies of a network: averages over the training, and teachers.
@@ -27,7 +29,7 @@ class Network:
 
     Attributes:
         prefix: prefix of their names in the source.
-        layout: `PyTorchLayout` or `ApplicationsLayout`.
+        layout: `PyTorchLayout` or `KerasLayout`.
         tensors: dictionary from names of the layout to arrays.
         spelled: the source's names by those of the layout.
         outside: names in the same dictionary that do not begin with `prefix`.
@@ -35,7 +37,7 @@ class Network:
     """
 
     prefix: str
-    layout: object
+    layout: PyTorchLayout | KerasLayout
     tensors: dict
     spelled: dict
     outside: tuple[str, ...] = ()

@@ -59,23 +59,29 @@ def to_pytorch(model: keras.Model, layout: str = "torchvision") -> dict[str, np.
             f"layout {layout!r} has no networks with activation {activation!r}, as model {model.name!r} is; "
             f"layouts that have: {', '.join(fits) or 'none'}."
         )
-    refusals = [_refusal(row, structure) for row in rows]
+    refusals = [_refusals(row, structure) for row in rows]
     if all(refusals):
-        name, values = min(refusals, key=lambda refusal: refusal[0] == "stem")
+        name, values = min((first for first, *_ in refusals), key=lambda refusal: refusal[0] == "stem")
         raise ValueError(
             f"networks of layout {layout!r} have {name}={' or '.join(map(repr, values))}; model {model.name!r} "
             f"has {name}={structure[name]!r}, so its weights would give other outputs there."
         )
-    chosen = rows[refusals.index(None)]
-    state = collections.OrderedDict(chosen.tensors(model_arrays(model)))
-    state._metadata = collections.OrderedDict({"": {"version": 1}, STRUCTURE_KEY: json.dumps(_said(model))})
+    chosen = rows[refusals.index([])]
+    metadata = collections.OrderedDict({"": {"version": 1}, STRUCTURE_KEY: json.dumps(_said(model))})
+    return _state_dict(chosen.tensors(model_arrays(model)), metadata)
+
+
+def _state_dict(tensors, metadata):
+    """Returns a dictionary with the attribute `_metadata`, as PyTorch's state dicts have it."""
+    state = collections.OrderedDict(tensors)
+    vars(state)["_metadata"] = metadata
     return state
 
 
-def _refusal(layout, structure):
-    """Returns an argument that a layout does not support, and the supported values; None if all are supported."""
+def _refusals(layout, structure):
+    """Returns the arguments that a layout does not support, each with the supported values."""
     allowed = {"shortcut": ("identity",), "conv_bias": (False,), "padding": ("torch",), **layout.allowed}
-    return next(((k, values) for k, values in allowed.items() if structure[k] not in (None, *values)), None)
+    return [(k, values) for k, values in allowed.items() if structure[k] not in (None, *values)]
 
 
 def save_pytorch(model: keras.Model, path: str | os.PathLike, layout: str = "torchvision") -> None:
@@ -124,9 +130,8 @@ def _torch():
 
     def write(tensors):
         content = io.BytesIO()  # PyTorch does not say when the disk is full
-        state = collections.OrderedDict((key, torch.from_numpy(array)) for key, array in tensors.items())
-        state._metadata = tensors._metadata
-        torch.save(state, content)
+        state = {key: torch.from_numpy(array) for key, array in tensors.items()}
+        torch.save(_state_dict(state, tensors._metadata), content)
         return content.getbuffer()
 
     return write

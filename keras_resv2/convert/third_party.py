@@ -38,6 +38,7 @@ def fetch(card):
         if not (folder / CARD).exists():
             check_pytorch(original)
             checksum = card.origin.get("md5") or digits_of_name(card.origin["file"])
+            assert checksum is not None  # every card with a url has one
             limit = MOST_TIMES * _bytes_of(card)
             download.fetch(card.origin["url"], original, None, checksum, limit)
             try:
@@ -46,7 +47,7 @@ def fetch(card):
                 original.unlink()
                 raise
             made = make_card(found, card.name, card.version, card.dataset, license=card.license)
-            origin = {**card.origin, **made.origin}
+            origin = {**card.origin, **(made.origin or {})}
             write_folder(found.weights, dataclasses.replace(made, origin=origin, class_index=card.class_index), root)
             original.unlink()
     return read_card(folder / CARD)

@@ -113,7 +113,7 @@ class _Comparison:
     def __init__(self, whole, network: Network, stem):
         part = part_of(whole, network.prefix)
         run = _run_keras if isinstance(whole, keras.Model) else _run_torch
-        full = STEMS[stem].dataset.image_shape[0]
+        full = STEMS[stem].image_shape[0]
         try:
             self._images, self._expected, self.close = run(part, network, min(SMALL, full))
         except Exception:  # some networks accept only one image size

@@ -1,9 +1,14 @@
 """Writes converted weights as a weight folder, with a card that states their origin."""
 
 import dataclasses
+import os
 import pathlib
+from collections.abc import Sequence
+
+import numpy as np
 
 from keras_resv2.architectures import find_architecture
+from keras_resv2.convert.detection import Detected
 from keras_resv2.data import DATASETS
 from keras_resv2.data.registry import ALIASES
 from keras_resv2.files import atomic_write
@@ -14,7 +19,14 @@ from keras_resv2.storage.local import CARD
 from keras_resv2.storage.weight_file import count_trainable, write_weights
 
 
-def make_card(found, name, version, dataset, class_names=None, license="unknown"):
+def make_card(
+    found: Detected,
+    name: str,
+    version: int,
+    dataset: str,
+    class_names: Sequence[str] | None = None,
+    license: str = "unknown",
+) -> Card:
     """Creates the card of converted weights with what is known about them.
 
     Args:
@@ -48,10 +60,10 @@ def make_card(found, name, version, dataset, class_names=None, license="unknown"
     known = DATASETS.get(ALIASES.get(dataset, dataset)) if class_names is None else None
     index = known.class_index if known else None
     if index:
-        class_names = map(str, range(index["classes"]))
+        class_names = [str(number) for number in range(index["classes"])]
     elif class_names is None:
-        class_names = known.class_names if known else ()
-        class_names = class_names or (f"class {number}" for number in range(found.classes))
+        numbered = [f"class {number}" for number in range(found.classes)]
+        class_names = (known.class_names if known else ()) or numbered
     class_names = tuple(class_names)
     if len(class_names) != found.classes:
         raise ValueError(f"{found.source} has {found.classes} classes, {len(class_names)} names are given.")
@@ -66,7 +78,7 @@ def make_card(found, name, version, dataset, class_names=None, license="unknown"
         parameters=count_trainable(found.weights),
         dataset=dataset,
         class_names=class_names,
-        image_shape=STEMS[stem].dataset.image_shape,
+        image_shape=STEMS[stem].image_shape,
         license=license,
         origin={
             "file": path.name,
@@ -78,7 +90,7 @@ def make_card(found, name, version, dataset, class_names=None, license="unknown"
     )
 
 
-def write_folder(weights, card, root):
+def write_folder(weights: dict[str, np.ndarray], card: Card, root: str | os.PathLike) -> pathlib.Path:
     """Writes ``<root>/<name>/<version>/`` with the weight file and, last, its card.
 
     Args:

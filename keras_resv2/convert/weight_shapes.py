@@ -40,8 +40,8 @@ class _Recorder(LayerFactory):
     def pad_channels(self, x, filters, name):
         return _Map(filters)
 
-    def _same(self, x, *arguments, **options):
-        return x
+    def _same(self, *inputs, **options):
+        return inputs[0]
 
     relu = zero_padding = max_pool = subsample = average_pool = rescaling = multiply = dropout = add = _same
 

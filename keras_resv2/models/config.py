@@ -67,6 +67,13 @@ class Stem:
         """`keras_resv2.data.Dataset`."""
         return DATASETS[self.made_for]
 
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(height, width, channels) of the dataset's images."""
+        shape = self.dataset.image_shape
+        assert shape is not None  # of a dataset that a stem is designed for
+        return shape
+
 
 STEMS = {
     "cifar": Stem(3, 1, False, "cifar10"),

@@ -15,7 +15,7 @@ class _Checkpoint(NamedTuple):
     """Weights that may be kept, their row of the history, and their results on the validation images."""
 
     row: dict
-    results: Results | None
+    results: Results
     weights: list
 
 
@@ -48,13 +48,13 @@ class BestWeights(keras.callbacks.Callback):
         alone = self._classifier_alone if self._folds is None else None
         self._lowest, self._waited = alone.results.error if alone else math.inf, 0
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, float]):
         results = self.add("body", logs["loss"], 1 - logs["accuracy"])
         if results is None:
             return
         logs.update(val_loss=results.loss, val_accuracy=1 - results.error)  # for the callbacks after this one
         if min(self._waited, epoch + 1 - self.patient_until) >= self.patience:
-            self.model.stop_training = True
+            self._network.stop_training = True
 
     def add(self, phase: str, loss: float, error: float) -> Results | None:
         """Adds a row to the history, of the weights that the model has now.
@@ -125,20 +125,21 @@ class BestWeights(keras.callbacks.Callback):
         # An epoch's loss is of the weights before its last step, which may have gone too far.
         if not all(np.isfinite(value).all() for value in weights):
             return
-        new = _Checkpoint(row, results, weights)
         if results is None:
-            best, self._earlier = new, self._weights
+            self._earlier, self._weights, best_row = self._weights, weights, row
         else:
+            new = _Checkpoint(row, results, weights)
             if row["phase"] == "head":
                 self._classifier_alone = new
-            best = self._best(new) if self._folds is None else self._last(new)
-        self._weights = best.weights
+            alone = self._classifier_alone
+            best = self._last(new, alone, self._folds) if alone and self._folds else self._best(new, alone)
+            self._weights, best_row = best.weights, best.row
         for each in self.history:
-            each["best"] = each is best.row
+            each["best"] = each is best_row
 
-    def _best(self, new):
+    def _best(self, new, alone):
         """The best of all weights on the validation images."""
-        error, loss, alone = new.results.error, new.results.loss, self._classifier_alone
+        error, loss = new.results.error, new.results.loss
         # Checkpoints with neither the lower error nor the lower loss are never chosen.
         rest = [c for c in self._checkpoints if c.results.error < error or c.results.loss < loss]
         beaten = any(c.results.error <= error and c.results.loss < loss for c in rest)
@@ -148,11 +149,10 @@ class BestWeights(keras.callbacks.Callback):
         best = min(near, key=lambda c: c.results.loss)
         return best if alone is None or best.results.beats(alone.results) else alone
 
-    def _last(self, new):
+    def _last(self, new, alone, folds):
         """The last weights, or the classifier alone if it is better on the images of the folds and of validation."""
-        pairs = zip(self._folds, (new, self._classifier_alone), strict=True)
-        body, alone = (concatenate([folds, checkpoint.results]) for folds, checkpoint in pairs)
-        return new if body.beats(alone) else self._classifier_alone
+        body, classifier = (concatenate([fold, c.results]) for fold, c in zip(folds, (new, alone), strict=True))
+        return new if body.beats(classifier) else alone
 
     def only_the_classifier(self) -> bool:
         """Whether the best weights are those of before the body was trained, although it was trained."""

@@ -11,15 +11,19 @@ from keras_resv2.transfer.head import check_classifier, classifier_of
 from keras_resv2.transfer.input_spec import InputSpec
 
 
-def check_callbacks(callbacks: keras.callbacks.Callback | Sequence | None) -> list[keras.callbacks.Callback]:
+def check_callbacks(
+    callbacks: keras.callbacks.Callback | Sequence[keras.callbacks.Callback] | None,
+) -> list[keras.callbacks.Callback]:
     """Callbacks as a list.
 
     Raises:
         TypeError: one is not a Keras callback.
         ValueError: one sets the learning rate, or needs another optimizer.
     """
-    callbacks = [callbacks] if isinstance(callbacks, keras.callbacks.Callback) else list(callbacks or ())
-    for callback in callbacks:
+    if not callbacks:
+        return []
+    checked = [callbacks] if isinstance(callbacks, keras.callbacks.Callback) else list(callbacks)
+    for callback in checked:
         name = type(callback).__name__
         if not isinstance(callback, keras.callbacks.Callback) or isinstance(callback, keras.callbacks.CallbackList):
             raise TypeError(f"callbacks must be a keras.callbacks.Callback or a list of them, not a {name}.")
@@ -30,7 +34,7 @@ def check_callbacks(callbacks: keras.callbacks.Callback | Sequence | None) -> li
             )
         if name == "SwapEMAWeights":
             raise ValueError(f"{name} needs an optimizer with use_ema=True, and fine_tune uses its own: leave it out.")
-    return callbacks
+    return checked
 
 
 def input_spec_of(model: keras.Model) -> InputSpec:

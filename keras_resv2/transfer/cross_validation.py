@@ -29,8 +29,8 @@ def is_needed(train: LabelledImages, validation: LabelledImages | None) -> bool:
         train: training images. Batches from the caller cannot be divided into folds.
         validation: validation images; None if there is nothing to decide.
     """
-    few = validation is not None and validation.in_memory and len(validation.labels) < FEW
-    return few and train.in_memory and len(train.labels) >= FOLDS
+    few = validation is not None and validation.labels is not None and len(validation.labels) < FEW
+    return few and train.labels is not None and len(train.labels) >= FOLDS
 
 
 def assign_folds(classes: np.ndarray, folds: int, seed: int) -> np.ndarray:

@@ -59,8 +59,9 @@ def learning_rate_factors(model: keras.Model, decay: float) -> dict[str, float]:
 
 def _groups(layers):
     """Group of each layer, from 0; layers between the last stage and the classifier belong to the last stage."""
-    names = [re.match(r"stem|stage\d+|head", layer.name) for layer in layers]
-    if not all(names):
+    matches = [re.match(r"stem|stage\d+|head", layer.name) for layer in layers]
+    names = [match[0] for match in matches if match]
+    if len(names) < len(layers):
         return [index * GROUPS // len(layers) for index in range(len(layers))]
-    order = [name for name in dict.fromkeys(match[0] for match in names) if name != "head"]
-    return [order.index(match[0]) if match[0] in order else len(order) - 1 for match in names]
+    order = [name for name in dict.fromkeys(names) if name != "head"]
+    return [order.index(name) if name in order else len(order) - 1 for name in names]

@@ -143,19 +143,19 @@ def fine_tune(
     if not 0 <= warmup <= 1:
         raise ValueError(f"warmup={warmup} must be a share of the steps, from 0 to 1.")
     check_choice("batch_norm", batch_norm, ("frozen", "trained"))
-    class_weight = check_class_weight(class_weight, spec.classes)
+    factors = check_class_weight(class_weight, spec.classes)
     callbacks, augment = check_callbacks(callbacks), check_augment(augment)
     train, validation = open_inputs(train, validation, spec, seed)
     if verbose and train.class_names:
         print(f"classes: {', '.join(train.class_names)}", flush=True)
     with _strategy_of(model):
         classifier, features = classifier_of(model), Features(model, train, validation)
-        class_weight = balance(class_weight, features.labels, classifier.units, features.weights)
+        factors = balance(factors, features.labels, classifier.units, features.weights)
         training = BodyTraining(model, rate_decay, warmup, batch_size, augment, seed, features.soft)
         callback = BestWeights(model, validation and _validate(classifier, features, validation), verbose)
         initial = classifier.get_weights()
         if classifier.trainable:
-            weights = loss_weights(features.labels, features.weights, class_weight)
+            weights = loss_weights(features.labels, features.weights, factors)
             fit_classifier(classifier, features.train, features.labels, weights, seed)
             results = evaluate_logits(logits_of(classifier, features.train), features.labels, features.weights)
             callback.learning_rate = RATE
@@ -173,9 +173,9 @@ def fine_tune(
                 callback.patience = (epochs if folds else math.ceil(epochs / 2)) if patience is None else patience
                 callback.patient_until = warmup_epochs(warmup, epochs, count)
                 if folds:
-                    folds = cross_validation.CrossValidation(training, train, features, class_weight, epochs * count)
+                    folds = cross_validation.CrossValidation(training, train, features, factors, epochs * count)
                     rates = cross_validation.choose_learning_rates(folds, initial, rates, callback)
-                _fit_body(training, train, features, class_weight, rates, epochs, count, callback, callbacks)
+                _fit_body(training, train, features, factors, rates, epochs, count, callback, callbacks)
         finally:  # whatever ended it, an interruption too: a model that works, and can be saved
             callback.restore()
             after = keras.optimizers.Adam(RATE_AFTER * (learning_rate or RATES[0]))

@@ -35,7 +35,7 @@ class FinetuneData:
         """SHA-256, in hex, of the pixels and labels of all splits."""
         digest = hashlib.sha256()
         for images, labels in (self.train, self.validation, self.test):
-            digest.update(np.ascontiguousarray(images))
+            digest.update(np.ascontiguousarray(images).data)
             digest.update(labels.astype("int32").tobytes())
         return digest.hexdigest()
 
@@ -109,9 +109,9 @@ def _read_folder(folder, size, damaged):
         folders = {TRAIN: folder}
     if TRAIN not in folders:
         raise ValueError(f"{folder} holds {', '.join(path.name for path in folders.values())}, but no folder train/.")
-    splits, problems, class_names = {}, [], None
+    splits, problems, class_names = {}, [], ()
     for split, path in folders.items():
-        read = read_folder(path, size, damaged, class_names)
+        read = read_folder(path, size, damaged, class_names or None)
         class_names = read.class_names
         splits[split] = read.images, read.labels, read.paths
         problems += read.damaged

@@ -20,9 +20,7 @@ def classifier_of(model: keras.Model) -> keras.layers.Dense:
         ValueError: the model ends with another layer.
     """
     *before, last = model.layers
-    softmax = isinstance(last, keras.layers.Softmax) or (
-        isinstance(last, keras.layers.Activation) and activation_name(last) == "softmax"
-    )
+    softmax = isinstance(last, (keras.layers.Softmax, keras.layers.Activation)) and activation_name(last) == "softmax"
     layer = before[-1] if softmax and before else last
     if not isinstance(layer, keras.layers.Dense):
         raise ValueError(
@@ -34,7 +32,9 @@ def classifier_of(model: keras.Model) -> keras.layers.Dense:
 
 def activation_name(layer: keras.layers.Layer) -> str:
     """Name of a layer's activation, such as "softmax"; "linear" for none."""
-    return keras.activations.serialize(layer.activation)
+    if isinstance(layer, keras.layers.Softmax):
+        return "softmax"
+    return str(keras.activations.serialize(layer.activation))
 
 
 def check_classifier(model: keras.Model) -> None:
@@ -101,11 +101,14 @@ class Features:
     def __init__(self, model: keras.Model, train: LabelledImages, validation: LabelledImages | None):
         self.body = body_of(model)
         self.train, self.labels, self.weights, self.batches = self.compute(train, divide=not train.in_memory)
-        of_validation = None if validation is None else self.compute(validation)
-        self.soft = self.labels.ndim == 2 or (validation is not None and of_validation[1].ndim == 2)
+        parts = [(train, self.labels, self.weights)]
+        if validation is not None:
+            _, labels, weights, _ = self.compute(validation)
+            parts.append((validation, labels, weights))
+        self.soft = any(labels.ndim == 2 for _, labels, _ in parts)
         if self.soft:
             self.labels = class_probabilities(self.labels, train.spec.classes)
-        for images, weights in ((train, self.weights), (validation, of_validation and of_validation[2])):
+        for images, _, weights in parts:
             if weights is not None and not weights.any():
                 raise ValueError(f"{images.argument}: all sample weights are 0.")
 
@@ -137,8 +140,8 @@ class Features:
             raise ValueError(f"{images.argument}: there are no images.")
         if any(part.ndim == 2 for part in labels):
             labels = [class_probabilities(part, images.spec.classes) for part in labels]
-        weights = np.concatenate(weights) if any(weighted) else None
-        return np.concatenate(features).astype("float32"), np.concatenate(labels), weights, len(features)
+        factors = np.concatenate(weights) if any(weighted) else None
+        return np.concatenate(features).astype("float32"), np.concatenate(labels), factors, len(features)
 
 
 def fit_classifier(
@@ -156,9 +159,11 @@ def fit_classifier(
     inputs = keras.Input(features.shape[1:])
     head = keras.Model(inputs, classifier(inputs))
     batches = _FeatureBatches(features, labels, weights, seed)
-    adam = keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(RATE, len(batches)))
+    adam = keras.optimizers.Adam()
+    adam.learning_rate = keras.optimizers.schedules.CosineDecay(RATE, len(batches))
     compile_classifier(head, adam, labels.ndim == 2)
-    head.fit(batches, epochs=1, shuffle=False, verbose=0)
+    options = {"epochs": 1, "shuffle": False, "verbose": 0}
+    head.fit(batches, **options)
 
 
 class _FeatureBatches(keras.utils.PyDataset):
@@ -192,21 +197,7 @@ def compile_classifier(model: keras.Model, optimizer: keras.optimizers.Optimizer
     """
     last = model.layers[-1]
     logits = isinstance(last, keras.layers.Dense) and activation_name(last) == "linear"
-    # XLA's convolutions on a CPU are slower than TensorFlow's own, and take long to compile.
-    slow = keras.backend.backend() == "tensorflow" and not _has_accelerator()
     loss = keras.losses.CategoricalCrossentropy if soft else keras.losses.SparseCategoricalCrossentropy
     if any(layer.compute_dtype == "float16" for layer in flat_layers(model)):
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)  # Keras checks only the model's own policy
-    model.compile(
-        optimizer,
-        loss(from_logits=logits),
-        metrics=["accuracy"],
-        weighted_metrics=[],
-        jit_compile=False if slow else "auto",
-    )
-
-
-def _has_accelerator():
-    import tensorflow as tf
-
-    return bool(tf.config.list_physical_devices("GPU") or tf.config.list_physical_devices("TPU"))
+    model.compile(optimizer, loss(from_logits=logits), metrics=["accuracy"], weighted_metrics=[])

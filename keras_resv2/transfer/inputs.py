@@ -45,10 +45,12 @@ class LabelledImages:
     @property
     def class_indices(self) -> np.ndarray:
         """Class index of each image in memory; the most probable class for rows of class probabilities."""
+        assert self.labels is not None  # images in memory have labels
         return self.labels.argmax(axis=1) if self.labels.ndim == 2 else self.labels
 
     def subset(self, argument: str, positions: np.ndarray) -> "LabelledImages":
         """Some of the images in memory, with `argument` for error messages."""
+        assert self.labels is not None  # images in memory have labels
         return dataclasses.replace(
             self,
             argument=argument,
@@ -63,7 +65,7 @@ class LabelledImages:
         Raises:
             ValueError, TypeError: a batch has another form, or does not fit the model.
         """
-        if self.in_memory:
+        if self.labels is not None:
             for first in range(0, len(self.labels), BATCH):
                 part = slice(first, first + BATCH)
                 yield self.images[part], self.labels[part], None if self.weights is None else self.weights[part]
@@ -203,10 +205,8 @@ def _open(argument, value, spec, class_names=None):
         spec.check_pixels(argument, images)
         return LabelledImages(argument, spec, images, labels, weights, names)
     indexed = isinstance(value, keras.utils.PyDataset)
-    endless = indexed and value.num_batches is None
-    if hasattr(value, "cardinality"):
-        endless = int(value.cardinality()) == -1
-    if endless:
+    cardinality = getattr(value, "cardinality", None)
+    if int(cardinality()) == -1 if cardinality else indexed and value.num_batches is None:
         raise ValueError(f"{argument} never ends: pass batches of one pass over the images (no repeat()).")
     if isinstance(value, (np.ndarray, dict)) or not (indexed or hasattr(value, "__iter__")):
         raise TypeError(

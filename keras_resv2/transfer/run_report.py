@@ -11,7 +11,7 @@ from keras_resv2.data.images import draw_predictions
 from keras_resv2.evaluation import highest_class
 from keras_resv2.figures import add_grid, add_legend, new_figure, save_figure
 from keras_resv2.files import write_history, write_json
-from keras_resv2.metrics import interval
+from keras_resv2.metrics import class_scores, interval
 from keras_resv2.storage.card import Card
 from keras_resv2.transfer.finetune_data import FinetuneData
 from keras_resv2.transfer.weight_folder import name_for, save_weight_folder
@@ -46,7 +46,7 @@ def write_report(
         The content of report.json, a dictionary.
     """
     out, (images, labels) = pathlib.Path(out), data.test
-    scores = model.predict(images, batch_size=BATCH, verbose=0)
+    scores = class_scores(model, images, BATCH)
     confusion = confusion_matrix(labels, highest_class(scores), len(data.class_names))
     wrong = int(confusion.sum() - np.trace(confusion))
     best = next((row for row in history if row["best"]), history[-1])

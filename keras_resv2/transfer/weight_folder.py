@@ -186,10 +186,12 @@ def _fits(shapes, classes, architecture, arguments):
 
 def _image_shape(model, architecture, arguments):
     stem = arguments.get("stem") or resolve_layout(find_architecture(architecture).depth).stem
-    default, shape = STEMS[stem].dataset.image_shape, model.input_shape[1:]
+    shape = model.input_shape[1:]
     if keras.config.image_data_format() == "channels_first":
         shape = (*shape[1:], shape[0])
-    return tuple(default[i] if side is None else side for i, side in enumerate(shape))
+    sides = zip(shape, STEMS[stem].image_shape, strict=True)
+    height, width, channels = (usual if side is None else side for side, usual in sides)
+    return height, width, channels
 
 
 def _compare(model, built, shape):

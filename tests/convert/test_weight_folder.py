@@ -75,6 +75,14 @@ def test_any_depth_is_saved(depth, activation, architecture, pixels, tmp_path):
     np.testing.assert_allclose(*features, rtol=1e-4, atol=1e-5)
 
 
+def test_a_softmax_layer_is_saved_as_the_activation(pixels, tmp_path):
+    logits = keras_resv2.ResNet(8, classes=3, classifier_activation=None)
+    model = keras.Model(logits.input, keras.layers.Softmax()(logits.output))
+    opened = keras_resv2.from_pretrained(keras_resv2.save_weight_folder(model, "mine-pets", NAMES, tmp_path))
+    found, expected = (network.predict(pixels, verbose=0) for network in (opened, model))
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
 def changed():
     model = keras_resv2.ResNet(8, classes=3)
     x = keras.layers.Rescaling(0.5, name="half")(model.get_layer("head_pool").output)

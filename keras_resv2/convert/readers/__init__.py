@@ -186,6 +186,8 @@ def _read_safetensors(path):
 class _WithMetadata(dict):
     """A dictionary of tensors with a `_metadata`, like PyTorch's state dicts."""
 
+    _metadata: dict
+
 
 def _keras_variables(model, prefix=""):
     """Yields pairs of a name and a variable; names of nested layers start with the name of their model."""

@@ -121,7 +121,9 @@ def _keras3_layers(layers, path, depth=0):
             inner = _keras3_layers(_child(group, "layers", h5py.Group), path, depth + 1)
             arrays.update({f"{key}/{name}": array for name, array in inner.items()})
             continue
-        variables = _child(group, "vars", h5py.Group) if "vars" in group else {}
+        if "vars" not in group:
+            continue
+        variables = _child(group, "vars", h5py.Group)
         names = VARIABLES.get(len(variables), ())
         if names and "name" not in variables.attrs:
             raise ValueError(
