@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import pathlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -60,7 +60,7 @@ def new_figure(columns: int = 1, size: tuple[float, float] = SIZE, rows: int = 1
     return figure, panels[0] if rows == 1 else panels
 
 
-def add_grid(*panels: Axes, axis: str = "both") -> None:
+def add_grid(*panels: Axes, axis: Literal["both", "x", "y"] = "both") -> None:
     """Draws a light grid behind the data."""
     for axes in panels:
         axes.grid(alpha=GRID, axis=axis)
