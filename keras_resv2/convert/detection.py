@@ -174,6 +174,8 @@ def _detect(source, architecture, prefix, structure, layouts):
     source = read_source(source)
     network = find_network(source, layouts, prefix)
     layout = network.layout
+    if getattr(layout, "check_config", None):
+        layout.check_config(source.config, source.label)
     ours = source.said.get(network.prefix, {})
     said = {**said_by(source, network), **ours, **structure}
     usual = layout.by_source(network.spelled.values(), source.label) if layout.by_source else {}

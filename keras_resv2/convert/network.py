@@ -17,6 +17,8 @@ COPIES = ("ema", "swa", "averag", "shadow", "teacher", "momentum", "target")
 OTHER_NETWORKS = (
     (r"(^|\.)(stem\.)?conv1\.0\.weight$|(^|\.)stem\.conv1\.weight$", "has a deep stem of several convolutions (timm's "
      "'c', 'd', 's', 't' networks)"),
+    (r"(^|/)conv[2-9]_conv/kernel$", "has a deep stem of several convolutions (KerasHub's `resnet_vd` networks, which "
+     "also average before their projections)"),
     (r"\.(se|eca|cbam|attn)\.", "has attention in its units (SE, ECA and the like)"),
     (r"\.downsample\.2\.(weight|running_mean)$", "averages before its projections (timm's 'd' networks)"),
     (r"(^|[./])(cls_token|pos_embed)|attn\.qkv", "is a vision transformer"),

@@ -3,7 +3,9 @@
 import hashlib
 import json
 import re
+import zipfile
 
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -85,6 +87,65 @@ def test_keras_hub_by_names(tmp_path):
         assert all(np.array_equal(found.weights[name], arrays[name]) for name in arrays)
         assert convert.detect({k: v for k, v in theirs.items() if "predictions" not in k}).classes is None
     assert keras_hub.layer("stage2_unit3_conv1") == "stack1_block2_1_conv"
+
+
+@pytest.fixture(scope="module")
+def resnet18():
+    """Arrays of a ResNet-18 by KerasHub's names."""
+    from keras_resv2 import ResNet
+    from keras_resv2.convert.layouts.keras_hub import V1
+    from keras_resv2.models.weights import model_arrays
+
+    return {V1.key(name): array for name, array in model_arrays(ResNet(18, include_top=False)).items()}
+
+
+STATISTICS = ("gamma", "beta", "moving_mean", "moving_variance")
+
+
+@pytest.mark.parametrize("folder", ["", "res_net_backbone/"])
+def test_keras_hub_with_a_deep_stem(resnet18, folder):
+    """The names and shapes of `resnet_vd_18_imagenet`: three convolutions, and a projection in every first unit."""
+    arrays = {name: array for name, array in resnet18.items() if not name.startswith("conv1_")}
+    for number, (inputs, outputs) in enumerate([(3, 32), (32, 32), (32, 64)], 1):
+        arrays[f"conv{number}_conv/kernel"] = np.zeros((3, 3, inputs, outputs), "float32")
+        arrays |= {f"conv{number}_bn/{name}": np.ones(outputs, "float32") for name in STATISTICS}
+    arrays["stack0_block0_0_conv/kernel"] = np.zeros((1, 1, 64, 64), "float32")
+    arrays |= {f"stack0_block0_0_bn/{name}": np.ones(64, "float32") for name in STATISTICS}
+    with pytest.raises(ValueError, match=r"deep stem .*`resnet_vd`.*average before .*no such networks are read\.$"):
+        convert.detect({folder + name: array for name, array in arrays.items()})
+
+
+def saved(arrays, path, name, config):
+    """Writes a model as Keras 3 does, from its arrays and the configuration of its backbone; returns the path."""
+    config = {"class_name": "ResNetBackbone", "config": config}
+    if name == "classifier":
+        config = {"class_name": "ResNetImageClassifier", "config": {"backbone": config, "num_classes": 5}}
+    weights = path.with_suffix(".h5")
+    with h5py.File(weights, "w") as file:
+        for layer in dict.fromkeys(key.partition("/")[0] for key in arrays):
+            group = file.create_group(f"layers/{layer}/vars")
+            group.attrs["name"] = layer
+            kinds = STATISTICS if f"{layer}/gamma" in arrays else ("kernel",)
+            for number, kind in enumerate(kinds):
+                group[str(number)] = arrays[f"{layer}/{kind}"]
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.write(weights, "model.weights.h5")
+        archive.writestr("config.json", json.dumps(config))
+    return path
+
+
+@pytest.mark.parametrize("name", ["backbone", "classifier"])
+@pytest.mark.parametrize("changes, words", [
+    ({}, "Nearest: resnet18"),
+    ({"block_type": "basic_block_vd"}, "average before their projections"),
+    ({"stackwise_num_strides": [1, 2, 1, 1]}, r"stackwise_num_strides=\[1, 2, 1, 1\]"),
+])  # fmt: skip
+def test_keras_hub_networks_that_only_the_configuration_tells(resnet18, changes, words, name, tmp_path):
+    """Saved models with the arguments that KerasHub 0.32 writes; for time, only the first tensors of ResNet-18."""
+    arguments = {"block_type": "basic_block", "stackwise_num_strides": [1, 2, 2, 2], **changes}
+    first = {key: array for key, array in resnet18.items() if key.startswith(("conv1_", "stack0_block0_"))}
+    with pytest.raises(ValueError, match=words):
+        convert.detect(saved(first, tmp_path / "saved.keras", name, arguments))
 
 
 # Spellings of CIFAR code

@@ -14,6 +14,8 @@ class KerasLayout:
         layer: function from the name of a layer of ours to theirs.
         classifier_names: names that files have for the classifier's layer; the first is the layout's own.
         outer_classifier: whether the classifier lies outside of the model that holds all other layers.
+        check_config: function from the configuration of a saved model, None without one, and the label of its source;
+            raises ValueError if the network has the same tensors as one of ours and computes something else.
         blue_first: whether the network takes the channels of an image in the order blue, green, red.
     """
 
@@ -27,6 +29,7 @@ class KerasLayout:
     pixels: str = ""
     classifier_names: tuple[str, ...] = ("predictions",)
     outer_classifier: bool = False
+    check_config: Callable | None = None
     blue_first: bool = False
 
     @property
