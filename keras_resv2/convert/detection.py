@@ -9,6 +9,7 @@ import numpy as np
 
 from keras_resv2.architectures import find_architecture
 from keras_resv2.argument_checks import check_choice, some
+from keras_resv2.convert import assumptions as phrases
 from keras_resv2.convert.assumptions import CLASSIFIER, PIXELS, assumptions
 from keras_resv2.convert.equivalence import (
     EPSILON,
@@ -19,6 +20,7 @@ from keras_resv2.convert.equivalence import (
 )
 from keras_resv2.convert.fit import best_fit, classes_of, seen_arguments
 from keras_resv2.convert.layouts import KERAS, PYTORCH
+from keras_resv2.convert.layouts.keras import KerasLayout
 from keras_resv2.convert.network import classifier_layer, find_network
 from keras_resv2.convert.readers import CONVENTIONS, STRUCTURE, read_source
 from keras_resv2.convert.readers.keras_file import layer_config
@@ -174,7 +176,7 @@ def _detect(source, architecture, prefix, structure, layouts):
     source = read_source(source)
     network = find_network(source, layouts, prefix)
     layout = network.layout
-    if getattr(layout, "check_config", None):
+    if isinstance(layout, KerasLayout) and layout.check_config is not None:
         layout.check_config(source.config, source.label)
     ours = source.said.get(network.prefix, {})
     said = {**said_by(source, network), **ours, **structure}
@@ -199,6 +201,8 @@ def _detect(source, architecture, prefix, structure, layouts):
             assumed += (PIXELS.format(layout.pixels),)
         if found.classes is not None and source.whole is None and source.config is None:
             assumed += (CLASSIFIER,)
+        if structure["projection"].startswith("A") and "zero_channels" not in said and source.whole is None:
+            assumed += (phrases.ZERO_CHANNELS,)
     return dataclasses.replace(found, assumed=(*assumed, *filter(None, [doubt])))
 
 

@@ -9,7 +9,7 @@ from helpers.comparing import RAW, assert_same, images, randomised
 from keras_resv2 import convert
 
 
-def example(units=1, bottlenecks=False):
+def example(units=1, bottlenecks=False, option_a=False):
     """Version 1 (or the first stage of version 2): biases everywhere, no batch normalisation on 1x1 shortcuts."""
 
     def conv(x, filters, size, strides=1):
@@ -31,7 +31,10 @@ def example(units=1, bottlenecks=False):
                 y = conv(activate(norm(y)), 4 * width, 1)
             else:
                 y = norm(conv(activate(norm(conv(x, width, 3, strides))), width, 3))
-            x = conv(x, y.shape[-1], 1, strides) if strides > 1 or bottlenecks else x
+            if option_a and strides > 1:  # as gahaalt/ResNets-in-tensorflow2: zeros after the channels
+                x = keras.ops.pad(x[:, ::2, ::2], [[0, 0]] * 3 + [[0, width - x.shape[-1]]])
+            elif strides > 1 or bottlenecks:
+                x = conv(x, y.shape[-1], 1, strides)
             x = activate(keras.layers.Add()([x, y]))
     x = keras.layers.Flatten()(keras.layers.AveragePooling2D(8)(x))
     return keras.Model(inputs, keras.layers.Dense(10, activation="softmax")(x))
@@ -57,6 +60,21 @@ def test_the_example_gives_the_same_logits(theirs, form, tmp_path):
     logits = keras.Model(theirs.input, dense.input).predict(x, verbose=0) @ dense.get_weights()[0]
     logits += dense.get_weights()[1]
     assert_same(found.build(**RAW).predict(x, verbose=0), logits)
+
+
+def test_where_the_zeros_of_option_a_are_is_an_assumption():
+    model = randomised(example(option_a=True))
+    tensors = {f"{layer.name}/{w.name}": w.numpy() for layer in model.layers for w in layer.weights}
+    assert any("zero_channels='after'" in phrase for phrase in convert.detect(tensors).assumed)
+    found = convert.detect(tensors, zero_channels="after")
+    assert found.arguments.get("projection", "A") == "A" and not any(
+        "zero_channels" in phrase for phrase in found.assumed
+    )
+    x = images((32, 32))
+    dense = model.layers[-1]
+    kernel, bias = dense.get_weights()
+    expected = keras.Model(model.input, dense.input).predict(x, verbose=0) @ kernel + bias
+    assert_same(found.build(**RAW).predict(x, verbose=0), expected)
 
 
 def test_version_2_is_refused():
