@@ -1,6 +1,6 @@
 """Draws all figures of the documentation anew: ``make figures DATA=cifar10.npz``.
 
-The studies run on the published weights, on a processor some 40 minutes; one that was interrupted resumes. The figure
+The studies run on the published weights; lesions that were interrupted resume. The figure
 of transfer learning is drawn from `docs/figures/transfer.csv`, the measurements of its table.
 """
 
@@ -16,11 +16,11 @@ from keras_resv2 import cli
 FIGURES = pathlib.Path(__file__).parents[1] / "figures"
 PLAIN = pathlib.Path(__file__).with_name("plain") / "resnet20_plain-cifar10/1"
 VARIANTS = ("identity", "constant_scaling", "exclusive_gating(bias=-6)", "shortcut_only_gating(bias=-6)", "dropout")
-DEEP, SHALLOW = "preact_resnet110-cifar10", "resnet32-cifar10"
+NETWORK = "resnet32-cifar10"  # of the results in docs/analysis.md
 # Name of a study: arguments of `keras-resv2 analyze`, and the name in the documentation of each figure that it draws.
 STUDIES = {
     "propagation": (
-        ["propagation", SHALLOW, "preact_resnet20-cifar10"],
+        ["propagation", NETWORK, "preact_resnet20-cifar10"],
         {"propagation.png": "propagation.png"},
     ),
     "new": (
@@ -28,11 +28,11 @@ STUDIES = {
         {"propagation.png": "new-networks.png"},
     ),
     "lesions": (
-        ["lesions", SHALLOW, DEEP, "--images", "1000", "--draws", "5"],
+        ["lesions", NETWORK, "--images", "2000"],
         {
             "deletions.png": "deletions.png",
-            f"{DEEP}-random_deletions.png": "random-deletions.png",
-            f"{DEEP}-reorderings.png": "reorderings.png",
+            f"{NETWORK}-random_deletions.png": "random-deletions.png",
+            f"{NETWORK}-reorderings.png": "reorderings.png",
         },
     ),
     "plain": (
@@ -40,8 +40,8 @@ STUDIES = {
         {"deletions.png": "deletions-plain.png"},
     ),
     "paths": (
-        ["paths", DEEP, "--images", "128"],
-        {f"{DEEP}-paths.png": "paths.png"},
+        ["paths", NETWORK, "--images", "128"],
+        {f"{NETWORK}-paths.png": "paths.png"},
     ),
 }
 
