@@ -21,8 +21,8 @@ def draw(report, path):
             panels.setdefault((row["network"], row["measure"]), []).append(row)
     heights = [len(rows) + 1.5 for rows in panels.values()]
     size = (9, 1 + 0.24 * sum(heights))
-    figure, grid = new_figure(1, size, max(1, len(panels)), height_ratios=heights or None)
-    for axes, ((network, measure), rows) in zip(grid.ravel(), panels.items(), strict=False):
+    figure, panes = new_figure(1, size, max(1, len(panels)), height_ratios=heights or None)
+    for axes, ((network, measure), rows) in zip(panes, panels.items(), strict=False):
         _panel(axes, f"{network}: {QUANTITIES[measure].title}", rows)
     figure.legend(
         handles=[Patch(color=color, label=name) for name, color in PRECISIONS.items()],

@@ -41,7 +41,7 @@ def new_figure(columns: int = 1, size: tuple[float, float] = SIZE, rows: int = 1
         **options: other arguments of `matplotlib.figure.Figure.subplots`.
 
     Returns:
-        ``(figure, panels)``: panels is an array of axes, ``(columns,)`` for one row, otherwise ``(rows, columns)``.
+        ``(figure, panels)``: panels is an array of axes, row by row, ``(rows * columns,)``.
 
     Raises:
         ImportError: if matplotlib is not installed.
@@ -54,10 +54,10 @@ def new_figure(columns: int = 1, size: tuple[float, float] = SIZE, rows: int = 1
     from matplotlib.figure import Figure
 
     figure = Figure(size, dpi=DPI, layout="constrained")
-    panels = figure.subplots(rows, columns, squeeze=False, **options)
-    for axes in panels.flat:
+    panels = figure.subplots(rows, columns, squeeze=False, **options).ravel()
+    for axes in panels:
         axes.set_prop_cycle(color=COLORS)
-    return figure, panels[0] if rows == 1 else panels
+    return figure, panels
 
 
 def add_grid(*panels: Axes, axis: Literal["both", "x", "y"] = "both") -> None:
@@ -84,8 +84,7 @@ def add_legend(figure: Figure, *panels: Axes) -> None:
 
 
 def save_figure(figure: Figure, path: str | os.PathLike) -> None:
-    """Writes a figure atomically, and creates its folder; the extension selects the format."""
+    """Writes a figure atomically; the extension selects the format."""
     path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as partial:
         figure.savefig(partial, format=path.suffix.lstrip(".").lower() or "png")

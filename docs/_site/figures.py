@@ -6,8 +6,8 @@ of transfer learning is drawn from `docs/figures/transfer.csv`, the measurements
 
 import argparse
 import csv
-import importlib.util
 import pathlib
+import runpy
 import shutil
 
 from benchmarks.transfer import draw as draw_transfer
@@ -65,10 +65,7 @@ def main():
         with open(FIGURES / "transfer.csv", newline="") as file:
             draw_transfer(list(csv.DictReader(file)), FIGURES / "transfer.png")
     if "units" in wanted:
-        spec = importlib.util.spec_from_file_location("units", pathlib.Path(__file__).with_name("units.py"))
-        units = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(units)
-        (FIGURES / "units.svg").write_text(units.draw())
+        runpy.run_path(str(pathlib.Path(__file__).with_name("units.py")), run_name="__main__")
     return 0
 
 

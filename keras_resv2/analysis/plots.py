@@ -1,5 +1,7 @@
 """Draws the papers' figures from results of `keras_resv2.analysis`. Requires matplotlib."""
 
+import pathlib
+
 import numpy as np
 
 from keras_resv2.analysis.paths import paths_by_length
@@ -35,7 +37,7 @@ def draw_propagation(studies, path):
         axes.set(xlabel="unit", yscale="log")
         add_grid(axes)
     add_legend(figure, left, right)
-    save_figure(figure, path)
+    _save(figure, path)
 
 
 def draw_deletions(studies, path):
@@ -60,7 +62,7 @@ def draw_deletions(studies, path):
     axes.set(title="one unit deleted (dotted: none; diamonds: the unit changes the size)", xlabel="deleted unit")
     _error_axis(axes)
     add_legend(figure, axes)
-    save_figure(figure, path)
+    _save(figure, path)
 
 
 def draw_random_deletions(study, path, title=None):
@@ -82,7 +84,7 @@ def draw_random_deletions(study, path, title=None):
     axes.set(title=f"random units deleted: {title or study.network}", xlabel="units deleted")
     _error_axis(axes)
     add_legend(figure, axes)
-    save_figure(figure, path)
+    _save(figure, path)
 
 
 def draw_reorderings(study, path, title=None):
@@ -103,7 +105,7 @@ def draw_reorderings(study, path, title=None):
     _error_axis(axes)
     axes.invert_xaxis()
     add_legend(figure, axes)
-    save_figure(figure, path)
+    _save(figure, path)
 
 
 def draw_paths(study, path, title=None):
@@ -134,7 +136,7 @@ def draw_paths(study, path, title=None):
         add_grid(axes)
     if title:
         figure.suptitle(title)
-    save_figure(figure, path)
+    _save(figure, path)
 
 
 def draw_grad_cam(study, images, path, class_names=None):
@@ -153,12 +155,11 @@ def draw_grad_cam(study, images, path, class_names=None):
     columns = min(4, len(images))
     rows = -(-len(images) // columns)
     figure, grid = new_figure(2 * columns, (3 * columns, 1.75 * rows + 0.6), rows)
-    grid = np.atleast_2d(grid)
-    for axes in grid.flat:
+    for axes in grid:
         axes.axis("off")
     for i, (image, heat) in enumerate(zip(images, maps, strict=True)):
         row, column = divmod(i, columns)
-        plain, overlaid = grid[row][2 * column : 2 * column + 2]
+        plain, overlaid = grid.reshape(rows, -1)[row, 2 * column : 2 * column + 2]
         number = int(study.classes[i])
         plain.imshow(image)
         plain.set_title(class_names[number] if class_names else f"class {number}", fontsize="small", loc="left")
@@ -166,6 +167,11 @@ def draw_grad_cam(study, images, path, class_names=None):
         shown = overlaid.imshow(heat, cmap="viridis", alpha=0.6, vmin=0, vmax=1)
     figure.suptitle(f"{study.network}: Grad-CAM at {study.layer}")
     figure.colorbar(shown, ax=grid, shrink=0.8, label="share of the image's maximum")
+    _save(figure, path)
+
+
+def _save(figure, path):
+    pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
     save_figure(figure, path)
 
 

@@ -9,8 +9,8 @@ import numpy as np
 
 from keras_resv2.architectures import find_architecture
 from keras_resv2.argument_checks import check_choice, some
-from keras_resv2.convert import assumptions as phrases
 from keras_resv2.convert.assumptions import CLASSIFIER, PIXELS, assumptions
+from keras_resv2.convert.assumptions import ZERO_CHANNELS as ZERO_CHANNELS_ASSUMED
 from keras_resv2.convert.equivalence import (
     EPSILON,
     ZERO_CHANNELS,
@@ -202,7 +202,7 @@ def _detect(source, architecture, prefix, structure, layouts):
         if found.classes is not None and source.whole is None and source.config is None:
             assumed += (CLASSIFIER,)
         if structure["projection"].startswith("A") and "zero_channels" not in said and source.whole is None:
-            assumed += (phrases.ZERO_CHANNELS,)
+            assumed += (ZERO_CHANNELS_ASSUMED,)
     return dataclasses.replace(found, assumed=(*assumed, *filter(None, [doubt])))
 
 

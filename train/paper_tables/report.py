@@ -1,7 +1,6 @@
 """Formats the comparison with a table of the papers as text, Markdown, JSON and a figure."""
 
 import json
-import pathlib
 
 from keras_resv2.figures import COLORS, GRAY, VERMILION, add_grid, new_figure, save_figure
 from train.paper_tables.figures import FAILS_ABOVE, RECIPE
@@ -115,8 +114,6 @@ def draw(report, path):
         path: path of the image. Errors above 20 %, which the papers report as failed, are in its shaded margin, as a
             word for the papers, which give no number.
     """
-    if not pathlib.Path(path).parent.is_dir():
-        raise FileNotFoundError(f"the folder of {path} does not exist: create it first.")
     cells, series = report["cells"], {"reproduced": []}
     for y, cell in enumerate(cells):
         series["reproduced"] += [(y, cell["reproduction"])] if cell["reproduction"] else []
