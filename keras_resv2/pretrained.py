@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Card", "from_pretrained", "is_pretrained", "list_pretrained", "pretrained_card", "weight_path"]
 
-# Arguments of the builders that the weights do not depend on.
-FREE_ARGUMENTS = ("dtype", "include_preprocessing", "rolled", "rematerialize")
+# Arguments of the builders that the shapes of the weights do not depend on.
+FREE_ARGUMENTS = ("dtype", "include_preprocessing", "rolled", "rematerialize", "output_stride")
 
 # Sources of weights by prefix of the name: a function that makes the weights available on this machine and returns
 # their `Card`. Names without one of these prefixes are looked up in the package, the cache and folders.
@@ -127,6 +127,7 @@ def from_pretrained(
     rematerialize: bool = False,
     dtype: str | keras.DTypePolicy | None = None,
     channels: int | None = None,
+    output_stride: int | None = None,
 ) -> keras.Model:
     """Loads a network with its trained weights.
 
@@ -149,6 +150,8 @@ def from_pretrained(
         channels: number of channels of the images; None for that of the training images. Any other number adapts the
             first convolution as timm does: for one channel the kernel is summed over its three channels, otherwise it
             is repeated and scaled. Pixels are then normalised by the averages of the weights' statistics.
+        output_stride: see `keras_resv2.ResNet`; None for that of the weights. With another one the classifier averages
+            more positions than in training: the error of the card does not hold.
 
     Returns:
         `keras.Model` from pixels ``(batch, height, width, 3)`` to probabilities ``(batch, classes)``, or to features,
@@ -178,6 +181,8 @@ def from_pretrained(
     height, width, trained = card.image_shape
     channels = trained if channels is None else check_count("channels", channels)
     arguments = dict(card.arguments)
+    if output_stride is not None:
+        arguments["output_stride"] = output_stride
     if channels != trained:
         weights["stem_conv/kernel"] = adapt_channels(weights["stem_conv/kernel"], channels)
         arguments["preprocessing"] = pixels_of_channels(_pixels(card), channels)
@@ -276,7 +281,8 @@ def weights_for_builder(
     card = pretrained_card(f"{architecture}-{weights}")
     if "preprocessing" in card.arguments and variant.get("preprocessing") is None:
         variant = {**variant, "preprocessing": card.arguments["preprocessing"]}
-    given = {key: value for key, value in variant.items() if key not in FREE_ARGUMENTS}
+    free = [key for key in FREE_ARGUMENTS if key not in card.arguments]
+    given = {key: value for key, value in variant.items() if key not in free}
     row = find_architecture(architecture)
     if resolve_network(**row.arguments(**given)) != resolve_network(**row.arguments(**card.arguments)):
         raise ValueError(

@@ -26,7 +26,7 @@ NAME = "resnet20-cifar10"
 
 
 @pytest.fixture
-def picture(tmp_path):
+def image_path(tmp_path):
     """A 200x120 photograph-like gradient."""
     y, x = np.mgrid[:120, :200]
     path = tmp_path / "image.png"
@@ -48,20 +48,20 @@ def test_list_as_json_and_architectures(capsys):
     assert list(json.loads(capsys.readouterr().out)) == keras_resv2.list_architectures()
 
 
-def test_predict_prints_the_predictions_of_the_model(picture, capsys, tmp_path):
+def test_predict_prints_the_predictions_of_the_model(image_path, capsys, tmp_path):
     saved = tmp_path / "out.png"
-    assert cli.main(["predict", NAME, picture, picture, "--json", "--top", "10", "--save", str(saved)]) == 0
+    assert cli.main(["predict", NAME, image_path, image_path, "--json", "--top", "10", "--save", str(saved)]) == 0
     rows = json.loads(capsys.readouterr().out)
-    pixels = read_image(picture, (32, 32))
+    pixels = read_image(image_path, (32, 32))
     expected = keras_resv2.from_pretrained(NAME).predict(pixels[None], verbose=0)[0]
     found = {p["label"]: p["probability"] for p in rows[0]["predictions"]}
     names = keras_resv2.pretrained_card(NAME).class_names
     np.testing.assert_allclose([found[name] for name in names], expected, atol=1e-5)
     assert sorted(found.values(), reverse=True) == list(found.values())
     assert Image.open(saved).size[0] > 300
-    assert cli.main(["predict", NAME, picture]) == 0
+    assert cli.main(["predict", NAME, image_path]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == picture and len(lines) == 6
+    assert lines[0] == image_path and len(lines) == 6
     assert rows[0]["predictions"][0]["label"] in lines[1]
 
 
@@ -197,7 +197,7 @@ def test_evaluate_measures_other_forms(tiny_data, capsys, monkeypatch, flags, fo
         (lambda p: _cut_png(p), "not a readable image"),
     ],
 )
-def test_invalid_images(tmp_path, capsys, picture, make, words):
+def test_invalid_images(tmp_path, capsys, image_path, make, words):
     """One line that names it, and exit code 2."""
     path, saved = tmp_path / "bad.png", tmp_path / "out.png"
     make(path)
@@ -207,23 +207,23 @@ def test_invalid_images(tmp_path, capsys, picture, make, words):
     assert not saved.exists()
 
 
-def test_one_damaged_file_does_not_prevent_other_predictions(tmp_path, capsys, picture):
+def test_one_damaged_file_does_not_prevent_other_predictions(tmp_path, capsys, image_path):
     path, saved = tmp_path / "bad.png", tmp_path / "out.png"
     _cut_png(path)
-    assert cli.main(["predict", NAME, str(path), picture, "--save", str(saved)]) == cli.BAD_INPUT
+    assert cli.main(["predict", NAME, str(path), image_path, "--save", str(saved)]) == cli.BAD_INPUT
     output = capsys.readouterr()
-    assert output.out.startswith(f"{picture}\n ") and len(output.out.splitlines()) == 6
+    assert output.out.startswith(f"{image_path}\n ") and len(output.out.splitlines()) == 6
     assert output.err.count("\n") == 1 and f"{path} is not a readable image" in output.err and saved.exists()
-    assert cli.main(["predict", NAME, str(path), picture, "--json"]) == cli.BAD_INPUT
+    assert cli.main(["predict", NAME, str(path), image_path, "--json"]) == cli.BAD_INPUT
     broken, good = json.loads(capsys.readouterr().out)
     assert broken == {"image": str(path), "error": broken["error"]} and "is not a readable image" in broken["error"]
     assert len(good["predictions"]) == 5
 
 
 @pytest.mark.parametrize("encoding", ["cp437", "ascii"])
-def test_a_console_of_another_code_page(tmp_path, picture, monkeypatch, encoding):
+def test_a_console_of_another_code_page(tmp_path, image_path, monkeypatch, encoding):
     """Names that cannot be printed are escaped, and the results are not lost."""
-    path = pathlib.Path(picture).rename(tmp_path / "\u732b.png")
+    path = pathlib.Path(image_path).rename(tmp_path / "\u732b.png")
     console = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(console, encoding=encoding, write_through=True))
     assert cli.main(["predict", NAME, str(path)]) == 0
@@ -327,10 +327,10 @@ def test_the_command_writes_one_line_for_what_is_wrong(tmp_path):
     assert done.stderr == f"keras-resv2: error: image {tmp_path / 'none.png'} does not exist.\n"
 
 
-def test_the_command_writes_nothing_but_the_answer(picture):
+def test_the_command_writes_nothing_but_the_answer(image_path):
     """Without messages of TensorFlow's libraries."""
-    done = run_command("predict", NAME, picture)
-    assert done.returncode == 0 and done.stdout.startswith(picture) and done.stderr == ""
+    done = run_command("predict", NAME, image_path)
+    assert done.returncode == 0 and done.stdout.startswith(image_path) and done.stderr == ""
 
 
 def test_reading_images_of_all_kinds(tmp_path):
@@ -343,8 +343,8 @@ def test_reading_images_of_all_kinds(tmp_path):
         "wide.tiff": Image.fromarray(grey.astype("int32")),
         "cmyk.jpg": Image.fromarray(np.stack([grey] * 3, -1)).convert("CMYK"),
     }
-    for name, picture in kinds.items():
-        picture.save(tmp_path / name)
+    for name, image_path in kinds.items():
+        image_path.save(tmp_path / name)
         pixels = read_image(tmp_path / name, (64, 64))
         assert pixels.shape == (64, 64, 3) and pixels.dtype == np.uint8
         assert np.abs(pixels.astype(int) - grey[..., None]).max() < 12, name

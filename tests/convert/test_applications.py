@@ -22,7 +22,7 @@ from keras_resv2.storage import local as store
 
 @pytest.fixture(scope="module", params=["ResNet50", "ResNet50V2"])
 def application(request, tmp_path_factory):
-    """A network of keras.applications on odd pictures, its preprocessing, and its weights in three forms."""
+    """A network of keras.applications on images of odd sizes, its preprocessing, and its weights in three forms."""
     theirs = getattr(keras.applications, request.param)
     module = keras.applications.resnet if request.param == "ResNet50" else keras.applications.resnet_v2
     model = randomised(theirs(weights=None, input_shape=(*SIZE, 3), classes=7, classifier_activation=None))

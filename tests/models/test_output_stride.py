@@ -36,6 +36,20 @@ def test_every_second_pixel_is_that_of_the_strided_network(activation, rolled):
     assert np.ptp(theirs[:, 15:17, 15:17], axis=-1).min() > 0.1
 
 
+def test_named_weights_are_dilated():
+    """The pixels far from the border that both networks have are equal; so are the networks of both ways to ask."""
+    plain = keras_resv2.from_pretrained("resnet20-cifar10", include_top=False)
+    dilated = keras_resv2.from_pretrained("resnet20-cifar10", include_top=False, output_stride=1)
+    built = keras_resv2.ResNet20(weights="cifar10", include_top=False, output_stride=1)
+    images = np.random.default_rng(0).integers(0, 256, (1, 128, 128, 3), dtype="uint8")
+    theirs, ours, by_builder = (model.predict(images, verbose=0) for model in (plain, dilated, built))
+    assert theirs.shape == (1, 32, 32, 64) and ours.shape == (1, 128, 128, 64)
+    np.testing.assert_array_equal(by_builder, ours)
+    np.testing.assert_allclose(ours[:, ::4, ::4][:, 15:17, 15:17], theirs[:, 15:17, 15:17], atol=1e-4)
+    with pytest.raises(ValueError, match="must be one of 1, 2, 4"):
+        keras_resv2.from_pretrained("resnet20-cifar10", output_stride=8)
+
+
 @pytest.mark.parametrize("output_stride, replaced", [(16, (False, False, True)), (8, (False, True, True))])
 def test_outputs_are_those_of_torchvision(output_stride, replaced, torchvision):
     torch = pytest.importorskip("torch")

@@ -103,7 +103,7 @@ def test_augmentation_in_the_step_against_numpy(recipe):
     for step in (0, 1, 5):
         found, found_labels = batch(source, step)
         assert found.dtype == np.uint8 and len(found) == 20
-        for picture, label, i, row, column, flip in zip(found, found_labels, *source.draw(step), strict=True):
+        for image, label, i, row, column, flip in zip(found, found_labels, *source.draw(step), strict=True):
             padding = [(2, 2), (2, 2), (0, 0)]
             if recipe == "fast":
                 padded = np.pad(images[i], padding, mode="reflect")
@@ -111,7 +111,7 @@ def test_augmentation_in_the_step_against_numpy(recipe):
                 mean = images.mean((0, 1, 2)).round()
                 padded = np.stack([np.pad(images[i, ..., c], 2, constant_values=mean[c]) for c in range(3)], -1)
             expected = padded[row : row + 8, column : column + 10]
-            np.testing.assert_array_equal(picture, expected[:, ::-1] if flip else expected)
+            np.testing.assert_array_equal(image, expected[:, ::-1] if flip else expected)
             assert label == labels[i]
 
 
