@@ -66,6 +66,11 @@ _DOC = """{builder}: {depth} layers ({source}).
     """
 
 
+def _differs(value, default):
+    """Returns whether an argument is not its default; arrays are not compared, they differ."""
+    return value is not default and not (type(value) is type(default) and value == default)
+
+
 def _is_path(weights):
     """Returns whether `weights` names a file rather than a dataset."""
     return os.sep in weights or weights.endswith(".h5")
@@ -99,7 +104,7 @@ def _make_builder(key, architecture):
         rematerialize=False,
         dtype=None,
     ):
-        variant = {key: value for key, value in locals().items() if key in optional and value != optional[key]}
+        variant = {key: value for key, value in locals().items() if key in optional and _differs(value, optional[key])}
         if isinstance(weights, str) and not _is_path(weights):
             weights, classes, variant = weights_for_builder(key, weights, include_top, classes, variant)
         return ResNet(

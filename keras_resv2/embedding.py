@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import keras
 import numpy as np
 
+from keras_resv2.argument_checks import check_count
 from keras_resv2.evaluation import check_images, predictions, slices
 from keras_resv2.files import atomic_write
 from keras_resv2.pretrained import from_pretrained, pretrained_card
@@ -39,6 +40,7 @@ def embed(name: str | os.PathLike | keras.Model, images: np.ndarray, batch_size:
     >>> embed("resnet20-cifar10", np.zeros((2, 32, 32, 3), "uint8")).shape
     (2, 64)
     """
+    check_count("batch_size", batch_size)
     body = _pretrained_body(name) if isinstance(name, (str, os.PathLike)) else _body(name)
     images, _ = check_images(body, images)
     batches = slices(images, range(len(images)), batch_size)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from keras_resv2.argument_checks import check_count
 from keras_resv2.data.checks import check_finite, check_labels, class_numbers
 from keras_resv2.evaluation import check_images, highest_class, measure_error, predictions, slices
 
@@ -168,6 +169,7 @@ def class_scores(model: Any, images: np.ndarray, batch_size: int = 500) -> np.nd
     >>> class_scores(from_pretrained("resnet20-cifar10"), images).shape  # doctest: +SKIP
     (10000, 10)
     """
+    check_count("batch_size", batch_size)
     images, _ = check_images(model, images)
     batches = slices(images, range(len(images)), batch_size)
     return np.concatenate([scores for scores, _ in predictions(model, batches)])

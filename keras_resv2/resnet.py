@@ -149,8 +149,10 @@ def ResNet(
             sources = keras.utils.get_source_inputs(input_tensor)
             inputs = sources if len(sources) > 1 else sources[0]
         model = keras.Model(inputs, x, name=name or _default_name(depth, activation))
+        # The layers before the tensor are the caller's: the weights are not theirs.
+        own = model if input_tensor is None or inputs is input_tensor else keras.Model(input_tensor, x, name=model.name)
     if weights is not None:
-        match_weights(model, values, "weights" if isinstance(weights, dict) else weights)
+        match_weights(own, values, "weights" if isinstance(weights, dict) else weights)
     return model
 
 
@@ -271,6 +273,8 @@ def _input(input_tensor, input_shape, include_top, layout, data_format) -> Any:
     if input_tensor is not None:
         shape = tuple(input_tensor.shape[1:])
     elif input_shape is not None:
+        if not isinstance(input_shape, (tuple, list)):
+            raise ValueError(f"input_shape={input_shape!r} must be (height, width, channels).")
         shape = tuple(input_shape)
     else:
         usual = STEMS[layout.stem].image_shape if include_top else None

@@ -2,6 +2,7 @@
 
 import gc
 import json
+import shutil
 import sys
 
 import keras
@@ -141,6 +142,31 @@ def test_unknown_names_and_versions(zoo, name, words):
     with pytest.raises(ValueError, match=words) as error:
         keras_resv2.from_pretrained(name)
     assert "\n" not in str(error.value)
+
+
+def test_a_link_to_a_weight_folder(zoo):
+    (zoo / "latest").symlink_to(zoo / "resnet20-cifar10/2")
+    assert keras_resv2.pretrained_card(zoo / "latest").full_name == "resnet20-cifar10@2"
+    (zoo / "mine").symlink_to(zoo / "resnet20-cifar10")
+    assert keras_resv2.pretrained_card(zoo / "mine").full_name == "resnet20-cifar10@2"
+
+
+def test_damaged_files_of_a_users_folder(zoo, tmp_path):
+    copy = shutil.copytree(zoo / "resnet20-cifar10/1", tmp_path / "mine/resnet20-cifar10/1")
+    (copy / "weights.h5").write_bytes(b"damaged")
+    with pytest.raises(ValueError, match=r"is damaged.* Copy the folder again"):
+        keras_resv2.from_pretrained(copy)
+
+
+def test_layers_before_the_input_tensor_keep_their_weights(zoo, pixels):
+    """The network's weights are for its own layers."""
+    inputs = keras.Input((32, 32, 1))
+    convolution = keras.layers.Conv2D(3, 1)
+    model = keras_resv2.from_pretrained("resnet20-cifar10", input_tensor=convolution(inputs))
+    kernel, bias = (keras.ops.convert_to_numpy(weight) for weight in convolution.weights)
+    before = pixels[..., :1] @ kernel[0, 0] + bias
+    expected = keras_resv2.from_pretrained("resnet20-cifar10").predict(before, verbose=0)
+    np.testing.assert_allclose(model.predict(pixels[..., :1], verbose=0), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("classes", ["5", 0, 2.5])

@@ -12,7 +12,7 @@ from keras_resv2.files import check_file_name
 from keras_resv2.storage import download
 from keras_resv2.storage.card import read_card
 from keras_resv2.storage.checksum import digits_of_name
-from keras_resv2.storage.local import CARD, home
+from keras_resv2.storage.local import CARD, converted_root
 
 MOST_TIMES = 4  # bytes of a file that is fetched, by those of its weights: optimizers keep two more of each
 
@@ -31,7 +31,7 @@ def fetch(card):
         ValueError: if it is not the expected file.
         ImportError: if it is a PyTorch file, and PyTorch is not installed.
     """
-    root = home() / "weights"
+    root = converted_root(card)
     folder = root / card.name / str(card.version)
     original = folder / check_file_name(card.origin["file"], "origin: file")
     with download.file_lock(folder / CARD):
@@ -48,8 +48,11 @@ def fetch(card):
                 raise
             made = make_card(found, card.name, card.version, card.dataset, license=card.license)
             origin = {**card.origin, **(made.origin or {})}
-            write_folder(found.weights, dataclasses.replace(made, origin=origin, class_index=card.class_index), root)
-            original.unlink()
+            with download.writes_cache(original):
+                write_folder(
+                    found.weights, dataclasses.replace(made, origin=origin, class_index=card.class_index), root
+                )
+                original.unlink()
     return read_card(folder / CARD)
 
 

@@ -14,6 +14,7 @@ from keras_resv2.data.registry import ALIASES
 from keras_resv2.files import atomic_write
 from keras_resv2.models.config import STEMS, resolve_layout
 from keras_resv2.storage.card import UNKNOWN, Card
+from keras_resv2.storage.card_schema import check_fields
 from keras_resv2.storage.checksum import sha256
 from keras_resv2.storage.local import CARD
 from keras_resv2.storage.weight_file import count_trainable, write_weights
@@ -96,22 +97,28 @@ def write_folder(weights: dict[str, np.ndarray], card: Card, root: str | os.Path
     Args:
         weights: dictionary from ``<layer>/<variable>`` to an array, as `Detected` has them.
         card: `Card`, whose size and sum are filled in.
-        root: folder of weight folders; made if need be.
+        root: folder of weight folders; created if necessary.
 
     Returns:
-        `pathlib.Path` of the folder, which `from_pretrained` takes.
+        `pathlib.Path` of the folder, which `from_pretrained` accepts.
 
     Raises:
-        FileExistsError: there is a card already: a version never changes.
-        OSError: the place cannot be written.
+        FileExistsError: if it already contains a card: a version never changes.
+        ValueError: if a field of the card is not valid.
+        OSError: if the folder cannot be written.
     """
     folder = pathlib.Path(root) / card.name / str(card.version)
     if (folder / CARD).exists():
-        raise FileExistsError(f"{folder} exists already: another version, or another --out, is the way.")
+        raise FileExistsError(f"{folder} already exists: choose another version or another --out.")
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / card.file
     write_weights(weights, path)
     card = dataclasses.replace(card, size=path.stat().st_size, sha256=sha256(path), folder=folder)
+    try:
+        check_fields(dataclasses.asdict(card))  # a card that cannot be read would stand in the way of another
+    except ValueError:
+        path.unlink()
+        raise
     with atomic_write(folder / CARD) as partial:
         partial.write_text(card.to_json(), encoding="utf-8")
     return folder

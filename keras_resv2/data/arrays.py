@@ -193,9 +193,12 @@ def _load_keras(row, split):
     import keras
 
     try:
-        return getattr(keras.datasets, row.keras).load_data()[SPLITS.index(split)]
+        images, labels = getattr(keras.datasets, row.keras).load_data()[SPLITS.index(split)]
     except Exception as error:  # no network, or a damaged file: urllib and pickle raise many types
         raise ValueError(f"keras.datasets cannot load {row.name}: {error}. Pass an .npz file as --data_dir.") from None
+    # Keras returns these in the configured data format.
+    channels_first = images.ndim == 4 and images.shape[1] == 3
+    return images.transpose(0, 2, 3, 1) if channels_first else images, labels
 
 
 def _load_tfds(row, split, data_dir):

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from keras_resv2.argument_checks import check_choice, some
-from keras_resv2.data.images import most_bytes, read_image
+from keras_resv2.data.images import check_size, most_bytes, read_image
 from keras_resv2.data.splits import TEST, TRAIN, assign_splits, is_hidden, names_a_split
 from keras_resv2.files import open_regular
 
@@ -163,8 +163,13 @@ def _folders(folder):
 
 def _files(folder):
     """Returns the sorted paths of the files of a class."""
-    paths = []
+    paths, seen = [], set()
     for parent, folders, names in os.walk(folder, followlinks=True):
+        place = os.path.realpath(parent)
+        if place in seen:  # a link to a folder that contains it
+            folders.clear()
+            continue
+        seen.add(place)
         folders[:] = [name for name in folders if not is_hidden(name)]
         paths += [
             os.path.join(parent, name) for name in names if not is_hidden(name) and _ending(name) not in NO_IMAGES
@@ -284,6 +289,7 @@ def read_folder(
     """
     folder = pathlib.Path(folder)
     check_choice("damaged", damaged, ("skip", "raise"))
+    check_size(size)
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is not an existing folder: pass one with a folder of images per class.")
     if None in size:
@@ -301,9 +307,9 @@ def read_folder(
         try:
             images.append(read_image(path, size))
             kept.append(i)
-        except ValueError as error:
+        except (ValueError, FileNotFoundError) as error:  # missing: the target of a link
             if damaged == "raise":
-                raise ValueError(f'{error} damaged="skip" skips such files.') from None
+                raise type(error)(f'{error} damaged="skip" skips such files.') from None
             problems.append(str(error))
     labels = files.labels[kept]
     for label in sorted(set(files.labels) - set(labels)):

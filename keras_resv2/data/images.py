@@ -57,6 +57,7 @@ def read_image(path: str | os.PathLike, size: tuple[int, int]) -> np.ndarray:
     >>> read_image("cat.jpg", (32, 32)).shape  # doctest: +SKIP
     (32, 32, 3)
     """
+    check_size(size)
     path = pathlib.Path(path)
     if not path.exists():
         raise FileNotFoundError(f"image {path} does not exist.")
@@ -179,6 +180,12 @@ def _grey(image):
     return Image.fromarray(grey)
 
 
+def check_size(size: Any) -> None:
+    """Raises ValueError unless an image size is a pair, (height, width)."""
+    if not isinstance(size, (tuple, list)) or len(size) != 2:
+        raise ValueError(f"size={size!r} must be (height, width).")
+
+
 def prepare_images(images: Any, size: tuple[int, int]) -> np.ndarray:
     """Converts arrays of images to the three channels and the size that a network expects.
 
@@ -199,8 +206,7 @@ def prepare_images(images: Any, size: tuple[int, int]) -> np.ndarray:
     (2, 32, 32, 3)
     """
     images = np.asarray(images)
-    if not isinstance(size, (tuple, list)) or len(size) != 2:
-        raise ValueError(f"size={size!r} must be (height, width).")
+    check_size(size)
     if images.ndim == 3 and images.shape[2] in (3, 4):
         raise ValueError(
             f"images have the shape {images.shape}: turn a single image into a batch of one with images[None]."

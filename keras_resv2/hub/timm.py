@@ -21,6 +21,7 @@ from keras_resv2.storage import download, local
 from keras_resv2.storage.card import Card, read_card
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+LARGEST, MOST_CLASSES = 1e6, 100_000  # of the numbers that pixel statistics and sizes can be; of classes
 CONFIG_SIZE, MOST_WEIGHT_BYTES = {CONFIG: (2, 2**24)}, 2**30
 ARCHITECTURES = {
     **{f"resnet{depth}": f"resnet{depth}" for depth in (18, 34, 50, 101, 152, 200)},
@@ -78,7 +79,9 @@ def read_config(path: pathlib.Path, reference: str) -> Repository:
         config = json.loads(path.read_text(encoding="utf-8"))
         name, trained = config["architecture"], config["pretrained_cfg"]
         classes = config["num_classes"]
-        if not all((isinstance(name, str), isinstance(trained, dict), isinstance(classes, int))):
+        others = config.get("model_args") or {}
+        dictionaries = all(isinstance(value, dict) for value in (trained, others))
+        if not (isinstance(name, str) and dictionaries and isinstance(classes, int)):
             raise TypeError
     except (ValueError, KeyError, TypeError, RecursionError):
         raise ValueError(
@@ -90,7 +93,6 @@ def read_config(path: pathlib.Path, reference: str) -> Repository:
             f"{reference} is timm's {name!r}, which this package does not build; did you mean "
             f"{nearest(name, ARCHITECTURES)}?"
         )
-    others = config.get("model_args") or {}
     changed = [key for key in others if key not in TRAINING and others[key] != USUAL.get(key)]
     if changed:
         raise ValueError(
@@ -119,7 +121,8 @@ def _preprocessing(trained, reference):
 
 def _three(trained, key, reference, scale=1):
     value = trained.get(key)
-    if not isinstance(value, list) or len(value) != 3 or not all(isinstance(v, int | float) for v in value):
+    numbers = isinstance(value, list) and len(value) == 3 and all(isinstance(v, int | float) for v in value)
+    if not numbers or not all(-LARGEST < v < LARGEST for v in value):
         raise ValueError(f"{reference}: {key} in {CONFIG} must be three numbers, not {str(value)[:60]}.")
     return tuple(round(float(v) * scale, 6) for v in value)
 
@@ -139,8 +142,10 @@ def _class_names(config, classes, reference):
     if names is None:
         return None
     if isinstance(names, dict):
-        names = [names.get(str(number), f"class {number}") for number in range(classes)]
-    if len(names) != classes or not isinstance(described, dict):
+        names = [names.get(str(number), f"class {number}") for number in range(min(classes, MOST_CLASSES))]
+    if not (isinstance(names, list) and all(isinstance(name, str) for name in names) and isinstance(described, dict)):
+        raise ValueError(f"{reference}: label_names in {CONFIG} must be texts, and label_descriptions a dictionary.")
+    if len(names) != classes:
         raise ValueError(f"{reference}: {CONFIG} names {len(names)} of {classes} classes.")
     return tuple(str(described.get(name, name)) for name in names)
 
@@ -168,7 +173,7 @@ def convert(reference: str, repository: str, commit: str, fetch_more: Callable) 
 
 
 def fetch(card: Card) -> Card:
-    """Converts the repository named in a card's origin (``hub``) into the cache, under the card's own name.
+    """Converts the repository named in a card's origin (``hub``) into the cache.
 
     Args:
         card: `keras_resv2.pretrained.Card` of this package for third-party weights.
@@ -189,7 +194,7 @@ def fetch(card: Card) -> Card:
     if said.preprocessing != card.arguments.get("preprocessing"):
         raise ValueError(f"{reference} now has other pixel statistics than {card.full_name}: load it by its own name.")
     said = dataclasses.replace(said, origin={**said.origin, **card.origin}, license=card.license)
-    root, commit = local.home() / "weights", folder.name
+    root, commit = local.converted_root(card), folder.name
     return _converted(root, card.name, card.version, reference, repository, commit, said, fetch_more)
 
 
@@ -209,5 +214,7 @@ def _converted(root, name, version, reference, repository, commit, said, fetch_m
             found = detect(weights, said.architecture, preprocessing=said.preprocessing)
             card = make_card(found, name, version, said.dataset, said.class_names, said.license)
             origin = {**said.origin, "hub": repository, "commit": commit, **(card.origin or {}), "file": WEIGHTS}
-            write_folder(found.weights, dataclasses.replace(card, origin=origin, image_shape=said.image_shape), root)
+            card = dataclasses.replace(card, origin=origin, image_shape=said.image_shape)
+            with download.writes_cache(path):
+                write_folder(found.weights, card, root)
     return read_card(path)

@@ -137,7 +137,8 @@ def residual_unit(x, width, strides, spec, layers, name, first=False, dilation=(
         name: prefix of all layer names, such as "stage2_unit3".
         first: whether this is the network's first unit, whose shortcut also starts from the activation before the
             branch (the paper's appendix).
-        dilation: dilation of the branch's first 3x3 convolution, and of a second one.
+        dilation: ``(before, after)``: dilations of the 3x3 convolutions up to the one with the unit's stride, and of
+            those after it.
 
     Returns:
         Keras tensor, ``(batch, height / strides, width / strides, width * expansion)``.
@@ -158,11 +159,10 @@ def _branch(x, width, strides, spec, layers, name, dilation):
     """F(x): the convolutions, each but the last followed by BN and ReLU."""
     last = len(spec.branch.kernel_sizes)
     strided = STRIDE_ON[spec.stride_on] if last == 3 else 0
-    rates = iter(dilation)
     for i, (kernel_size, factor) in enumerate(zip(spec.branch.kernel_sizes, spec.branch.width_factors, strict=True)):
         after = spec.activation.after_last_conv if i + 1 == last else ("bn", "relu")
         bias = spec.conv_bias and "bn" not in after
-        stride, rate = strides if i == strided else 1, next(rates) if kernel_size > 1 else 1
+        stride, rate = strides if i == strided else 1, dilation[i > strided] if kernel_size > 1 else 1
         x = layers.conv(x, width * factor, kernel_size, stride, f"{name}_conv{i + 1}", bias, rate)
         for kind in after:
             x = layers.batch_norm(x, f"{name}_bn{i + 1}") if kind == "bn" else layers.relu(x, f"{name}_relu{i + 1}")

@@ -5,7 +5,7 @@ import numbers
 from collections.abc import Mapping
 from typing import Any
 
-from keras_resv2.argument_checks import check_choice
+from keras_resv2.argument_checks import check_choice, check_count
 from keras_resv2.data import DATASETS, Dataset
 from keras_resv2.models.blocks import (
     ACTIVATED_SHORTCUTS,
@@ -128,8 +128,8 @@ class Layout:
         same pixels (Chen et al. 2017, arXiv 1706.05587, section 3.1).
 
         Returns:
-            ``(strides, dilations)``: lists with one entry per unit; an entry of `dilations` has those of the first and
-            of a second 3x3 convolution.
+            ``(strides, dilations)``: lists with one entry per unit; an entry of `dilations` has those of the 3x3
+            convolutions up to the one with the unit's stride, and of those after it.
         """
         strides = self.strides(stage)
         total = STEMS[self.stem].total_stride * 2 ** (stage - 1)
@@ -262,15 +262,25 @@ def resolve_network(
     rows = ACTIVATIONS[activation], shortcut, BRANCHES[layout.branch]
     spec = UnitSpec(*rows, projection, stride_on, activated_shortcuts, conv_bias)
     layout = dataclasses.replace(layout, stride_in=stride_in, pixels=pixels, padding=padding)
-    return dataclasses.replace(layout, output_stride=_check_output_stride(output_stride, layout)), spec
+    return dataclasses.replace(layout, output_stride=_check_output_stride(output_stride, layout, projection)), spec
 
 
-def _check_output_stride(output_stride, layout):
-    """Returns the output stride; None if all strides are used."""
+def _check_output_stride(output_stride, layout, projection):
+    """Returns the output stride; None if all strides are used.
+
+    Raises:
+        ValueError: if the network does not have it, or would compute something else with dilations in place of strides.
+    """
+    if output_stride is not None:
+        output_stride = check_count("output_stride", output_stride)
     first = STEMS[layout.stem].total_stride
     possible = [first * 2**stage for stage in range(len(layout.units))]
     if output_stride is None or output_stride == possible[-1]:
         return None
     if layout.stride_in == "last":
         raise ValueError(f"output_stride={output_stride!r} requires stride_in='first'.")
+    if layout.padding != "torch":
+        raise ValueError(f"output_stride={output_stride!r} requires padding='torch': others shift strided outputs.")
+    if projection == "A_average":
+        raise ValueError(f"output_stride={output_stride!r} requires another projection than 'A_average'.")
     return check_choice("output_stride", output_stride, possible)

@@ -127,9 +127,11 @@ def _plan(graph):
     plan = _Plan()
     for node in graph.nodes:
         layer, reader = node.operation, graph.only_reader(node)
+        if _trains(node):
+            continue
         if type(layer) in TRAINING_ONLY and node.outputs[0].dtype == node.input_tensors[0].dtype:
             plan.left_out.add(layer)
-        elif type(layer) in LINEAR_MAPS and reader and _normalizes(reader.operation, node):
+        elif type(layer) in LINEAR_MAPS and reader and not _trains(reader) and _normalizes(reader.operation, node):
             plan.batch_norms[layer] = reader.operation
             plan.left_out.add(reader.operation)
         elif type(layer) is keras.layers.Rescaling and layer.compute_dtype == "float32":
@@ -138,6 +140,11 @@ def _plan(graph):
             if reader and type(reader.operation) is keras.layers.Conv2D:
                 _plan_scale(layer, reader.operation, plan)
     return plan
+
+
+def _trains(node):
+    """Returns whether a layer was called with ``training=True``, such as dropout for uncertainty estimates."""
+    return bool(node.arguments.kwargs.get("training"))
 
 
 def _normalizes(layer, node):

@@ -99,7 +99,7 @@ class LayerFactory:
         return keras.layers.MaxPooling2D(size, strides=strides, **own)(x)
 
     def average_pool(self, x, size, name):
-        """Averages non-overlapping squares of pixels; drops the incomplete ones at the border."""
+        """Averages non-overlapping squares of pixels, at the border of those that are there."""
         own = dict(padding="same", data_format=self.data_format, dtype=self.dtype, name=name)
         return keras.layers.AveragePooling2D(size, strides=size, **own)(x)
 

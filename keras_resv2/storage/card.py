@@ -169,10 +169,10 @@ def folder_of(card: Card) -> pathlib.Path:
 
 
 def check_place(card: Card) -> Card:
-    """Returns a card; raises ValueError unless it is in its folder, ``<name>/<version>``."""
+    """Returns a card; raises ValueError unless it is in its folder, ``<name>/<version>``, or a link to it."""
     folder = folder_of(card)
-    place = pathlib.Path(os.path.abspath(folder)).parts[-2:]
-    if (card.name, str(card.version)) != place:
+    places = [pathlib.Path(path(folder)).parts[-2:] for path in (os.path.abspath, os.path.realpath)]
+    if (card.name, str(card.version)) not in places:
         path = folder / "card.json"
         raise ValueError(f"{path} is the card of {card.full_name}: its folder must be {card.name}/{card.version}.")
     return card

@@ -38,11 +38,26 @@ def file_lock(path: pathlib.Path) -> Iterator[None]:
     Raises:
         NotWritable: if the folder is not writable.
     """
-    try:
+    lock = filelock.FileLock(f"{path}.lock")
+    with writes_cache(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(f"{path}.lock"):
-            yield
-    except (ConnectionError, ValueError, NotWritable, DiskFullError):
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextlib.contextmanager
+def writes_cache(path: pathlib.Path) -> Iterator[None]:
+    """Explains the errors of writing a file of the cache.
+
+    Raises:
+        NotWritable: in place of an OSError, unless it is a ConnectionError or the disk is full.
+    """
+    try:
+        yield
+    except (ConnectionError, DiskFullError):
         raise
     except OSError as error:
         raise NotWritable(
@@ -69,7 +84,7 @@ def fetch(url: str, path: pathlib.Path, size: int | None, checksum: str, limit: 
         ConnectionError: if the server refuses, cannot be reached, or interrupts the connection every time.
         ValueError: if the server has a different file; nothing of it is kept.
     """
-    with file_lock(path):
+    with file_lock(path), writes_cache(path):
         if path.exists():
             return
         with atomic_write(path, keep=(ConnectionError, KeyboardInterrupt)) as part:
@@ -134,7 +149,10 @@ def _open(url, have):
     if scheme not in ("http", "https", "file"):
         raise ValueError(f"{url} cannot be downloaded: the URL must start with https://.")
     if scheme == "file":
-        check_regular(urllib.request.url2pathname(place))  # a pipe may be endless
+        try:
+            check_regular(urllib.request.url2pathname(place))  # a pipe may be endless
+        except OSError as error:
+            raise ConnectionError(f"{url}: {error}") from None
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     try:
         return urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS)

@@ -26,6 +26,17 @@ def weight_folders() -> list[pathlib.Path]:
     return [installed if installed.is_dir() else source_tree, home() / "weights", package / "storage" / "third_party"]
 
 
+def converted_root(card: Card) -> pathlib.Path:
+    """Returns the folder below which the weights of a third party's card are converted.
+
+    Weights that this package names are found by their name afterwards. Those of a user's folder are not: they cannot
+    replace others of the same name.
+    """
+    if folder_of(card).parent.parent in (weight_folders()[-1], home() / "weights"):
+        return home() / "weights"
+    return home() / "converted" / sha256(folder_of(card) / CARD)
+
+
 def card_paths() -> dict[str, dict[int, pathlib.Path]]:
     """Returns the paths of all cards as ``{name: {version: path}}``, in ascending order of versions."""
     found: dict[str, dict[int, pathlib.Path]] = {}
@@ -124,8 +135,7 @@ def weight_path(card: Card) -> pathlib.Path:
     if not cached.exists():
         if not card.url or card.sha256 is None:
             raise FileNotFoundError(
-                f"the weight file of {card.full_name}, {beside}, is missing and its card has no URL: reinstall the "
-                "package."
+                f"the weight file of {card.full_name}, {beside}, is missing and its card has no URL. {_mend(beside)}"
             )
         download.fetch(card.url, cached, card.size, card.sha256)
     verify_checksum(cached, card)
@@ -142,4 +152,9 @@ def verify_checksum(path: pathlib.Path, card: Card) -> None:
 
 
 def _mend(path):
-    return "Delete it to download it again." if home() in path.parents else "Reinstall the package."
+    if home() in path.parents:
+        converted = (path.parent / CARD).exists()
+        return f"Delete {path.parent if converted else 'it'} to download it again."
+    if any(folder in path.parents for folder in weight_folders()):
+        return "Reinstall the package."
+    return "Copy the folder again, or write it again."

@@ -26,7 +26,7 @@ import keras
 import numpy as np
 
 from keras_resv2.argument_checks import some
-from keras_resv2.files import atomic_write
+from keras_resv2.files import atomic_write, check_parent
 from keras_resv2.models.weights import model_arrays, set_weights
 from keras_resv2.storage.hdf5 import Refused, attribute, open_hdf5, text
 
@@ -84,7 +84,9 @@ def write_weights(arrays: Mapping[str, np.ndarray], path: str | os.PathLike, hal
 
     Raises:
         ValueError: if a kernel is too large for float16.
+        FileNotFoundError: if the folder does not exist.
     """
+    check_parent(path)
     index, parts = [], {name: [] for name in PARTS}
     offsets = dict.fromkeys(parts, 0)
     for name, array in arrays.items():

@@ -149,6 +149,36 @@ def test_published_weights_are_fetched_and_converted_once(publisher, server):
     assert server.requests == ["/resnet50.h5", "/index.json"]
 
 
+def test_a_folder_of_the_same_name_does_not_take_their_place(publisher, server, tmp_path):
+    """Its author is not trusted; nor does it get what the name has in the cache."""
+    folder = tmp_path / "foreign/resnet50-imagenet/1"
+    shutil.copytree(tmp_path / "published/resnet50-imagenet/1", folder)
+    content = json.loads((folder / "card.json").read_text())
+    (folder / "card.json").write_text(json.dumps({**content, "license": "of the folder"}))
+    assert keras_resv2.from_pretrained(folder).name == "resnet50"
+    named = keras_resv2.pretrained_card("resnet50-imagenet")
+    assert named.sha256 is None and "MIT" in named.license  # not converted yet, and the package's
+    keras_resv2.from_pretrained("resnet50-imagenet")
+    assert server.requests == ["/resnet50.h5", "/resnet50.h5"]
+    assert "MIT" in keras_resv2.pretrained_card("resnet50-imagenet").license
+
+
+def test_a_damaged_file_of_theirs_is_converted_again(publisher):
+    """The message says what to delete, and that is enough."""
+    keras_resv2.from_pretrained("resnet50-imagenet")
+    card = keras_resv2.pretrained_card("resnet50-imagenet")
+    (card.folder / card.file).write_bytes(b"damaged")
+    with pytest.raises(ValueError, match=r"is damaged.*Delete") as refusal:
+        keras_resv2.from_pretrained("resnet50-imagenet")
+    named = pathlib.Path(str(refusal.value).partition("Delete ")[2].partition(" to download")[0])
+    assert named == card.folder
+    (card.folder / card.file).unlink()
+    with pytest.raises(FileNotFoundError, match=f"Delete {card.folder} to download"):
+        keras_resv2.from_pretrained("resnet50-imagenet")
+    shutil.rmtree(named)
+    keras_resv2.from_pretrained("resnet50-imagenet")
+
+
 def test_what_is_pushed_of_them_is_whole_the_first_time(publisher, monkeypatch):
     """The card that goes with the converted file is the one beside it, with its sum."""
     hub_client = pytest.importorskip("huggingface_hub", reason="huggingface_hub is not installed")

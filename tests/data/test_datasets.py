@@ -7,13 +7,13 @@ from keras_resv2 import data as datasets
 
 
 @pytest.fixture(scope="module")
-def pictures():
+def twelve_images():
     rng = np.random.default_rng(0)
     return rng.integers(0, 256, (12, 32, 32, 3), dtype="uint8"), rng.integers(0, 10, 12)
 
 
 @pytest.fixture(scope="module")
-def tfds_dir(pictures, tmp_path_factory):
+def tfds_dir(twelve_images, tmp_path_factory):
     """The dataset "cifar10" as prepared by tensorflow-datasets, with twelve images."""
     tfds = pytest.importorskip("tensorflow_datasets", reason="tensorflow-datasets is not installed")
     official = tfds.builder_cls("cifar10")
@@ -24,7 +24,7 @@ def tfds_dir(pictures, tmp_path_factory):
                 return {split: self._examples(split) for split in ("train", "test")}
 
             def _examples(self, split):
-                for i, (image, label) in enumerate(zip(*pictures, strict=True)):
+                for i, (image, label) in enumerate(zip(*twelve_images, strict=True)):
                     yield i, {"id": f"{split}_{i:05d}", "image": image, "label": int(label)}
 
     folder = tmp_path_factory.mktemp("tfds")
@@ -32,8 +32,8 @@ def tfds_dir(pictures, tmp_path_factory):
     return folder
 
 
-def test_tfds_and_npz_are_the_same(tfds_dir, pictures, tmp_path):
-    images, labels = pictures
+def test_tfds_and_npz_are_the_same(tfds_dir, twelve_images, tmp_path):
+    images, labels = twelve_images
     np.savez(tmp_path / "c.npz", x_train=images, y_train=labels[:, None], x_test=images, y_test=labels)
     for split in ("train", "test"):
         for place in (str(tfds_dir), str(tmp_path / "c.npz")):
@@ -42,8 +42,21 @@ def test_tfds_and_npz_are_the_same(tfds_dir, pictures, tmp_path):
             np.testing.assert_array_equal(found_labels, labels)
 
 
-def test_fingerprint_knows_images_and_labels(pictures):
-    images, labels = pictures
+@pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
+def test_datasets_of_keras_are_channels_last(data_format, twelve_images, monkeypatch):
+    """Keras returns them in the configured format."""
+    images, labels = twelve_images
+    given = images if data_format == "channels_last" else images.transpose(0, 3, 1, 2)
+    splits = 2 * ((given, labels[:, None]),)
+    monkeypatch.setattr("keras.datasets.cifar10.load_data", lambda: splits)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)  # tensorflow-datasets is not installed
+    found, found_labels = datasets.load_split("cifar10", "test")
+    np.testing.assert_array_equal(found, images)
+    np.testing.assert_array_equal(found_labels, labels)
+
+
+def test_fingerprint_knows_images_and_labels(twelve_images):
+    images, labels = twelve_images
     prints = [
         datasets.fingerprint(images, labels),
         datasets.fingerprint(images[::-1], labels),

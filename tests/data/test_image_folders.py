@@ -92,6 +92,25 @@ def test_hidden_folders_are_not_read(tmp_path):
     assert scan_classes(tmp_path / "val").labels.tolist() == [0, 1]
 
 
+def test_links_that_lead_nowhere_or_back(tmp_path):
+    """As a checkout has them whose large files have not been fetched yet."""
+    make(tmp_path, "a/0.png", "b/1.png")
+    (tmp_path / "a/absent.png").symlink_to("/nowhere/absent.png")
+    (tmp_path / "a/again").symlink_to(tmp_path / "a")
+    found = keras_resv2.read_folder(tmp_path, (8, 8))
+    assert found.paths == ("a/0.png", "b/1.png") and len(found.damaged) == 1 and "absent.png" in found.damaged[0]
+    with pytest.raises(FileNotFoundError, match=r"absent\.png does not exist.*skips such files"):
+        keras_resv2.read_folder(tmp_path, (8, 8), damaged="raise")
+
+
+@pytest.mark.parametrize("size", [32, (32,), None])
+def test_sizes_are_pairs(size, tmp_path):
+    make(tmp_path, "a/0.png", "b/1.png")
+    for call in (lambda: keras_resv2.read_folder(tmp_path, size), lambda: keras_resv2.read_image(tmp_path, size)):
+        with pytest.raises(ValueError, match=r"must be \(height, width\)"):
+            call()
+
+
 def test_files_that_pillow_does_not_support_are_reported(tmp_path):
     """Training would abort at them, so it skips them; fine-tuning reads all images before it starts."""
     make(tmp_path, "train/a/0.png", "train/a/1.heic", "train/b/2.png", "val/a/3.png", "val/b/4.png")

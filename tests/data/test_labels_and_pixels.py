@@ -108,6 +108,9 @@ def test_embedding_refuses_them_too(pixels):
         embed("resnet20-cifar10", pixels / 255)
     with pytest.raises(ValueError, match="is empty"):
         embed("resnet20-cifar10", pixels[:0])
+    for batch_size in (0, -1, 2.5):
+        with pytest.raises(ValueError, match=r"batch_size=.* must be a whole number"):
+            embed("resnet20-cifar10", pixels, batch_size=batch_size)
 
 
 @pytest.mark.parametrize("dtype, step", [("uint8", 1), ("int8", 1), ("int16", 100), ("float16", 0.01)])

@@ -21,9 +21,9 @@ from keras_resv2.evaluation import measure_streamed_error
 from train.data import image_files, image_stream
 
 
-def encoded(picture, kind="PNG", **options):
+def encoded(image, kind="PNG", **options):
     file = io.BytesIO()
-    picture.save(file, kind, **options)
+    image.save(file, kind, **options)
     return file.getvalue()
 
 
@@ -70,8 +70,8 @@ def boxes_of_torchvision(width, height, rng, count):
     from torchvision.transforms import RandomResizedCrop
 
     torch.manual_seed(0)
-    picture = torch.zeros(3, height, width)
-    drawn = [RandomResizedCrop.get_params(picture, (0.08, 1.0), (3 / 4, 4 / 3)) for _ in range(count)]
+    image = torch.zeros(3, height, width)
+    drawn = [RandomResizedCrop.get_params(image, (0.08, 1.0), (3 / 4, 4 / 3)) for _ in range(count)]
     top, left, h, w = np.transpose(drawn).astype(float)
     return np.stack([w * h / (width * height), w / h, left, top])
 
@@ -117,10 +117,10 @@ def test_where_no_box_fits_it_is_the_square_in_the_middle():
 def test_random_crops_are_boxes_scaled_and_mirrored():
     """In an image whose colors are coordinates, a crop reveals its box."""
     x, y = np.meshgrid(np.arange(250), np.arange(200))
-    picture = encoded(Image.fromarray(np.stack([x, y, 0 * x], -1).astype("uint8")))
+    file = encoded(Image.fromarray(np.stack([x, y, 0 * x], -1).astype("uint8")))
     shares, mirrored = [], 0
     for seed in range(300):
-        crop = image_files.random_crop(picture, 32, np.random.default_rng(seed)).astype(float)
+        crop = image_files.random_crop(file, 32, np.random.default_rng(seed)).astype(float)
         left, top, right, bottom = image_files.random_box(250, 200, np.random.default_rng(seed))
         across, down = crop[:, :, 0].mean(0), crop[:, :, 1].mean(1)
         mirrored += across[0] > across[-1]
@@ -144,35 +144,35 @@ def test_center_crop_of_an_image_of_the_right_size_is_a_slice(width, height, row
 
 @pytest.mark.parametrize("size, start", [(224, (16, 144)), (256, (0, 128))])
 def test_center_crop_is_scaling_then_slicing(size, start):
-    picture = shapes(1000, 500, seed=0)
-    scaled = np.asarray(picture.resize((512, 256), Image.Resampling.BILINEAR)).astype(int)
+    image = shapes(1000, 500, seed=0)
+    scaled = np.asarray(image.resize((512, 256), Image.Resampling.BILINEAR)).astype(int)
     expected = scaled[start[0] : start[0] + size, start[1] : start[1] + size]
-    assert np.abs(crops.center_crop(encoded(picture), 256, size) - expected).max() <= 1
+    assert np.abs(crops.center_crop(encoded(image), 256, size) - expected).max() <= 1
 
 
 def test_every_mode_becomes_rgb():
-    picture = shapes(80, 64, seed=1)
+    image = shapes(80, 64, seed=1)
 
     def crop(changed, *args, **options):
         return crops.center_crop(encoded(changed, *args, **options), 64, 64).astype(int)
 
-    colours, grey = crop(picture), np.asarray(picture.convert("L"))[:, 8:72]
-    np.testing.assert_array_equal(colours, np.asarray(picture)[:, 8:72])
-    np.testing.assert_array_equal(crop(picture.convert("L")), np.repeat(grey[:, :, None], 3, 2))
-    np.testing.assert_array_equal(crop(picture.convert("RGBA")), colours)
-    assert np.abs(crop(picture.convert("CMYK"), "JPEG", quality=98, subsampling=0) - colours).mean() < 2
-    few = picture.quantize(16)
+    colours, grey = crop(image), np.asarray(image.convert("L"))[:, 8:72]
+    np.testing.assert_array_equal(colours, np.asarray(image)[:, 8:72])
+    np.testing.assert_array_equal(crop(image.convert("L")), np.repeat(grey[:, :, None], 3, 2))
+    np.testing.assert_array_equal(crop(image.convert("RGBA")), colours)
+    assert np.abs(crop(image.convert("CMYK"), "JPEG", quality=98, subsampling=0) - colours).mean() < 2
+    few = image.quantize(16)
     np.testing.assert_array_equal(crop(few), np.asarray(few.convert("RGB"))[:, 8:72])
-    sixteen = Image.fromarray(np.asarray(picture.convert("L")).astype("uint16") * 257)
+    sixteen = Image.fromarray(np.asarray(image.convert("L")).astype("uint16") * 257)
     np.testing.assert_array_equal(crop(sixteen), np.repeat(grey[:, :, None], 3, 2))
 
 
 def test_orientation_of_jpeg_files_is_ignored():
-    picture, exif = shapes(90, 64, seed=2), Image.Exif()
+    image, exif = shapes(90, 64, seed=2), Image.Exif()
     exif[0x0112] = 6
-    turned = encoded(picture, "JPEG", exif=exif)
+    turned = encoded(image, "JPEG", exif=exif)
     assert Image.open(io.BytesIO(turned)).getexif()[0x0112] == 6
-    plain = crops.center_crop(encoded(picture, "JPEG"), 64, 64)
+    plain = crops.center_crop(encoded(image, "JPEG"), 64, 64)
     np.testing.assert_array_equal(crops.center_crop(turned, 64, 64), plain)
 
 

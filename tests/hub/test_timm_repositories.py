@@ -115,6 +115,11 @@ CONFIG = {
     ({"pretrained_cfg": {**CONFIG["pretrained_cfg"], "mean": [0.5]}}, "mean .* must be three numbers"),
     ({"pretrained_cfg": {**CONFIG["pretrained_cfg"], "input_size": [1, 28, 28]}}, "1 channels"),
     ({"label_names": ["a", "b"]}, "names 2 of 10 classes"),
+    ({"label_names": 5}, "label_names .* must be texts"),
+    ({"label_names": [["a"]] * 10, "label_descriptions": {"a": "b"}}, "label_names .* must be texts"),
+    ({"model_args": ["drop_rate"]}, "neither a keras-resv2 card"),
+    ({"pretrained_cfg": {**CONFIG["pretrained_cfg"], "input_size": [3, float("inf"), 9]}}, "input_size .* three"),
+    ({"pretrained_cfg": {**CONFIG["pretrained_cfg"], "mean": [10**400, 1, 1]}}, "mean .* must be three numbers"),
     ({"num_classes": "many"}, "neither a keras-resv2 card"),
     ({}, "does not contain model.safetensors"),
 ])  # fmt: skip

@@ -179,6 +179,10 @@ def after_dropout(x):
     return layers.Dropout(0.5)(layers.BatchNormalization()(layers.SpatialDropout2D(0.5)(x)))
 
 
+def statistics_of_the_batch(x):
+    return layers.BatchNormalization()(layers.Conv2D(4, 3)(x), training=True)
+
+
 class Doubled(layers.Conv2D):
     def call(self, inputs):
         return 2 * super().call(inputs)
@@ -207,6 +211,7 @@ def operations(x):
         (over_another_axis, 1),
         (after_dropout, 1),
         (after_a_subclass, 1),
+        (statistics_of_the_batch, 1),
     ],
 )
 def test_only_valid_candidates_are_folded(graph, left):
@@ -217,6 +222,14 @@ def test_only_valid_candidates_are_folded(graph, left):
     assert len(normalizations(folded)) == left
     assert not any(isinstance(layer, layers.Dropout) for layer in folded.layers)
     assert not any(layer.trainable for layer in folded.layers if isinstance(layer, layers.BatchNormalization))
+
+
+def test_dropout_that_is_called_in_training_mode_is_kept():
+    """Monte Carlo dropout is random in inference."""
+    x = keras.Input((8, 8, 3))
+    folded = fold(keras.Model(x, layers.Dropout(0.5, seed=0)(layers.Conv2D(4, 3)(x), training=True)))
+    outputs = folded.predict(np.ones((4, 8, 8, 3), "float32"), verbose=0)
+    assert 0.2 < np.mean(outputs == 0) < 0.8
 
 
 @pytest.mark.parametrize("activation, left", [("original", 0), ("full_preactivation", 4)])

@@ -36,6 +36,24 @@ def test_every_second_pixel_is_that_of_the_strided_network(activation, rolled):
     assert np.ptp(theirs[:, 15:17, 15:17], axis=-1).min() > 0.1
 
 
+@pytest.mark.parametrize("variant", [
+    dict(depth=11, branch="bottleneck", stride_on="1x1"),
+    dict(depth=11, branch="bottleneck", stride_on="3x3", projection="C"),
+    dict(depth=8, activation="full_preactivation", shortcut="exclusive_gating"),
+    dict(depth=50, stride_on="1x1"),
+])  # fmt: skip
+def test_the_pixels_that_both_have_are_equal(variant):
+    """Zeros beyond the border included; whichever convolution has the stride."""
+    strided = ResNet(**variant, include_top=False, input_shape=(64, 64, 3))
+    smallest = 8 if variant["depth"] == 50 else 1
+    both = ResNet(**variant, include_top=False, input_shape=(64, 64, 3), output_stride=smallest)
+    both.set_weights(strided.get_weights())
+    images = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3), dtype="uint8")
+    theirs, ours = (model.predict(images, verbose=0) for model in (strided, both))
+    assert np.ptp(theirs) > 0.5
+    np.testing.assert_allclose(ours[:, ::4, ::4], theirs, atol=1e-4 * np.abs(theirs).max())
+
+
 def test_named_weights_are_dilated():
     """The pixels far from the border that both networks have are equal; so are the networks of both ways to ask."""
     plain = keras_resv2.from_pretrained("resnet20-cifar10", include_top=False)
@@ -77,6 +95,10 @@ def test_outputs_are_those_of_torchvision(output_stride, replaced, torchvision):
     (dict(depth=50, output_stride=64), "must be one of 4, 8, 16, 32"),
     (dict(depth=20, output_stride=8), "must be one of 1, 2, 4"),
     (dict(depth=50, output_stride=8, stride_in="last"), "stride_in='first'"),
+    (dict(depth=20, output_stride=2, projection="A_average"), "another projection than 'A_average'"),
+    (dict(depth=20, output_stride=2, padding="tensorflow"), "requires padding='torch'"),
+    (dict(depth=20, output_stride=2.0), "output_stride=2.0 must be a whole number"),
+    (dict(depth=20, output_stride=True), "output_stride=True must be a whole number"),
 ])  # fmt: skip
 def test_output_strides_that_there_are(arguments, words):
     if words is None:

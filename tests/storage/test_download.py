@@ -157,6 +157,16 @@ def test_the_error_of_a_read_only_cache_names_the_variable_to_set(remote, server
     assert server.requests == []
 
 
+def test_an_absent_file_is_not_blamed_on_the_cache(tmp_path):
+    with pytest.raises(ConnectionError, match=r"absent\.h5 does not exist"):
+        download.fetch((tmp_path / "absent.h5").as_uri(), tmp_path / "cache/weights.h5", None, "0" * 64)
+
+
+def test_errors_while_the_lock_is_held_are_not_blamed_on_the_cache(tmp_path):
+    with pytest.raises(PermissionError, match=r"^of the caller$"), download.file_lock(tmp_path / "weights.h5"):
+        raise PermissionError("of the caller")
+
+
 def test_a_read_only_cache_that_has_the_file_is_enough(remote, server, monkeypatch):
     keras_resv2.from_pretrained("resnet20-cifar10")
     monkeypatch.setattr(download, "fetch", lambda *_: pytest.fail("nothing needs to be written"))
