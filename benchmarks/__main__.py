@@ -129,8 +129,8 @@ def find_references(contenders, name, chosen):
 
 def write(report, folder):
     """Writes benchmarks.md, benchmarks.json and, with matplotlib, benchmarks.png into a folder."""
-    (folder / "benchmarks.md").write_text(as_markdown(report))
-    (folder / "benchmarks.json").write_text(as_json_text(report))
+    (folder / "benchmarks.md").write_text(as_markdown(report), encoding="utf-8")
+    (folder / "benchmarks.json").write_text(as_json_text(report), encoding="utf-8")
     if importlib.util.find_spec("matplotlib"):
         draw(report, folder / "benchmarks.png")
     else:

@@ -74,7 +74,7 @@ def main(argv=None):
     text = as_markdown(results, machine, arguments, " ".join(["python -m benchmarks.exports", *(argv or sys.argv[1:])]))
     print(text, end="")
     if arguments.out:
-        pathlib.Path(arguments.out).write_text(text)
+        pathlib.Path(arguments.out).write_text(text, encoding="utf-8")
     return 1 if any(result.error for result in results) else 0
 
 

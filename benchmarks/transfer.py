@@ -83,7 +83,7 @@ def run(arguments):
         write_history(rows, out / "transfer.csv")
         print(*(f"{column} {rows[-1][column]}" for column in COLUMNS), sep=", ", flush=True)
     chosen = [row for row in rows if (row["network"], row["dtype"]) == (arguments.network, arguments.dtype)]
-    (out / "transfer.md").write_text(as_markdown(chosen))
+    (out / "transfer.md").write_text(as_markdown(chosen), encoding="utf-8")
     draw(chosen, out / "transfer.png")
     print(as_markdown(chosen))
 

@@ -54,7 +54,7 @@ def emoji(folder):
     """
     from keras_resv2.data.images import read_image
 
-    table = json.loads(pathlib.Path(folder, "emoji.json").read_text())
+    table = json.loads(pathlib.Path(folder, "emoji.json").read_text(encoding="utf-8"))
     rows = [row for row in table if row["has_img_twitter"] and row["category"] != "Component"]
     groups = sorted({row["category"] for row in rows})
     images = [read_image(pathlib.Path(folder, "img/twitter/64", row["image"]), SIZE) for row in rows]

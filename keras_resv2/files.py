@@ -173,6 +173,21 @@ def check_parent(path: str | os.PathLike) -> None:
         raise FileNotFoundError(f"cannot write {path}: the folder {folder} does not exist. Create it first.")
 
 
+def create_folder(path: str | os.PathLike) -> None:
+    """Creates a folder and those above it, and checks that files can be written into it.
+
+    Raises:
+        NotADirectoryError: if it, or one above it, is a file.
+        PermissionError: if it is not writable.
+    """
+    try:
+        os.makedirs(path, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise NotADirectoryError(f"{path} is not a folder, or lies in something else: choose another.") from None
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise PermissionError(f"{path} is not writable: choose another folder.")
+
+
 def check_regular(path: str | os.PathLike) -> int:
     """Checks that a path is a regular file and returns its size in bytes.
 
@@ -266,7 +281,7 @@ def write_json(path: str | os.PathLike, content: Any) -> None:
 def write_history(rows: Iterable[Mapping[str, Any]], path: str | os.PathLike) -> None:
     """Writes rows as CSV atomically."""
     columns = dict.fromkeys(name for row in sorted(rows, key=len, reverse=True) for name in row)
-    with atomic_write(path) as partial, open(partial, "w", newline="") as file:
+    with atomic_write(path) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(columns))
         writer.writeheader()
         writer.writerows(rows)

@@ -200,7 +200,7 @@ def _write(folder, run, weights, card):
         shutil.copyfile(run / HISTORY, partial / HISTORY)
         draw_curve(read_history(run / HISTORY), partial / "curve.png", f"{card.full_name}, {card.recipe}")
         verify_checksum(partial / WEIGHTS, card)
-        (partial / CARD).write_text(card.to_json())
+        (partial / CARD).write_text(card.to_json(), encoding="utf-8")
         if folder.exists():
             raise FileExistsError(f"{folder} was published in the meantime; a version never changes.")
 

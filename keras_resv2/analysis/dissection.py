@@ -28,11 +28,13 @@ class Part:
         program: `Program` that evaluates the layers for any weights.
         values: weights, as tensors of the backend.
         layers: names of the layers.
+        structure: text that parts with the same layers, whatever their names and weights, have in common.
     """
 
     program: Program
     values: list
     layers: tuple
+    structure: str
 
     def __call__(self, x: Any, training: bool = False) -> Any:
         """Computes the output for `x`, a tensor of the backend, without updating moving statistics."""
@@ -127,7 +129,7 @@ def dissect(model: keras.Model) -> Dissection:
 
     Args:
         model: a functional `keras.Model` with the layer names of this package: pretrained, fine-tuned or new, with any
-            shortcut and activation order; neither rolled nor folded.
+            shortcut and activation order, folded or not; not rolled.
 
     Returns:
         `Dissection`.
@@ -230,7 +232,7 @@ def _part(layers, x, output, programs, scores=False):
         programs[key] = _program(needed, configs, x, output)
     # Copied values: on TensorFlow and PyTorch the value of a variable changes in place.
     values = [keras.ops.copy(variable.value) for layer in needed for variable in layer.variables]
-    return Part(programs[key], values, tuple(layer.name for layer in needed))
+    return Part(programs[key], values, tuple(layer.name for layer in needed), key)
 
 
 def _between(layers, x, output):

@@ -338,7 +338,11 @@ class _Record:
 def _fingerprint(parts, plans, images, labels):
     """Returns a SHA-256 of everything that the counts depend on."""
     digest = hashlib.sha256(json.dumps(plans).encode())
-    every = [parts.stem, parts.head, *(part for unit in parts.units for part in (unit.shortcut, unit.branch) if part)]
+    every = [parts.stem, parts.head]
+    for unit in parts.units:
+        every += [part for part in (unit.shortcut, unit.branch, unit.after) if part]
+        digest.update(json.dumps([unit.name, unit.shortcut is None, unit.after is None, unit.plain]).encode())
+    digest.update("\n".join(part.structure for part in every).encode())
     for array in (images, labels, *(value for part in every for value in part.values)):
         digest.update(np.ascontiguousarray(keras.ops.convert_to_numpy(array)).tobytes())
     return digest.hexdigest()

@@ -69,7 +69,7 @@ def run(arguments):
     card = make_card(found, name, _next_version(root / name), arguments.dataset, names, arguments.license)
     folder = write_folder(found.weights, card, root)
     if getattr(arguments, "json", False):
-        print_json({"folder": str(folder), **json.loads((folder / "card.json").read_text())})
+        print_json({"folder": str(folder), **json.loads((folder / "card.json").read_text(encoding="utf-8"))})
         return 0
     given = ", ".join(f"{key}={value}" for key, value in found.arguments.items())
     print(f"{folder}: {found.architecture}{f' ({given})' if given else ''}, {found.classes} classes, {found.layout}.")

@@ -9,7 +9,7 @@ from keras_resv2.data import load_split
 from keras_resv2.exporting import PRECISIONS
 from keras_resv2.exporting.formats import FORMATS
 from keras_resv2.labels import class_names, dataset_of
-from keras_resv2.pretrained import from_pretrained, pretrained_card
+from keras_resv2.pretrained import from_pretrained, pretrained_card, weight_path
 from keras_resv2.startup import without_native_messages
 
 REPRESENTATIVE_IMAGES = 500
@@ -52,7 +52,11 @@ def run(arguments):
         raise ValueError(f"--images {arguments.images} must be at least 1.")
     card = pretrained_card(arguments.name)
     with without_native_messages():
-        exported = _export(card, arguments)
+        _check(arguments)
+    names = _names(card)
+    weight_path(card)  # downloads and converts, if necessary, and says so
+    with without_native_messages():
+        exported = _export(card, names, arguments)
     if arguments.json:
         print_json({"name": card.full_name, **vars(exported), "path": str(exported.path)})
     else:
@@ -62,11 +66,16 @@ def run(arguments):
     return 0
 
 
-def _export(card, arguments):
-    from keras_resv2.exporting.exporter import check_export, export  # imports Keras
+def _check(arguments):
+    from keras_resv2.exporting.exporter import check_export  # imports Keras
 
     check_export(arguments.out, arguments.format, arguments.precision, arguments.overwrite, arguments.unit_switches)
-    representative, names = None, _names(card)
+
+
+def _export(card, names, arguments):
+    from keras_resv2.exporting.exporter import export
+
+    representative = None
     if arguments.precision == "int8":
         images, labels = load_split(dataset_of(card, arguments.data_dir), "train", arguments.data_dir)
         some = np.arange(len(images))

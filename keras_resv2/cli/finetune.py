@@ -4,6 +4,7 @@ import pathlib
 
 from keras_resv2.argument_checks import check_choice
 from keras_resv2.cli.terminal import print_json, start_backend
+from keras_resv2.files import create_folder
 from keras_resv2.pretrained import from_pretrained, pretrained_card
 
 MODEL = "model.keras"
@@ -80,7 +81,7 @@ def finetune(out, name, settings, environment, quiet=False):
         The content of report.json, a dictionary.
 
     Raises:
-        FileExistsError: the folder contains a model.
+        FileExistsError: the folder contains a model or its weight folder.
         ValueError, OSError, ImportError: as `keras_resv2.transfer.finetune_data.load_finetune_data` and
             `keras_resv2.fine_tune`.
     """
@@ -88,16 +89,20 @@ def finetune(out, name, settings, environment, quiet=False):
 
     from keras_resv2.transfer import fine_tune, freeze
     from keras_resv2.transfer.finetune_data import load_finetune_data
-    from keras_resv2.transfer.run_report import write_report, write_weight_folder
+    from keras_resv2.transfer.run_report import weight_folder_of, write_report, write_weight_folder
 
     say = (lambda *words: None) if quiet else (lambda *words: print(*words, flush=True))
     for share in ("validation", "test"):
         if not 0 < settings[share] < 1:
             raise ValueError(f"--{share}={settings[share]}: it must be a share between 0 and 1.")
     check_choice("damaged", settings["damaged"], ("skip", "raise"))
+    if out.exists() and not out.is_dir():
+        raise NotADirectoryError(f"--out {out} is a file: choose another.")
     if (out / MODEL).exists():
         raise FileExistsError(f"{out} contains a model: choose another --out.")
     card = pretrained_card(name)
+    if weight_folder_of(out, card, settings["data"]).exists():
+        raise FileExistsError(f"{out} contains the weights of another fine-tuning: choose another --out.")
     size = (settings["image_size"],) * 2 if settings["image_size"] else card.image_shape[:2]
     shares = settings["validation"], settings["test"]
     data = load_finetune_data(
@@ -108,6 +113,7 @@ def finetune(out, name, settings, environment, quiet=False):
     counts = ", ".join(f"{len(getattr(data, split)[1]):,} {purpose}" for split, purpose in PURPOSES.items())
     say(f"{len(data.class_names)} classes, {size[0]}x{size[1]} pixels: {counts}")
 
+    create_folder(out)  # before the training, whose result would be lost
     keras.utils.set_random_seed(settings["seed"])
     model = from_pretrained(name, classes=len(data.class_names), input_shape=(*size, 3), dtype=settings["dtype"])
     if settings["freeze_until"]:
@@ -118,7 +124,6 @@ def finetune(out, name, settings, environment, quiet=False):
         model, data.train, data.validation, **training, augment=augment, verbose=int(not quiet),
         class_weight="balanced" if settings["balanced"] else None,
     )  # fmt: skip
-    out.mkdir(parents=True, exist_ok=True)
     model.save(out / MODEL)
     kept = {"augment": augment} | {key: settings[key] for key in ("balanced", "freeze_until", "dtype")}
     report = write_report(out, model, history, data, card, training | kept, environment)

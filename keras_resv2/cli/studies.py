@@ -252,7 +252,7 @@ def _progress(title):
 
 
 def _write(path, columns, rows):
-    with open(path, "w", newline="") as file:
+    with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(columns)
         writer.writerows(rows)

@@ -42,7 +42,7 @@ def run(arguments):
     }
     if arguments.svg:
         with atomic_write(pathlib.Path(arguments.svg)) as partial:
-            partial.write_text(network_svg(model))
+            partial.write_text(network_svg(model), encoding="utf-8")
     if arguments.json:
         print_json({**facts, "card": json.loads(card.to_json()) if card else None})
         return 0

@@ -157,8 +157,9 @@ def seen_arguments(network):
     def has(name):
         return layout.key(name) in tensors
 
-    projected = "C" if has("stage1_unit2_shortcut_conv/kernel") else "B"
     per_unit = _units(network)[1]
+    unchanged = "stage1_unit1" if per_unit == 2 else "stage1_unit2"  # a unit that changes neither size nor width
+    projected = "C" if has(f"{unchanged}_shortcut_conv/kernel") else "B"
     preactivated = layout.activation == "full_preactivation"
     unnormalised = ["stem_conv/bias", f"stage1_unit1_conv{per_unit}/bias", "stage2_unit1_shortcut_conv/bias"]
     return {

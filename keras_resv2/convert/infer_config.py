@@ -23,8 +23,8 @@ def infer_config(model):
         model: a network of `keras_resv2.ResNet`, rolled or not.
 
     Returns:
-        Dictionary with activation, shortcut, projection, stride_on, stride_in, stem, padding, conv_bias and
-        activated_shortcuts; None where an argument has no meaning for the network. The shortcut is "identity" or
+        Dictionary with activation, shortcut, projection, stride_on, stride_in, stem, padding, output_stride, conv_bias
+        and activated_shortcuts; None where an argument has no meaning for the network. The shortcut is "identity" or
         "none", or the name of a layer that only other shortcuts have.
 
     Raises:
@@ -45,16 +45,19 @@ def infer_config(model):
     first = {rest: layer for name, layer in layers.items() if (rest := name.removeprefix("stage1_unit1_")) != name}
     bottleneck = "conv3" in first
     strides = {name: layers[f"stage2_unit1_{name}"].strides[0] for name in ("conv1", "conv2")}
-    strided_first = max(strides.values()) == 2
+    output_stride = output_stride_of(model)
+    strided_first = max(strides.values()) == 2 or output_stride is not None  # which takes strides in first units
+    # With a dilation in place of its stride, the unit's 3x3 convolution has it if the stride was before it.
+    on_first = strides["conv1"] == 2 or max(layers["stage2_unit1_conv2"].dilation_rate) > 1
     return {
         "activation": activation,
         "shortcut": _shortcut(layers),
-        "projection": _projection(layers),
+        "projection": _projection(layers, bottleneck),
         "stride_in": "first" if strided_first else "last",
-        "stride_on": ("1x1" if strides["conv1"] == 2 else "3x3") if bottleneck and strided_first else None,
+        "stride_on": ("1x1" if on_first else "3x3") if bottleneck and strided_first else None,
         "stem": _stem(layers, activation),
         "padding": _padding(layers),
-        "output_stride": _output_stride(model),
+        "output_stride": output_stride,
         "conv_bias": layers["stem_conv"].use_bias,
         "activated_shortcuts": _activated_shortcuts(layers) if "preact_relu" in first else None,
     }
@@ -104,7 +107,9 @@ def _shortcut(layers):
     return "identity" if "stage1_unit1_add" in layers else "none"
 
 
-def _projection(layers):
+def _projection(layers, bottleneck):
+    if "stage1_unit1_shortcut_conv" in layers and not bottleneck:  # it changes neither size nor width
+        return "C"
     if "stage2_unit1_shortcut_conv" not in layers:
         averages = any(name.endswith("_shortcut_average") for name in layers)
         return "A_average" if averages else "A"
@@ -122,7 +127,7 @@ def _stem(layers, activation):
     return stems[found]
 
 
-def _output_stride(model):
+def output_stride_of(model):
     """Returns the output stride of a network with dilated convolutions; None without them."""
     dilated = any(max(getattr(layer, "dilation_rate", None) or (1,)) > 1 for layer in all_layers(model))
     return feature_info(model)[-1].stride if dilated else None

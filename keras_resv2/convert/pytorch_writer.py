@@ -80,7 +80,8 @@ def _state_dict(tensors, metadata):
 
 def _refusals(layout, structure):
     """Returns the arguments that a layout does not support, each with the supported values."""
-    allowed = {"shortcut": ("identity",), "conv_bias": (False,), "padding": ("torch",), **layout.allowed}
+    allowed = {"shortcut": ("identity",), "conv_bias": (False,), "padding": ("torch",), "output_stride": (None,)}
+    allowed |= layout.allowed
     return [(k, values) for k, values in allowed.items() if structure[k] not in (None, *values)]
 
 

@@ -180,12 +180,15 @@ def _run_torch(module, network, size):
 
 def _run_keras(model, network, size):
     """Runs a Keras model up to the input of its classifier: probabilities may be saturated."""
-    height, width = (side or size for side in model.input_shape[1:3])
+    channels_first = keras.config.image_data_format() == "channels_first"
+    sides = model.input_shape[2:4] if channels_first else model.input_shape[1:3]
+    height, width = (side or size for side in sides)
     x = np.random.default_rng(0).normal(size=(2, height, width, 3)).astype("float32")
     dense = [layer for layer in model.layers if layer.name == classifier_layer(network)]
     if dense:
         model = keras.Model(model.input, dense[0].input)
     given = x[..., ::-1] if network.layout.blue_first else x
+    given = given.transpose(0, 3, 1, 2) if channels_first else given
     outputs = keras.ops.convert_to_numpy(_call(model, np.ascontiguousarray(given)))
     half = any(str(layer.compute_dtype) in ("float16", "bfloat16") for layer in model.layers)
     return x, outputs, CLOSE_IN_HALF if half else CLOSE

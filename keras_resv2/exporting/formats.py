@@ -74,8 +74,11 @@ def _write_tflite(contents, path):
 def _write_labels(contents, path):
     from keras_resv2.exporting.tensorflow_formats import write_labels
 
+    labels = path.with_name(path.name.removesuffix(".tflite") + ".labels.txt")
     if contents.class_names:
-        write_labels(contents.class_names, path.with_name(path.name.removesuffix(".tflite") + ".labels.txt"))
+        write_labels(contents.class_names, labels)
+    else:
+        labels.unlink(missing_ok=True)  # those of a file that this one replaces
 
 
 def _write_onnx(contents, path):

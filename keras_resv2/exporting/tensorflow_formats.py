@@ -10,6 +10,7 @@ import numpy as np
 from keras_resv2.exporting import INPUT
 from keras_resv2.exporting.inference_backends import without_deprecation
 from keras_resv2.exporting.signature import by_name, named_outputs
+from keras_resv2.files import atomic_write
 from keras_resv2.models.batch_norm import to_stock_layers
 
 SIGNATURE = "serving_default"
@@ -44,7 +45,8 @@ def write_saved_model(network, signature, folder, class_names=None):
 
 def write_labels(class_names, path):
     """Writes names of classes as text, one a line, in the order of the outputs."""
-    path.write_text("".join(f"{name}\n" for name in class_names), encoding="utf-8")
+    with atomic_write(path) as partial:
+        partial.write_text("".join(f"{name}\n" for name in class_names), encoding="utf-8")
 
 
 def _save(network, shape, dtype, folder):

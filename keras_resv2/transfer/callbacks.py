@@ -154,6 +154,10 @@ class BestWeights(keras.callbacks.Callback):
         body, classifier = (concatenate([fold, c.results]) for fold, c in zip(folds, (new, alone), strict=True))
         return new if body.beats(classifier) else alone
 
+    def keeps_the_body(self) -> bool:
+        """Whether the best weights are of an epoch of the body's training."""
+        return any(row["phase"] == "body" and row["best"] for row in self.history)
+
     def only_the_classifier(self) -> bool:
         """Whether the best weights are those of before the body was trained, although it was trained."""
         return len(self.history) > 1 and self.history[0]["phase"] == "head" and self.history[0]["best"]

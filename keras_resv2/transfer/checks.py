@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import keras
 
+from keras_resv2.models.graph import check_functional
 from keras_resv2.models.pixels import takes_raw_pixels
 from keras_resv2.transfer.freezing import flat_layers
 from keras_resv2.transfer.head import check_classifier, classifier_of
@@ -46,6 +47,7 @@ def input_spec_of(model: keras.Model) -> InputSpec:
     """
     if not isinstance(model, keras.Model):
         raise TypeError(f"model must be a keras.Model, such as from_pretrained(name, classes=5), not {model!r}.")
+    check_functional(model)
     if len(model.inputs) != 1 or len(model.inputs[0].shape) != 4:
         raise ValueError(f"model {model.name!r} must have one input, images (n, height, width, 3).")
     if keras.config.image_data_format() != "channels_last":

@@ -138,7 +138,7 @@ def fine_tune(
     """
     spec = input_spec_of(model)
     check_positive(rate_decay=rate_decay, **({} if learning_rate is None else {"learning_rate": learning_rate}))
-    check_whole(0, epochs=0 if epochs is None else epochs)
+    check_whole(0, **{name: n for name, n in (("epochs", epochs), ("patience", patience)) if n is not None})
     check_whole(1, batch_size=batch_size)
     if not 0 <= warmup <= 1:
         raise ValueError(f"warmup={warmup} must be a share of the steps, from 0 to 1.")
@@ -216,7 +216,7 @@ def _fit_body(training, train, features, class_weight, rates, epochs, count, cal
         training.compile(rate, epochs * count)
         with contextlib.suppress(*() if rate == rates[-1] else (FloatingPointError,)):
             training.fit(batches, epochs, steps, [callback, *callbacks])
-        if not callback.only_the_classifier():
+        if callback.keeps_the_body():
             break
 
 

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 
 from keras_resv2.evaluation import predictions
-from keras_resv2.models.graph import deep_graph
+from keras_resv2.models.graph import check_functional, deep_graph
 from keras_resv2.transfer.augmentation import divisible_size
 from keras_resv2.transfer.freezing import flat_layers
 from keras_resv2.transfer.input_spec import class_probabilities
@@ -17,8 +17,9 @@ def classifier_of(model: keras.Model) -> keras.layers.Dense:
     """The `Dense` layer of class scores at the end of a model, with or without a softmax layer after it.
 
     Raises:
-        ValueError: the model ends with another layer.
+        ValueError: the model ends with another layer, or is neither functional nor sequential with an input shape.
     """
+    check_functional(model)
     *before, last = model.layers
     softmax = isinstance(last, (keras.layers.Softmax, keras.layers.Activation)) and activation_name(last) == "softmax"
     layer = before[-1] if softmax and before else last

@@ -10,7 +10,7 @@ import numpy as np
 from keras_resv2.data.images import draw_predictions
 from keras_resv2.evaluation import highest_class
 from keras_resv2.figures import add_grid, add_legend, new_figure, save_figure
-from keras_resv2.files import write_history, write_json
+from keras_resv2.files import atomic_write, write_history, write_json
 from keras_resv2.metrics import class_scores, interval
 from keras_resv2.storage.card import Card
 from keras_resv2.transfer.finetune_data import FinetuneData
@@ -74,7 +74,9 @@ def write_report(
     write_json(out / REPORT, report)
     write_json(out / "split.json", {split: list(names) for split, names in data.names.items()})
     write_history(history, out / "history.csv")
-    with open(out / "confusion.csv", "w", newline="") as file:
+    # Names of folders may not be valid text.
+    unicode = dict(newline="", encoding="utf-8", errors="backslashreplace")
+    with atomic_write(out / "confusion.csv") as partial, open(partial, "w", **unicode) as file:
         writer = csv.writer(file)
         writer.writerow(["true class", *data.class_names])
         writer.writerows([name, *row] for name, row in zip(data.class_names, confusion.tolist(), strict=True))
@@ -105,9 +107,15 @@ def write_weight_folder(
     Returns:
         `pathlib.Path` of the folder.
     """
-    weights = name_for(base.architecture, pathlib.Path(data).resolve() if pathlib.Path(data).is_dir() else data)
+    weights = weight_folder_of(out, base, data).parent.name
     facts = {key: report[key] for key in ("hardware", "backend", "versions", "commit")}
     return save_weight_folder(model, weights, report["class_names"], out, base=name, test=test, facts=facts)
+
+
+def weight_folder_of(out: str | pathlib.Path, base: Card, data: str) -> pathlib.Path:
+    """Returns the path of the folder that `write_weight_folder` writes, with the same arguments."""
+    data_name = pathlib.Path(data).resolve() if pathlib.Path(data).is_dir() else data
+    return pathlib.Path(out, name_for(base.architecture, data_name), "1")
 
 
 def _folds(history):

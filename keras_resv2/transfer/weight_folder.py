@@ -9,13 +9,15 @@ import keras
 import numpy as np
 
 from keras_resv2.architectures import find_architecture, is_architecture
+from keras_resv2.argument_checks import check_choice
 from keras_resv2.builders import build
-from keras_resv2.convert.infer_config import infer_config, pixels_of
+from keras_resv2.convert.infer_config import infer_config, output_stride_of, pixels_of
 from keras_resv2.convert.weight_folder import write_folder
 from keras_resv2.convert.weight_shapes import weight_shapes
 from keras_resv2.evaluation import measure_error
 from keras_resv2.files import check_file_name
 from keras_resv2.models.config import STEMS, needed_arguments, resolve_layout
+from keras_resv2.models.graph import check_functional
 from keras_resv2.models.weights import model_arrays
 from keras_resv2.pretrained import pretrained_card
 from keras_resv2.storage.card import UNKNOWN, Card
@@ -23,6 +25,7 @@ from keras_resv2.storage.card_schema import check_fields
 from keras_resv2.storage.weight_file import count_trainable
 from keras_resv2.transfer.head import activation_name, body_of, check_classifier, classifier_of
 
+FACTS = [name for name in UNKNOWN if name not in ("size", "sha256")] + ["details", "initial_weights", "train_images"]
 TOLERANCE = 1e-3  # difference of features, relative to the largest
 
 
@@ -57,7 +60,7 @@ def save_weight_folder(
         dataset: that the weights were trained on; None for what follows the last hyphen of `name`.
         test: ``(images, labels)`` to measure the error that the card states; None for a card without an error.
         license: of the weights; None for that of `base`, or "unknown".
-        facts: other fields of `keras_resv2.pretrained.Card`, such as seed, hardware, commit.
+        facts: other fields of `keras_resv2.pretrained.Card` about the training, such as seed, hardware, commit.
 
     Returns:
         `pathlib.Path` of the weight folder.
@@ -79,6 +82,9 @@ def save_weight_folder(
     if not isinstance(model, keras.Model):
         raise ValueError(f"model must be a keras.Model, not {type(model).__name__}.")
     check_file_name(name, "name")
+    for fact in facts or {}:
+        check_choice("a key of facts", fact, FACTS)
+    check_functional(model)
     check_classifier(model)
     class_names = _names(class_names, classifier_of(model).units)
     origin = pretrained_card(base) if base is not None else None
@@ -154,7 +160,9 @@ def _network_of(model, weights, base):
     if base is not None:
         if not _fits(shapes, classes, base.architecture, base.arguments):
             raise ValueError(f"model {model.name!r} has other layers than {base.full_name}: it is not its base.")
-        return base.architecture, base.arguments
+        arguments = {name: value for name, value in base.arguments.items() if name != "output_stride"}
+        stride = output_stride_of(model)  # which the shapes of the weights do not show
+        return base.architecture, arguments | ({} if stride is None else {"output_stride": stride})
     found = {key: value for key, value in infer_config(model).items() if value is not None}
     if found["shortcut"] not in ("identity", "none"):
         raise ValueError(

@@ -211,6 +211,10 @@ def test_an_interrupted_study_resumes(pixels, tmp_path):
         np.testing.assert_array_equal(study.errors, whole.errors)
     with pytest.raises(ValueError, match="is from another study"):
         analysis.delete_each(model, pixels[::-1], labels, batch_size=3, resume=path)
+    other = ResNet(14, activation="full_preactivation", output_stride=1)
+    other.set_weights(model.get_weights())  # the same weights, another network
+    with pytest.raises(ValueError, match="is from another study"):
+        analysis.delete_each(other, pixels, labels, batch_size=3, resume=path)
 
 
 def test_kendall_tau_of_random_orders():

@@ -221,6 +221,14 @@ class Shell(Trap):
         return os.system, (f"touch {self.path}",)
 
 
+def test_nested_dictionaries_have_an_end():
+    nested = {"weight": np.zeros(1)}
+    for _ in range(3000):
+        nested = {"inner": nested}
+    with pytest.raises(ValueError, match="dictionaries deep"):
+        convert.detect(nested)
+
+
 def test_an_archive_of_torchscript_is_named_as_such(torch, tmp_path):
     torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), tmp_path / "script.pt")
     with pytest.raises(ValueError, match="TorchScript archive"):
@@ -347,6 +355,7 @@ def test_values_that_no_network_works_with_are_refused(networks, key, value, wor
     (dict(depth=18, stem="cifar"), "torchvision", "stem='imagenet'"),
     (dict(depth=8, shortcut="exclusive_gating"), "cifar", "shortcut='identity'"),
     (dict(depth=8, activation="relu_before_addition"), "cifar", "that have: none"),
+    (dict(depth=8, output_stride=2), "cifar", "have output_stride=None; .* has output_stride=2"),
     (dict(depth=8), "caffe", "must be one of"),
 ])  # fmt: skip
 def test_networks_that_a_library_has_not(arguments, layout, words):

@@ -57,6 +57,14 @@ def test_the_configuration_beside_the_file_says_the_stride(networks, says, strid
         convert.detect(tmp_path / "model.safetensors")
 
 
+def test_a_configuration_beside_nothing_says_nothing(networks, tmp_path, monkeypatch):
+    """A dictionary of tensors is in no folder."""
+    theirs = networks.HuggingFaceResNet((3, 4, 6, 3), bottleneck=True)
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "resnet", "downsample_in_bottleneck": True}))
+    monkeypatch.chdir(tmp_path)
+    assert "stride_on" not in convert.detect(theirs.state_dict()).arguments
+
+
 # KerasHub
 
 

@@ -63,16 +63,29 @@ def test_the_base_and_the_error_are_on_the_card(pixels, tmp_path):
     assert card.origin["file"] == base.full_name and card.license == base.license
 
 
-@pytest.mark.parametrize("depth, activation, architecture", [
-    (8, "original", "resnet8"), (11, "full_preactivation", "preact_resnet11"),
+@pytest.mark.parametrize("depth, variant, architecture", [
+    (8, {}, "resnet8"),
+    (11, {"activation": "full_preactivation"}, "preact_resnet11"),
+    (8, {"output_stride": 1, "projection": "C"}, "resnet8"),
+    (11, {"output_stride": 1, "stride_on": "3x3"}, "resnet11"),
+    (11, {"output_stride": 2}, "resnet11"),
 ])  # fmt: skip
-def test_any_depth_is_saved(depth, activation, architecture, pixels, tmp_path):
+def test_any_depth_is_saved(depth, variant, architecture, pixels, tmp_path):
     """Of 6n+2 and 9n+2 layers, as `convert` takes them."""
-    model = keras_resv2.ResNet(depth, activation=activation, classes=3)
+    model = keras_resv2.ResNet(depth, **variant, classes=3)
     folder = keras_resv2.save_weight_folder(model, "mine-pets", NAMES, tmp_path)
     assert keras_resv2.pretrained_card(folder).architecture == architecture
     features = [body_of(net).predict(pixels, verbose=0) for net in (model, keras_resv2.from_pretrained(folder))]
     np.testing.assert_allclose(*features, rtol=1e-4, atol=1e-5)
+
+
+def test_a_dilated_network_is_saved_with_its_base(pixels, tmp_path):
+    """The shapes of the weights do not show the dilation."""
+    model = keras_resv2.from_pretrained("resnet20-cifar10", classes=3, output_stride=2)
+    folder = keras_resv2.save_weight_folder(model, "mine-pets", NAMES, tmp_path, base="resnet20-cifar10")
+    assert keras_resv2.pretrained_card(folder).arguments == {"output_stride": 2}
+    opened = keras_resv2.from_pretrained(folder)
+    np.testing.assert_allclose(opened.predict(pixels, verbose=0), model.predict(pixels, verbose=0), atol=1e-5)
 
 
 def test_a_softmax_layer_is_saved_as_the_activation(pixels, tmp_path):
@@ -105,6 +118,7 @@ BAD = {
     "no classifier": (lambda: keras_resv2.ResNet(20, include_top=False), {}, "Dense layer"),
     "none": (lambda: "resnet20", {}, "keras.Model"),
     "facts": (lambda: keras_resv2.ResNet(20, classes=3), {"facts": {"seed": "x"}}, "seed"),
+    "name of a fact": (lambda: keras_resv2.ResNet(20, classes=3), {"facts": {"comit": "x"}}, "did you mean commit"),
     "shortcut": (lambda: keras_resv2.ResNet(20, classes=3, shortcut="constant_scaling"), {}, "pass base"),
 }
 

@@ -248,6 +248,8 @@ def test_labels_are_exported_with_the_network(tmp_path):
     for format, path in (("tflite", "n.labels.txt"), ("saved_model", "saved/assets.extra/labels.txt")):
         export(model, tmp_path / {"tflite": "n.tflite", "saved_model": "saved"}[format], format, class_names=CLASSES)
         assert (tmp_path / path).read_text().splitlines() == list(CLASSES)
+    export(model, tmp_path / "n.tflite", "tflite", overwrite=True)
+    assert not (tmp_path / "n.labels.txt").exists()  # it was another network's
 
 
 @pytest.mark.parametrize("format", HERE)

@@ -120,6 +120,18 @@ def test_a_damaged_image_stops_the_run_where_asked(flat_folder, tmp_path):
     )
 
 
+def test_an_out_that_is_no_folder_is_refused_before_the_images_are_read(tmp_path):
+    from keras_resv2 import cli
+
+    (tmp_path / "out").write_text("")
+    command = ["finetune", "resnet20-cifar10", "--data", str(tmp_path / "absent"), "--out", str(tmp_path / "out")]
+    with pytest.raises(NotADirectoryError, match="is a file"):
+        cli.finetune.finetune(
+            tmp_path / "out", "resnet20-cifar10", {"validation": 0.2, "test": 0.2, "damaged": "skip"}, {}
+        )
+    assert cli.main(command) == cli.BAD_INPUT
+
+
 def test_shares_are_shares(flat_folder, tmp_path):
     arguments = ("--model", "resnet20-cifar10", "--data", flat_folder, "--out", tmp_path / "out", "--test", 0)
     done = finetune(*arguments)

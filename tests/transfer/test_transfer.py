@@ -18,6 +18,7 @@ from keras_resv2.transfer.callbacks import BestWeights
 from keras_resv2.transfer.class_weights import balance
 from keras_resv2.transfer.discriminative_learning_rates import DiscriminativeAdam, learning_rate_factors
 from keras_resv2.transfer.freezing import set_batch_norm
+from keras_resv2.transfer.head import body_of
 from keras_resv2.transfer.input_spec import InputSpec
 from keras_resv2.transfer.inputs import open_inputs
 from keras_resv2.transfer.results import Results, evaluate_logits
@@ -543,6 +544,18 @@ def test_the_lower_rate_follows_where_the_first_is_of_no_use(monkeypatch, quick_
         assert history[0]["best"] != beats
 
 
+def test_the_lower_rate_follows_where_the_first_diverges_at_once(monkeypatch, quick_classifier):
+    """The loss of its first epoch is no number: the history has no row of it."""
+    from keras_resv2.transfer import fine_tuning
+
+    monkeypatch.setattr(fine_tuning, "RATES", (np.inf, 0.0003))
+    train, validation = (BRIGHT, OF_BRIGHT), [(BRIGHT, OF_BRIGHT)]
+    monkeypatch.setattr(cross_validation, "is_needed", lambda *images: False)
+    model, history = keras_resv2.fine_tune(keras_resv2.ResNet(8, classes=2), train, validation, epochs=1, verbose=0)
+    assert [row["learning_rate"] for row in history if row["phase"] == "body"] == [0.0003]
+    assert all(np.isfinite(value).all() for value in model.get_weights())
+
+
 def diverge(model, train):
     with pytest.raises(FloatingPointError, match="lower learning_rate"):
         keras_resv2.fine_tune(model, train, None, epochs=4, learning_rate=np.inf, verbose=0)
@@ -690,6 +703,7 @@ BAD = {
     "weight": ((IMAGES, LABELS), {"class_weight": {2: 1.0}}, ValueError, "0 to 1"),
     "batch": ((IMAGES, LABELS), {"batch_size": 0}, ValueError, "batch_size=0 must be"),
     "epochs": ((IMAGES, LABELS), {"epochs": -1}, ValueError, "epochs=-1 must be"),
+    "patience": ((IMAGES, LABELS), {"patience": "5"}, ValueError, "patience='5' must be"),
     "rate": ((IMAGES, LABELS), {"learning_rate": -1.0}, ValueError, "learning_rate=-1.0 must be"),
     "schedule": ((IMAGES, LABELS), {"learning_rate": "cosine"}, ValueError, "must be a number above 0"),
     "warm-up": ((IMAGES, LABELS), {"warmup": 2}, ValueError, "warmup=2 must be a share"),
@@ -709,6 +723,22 @@ def test_bad_input_is_refused_before_training(case):
     with pytest.raises(error, match=message):
         keras_resv2.fine_tune(model, train, **arguments)
     assert same(before, weights_of(model))
+
+
+class Subclassed(keras.Model):
+    def call(self, inputs):
+        return inputs
+
+
+@pytest.mark.parametrize("make, words", [
+    (lambda: keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(2)]), "no input shape"),
+    (Subclassed, "not a functional keras.Model"),
+])  # fmt: skip
+def test_models_without_a_graph_are_refused(make, words):
+    with pytest.raises(ValueError, match=words):
+        keras_resv2.fine_tune(make(), (IMAGES, LABELS))
+    with pytest.raises(ValueError, match=words):
+        body_of(make())
 
 
 def test_a_name_is_no_model():

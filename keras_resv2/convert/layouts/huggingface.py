@@ -26,7 +26,7 @@ def read_config(names, label):
 
     Args:
         names: of the tensors.
-        label: path of the file.
+        label: path of the file, or what a dictionary or a module is called.
 
     Returns:
         Arguments of `ResNet`; none without a configuration.
@@ -36,7 +36,7 @@ def read_config(names, label):
     """
     path = pathlib.Path(label).parent / CONFIG
     try:
-        if not path.is_file() or path.stat().st_size > LARGEST_CONFIG:
+        if not pathlib.Path(label).is_file() or not path.is_file() or path.stat().st_size > LARGEST_CONFIG:
             return {}
         config = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):

@@ -203,6 +203,8 @@ def _collect(content, prefix, around, tensors, said, seen):
     """Adds the tensors of a dictionary and of those inside it, each once."""
     if id(content) in around:
         raise ValueError("a dictionary of tensors holds itself.")
+    if len(around) > DEEPEST:
+        raise ValueError(f"dictionaries of tensors lie more than {DEEPEST} dictionaries deep.")
     if id(content) in seen:
         return
     seen[id(content)] = INNER_WRAPPERS.sub("", prefix)
@@ -215,8 +217,6 @@ def _collect(content, prefix, around, tensors, said, seen):
         if isinstance(value, Mapping):
             _collect(value, f"{prefix}{name}.", (*around, id(content)), tensors, said, seen)
         elif hasattr(value, "shape") and not name.endswith(COUNTERS):
-            if len(around) > DEEPEST:
-                raise ValueError(f"a dictionary of tensors lies more than {DEEPEST} dictionaries deep.")
             tensors[INNER_WRAPPERS.sub("", f"{prefix}{name}")] = value
 
 
