@@ -45,6 +45,7 @@ class Result:
         wrong, images: number of misclassified test images, and of test images; None if not measured.
         rates: images per second by batch size, one value per round.
         error: one-line message if it failed.
+        dataset, shape: name of the dataset, and shape of one image.
     """
 
     name: str
@@ -55,6 +56,8 @@ class Result:
     images: int | None = None
     rates: dict = dataclasses.field(default_factory=dict)
     error: str | None = None
+    dataset: str = "cifar10"
+    shape: tuple[int, ...] = (32, 32, 3)
 
 
 def main(argv=None):
@@ -107,13 +110,14 @@ def write_forms(name, data_dir, folder):
     name = card.full_name  # with the version, as one specific file is measured
     train_images = load_split(card.dataset, "train", data_dir)[0][:REPRESENTATIVE_IMAGES]
     model = keras_resv2.from_pretrained(name)
-    results = [Result(name, form, None, card.size) for form in IN_KERAS]
+    of_network = {"dataset": card.dataset, "shape": card.image_shape}
+    results = [Result(name, form, None, card.size, **of_network) for form in IN_KERAS]
     for form, precision in EXPORTED.items():
         _log(f"export: {name} as {form}")
         path = os.path.join(folder, form.replace(" ", "_"))
         options = {"representative": train_images} if precision == "int8" else {}
         exported = keras_resv2.export(model, path, form.partition(" ")[0], precision=precision, **options)
-        results.append(Result(name, form, path, exported.size))
+        results.append(Result(name, form, path, exported.size, **of_network))
     return results
 
 
@@ -150,19 +154,19 @@ def measure(results, arguments):
 
 def _measure_error(result, worker, arguments):
     worker.ask("open", form=result.form, path=result.path, name=result.name, threads=arguments.threads)
-    answer = worker.ask("error", data_dir=arguments.data_dir, images=arguments.images)
+    answer = worker.ask("error", dataset=result.dataset, data_dir=arguments.data_dir, images=arguments.images)
     result.wrong, result.images = answer["wrong"], answer["images"]
 
 
 def _calibrate(result, worker, size, seconds, batches):
-    worker.ask("run", batch_size=size, batches=2)  # compiles, and sets the shape
-    taken = worker.ask("run", batch_size=size, batches=5)["seconds"] / 5
+    worker.ask("run", batch_size=size, batches=2, shape=result.shape)  # compiles, and sets the shape
+    taken = worker.ask("run", batch_size=size, batches=5, shape=result.shape)["seconds"] / 5
     batches[id(result)] = max(1, round(seconds / taken))
 
 
 def _turn(result, worker, size, batches):
     count = batches[id(result)]
-    taken = worker.ask("run", batch_size=size, batches=count)["seconds"]
+    taken = worker.ask("run", batch_size=size, batches=count, shape=result.shape)["seconds"]
     result.rates.setdefault(size, []).append(count * size / taken)
 
 
@@ -188,6 +192,7 @@ def as_markdown(results, machine, arguments, command):
     Returns:
         Markdown text.
     """
+    load = "unknown" if machine["load_average"] is None else f"{machine['load_average']:.1f}"
     found = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     columns = ["network", "form", "error", "file", *(f"images/s, batch {size}" for size in BATCH_SIZES)]
     lines = [
@@ -197,7 +202,7 @@ def as_markdown(results, machine, arguments, command):
         f"`{command}`",
         f"{arguments.threads} threads each; medians of {arguments.rounds} rounds of about "
         f"{arguments.round_seconds:g} s in turn; load average before the start: "
-        f"{machine['load_average']:.1f}. Errors on {results[0].images or 0:,} test images, one view per image; "
+        f"{load}. Errors on {results[0].images or 0:,} test images, one view per image; "
         f"int8 calibrated on {REPRESENTATIVE_IMAGES} training images.",
         "",
         f"| {' | '.join(columns)} |",

@@ -1,8 +1,8 @@
 """The process that runs one exported network. It reads commands as JSON lines from stdin and answers on stdout.
 
 open FORM PATH NAME THREADS      load the network: PATH with its runtime, or the pretrained NAME with Keras
-error DATA_DIR IMAGES            number of misclassified images among the first IMAGES test images
-run BATCH_SIZE BATCHES           total seconds
+error DATASET DATA_DIR IMAGES    number of misclassified images among the first IMAGES test images
+run BATCH_SIZE BATCHES SHAPE     total seconds, for images of this shape
 """
 
 import os
@@ -27,18 +27,18 @@ class Answers:
             self._network = load_exported(path, form.partition(" ")[0], threads)
         return {}
 
-    def error(self, data_dir, images):
+    def error(self, dataset, data_dir, images):
         from keras_resv2.data import load_split
         from keras_resv2.evaluation import find_mistakes, slices
 
-        test_images, labels = (part[:images] for part in load_split("cifar10", "test", data_dir))
+        test_images, labels = (part[:images] for part in load_split(dataset, "test", data_dir))
         wrong = find_mistakes(self._network, slices(test_images, labels, min(ERROR_BATCH, len(labels))))
         return {"wrong": int(wrong.sum()), "images": len(wrong)}
 
-    def run(self, batch_size, batches):
+    def run(self, batch_size, batches, shape):
         import numpy as np
 
-        pixels = np.random.default_rng(0).integers(0, 256, (batch_size, 32, 32, 3), dtype="uint8")
+        pixels = np.random.default_rng(0).integers(0, 256, (batch_size, *shape), dtype="uint8")
         started = time.perf_counter()
         for _ in range(batches):
             self._network.predict_on_batch(pixels)
@@ -54,7 +54,7 @@ def _in_keras(name, folded):
 
 def main():
     """Answers commands until stdin ends, on the number of cores set by the parent."""
-    if CORES in os.environ:
+    if CORES in os.environ and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: int(os.environ[CORES])])
     answer_commands(Answers())
 

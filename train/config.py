@@ -134,7 +134,7 @@ class RunConfig:
             value = getattr(self.values, field.name)
             if value == getattr(RECIPES[self.recipe], field.name):
                 continue
-            if field.name in RECIPE_FLAGS and value is not None:
+            if field.name in RECIPE_FLAGS and isinstance(value, (int, float, str)):
                 words += [f"--{field.name}", str(value)]
             else:
                 words += ["--set", f"{field.name}={value}"]

@@ -12,8 +12,9 @@ import re
 import keras
 import numpy as np
 
-from keras_resv2.models.weights import set_weights
+from keras_resv2.models.weights import model_arrays, set_weights
 from keras_resv2.pretrained import pretrained_card, weight_path
+from keras_resv2.storage.local import is_folder
 from keras_resv2.storage.weight_file import read_weights
 from train.run_files import WEIGHTS
 
@@ -27,7 +28,8 @@ def find_weights(source: str) -> tuple[dict[str, np.ndarray], str]:
         source: a pretrained name, a run directory of `train.train`, a weight folder, or a weight file.
 
     Returns:
-        ``(arrays, name)``: arrays by ``<layer>/<variable>``; the name includes the version of pretrained weights.
+        ``(arrays, name)``: arrays by ``<layer>/<variable>``; and a name that finds the same weights again: `source`,
+        with the version of pretrained weights.
 
     Raises:
         FileNotFoundError: if a run directory does not contain weights yet.
@@ -41,22 +43,24 @@ def find_weights(source: str) -> tuple[dict[str, np.ndarray], str]:
             raise FileNotFoundError(f"--initial_weights={source} is a run that is not finished: it has no {WEIGHTS}.")
         return read_weights(path / WEIGHTS), source
     card = pretrained_card(source)
-    return read_weights(weight_path(card)), card.full_name
+    return read_weights(weight_path(card)), source if is_folder(source) else card.full_name
 
 
 def set_initial_weights(model: keras.Model, arrays: dict[str, np.ndarray], name: str) -> None:
     """Sets the weights of a network from those of the same or a shallower network.
 
     Args:
-        model: an unrolled network of this package.
+        model: a network of this package, rolled or not.
         arrays: weights by ``<layer>/<variable>``, see `keras_resv2.storage.weight_file.read_weights`.
         name: name of the weights, for messages.
 
     Raises:
-        ValueError: if they do not fit: other units, width or number of classes, or more units.
+        ValueError: if they do not fit: other units, stages, width or number of classes, or more units.
     """
-    wanted = [f"{layer.name}/{variable.name}" for layer in model.layers for variable in layer.weights]
-    units, had = _units(wanted), _units(arrays)
+    units, had = _units(model_arrays(model)), _units(arrays)
+    if set(had) != set(units):
+        stages = [", ".join(found) or "none" for found in (had, units)]
+        raise ValueError(f"--initial_weights={name} has the stages {stages[0]}, but {model.name} has {stages[1]}.")
     deeper = {stage: count for stage, count in had.items() if count > units.get(stage, 0)}
     if deeper:
         raise ValueError(

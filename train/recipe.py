@@ -120,6 +120,11 @@ class Recipe:
         _check(self.epochs is None or self.epochs > 0, "epochs", self.epochs, "a positive number")
         _check(self.steps or self.epochs, "epochs", self.epochs, "a positive number where steps is None")
         _check(self.batch_size > 0, "batch_size", self.batch_size, "a positive number")
+        _check(self.warmup_steps >= 0, "warmup_steps", self.warmup_steps, "a number from 0")
+        _check(self.warmup_rate >= 0, "warmup_rate", self.warmup_rate, "a number from 0")
+        _check(0 <= self.momentum < 1, "momentum", self.momentum, "a number from 0 to less than 1")
+        _check(self.weight_decay >= 0, "weight_decay", self.weight_decay, "a number from 0")
+        _check(self.pad >= 0, "pad", self.pad, "a number of pixels")
         counts = self.unit_counts()
         _check(
             _is_schedule(counts or ((0, 1),)) and all(_is_count(count) for _, count in counts),
@@ -207,6 +212,12 @@ class Recipe:
         if self.units_per_batch is None:
             return ()
         return ((0, self.units_per_batch),) if isinstance(self.units_per_batch, int) else self.units_per_batch
+
+    def check_units(self, units):
+        """Raises ValueError if `units_per_batch` exceeds the number of units of a network."""
+        most = max((count for _, count in self.unit_counts()), default=0)
+        if most > units:
+            raise ValueError(f"units_per_batch={most} must be from 1 to {units}, the number of units of this network.")
 
     @property
     def leaves_units_out(self):

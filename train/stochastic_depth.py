@@ -51,9 +51,7 @@ class UnitSampler:
 
     def __init__(self, recipe, units: int, seed: int):
         self._recipe, self._units, self._seed = recipe, units, seed
-        most = max((count for _, count in recipe.unit_counts()), default=0)
-        if most > units:
-            raise ValueError(f"units_per_batch={most} must be from 1 to {units}, the number of units of this network.")
+        recipe.check_units(units)
         if recipe.survival is not None:
             self._probabilities = 1 - np.arange(1, units + 1) / units * (1 - recipe.survival)
 

@@ -23,7 +23,7 @@ import filelock
 
 from keras_resv2.data import DATASETS
 from train.config import FORMS
-from train.job_queue.archives import MIB, Packer
+from train.job_queue.archives import ARCHIVE_BYTES, ARCHIVES, MIB, Packer
 from train.job_queue.display import Display, duration
 from train.job_queue.jobs import JobError, read_jobs
 from train.job_queue.processes import PROGRAM, find_machine
@@ -83,7 +83,7 @@ def _parse(argv):
     )
     parser.add_argument("--pack", metavar="DIR", help="store results and newest checkpoints in archives there")
     parser.add_argument(
-        "--pack_mib", type=_positive, metavar="N", help="total size of the archives (default: 7 of 15 MiB)"
+        "--pack_mib", type=_mebibytes, metavar="N", help="total size of the archives, 1 to 105 (default: 7 of 15 MiB)"
     )
     parser.add_argument("--unpack", metavar="DIR", help="restore runs from archives there before starting")
     parser.add_argument("--dry_run", action="store_true", help="print the queue and exit")
@@ -230,6 +230,14 @@ def _data_dirs(texts):
         known = found and name in DATASETS
         places[name if known else None] = place if known else text
     return places
+
+
+def _mebibytes(text):
+    value = float(text)
+    most = ARCHIVES * ARCHIVE_BYTES // MIB
+    if not 1 <= value <= most:
+        raise argparse.ArgumentTypeError(f"{text} must be from 1 to {most}, {ARCHIVES} archives of equal size")
+    return value
 
 
 def _positive(text):

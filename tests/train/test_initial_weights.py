@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 
+import keras_resv2
 from keras_resv2.models.weights import model_arrays
 from keras_resv2.resnet import ResNet
 from keras_resv2.storage.weight_file import save_weights
@@ -63,7 +64,29 @@ def test_pretrained_names_get_their_version():
     assert name.startswith("preact_resnet20-cifar10@") and arrays["stem_conv/kernel"].shape == (3, 3, 3, 16)
 
 
+def test_a_weight_folder_keeps_its_place(tmp_path):
+    """Its name may be that of other weights in the package."""
+    model = network(20, activation="original")
+    folder = keras_resv2.save_weight_folder(model, "resnet20-cifar10", [*"abcdefghij"], tmp_path)
+    arrays, name = find_weights(str(folder))
+    again, same_name = find_weights(name)
+    assert name == same_name == str(folder)
+    np.testing.assert_array_equal(again["stem_conv/kernel"], arrays["stem_conv/kernel"])
+    np.testing.assert_array_equal(arrays["stem_conv/kernel"], model_arrays(model)["stem_conv/kernel"])
+
+
+@pytest.mark.parametrize("depth", [20, 26])
+def test_rolled_networks_start_from_unrolled_ones(depth):
+    shallow = model_arrays(network(20, activation="original"))
+    rolled, plain = (ResNet(depth, rolled=form, classifier_activation=None) for form in (True, False))
+    for model in (rolled, plain):
+        set_initial_weights(model, shallow, "shallow")
+    for name, array in model_arrays(plain).items():
+        np.testing.assert_array_equal(model_arrays(rolled)[name], array)
+
+
 @pytest.mark.parametrize("make, says", [
+    (lambda: ResNet(34, classes=10), "has the stages stage1, stage2, stage3, but resnet34 has stage1, .*stage4"),
     (lambda: ResNet(8), "networks cannot be made shallower"),
     (lambda: ResNet(20, activation="full_preactivation"), "are not in the file"),
     (lambda: ResNet(20, classes=7), "head_dense/kernel"),

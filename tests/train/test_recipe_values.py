@@ -66,6 +66,8 @@ def test_values_are_set_and_those_without_effect_refused():
     assert taught.with_values(["teacher=None"]) == long
     for text, words in (
         ("interpolate=square", "'linear', 'cosine'"), ("average=mean", "'swa', 'ema'"), ("mixup=-1", "0.01 to 100"),
+        ("momentum=2", "less than 1"), ("pad=-1", "number of pixels"), ("weight_decay=-1.0", "from 0"),
+        ("warmup_steps=-1", "from 0"), ("warmup_rate=-0.1", "from 0"),
         ("cutout=-1", "number of pixels"), ("cutout=0.5", "current value is 0"), ("label_smoothing=1", "less than 1"),
         ("average_start=1", "part of the run"), ("average_decay=1", "between 0 and 1"),
         ("teacher=7", "current value is None"),
@@ -92,6 +94,23 @@ def test_a_command_has_all_values_that_differ():
     values = RECIPES["fast"].with_values(["mixup=0.2", "average=swa", "teacher=resnet20-cifar10@2", "cutout=8"])
     words = RunConfig("resnet20", "fast", values).command().split()
     assert RECIPES["fast"].with_values([word for word in words if "=" in word]) == values
+
+
+@pytest.mark.parametrize("text", [
+    "units_per_batch=((0, 4), (0.5, 9))", "units_per_batch=4", "survival=0.5", "schedule=((0, 0.1), (1, 0.0))",
+    "steps=7", "epochs=3", "momentum=0.8", "nesterov=False", "weight_decay=0.001", "decay=all", "pad=2",
+    "pad_mode=mean", "flip=random", "dtype=mixed_float16", "interpolate=cosine", "warmup_steps=5", "warmup_rate=0.01",
+    "average=ema", "label_smoothing=0.1",
+])  # fmt: skip
+def test_flags_of_a_command_give_the_recipe_again(text):
+    """As `train.train` parses them: one flag per value, and --set for those that no flag can have."""
+    values = RECIPES["fast"].with_values([text])
+    flags = RunConfig("resnet20", "fast", values).flags()
+    given = dict(zip(flags[::2], flags[1::2], strict=True))
+    kinds = {"steps": int, "batch_size": int, "weight_decay": float, "dtype": str, "units_per_batch": int}
+    own = {name: kind(given[f"--{name}"]) for name, kind in kinds.items() if f"--{name}" in given}
+    texts = [value for flag, value in zip(flags[::2], flags[1::2], strict=True) if flag == "--set"]
+    assert RECIPES["fast"].with_values(texts, **own) == values
 
 
 def softmax(x):

@@ -173,6 +173,8 @@ def test_cifar100(folders):
     (diverged / "run.json").write_text(json.dumps({**record, "diverged_at": 7}))
     assert errors(cell(folders, "table4", "ResNet-164", "original")["reproduction"]) == [25.0, 99.0]
     assert report(folders, "table4")["title"] == "He et al. 2016, Table 4, cifar100"
+    assert as_text(report(folders, "table4")).splitlines()[0].endswith(": test error on cifar100, percent")
+    assert as_text(report(folders, "table3")).splitlines()[0].endswith(": test error on cifar10, percent")
 
 
 def test_parameters_of_the_cells_networks():

@@ -1,10 +1,17 @@
 """The job file: the runs of a sweep, checked before any starts.
 
-[defaults]                 # for all jobs recipe = "paper"
+# For all jobs:
+[defaults]
+recipe = "paper"
 
-[[job]] model = "resnet110" arguments = {shortcut = "exclusive_gating(bias=-6)"} values = {dtype = "mixed_bfloat16"}
-seeds = [0, 1, 2]          # or a count; each seed is a separate run priority = 10              # the highest starts
-first; 0 by default
+[[job]]
+model = "resnet110"
+arguments = {shortcut = "exclusive_gating(bias=-6)"}
+values = {dtype = "mixed_bfloat16"}
+# Or a count; each seed is a separate run.
+seeds = [0, 1, 2]
+# The highest starts first; 0 by default.
+priority = 10
 """
 
 import dataclasses
@@ -16,9 +23,11 @@ import numpy as np
 
 from keras_resv2.argument_checks import check_choice
 from keras_resv2.data import DATASETS
+from keras_resv2.pretrained import pretrained_card
 from train.config import ARGUMENTS, FORMS, RunConfig
 from train.paper_tables.figures import network
 from train.recipes import RECIPES
+from train.run_files import RUN_FILE
 
 try:
     import tomllib
@@ -147,7 +156,11 @@ def make_jobs(table, out, data_dirs):
     arguments = {name: str(value) for name, value in table.get("arguments", {}).items()}
     for name in arguments:
         check_choice("argument", name, ARGUMENTS)
-    network(table["model"], arguments)
+    layout, _ = network(table["model"], arguments)
+    recipe.check_units(sum(layout.units))
+    for key, source in (("initial_weights", table.get("initial_weights")), ("teacher", recipe.teacher)):
+        if source is not None:
+            _check_weights(key, source, out)
     data_dir = data_dirs.get(dataset, data_dirs.get(None))
     if data_dir is None and DATASETS[dataset].image_shape is None:
         raise ValueError(f"dataset={dataset!r} needs a data_dir.")
@@ -176,6 +189,17 @@ def make_jobs(table, out, data_dirs):
         )
         for seed in _seeds(table.get("seeds", 1))
     ]
+
+
+def _check_weights(key, source, out):
+    """Raises an error unless weights exist, or are those of a run that this sweep may finish first."""
+    path = pathlib.Path(source)
+    if path.is_file() or (path / RUN_FILE).exists() or pathlib.Path(out).resolve() in path.resolve().parents:
+        return
+    try:
+        pretrained_card(source)
+    except (ValueError, OSError) as error:
+        raise ValueError(f"{key}={source!r}: {error}") from None
 
 
 _PASSED = ("initial_weights", "resize", "cache", "evaluate_every", "checkpoint_seconds")

@@ -1,5 +1,6 @@
 """Restores runs from archives written by `train.job_queue.archives`, on this or another machine."""
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -190,6 +191,8 @@ def _replace(path, data):
 def _lock(target):
     lock = filelock.FileLock(target / LOCK)
     try:
-        return lock.acquire(timeout=0)
+        with contextlib.suppress(NotImplementedError):  # the file system does not support locks
+            return lock.acquire(timeout=0)
+        return contextlib.nullcontext()
     except filelock.Timeout:
         raise ValueError(f"another process is training in {target}.") from None

@@ -69,11 +69,16 @@ def _commands(report):
     return [cell["command"] for cell in report["cells"] if cell["command"]]
 
 
+def _title(report):
+    datasets = sorted({cell["dataset"] for cell in report["cells"]})
+    return f"{report['title']}: test error on {' and '.join(datasets)}, percent"
+
+
 def as_text(report):
     """Formats the report as text."""
     rows = [COLUMNS, *_rows(report)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [f"{report['title']}: test error on CIFAR-10, percent", ""]
+    lines = [_title(report), ""]
     for row in rows:
         parts = zip(COLUMNS, row, widths, strict=True)
         lines.append("  ".join(t.rjust(w) if c in RIGHT else t.ljust(w) for c, t, w in parts).rstrip())
@@ -84,7 +89,7 @@ def as_text(report):
 
 def as_markdown(report):
     """Formats the report as Markdown."""
-    lines = [f"{report['title']}: test error on CIFAR-10, percent", "", _markdown_row(COLUMNS)]
+    lines = [_title(report), "", _markdown_row(COLUMNS)]
     lines.append(_markdown_row("---:" if column in RIGHT else "---" for column in COLUMNS))
     lines += [*map(_markdown_row, _rows(report)), "", *(f"- {sentence}" for sentence in statements(report))]
     commands = _commands(report)
