@@ -6,8 +6,10 @@ The error on the card is measured here, on the weights in the file, in float32. 
 overwritten: the next one is created, or with --version the command fails.
 """
 
+import os
 import pathlib
 import re
+import shlex
 import shutil
 import statistics
 import sys
@@ -17,6 +19,7 @@ from absl import app, flags
 import train.evaluate
 from keras_resv2.data import DATASETS, chance_error
 from keras_resv2.files import atomic_write
+from keras_resv2.pretrained import pretrained_card
 from keras_resv2.storage.card import Card
 from keras_resv2.storage.checksum import sha256
 from keras_resv2.storage.local import CARD, verify_checksum
@@ -28,6 +31,7 @@ from train.paper_tables.figures import paper_error
 from train.run_files import (
     DIVERGED,
     HISTORY,
+    RUN_FILE,
     WEIGHTS,
     completed_settings,
     differences,
@@ -110,7 +114,7 @@ def publish(run, data_dir, weights_dir, version=None, variant=None, seed_runs=()
         paper=source,
         recipe=settings["recipe"],
         recipe_values=record["settings"]["recipe_values"],
-        command=record["command"],
+        command=_without_places(record["command"]),
         seed=settings["seed"],
         steps=settings["recipe_values"]["steps"],
         wall_seconds=record["wall_seconds"],
@@ -119,7 +123,7 @@ def publish(run, data_dir, weights_dir, version=None, variant=None, seed_runs=()
         versions=record["environments"][-1]["versions"],
         commit=_over_environments(record, "commit"),
         train_images=settings["train_images"],
-        initial_weights=settings.get("initial_weights"),
+        initial_weights=_origin_of(settings.get("initial_weights")),
         size=weights.stat().st_size,
         sha256=sha256(weights),
         url=url,
@@ -144,6 +148,38 @@ def _with_pixels(settings):
     if completed_settings(of_stem)["preprocessing"] == settings["preprocessing"]:
         return settings["arguments"]
     return {**settings["arguments"], "preprocessing": settings["preprocessing"]}
+
+
+def _origin_of(initial_weights):
+    """Describes initial weights for the card: those of a run by its command, of a folder or a file by their name."""
+    if initial_weights is None or not os.path.exists(initial_weights):
+        return initial_weights
+    if os.path.isfile(initial_weights):
+        return pathlib.Path(initial_weights).name
+    if not pathlib.Path(initial_weights, RUN_FILE).exists():
+        return pretrained_card(initial_weights).full_name
+    record = load_record(initial_weights)
+    return (
+        f"run {pathlib.Path(initial_weights).name}: {_without_places(record['command'])} (commit "
+        f"{_over_environments(record, 'commit')}; test error {record['test_error_at_end']:.2f} %)"
+    )
+
+
+def _without_places(command):
+    """Returns a command with runs in runs/ and files in the working directory, instead of their place here."""
+    words = shlex.split(command)
+    for i, word in enumerate(words):
+        flag, _, value = word.rpartition("=") if words[i - 1] == "--set" else (words[i - 1], "", word)
+        if flag in ("--initial_weights", "teacher") and os.sep in value and "://" not in value:
+            is_run = pathlib.Path(value, RUN_FILE).exists()
+            words[i] = word.removesuffix(value) + (f"runs/{pathlib.Path(value).name}" if is_run else _tail(value))
+    return shlex.join(words)
+
+
+def _tail(path):
+    """Returns the name of a file, or <name>/<version> of a weight folder."""
+    path = pathlib.Path(path)
+    return "/".join(path.parts[-2:]) if path.is_dir() else path.name
 
 
 def _weight_file(run, half):

@@ -364,6 +364,20 @@ def test_publishing_half_the_size(committed, digits_npz, tmp_path):
     assert half.test_error == round(100 * np.mean(found != labels), 2)
 
 
+def test_cards_say_what_a_run_started_from_without_places_of_this_machine(
+    committed, finished_resnet20, digits_npz, tmp_path
+):
+    record = json.loads((committed / "run.json").read_text())
+    start = json.loads((finished_resnet20 / "run.json").read_text())
+    record["settings"]["initial_weights"] = str(finished_resnet20)
+    record["command"] += f" --initial_weights {finished_resnet20} --set teacher={finished_resnet20}"
+    (committed / "run.json").write_text(json.dumps(record))
+    card = publish.publish(committed, digits_npz, tmp_path / "weights")
+    assert card.initial_weights.startswith(f"run resnet20: {start['command']} (commit ")
+    assert card.command.endswith(" --initial_weights runs/resnet20 --set teacher=runs/resnet20")
+    assert str(tmp_path.parent) not in card.to_json()
+
+
 def test_runs_that_must_not_be_published(committed, digits_npz, tmp_path):
     with pytest.raises(FileNotFoundError, match="not a finished run"):
         publish.publish(tmp_path, digits_npz, tmp_path / "weights")

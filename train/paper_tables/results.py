@@ -141,7 +141,10 @@ def _finished(path):
 
 def _way(recipe, initial_weights):
     """Returns the name of a recipe; with initial weights it is a different one, which is not a reproduction."""
-    return f"{recipe} from {initial_weights}" if initial_weights else recipe
+    if not initial_weights:
+        return recipe
+    # A card describes a run as "run <name>: <command>", run.json has its folder.
+    return f"{recipe} from {pathlib.PurePath(initial_weights.removeprefix('run ').partition(': ')[0]).name}"
 
 
 def _whole(dataset, train_images, test_images):
