@@ -88,7 +88,7 @@ def is_pretrained(name: str) -> bool:
     >>> is_pretrained("resnet20-cifar10@1"), is_pretrained("weights/mine/1"), is_pretrained("resnet20")
     (True, True, False)
     """
-    return name.partition("@")[0] in list_pretrained() or local.is_folder(name)
+    return name.partition("@")[0] in list_pretrained() or local.is_folder(name) or local.contains_card(name)
 
 
 def weight_path(card: Card) -> pathlib.Path:

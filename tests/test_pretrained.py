@@ -11,6 +11,7 @@ import pytest
 
 import keras_resv2
 from helpers.published import publish
+from keras_resv2.pretrained import is_pretrained
 from keras_resv2.storage import local as store
 from keras_resv2.storage.weight_file import load_weights, read_weights, save_weights
 
@@ -149,6 +150,19 @@ def test_a_link_to_a_weight_folder(zoo):
     assert keras_resv2.pretrained_card(zoo / "latest").full_name == "resnet20-cifar10@2"
     (zoo / "mine").symlink_to(zoo / "resnet20-cifar10")
     assert keras_resv2.pretrained_card(zoo / "mine").full_name == "resnet20-cifar10@2"
+
+
+def test_a_folder_here_is_a_name_unless_it_is_a_published_one(zoo, tmp_path, monkeypatch):
+    """As `keras-resv2 finetune --out mine` and `predict mine` name it."""
+    publish(tmp_path / "here/mine", version=3)
+    monkeypatch.chdir(tmp_path / "here")
+    assert keras_resv2.pretrained_card("mine").full_name == "resnet20-cifar10@3" and is_pretrained("mine")
+    (tmp_path / "here/resnet20-cifar10").symlink_to("mine/resnet20-cifar10")
+    assert keras_resv2.pretrained_card("resnet20-cifar10").full_name == "resnet20-cifar10@2"
+    (tmp_path / "here/empty").mkdir()
+    assert not is_pretrained("empty")
+    with pytest.raises(ValueError, match="there are no pretrained weights 'empty'"):
+        keras_resv2.from_pretrained("empty")
 
 
 def test_damaged_files_of_a_users_folder(zoo, tmp_path):

@@ -27,7 +27,8 @@ CURVE = "curve.png"
 API = {
     "networks": ("Networks", [
         "keras_resv2.resnet.ResNet", "keras_resv2.architectures.list_architectures",
-        "keras_resv2.builders.build", "keras_resv2.resnet.features", "keras_resv2.shortcuts",
+        "keras_resv2.builders.build", "keras_resv2.resnet.features", "keras_resv2.resnet.feature_info",
+        "keras_resv2.resnet.Feature", "keras_resv2.shortcuts", "keras_resv2.models.batch_norm.BatchNormalization",
         "keras_resv2.models.folding.fold", "keras_resv2.models.batch_norm.to_stock_layers",
         "keras_resv2.models.flops.count_multiply_adds", "keras_resv2.models.diagram.network_svg",
         "keras_resv2.models.graph.deep_graph",
@@ -48,6 +49,7 @@ API = {
         "keras_resv2.transfer.fine_tuning.fine_tune", "keras_resv2.transfer.fine_tuning.FineTuned",
         "keras_resv2.transfer.freezing.freeze", "keras_resv2.transfer.freezing.unfreeze",
         "keras_resv2.transfer.weight_folder.save_weight_folder",
+        "keras_resv2.embedding.embed", "keras_resv2.embedding.nearest_neighbours",
     ]),
     "analysis": ("Analysis", [
         "keras_resv2.analysis.propagation.propagate", "keras_resv2.analysis.lesions.delete_each",
@@ -58,10 +60,11 @@ API = {
     ]),
     "convert": ("Conversion", [
         "keras_resv2.convert.detection.from_pytorch", "keras_resv2.convert.detection.from_keras_applications",
-        "keras_resv2.convert.detection.detect", "keras_resv2.convert.pytorch_writer.to_pytorch",
+        "keras_resv2.convert.detection.detect", "keras_resv2.convert.detection.Detected",
+        "keras_resv2.convert.pytorch_writer.to_pytorch",
         "keras_resv2.convert.pytorch_writer.save_pytorch",
     ]),
-    "export": ("Export", ["keras_resv2.exporting.exporter.export"]),
+    "export": ("Export", ["keras_resv2.exporting.exporter.export", "keras_resv2.exporting.exporter.Exported"]),
     "hub": ("Hub", ["keras_resv2.hub.download.pull", "keras_resv2.hub.upload.push"]),
 }  # fmt: skip
 
@@ -93,7 +96,7 @@ def zoo(cards):
     """The table of pretrained networks."""
     lines = [
         "---", "hide: [toc]", "---", "", "# Pretrained networks", "",
-        "Every figure is what the file scores: test error of the last step, in percent, float32, one view per image. "
+        "Test errors were measured on the published files: last step, in percent, float32, one view per image. "
         "Click a column to sort.", "",
         '<div class="sortable" markdown>', "",
         "| name | dataset | error (%) | parameters | MB | recipe | steps | curve |",
@@ -135,9 +138,9 @@ model = keras_resv2.from_pretrained("{card.full_name}")
 | --- | --- |
 {rows}
 {details(card)}{curve if has_curve(card) else ""}
-## What it is not for
+## Limitations
 
-It knows the {len(card.class_names)} classes of {card.dataset} and answers with one of them, whatever the image
+The network assigns every image to one of the {len(card.class_names)} classes of {card.dataset}, whatever it
 shows. Its error on other images, of other sizes or sources, is higher: measure it on yours.
 """
 

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Convert and export
 #
-# Weights of other libraries come in, and networks go out to programs without Keras. See [Convert](../convert.md) and
+# Load weights of other libraries, and export networks to run without Keras. See [Convert](../convert.md) and
 # [Export](../export.md) for every layout and format.
 
 # %%
@@ -45,8 +45,8 @@ print(f"largest difference {difference:.1e}")
 # %% [markdown]
 # ## To ONNX
 #
-# The file takes raw pixels; batch normalisation is folded into the convolutions. `export` runs the file and compares it
-# with Keras before it gets its name.
+# The file takes raw pixels; batch normalisation is folded into the convolutions. `export` runs the file and
+# compares its outputs with Keras before moving it to its final name.
 
 # %%
 exported = keras_resv2.export(model, folder / "resnet20.onnx", format="onnx")

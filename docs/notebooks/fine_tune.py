@@ -35,8 +35,9 @@ train, validation, test = (keras_resv2.read_folder(folder / split, (32, 32)) for
 train.images.shape, train.class_names[:3]
 
 # %% [markdown]
-# `classes=10` would keep the classifier of CIFAR-10's ten classes; a new one starts from random weights. Here it is
-# trained first, then all layers. Digits must not be flipped, so the only augmentation is a random crop.
+# The digits have ten classes, as CIFAR-10 has, so `classes=10` keeps CIFAR-10's classifier as a starting point; any
+# other number creates a new one with random weights. `fine_tune` trains the classifier first, then all layers. Digits
+# must not be flipped, so the only augmentation is a random crop.
 
 # %%
 model = keras_resv2.from_pretrained("preact_resnet20-cifar10", classes=10)

@@ -24,7 +24,8 @@ def add_arguments(parser):
         "--precision", choices=PRECISIONS, default="float32", help="precision of the weights (default float32)"
     )
     parser.add_argument(
-        "--data_dir", help="int8: tensorflow-datasets directory or .npz file, to calibrate activation ranges"
+        "--data_dir",
+        help="int8: tensorflow-datasets directory, .npz file or folder of class folders to calibrate with",
     )
     parser.add_argument(
         "--images",

@@ -12,18 +12,21 @@ PURPOSES = {"train": "to train on", "validation": "to choose the weights by", "t
 TRAINING = ("epochs", "learning_rate", "rate_decay", "batch_norm", "batch_size", "patience", "seed")
 # Of this command and of train.finetune: default and help.
 SETTINGS = {
-    "validation": (0.15, "share of the images to choose the best weights by, if the data have no such split"),
-    "test": (0.15, "share of the images to measure the error with, if the data have no such split"),
+    "validation": (
+        0.15,
+        "share of the images to choose the best weights by, if the data have no such split (default 0.15)",
+    ),
+    "test": (0.15, "share of the images to measure the error with, if the data have no such split (default 0.15)"),
     "image_size": (None, "side of the images in pixels; default: that of the pretrained network"),
     "epochs": (None, "largest number of epochs of the body, for each learning rate; 0 trains the classifier alone"),
-    "batch_size": (32, "images per step"),
+    "batch_size": (32, "images per step (default 32)"),
     "learning_rate": (
         None,
-        "highest one, of the body; default: 0.003, or 0.0003 if the classifier alone does as well",
+        "highest learning rate of the body (default: 0.003, then 0.0003 if no better than the classifier alone)",
     ),
-    "rate_decay": (0.8, "factor of the learning rate from one stage to the one before it"),
+    "rate_decay": (0.8, "factor of the learning rate from one stage to the one before it (default 0.8)"),
     "patience": (None, "epochs without fewer validation mistakes after which training stops"),
-    "seed": (0, "seed of the split, the folds, the new classifier, order and augmentation"),
+    "seed": (0, "seed of the split, the folds, the new classifier, order and augmentation (default 0)"),
 }
 KINDS = {"image_size": int, "epochs": int, "batch_size": int, "patience": int, "seed": int}
 DTYPES = ("float32", "mixed_bfloat16", "mixed_float16")
@@ -39,15 +42,20 @@ def add_arguments(parser):
     for name, (default, text) in SETTINGS.items():
         parser.add_argument(f"--{name}", type=KINDS.get(name, float), default=default, help=text)
     parser.add_argument("--freeze_until", help="first part that trains, such as stage3; layers before it are frozen")
-    parser.add_argument("--batch_norm", choices=("frozen", "trained"), default="frozen", help="whether it trains")
+    parser.add_argument(
+        "--batch_norm",
+        choices=("frozen", "trained"),
+        default="frozen",
+        help="whether batch normalisation is trained (default frozen)",
+    )
     parser.add_argument(
         "--augment",
         choices=("crop", "flip", "none"),
         action="append",
-        help="may be repeated; digits: crop",
+        help="may be repeated (default crop and flip); digits: crop",
     )
     parser.add_argument("--balanced", action="store_true", help="give all classes the same weight")
-    parser.add_argument("--dtype", choices=DTYPES, default="float32", help="precision of the layers")
+    parser.add_argument("--dtype", choices=DTYPES, default="float32", help="precision of the layers (default float32)")
 
 
 def run(arguments):
@@ -81,7 +89,7 @@ def finetune(out, name, settings, environment, quiet=False):
         The content of report.json, a dictionary.
 
     Raises:
-        FileExistsError: the folder contains a model or its weight folder.
+        FileExistsError: if the folder contains a model or its weight folder.
         ValueError, OSError, ImportError: as `keras_resv2.transfer.finetune_data.load_finetune_data` and
             `keras_resv2.fine_tune`.
     """

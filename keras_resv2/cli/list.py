@@ -46,7 +46,7 @@ def run(arguments):
     elif arguments.markdown:
         print(markdown_table([card for card in cards if card.origin is None]), end="")
     else:
-        columns = ("name", "version", "parameters", "test error", "paper's", "recipe", "file")
+        columns = ("name", "version", "parameters", "test error", "paper", "recipe or source", "file")
         table = new_table(columns, right=columns[1:5] + columns[6:])
         for card in cards:
             error = percent(card.test_error)
@@ -54,7 +54,7 @@ def run(arguments):
             if card.test_error is None and "reported_error" in origin:
                 error = f"{percent(origin['reported_error'])} (theirs)"
             row = (card.name, str(card.version), f"{card.parameters:,}", error)
-            made = card.recipe or origin.get("layout", "-")
+            made = card.recipe or origin.get("hub") or origin.get("layout", "-")
             table.add_row(*row, percent(card.paper_error), made, megabytes(card.size))
         print_table(table)
     return 0
@@ -81,7 +81,7 @@ def markdown_table(cards):
         Markdown text.
     """
     lines = [
-        "| name | parameters | test error | the papers' | recipe | steps | trained on | file |",
+        "| name | parameters | test error | paper | recipe | steps | hardware, training time | file |",
         "| --- | ---: | ---: | ---: | --- | ---: | --- | ---: |",
     ]
     for card in cards:

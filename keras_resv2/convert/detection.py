@@ -36,7 +36,7 @@ class Detected:
     Attributes:
         source: path of the file, or another label of the source.
         layout: name of the source's layout: "torchvision", "timm", "cifar", ...
-        architecture: one of `keras_resv2.list_architectures()`.
+        architecture: one of `keras_resv2.list_architectures()`, or of another depth, such as "resnet14".
         arguments: arguments of its builder that differ from the defaults.
         classes: number of classes; None without a classifier.
         assumed: what the source does not specify and was assumed, as phrases.
@@ -119,7 +119,7 @@ def from_pytorch(source: Any, architecture: str | None = None, **arguments: Any)
     Args:
         source: path or URL of a .pt, .pth or .safetensors file, a `state_dict()`, a checkpoint that contains one,
             or a module. Code in files is not executed.
-        architecture: one of `keras_resv2.list_architectures()`; None to detect it.
+        architecture: one of `keras_resv2.list_architectures()`, or of another depth; None to detect it.
         **arguments: arguments of the builder. Structural ones (``stride_on``, ``activated_shortcuts``,
             ``preprocessing``, ...), `prefix`, `epsilon` and `zero_channels` are those of `detect`.
 

@@ -41,7 +41,7 @@ def to_pytorch(model: keras.Model, layout: str = "torchvision") -> dict[str, np.
         restores the same network.
 
     Raises:
-        ValueError: the library does not have such a network, for example one with strides on other convolutions.
+        ValueError: if the library does not have such a network, for example one with strides on other convolutions.
 
     Example:
 

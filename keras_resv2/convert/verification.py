@@ -50,7 +50,7 @@ def agreeing(source, network, structure, said, make):
         else None.
 
     Raises:
-        ValueError: no network that this package builds from these tensors gives its outputs.
+        ValueError: if no network that this package builds from these tensors gives its outputs.
     """
     first = make(structure)
     try:

@@ -42,7 +42,7 @@ def make_card(
         `Card`, of which `write_folder` fills in the file's size and sum.
 
     Raises:
-        ValueError: the weights have no classifier, one that does not end in softmax, or another number of classes.
+        ValueError: if the weights have no classifier, one that does not end in softmax, or another number of classes.
 
     Example:
 

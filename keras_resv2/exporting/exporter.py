@@ -31,7 +31,7 @@ class Exported:
         input: type and shape of the input, as "uint8 (batch, 32, 32, 3)".
         outputs: names of the outputs, all float32.
         difference: largest difference from the Keras model in float32, over random images (int8: over the
-            representative ones); None where the runtime to try it is not installed.
+            representative ones); None if the runtime is not installed.
     """
 
     path: pathlib.Path
@@ -64,13 +64,13 @@ def export(
 
     Args:
         model: functional `keras.Model` with one input: a network of this package, or one built on it.
-        path: of what is written, a folder for SavedModel. It appears whole or not at all.
+        path: path of the file, or of the folder of a SavedModel; written atomically.
         format: "saved_model", "tflite" or "onnx". The first two are written on Keras' TensorFlow backend, ONNX on
             all three.
         precision: "float32"; of TFLite and ONNX also "float16", weights of half the size; of TFLite also "int8",
             weights and activations, a quarter of the size.
-        representative: for int8: uint8 images ``(n, height, width, 3)`` as the network will see them, some
-            hundred; from them the ranges of activations are measured.
+        representative: for int8: uint8 images ``(n, height, width, 3)``, a few hundred typical inputs, used to
+            calibrate the activation ranges.
         folded: whether batch normalisation goes into the convolutions where that is exact (`keras_resv2.fold`).
         class_names: in the order of the outputs; kept with the network: in the metadata of ONNX, in
             ``assets.extra/labels.txt`` of a SavedModel, in ``<name>.labels.txt`` beside a TFLite file.
@@ -83,11 +83,11 @@ def export(
         `Exported`, with the largest difference from the model.
 
     Raises:
-        ValueError: an argument is none of the choices or does not fit the others, the network has a layer that
-            the format has no form for, or what was written computes something else: nothing is left at `path`.
-        FileExistsError: there is something at `path`.
-        FileNotFoundError: the folder that it would be in does not exist.
-        ImportError: the format needs a package, or a backend, that is not there.
+        ValueError: if an argument is invalid or contradicts another, the format does not support a layer, or the
+            outputs of the file differ from the model's; nothing is left at `path`.
+        FileExistsError: if `path` exists and `overwrite` is False.
+        FileNotFoundError: if the parent folder does not exist.
+        ImportError: if the format requires a package or backend that is not available.
 
     Example:
 

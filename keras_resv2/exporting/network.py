@@ -23,7 +23,7 @@ def plain_network(model: keras.Model) -> keras.Model:
         `keras.Model`, which shares nothing with `model`; layers have the names of the network that is not rolled.
 
     Raises:
-        ValueError: the model is not a functional one, or has several inputs, or a quantized layer.
+        ValueError: if the model is not a functional one, or has several inputs, or a quantized layer.
 
     Example:
 

@@ -30,7 +30,7 @@ def write_layer(layer, names, tensors, writer):
         Name of the value that the layer gives.
 
     Raises:
-        ValueError: there are no operators for this layer, or not as it is set.
+        ValueError: if there are no operators for this layer, or not as it is set.
     """
     if type(layer) not in WRITERS:  # exact types: a subclass may compute anything
         raise ValueError(

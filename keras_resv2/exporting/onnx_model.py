@@ -54,7 +54,7 @@ def write_onnx(network, signature, path, class_names=None, precision="float32", 
         unit_switches: whether the file has `keras_resv2.exporting.unit_switches.UnitSwitches`.
 
     Raises:
-        ValueError: the network has a layer that there are no operators for, or no units that have switches.
+        ValueError: if the network has a layer that there are no operators for, or no units that have switches.
     """
     import onnx
 

@@ -24,7 +24,7 @@ class UnitSwitches:
         units: list of dictionaries: ``name``, ``stage``, ``switch`` (its position in the input, or None).
 
     Raises:
-        ValueError: the network has no residual units.
+        ValueError: if the network has no residual units.
     """
 
     def __init__(self, network):

@@ -2,7 +2,7 @@
 
 They contain ``config.json`` (architecture, classes, pixel statistics, crop) and ``model.safetensors``, as written by
 timm's `save_for_hf`. Neither timm nor PyTorch is needed. The names of weights are mapped by
-`keras_resv2.convert.layouts.torchvision` (`resnet18` to `resnet152`) and `keras_resv2.convert.layouts.timm`
+`keras_resv2.convert.layouts.torchvision` (`resnet18` to `resnet200`) and `keras_resv2.convert.layouts.timm`
 (`resnetv2_18` to `resnetv2_152`).
 """
 

@@ -11,7 +11,7 @@ from keras_resv2.models.batch_norm import to_stock_layers
 from keras_resv2.pretrained import pretrained_card, weight_path
 from keras_resv2.resnet import build_named
 from keras_resv2.storage.card import folder_of, read_card
-from keras_resv2.storage.local import CARD
+from keras_resv2.storage.local import CARD, card_in
 
 KERAS_FILES = ("config.json", "metadata.json", "model.weights.h5")  # names used by `keras.saving`
 EXTRAS = ("history.csv", "curve.png")  # optional files next to a card and its weights
@@ -34,6 +34,7 @@ def push(repository: str, source: str, private: bool = False, base_model: str | 
         Name for `keras_resv2.from_pretrained` that refers to exactly these files, ``hf://user/name@<commit>``.
 
     Raises:
+        FileNotFoundError: if a folder does not contain a card.
         ValueError: if the source does not exist, its card is incomplete or its weight file is damaged; or `repository`
             or `base_model` is not of the form ``user/name``.
         PermissionError: if you are not logged in, or do not have write access.
@@ -92,9 +93,5 @@ def _keras_files(card, weights, folder):
 def _card_of(source):
     folder = pathlib.Path(source)
     if folder.is_dir():
-        if not (folder / CARD).is_file():
-            raise ValueError(
-                f"folder {folder} does not contain {CARD}: use one that does, such as weights/<name>/<version>."
-            )
-        return read_card(folder / CARD)
+        return read_card(card_in(folder))
     return pretrained_card(str(source))

@@ -30,7 +30,7 @@ class Card:
     Attributes:
         name: ``<architecture>[_<variant>]-<dataset>``.
         version: version number from 1; a published version never changes.
-        architecture: one of `keras_resv2.list_architectures()`.
+        architecture: one of `keras_resv2.list_architectures()`, or of another depth, such as "resnet14".
         arguments: non-default arguments of the builder.
         parameters: number of trainable parameters.
         dataset: name of the training dataset.

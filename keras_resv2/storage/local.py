@@ -11,6 +11,7 @@ from keras_resv2.storage.card import VERSION, Card, check_place, folder_of, read
 from keras_resv2.storage.checksum import sha256
 
 CARD = "card.json"
+CARDS_BELOW = (f"*/{CARD}", f"*/*/{CARD}")  # of folders that contain weight folders
 
 
 def home() -> pathlib.Path:
@@ -54,13 +55,20 @@ def is_folder(name: object) -> bool:
     return isinstance(name, os.PathLike) or (isinstance(name, str) and (os.sep in name or "/" in name))
 
 
+def contains_card(name: str) -> bool:
+    """Returns whether a name without separators is that of a folder here with weight folders, such as an --out."""
+    folder = pathlib.Path(name)
+    return any(True for pattern in (CARD, *CARDS_BELOW) for _ in folder.glob(pattern))
+
+
 def find_card(name: str | os.PathLike) -> Card:
     """Returns the card of a pretrained name or folder on this machine.
 
     Args:
         name: ``"resnet20-cifar10"`` for the newest version, ``"resnet20-cifar10@1"`` for a specific one; or the path of
             a folder with a card and its weight file, such as ``"converted/resnet18-imagenet/1"``, or of a folder that
-            contains one such folder, such as the ``--out`` of ``keras-resv2 finetune``.
+            contains one such folder, such as the ``--out`` of ``keras-resv2 finetune``. Published names take precedence
+            over folders of the same name in the working directory.
 
     Returns:
         `keras_resv2.storage.card.Card`.
@@ -76,9 +84,11 @@ def find_card(name: str | os.PathLike) -> Card:
             "(written by `keras-resv2 finetune` and `convert`). Use keras.models.load_model to open a .keras file."
         )
     if is_folder(name):
-        return check_place(read_card(_card_in(pathlib.Path(name))))
+        return check_place(read_card(card_in(pathlib.Path(name))))
     base, version = split_name(name)
     paths = card_paths()
+    if base not in paths and contains_card(name):
+        return check_place(read_card(card_in(pathlib.Path(name))))
     if base not in paths:
         folders = " or ".join(map(str, weight_folders()))
         hint = f"did you mean {nearest(base, paths)}?" if paths else f"none were found in {folders}."
@@ -91,12 +101,17 @@ def find_card(name: str | os.PathLike) -> Card:
     return check_place(read_card(versions[version]))
 
 
-def _card_in(folder):
-    """Returns the card's path in a weight folder ``<name>/<version>``; the newest version's in a parent folder."""
+def card_in(folder: pathlib.Path) -> pathlib.Path:
+    """Returns the card's path in a weight folder ``<name>/<version>``; the newest version's in a parent folder.
+
+    Raises:
+        FileNotFoundError: if there is none.
+        ValueError: if the folder contains weights of several names.
+    """
     path = folder / CARD
     if VERSION.fullmatch(folder.resolve().name) and path.is_file():
         return path
-    for pattern in (f"*/{CARD}", f"*/*/{CARD}"):
+    for pattern in CARDS_BELOW:
         found = [card for card in sorted(folder.glob(pattern)) if VERSION.fullmatch(card.parent.name)]
         names = sorted({card.parent.parent.name for card in found})
         if len(names) > 1:

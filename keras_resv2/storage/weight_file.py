@@ -39,7 +39,8 @@ MOST_AXES = 8
 def save_weights(model: keras.Model, path: str | os.PathLike) -> None:
     """Writes all weights of a model to an HDF5 file, as float32.
 
-    The file is written atomically.
+    The file is written atomically. It does not contain the arguments that the network was built with, such as
+    ``preprocessing``: build it again with the same ones.
 
     Args:
         model: a `keras.Model` whose layers have unique names.

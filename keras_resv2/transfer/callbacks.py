@@ -68,7 +68,7 @@ class BestWeights(keras.callbacks.Callback):
             `Results` on the validation images, or None.
 
         Raises:
-            FloatingPointError: a loss is NaN or infinite; the model gets the best weights so far.
+            FloatingPointError: if a loss is NaN or infinite; the model gets the best weights so far.
         """
         results = self._validate() if self._validate else None
         bad = [value for value in (float(loss), results.loss if results else 0.0) if not math.isfinite(value)]
@@ -157,6 +157,10 @@ class BestWeights(keras.callbacks.Callback):
     def keeps_the_body(self) -> bool:
         """Whether the best weights are of an epoch of the body's training."""
         return any(row["phase"] == "body" and row["best"] for row in self.history)
+
+    def kept_rate(self) -> float | None:
+        """Learning rate of the body's training that the best weights are from; None if they are not from it."""
+        return next((row["learning_rate"] for row in self.history if row["phase"] == "body" and row["best"]), None)
 
     def only_the_classifier(self) -> bool:
         """Whether the best weights are those of before the body was trained, although it was trained."""

@@ -18,8 +18,8 @@ def check_callbacks(
     """Callbacks as a list.
 
     Raises:
-        TypeError: one is not a Keras callback.
-        ValueError: one sets the learning rate, or needs another optimizer.
+        TypeError: if one is not a Keras callback.
+        ValueError: if one sets the learning rate, or needs another optimizer.
     """
     if not callbacks:
         return []
@@ -42,7 +42,7 @@ def input_spec_of(model: keras.Model) -> InputSpec:
     """What a model accepts.
 
     Raises:
-        TypeError: it is not a Keras model.
+        TypeError: if it is not a Keras model.
         ValueError: `fine_tune` cannot train it.
     """
     if not isinstance(model, keras.Model):

@@ -24,7 +24,7 @@ def check_class_weight(
         float64 ``(classes,)``; None and "balanced" unchanged.
 
     Raises:
-        ValueError: it is something else, or a factor is negative, NaN or infinite, or all are 0.
+        ValueError: if it is something else, or a factor is negative, NaN or infinite, or all are 0.
 
     Example:
 

@@ -37,7 +37,7 @@ class FineTuned(NamedTuple):
 
     Attributes:
         model: the model, with the best weights.
-        history: list of dictionaries, one per epoch: phase ("head" or "body"), epoch, train_loss, train_error
+        history: list of dictionaries, one per epoch: phase ("head", "folds" or "body"), epoch, train_loss, train_error
             (percent, of augmented images), validation_loss, validation_error (percent) and its 95 % interval
             (validation_error_low, validation_error_high; Wilson 1927), learning_rate (the highest one), seconds; and
             best, whether the model has the weights of this row. After a cross-validation there is also a row of phase
@@ -73,7 +73,7 @@ def fine_tune(
     are trained for `epochs`: by Adam, with a learning rate that rises during the warm-up, falls to zero along a cosine,
     and is lower for layers closer to the pixels. The best weights on the validation images are kept: of those whose
     error is within one standard error of the lowest (Breiman et al. 1984, section 3.4.3) those with the lowest loss,
-    because of some dozen images the fewest mistakes are luck.
+    because with only a few dozen images the lowest error is partly due to chance.
 
     The classifier alone is kept unless the other weights make fewer mistakes, or as many with a lower loss. Fewer than
     100 validation images are too few to decide this, or to choose an epoch. Then a cross-validation decides: each third
@@ -125,10 +125,10 @@ def fine_tune(
         `FineTuned`: ``(model, history)``.
 
     Raises:
-        ValueError: the images do not fit the model, labels are outside its classes, or an argument is invalid; before
-            anything is trained.
-        TypeError: `model`, `train`, `validation` or `callbacks` have another type.
-        FloatingPointError: the loss is NaN or infinite; the model has the best weights so far.
+        ValueError: if the images do not fit the model, labels are outside its classes, or an argument is invalid;
+            before anything is trained.
+        TypeError: if `model`, `train`, `validation` or `callbacks` have another type.
+        FloatingPointError: if the loss is NaN or infinite; the model has the best weights so far.
 
     Example:
 
@@ -178,7 +178,7 @@ def fine_tune(
                 _fit_body(training, train, features, factors, rates, epochs, count, callback, callbacks)
         finally:  # whatever ended it, an interruption too: a model that works, and can be saved
             callback.restore()
-            after = keras.optimizers.Adam(RATE_AFTER * (learning_rate or RATES[0]))
+            after = keras.optimizers.Adam(RATE_AFTER * (callback.kept_rate() or learning_rate or RATES[0]))
             compile_classifier(model, after, features.soft)
             model.optimizer.build(model.trainable_variables)  # so that a saved model opens without a warning
     if callback.only_the_classifier():

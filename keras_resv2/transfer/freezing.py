@@ -28,7 +28,7 @@ def freeze(model: keras.Model, until: str | None = CLASSIFIER) -> keras.Model:
         `model`.
 
     Raises:
-        ValueError: no layer has this name; the message names the nearest.
+        ValueError: if no layer has this name; the message names the nearest.
 
     Example:
 
@@ -66,7 +66,7 @@ def unfreeze(model: keras.Model, since: str | None = None, batch_norm: bool = Fa
         `model`.
 
     Raises:
-        ValueError: no layer has this name; the message names the nearest.
+        ValueError: if no layer has this name; the message names the nearest.
 
     Example:
 

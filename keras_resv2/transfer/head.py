@@ -17,7 +17,7 @@ def classifier_of(model: keras.Model) -> keras.layers.Dense:
     """The `Dense` layer of class scores at the end of a model, with or without a softmax layer after it.
 
     Raises:
-        ValueError: the model ends with another layer, or is neither functional nor sequential with an input shape.
+        ValueError: if the model ends with another layer, or is neither functional nor sequential with an input shape.
     """
     check_functional(model)
     *before, last = model.layers
@@ -65,7 +65,7 @@ def body_of(model: keras.Model) -> keras.Model:
         `keras.Model`.
 
     Raises:
-        ValueError: the model does not end with a `Dense` layer.
+        ValueError: if the model does not end with a `Dense` layer.
 
     Example:
 
@@ -123,7 +123,7 @@ class Features:
             divide: whether each batch has to divide among the devices.
 
         Raises:
-            ValueError: there are no images, or a batch does not fit the model or its devices.
+            ValueError: if there are no images, or a batch does not fit the model or its devices.
         """
         labels, weights, weighted = [], [], []
 

@@ -41,7 +41,7 @@ class InputSpec:
             ``(n,)`` or None.
 
         Raises:
-            ValueError: they do not fit the model or each other.
+            ValueError: if they do not fit the model or each other.
         """
         images, labels = to_array(images, argument), to_array(labels, argument)
         fits = images.ndim == 4 and all(

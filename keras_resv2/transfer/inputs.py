@@ -63,7 +63,7 @@ class LabelledImages:
         """Yields ``(images, labels, weights)``, one pass over all images. Arrays are cut into batches of `BATCH`.
 
         Raises:
-            ValueError, TypeError: a batch has another form, or does not fit the model.
+            ValueError, TypeError: if a batch has another form, or does not fit the model.
         """
         if self.labels is not None:
             for first in range(0, len(self.labels), BATCH):

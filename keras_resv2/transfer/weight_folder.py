@@ -51,25 +51,25 @@ def save_weight_folder(
     Args:
         model: a network of this package with its classifier, such as `from_pretrained` and `fine_tune` return: a named
             network, or one of another depth of 6n+2 or 9n+2.
-        name: of the weights, such as "resnet20-flowers".
-        class_names: in the order of the outputs.
-        folder: where to put the weight folder; created if it does not exist.
-        version: of the weights. An existing version is not overwritten.
+        name: name of the weights, such as "resnet20-flowers".
+        class_names: names of the classes, in the order of the outputs.
+        folder: parent of the weight folder; created if it does not exist.
+        version: version of the weights. An existing version is not overwritten.
         base: pretrained network that the model started from, as `from_pretrained` takes it; None for none. The card
             names it, and keeps its license.
-        dataset: that the weights were trained on; None for what follows the last hyphen of `name`.
+        dataset: name of the training dataset; None for what follows the last hyphen of `name`.
         test: ``(images, labels)`` to measure the error that the card states; None for a card without an error.
-        license: of the weights; None for that of `base`, or "unknown".
-        facts: other fields of `keras_resv2.pretrained.Card` about the training, such as seed, hardware, commit.
+        license: license of the weights; None for that of `base`, or "unknown".
+        facts: additional fields of `keras_resv2.pretrained.Card` about the training, such as seed, hardware, commit.
 
     Returns:
         `pathlib.Path` of the weight folder.
 
     Raises:
-        ValueError: the model is not such a network, or has layers that a card cannot describe; names or facts are
+        ValueError: if the model is not such a network, or has layers that a card cannot describe; names or facts are
             invalid; or the network built from the card has other outputs.
-        FileExistsError: the version exists.
-        OSError: the folder cannot be written.
+        FileExistsError: if the version exists.
+        OSError: if the folder cannot be written.
 
     Example:
 

@@ -247,7 +247,7 @@ def test_push_checks_its_arguments_before_uploading(server, tmp_path, monkeypatc
     with pytest.raises(ValueError, match="there are no pretrained weights 'resnet21-cifar10'; did you mean"):
         hub.push("me/weights", "resnet21-cifar10")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match=r"does not contain card\.json"):
+    with pytest.raises(FileNotFoundError, match=r"card\.json does not exist: a weight folder is"):
         hub.push("me/weights", tmp_path / "empty")
     publish(tmp_path, size=5)
     with pytest.raises(ValueError, match="is damaged"):

@@ -32,7 +32,7 @@ def read_config(names, label):
         Arguments of `ResNet`; none without a configuration.
 
     Raises:
-        ValueError: the configuration says that the first stage halves the image, which no network here does.
+        ValueError: if the configuration says that the first stage halves the image, which no network here does.
     """
     path = pathlib.Path(label).parent / CONFIG
     try:

@@ -50,7 +50,7 @@ class CountedLayout(KerasLayout):
             Dictionary from our names to theirs; empty if the layers are none of such a network.
 
         Raises:
-            ValueError: they are of version 2.
+            ValueError: if they are of version 2.
         """
         kinds = {"conv2d": [], "batch_normalization": [], "dense": []}
         layers = {name.rpartition("/")[0] for name in names}

@@ -43,7 +43,7 @@ def check_config(config, label):
         label: what to call the source in a message.
 
     Raises:
-        ValueError: its block type is one of `_vd`, or its stages have other strides.
+        ValueError: if its block type is one of `_vd`, or its stages have other strides.
     """
     if isinstance(config, dict) and config.get("class_name") != "ResNetBackbone":  # a classifier
         config = config.get("config", {}).get("backbone") if isinstance(config.get("config", {}), dict) else None

@@ -35,7 +35,7 @@ def read_checkpoint(prefix, label):
 
     Raises:
         ImportError: TensorFlow is not installed.
-        ValueError: it is damaged, or does not name its variables.
+        ValueError: if it is damaged, or does not name its variables.
     """
     try:
         import tensorflow as tf

@@ -26,9 +26,9 @@ def fetch_url(url):
         `pathlib.Path` of the file, whose checksum begins with these digits.
 
     Raises:
-        ValueError: the name has no such digits, or the file has another checksum.
-        ImportError: it is a PyTorch file, and PyTorch is not installed.
-        OSError: the file cannot be downloaded, or the cache cannot be written.
+        ValueError: if the name has no such digits, or the file has another checksum.
+        ImportError: if it is a PyTorch file, and PyTorch is not installed.
+        OSError: if the file cannot be downloaded, or the cache cannot be written.
     """
     name = check_file_name(urllib.parse.unquote(urllib.parse.urlsplit(url).path).rpartition("/")[2], "name of the file")
     digits = digits_of_name(name)
