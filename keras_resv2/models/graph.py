@@ -175,6 +175,8 @@ def check_functional(model: Any) -> keras.Model:
     functional = as_functional(model)
     if functional is None:
         if isinstance(model, keras.Sequential):
-            raise ValueError(f"{model!r} has no input shape: start it with a keras.Input.")
+            raise ValueError(
+                f"{model!r} is not a functional model, as it has no input shape: start it with keras.Input."
+            )
         raise ValueError(f"{model!r} is not a functional keras.Model, such as the builders of keras_resv2 return.")
     return functional

@@ -55,7 +55,7 @@ def is_folder(name: object) -> bool:
     return isinstance(name, os.PathLike) or (isinstance(name, str) and (os.sep in name or "/" in name))
 
 
-def contains_card(name: str) -> bool:
+def contains_card(name: str | os.PathLike) -> bool:
     """Returns whether a name without separators is that of a folder here with weight folders, such as an --out."""
     folder = pathlib.Path(name)
     return any(True for pattern in (CARD, *CARDS_BELOW) for _ in folder.glob(pattern))

@@ -75,8 +75,10 @@ def write_report(
     write_json(out / "split.json", {split: list(names) for split, names in data.names.items()})
     write_history(history, out / "history.csv")
     # Names of folders may not be valid text.
-    unicode = dict(newline="", encoding="utf-8", errors="backslashreplace")
-    with atomic_write(out / "confusion.csv") as partial, open(partial, "w", **unicode) as file:
+    with (
+        atomic_write(out / "confusion.csv") as partial,
+        open(partial, "w", newline="", encoding="utf-8", errors="backslashreplace") as file,
+    ):
         writer = csv.writer(file)
         writer.writerow(["true class", *data.class_names])
         writer.writerows([name, *row] for name, row in zip(data.class_names, confusion.tolist(), strict=True))

@@ -41,7 +41,7 @@ def test_a_network_in_memory_becomes_a_pretrained_one(made, pixels, tmp_path):
     assert [row[0][0] for row in named] == [NAMES[i] for i in scores.argmax(1)]
     for holder in (tmp_path, folder.parent):  # what holds one weight folder stands for it
         assert keras_resv2.pretrained_card(holder).full_name == "mine-pets@1"
-    with pytest.raises(FileExistsError, match="exists already"):
+    with pytest.raises(FileExistsError, match="already exists"):
         keras_resv2.save_weight_folder(model, "mine-pets", NAMES, tmp_path)
     keras_resv2.save_weight_folder(model, "mine-pets", NAMES, tmp_path, version=2)
     assert keras_resv2.pretrained_card(tmp_path).version == 2
