@@ -211,8 +211,8 @@ def _lower(steps, seeds, target):
     results = (shaped((*of_seeds, steps._most_steps), "float32"),) * 2
     pixels, classes = steps._source.device_data
     device_data = shaped((IMAGES * len(pixels) // len(classes), 3), "uint8"), shaped((IMAGES,), "int32")
-    feeds = [shaped((steps._block, *of_seeds, *array.shape), array.dtype) for array in steps._source.draw(0)]
-    arguments = state, results, device_data, shaped((), "int32"), [shaped((steps._block,), "float32")], feeds
+    feeds = [shaped((steps.block, *of_seeds, *array.shape), array.dtype) for array in steps._source.draw(0)]
+    arguments = state, results, device_data, shaped((), "int32"), [shaped((steps.block,), "float32")], feeds
     return steps._loop.trace(*arguments).lower(lowering_platforms=("cuda",))
 
 

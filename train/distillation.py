@@ -16,7 +16,7 @@ from keras_resv2.labels import class_names
 from keras_resv2.storage.checksum import sha256
 from train.data.source import SourceWrapper
 from train.losses import Targets
-from train.run_files import RUN_FILE, WEIGHTS, completed_settings, load_record, run_dataset
+from train.run_files import WEIGHTS, completed_settings, is_run, load_record, run_dataset
 
 
 class DistilledBatches(SourceWrapper):
@@ -52,7 +52,7 @@ def pinned(name):
         ValueError: if the name is unknown.
         FileNotFoundError: if the run is not finished, or the folder does not contain a card.
     """
-    if _is_run(name):
+    if is_run(name):
         load_record(name)
         return name
     card = pretrained_card(name)
@@ -75,7 +75,7 @@ def open_teacher(name, data):
         OSError: if the weights are missing.
     """
     options = {"input_shape": data.image_shape, "classifier_activation": None}
-    if _is_run(name):
+    if is_run(name):
         settings, path = completed_settings(load_record(name)["settings"]), pathlib.Path(name) / WEIGHTS
         dataset = run_dataset(settings)
         _check(name, data, dataset.class_names, dataset.image_shape)
@@ -90,10 +90,6 @@ def open_teacher(name, data):
         facts = {"name": card.name, "version": card.version, "sha256": card.sha256}
     model.trainable = False
     return model, facts
-
-
-def _is_run(name):
-    return (pathlib.Path(name) / RUN_FILE).exists()
 
 
 def _check(name, data, classes, image_shape):

@@ -14,7 +14,7 @@ from train.losses import Loss
 from train.memory import peak_bytes
 from train.optimizer import make_optimizer
 from train.roofline import roofline
-from train.steps import STEPS_PER_LOOP, make_steps
+from train.steps import make_steps
 
 MEASURED_SECONDS = 10
 
@@ -89,7 +89,8 @@ def time_steps(source, recipe, model, units=None, devices=ONE_DEVICE, seeds=None
     # All processes must run the same number of steps, whatever their clocks say.
     wanted = STEPS_PER_DISPATCH_OF_PROCESSES if devices.processes > 1 else int(MEASURED_SECONDS / second)
     count = max(1, min(source.max_steps_per_dispatch, recipe.steps, wanted))
-    run(min(count, STEPS_PER_LOOP))  # compiles the loop, if several steps run in one
+    if 1 < steps.block <= count:
+        run(steps.block)  # compiles the loop
     seconds = run(count) / count
     lines["first step"] = f"{first:.1f} s, compilation included"
     lines["measured"] = f"{1000 * seconds:.1f} ms a step, {recipe.batch_size / seconds:,.0f} images/s"

@@ -12,11 +12,11 @@ import re
 import keras
 import numpy as np
 
-from keras_resv2.models.weights import model_arrays, set_weights
+from keras_resv2.models.weights import set_weights, weight_names
 from keras_resv2.pretrained import pretrained_card, weight_path
 from keras_resv2.storage.local import is_folder
 from keras_resv2.storage.weight_file import read_weights
-from train.run_files import WEIGHTS
+from train.run_files import WEIGHTS, is_run
 
 UNIT = re.compile(r"(stage\d+)_unit(\d+)_(.+)/(\w+)")
 
@@ -38,7 +38,7 @@ def find_weights(source: str) -> tuple[dict[str, np.ndarray], str]:
     path = pathlib.Path(source)
     if path.is_file():
         return read_weights(path), source
-    if (path / "run.json").exists():
+    if is_run(path):
         if not (path / WEIGHTS).exists():
             raise FileNotFoundError(f"--initial_weights={source} is a run that is not finished: it has no {WEIGHTS}.")
         return read_weights(path / WEIGHTS), source
@@ -57,7 +57,7 @@ def set_initial_weights(model: keras.Model, arrays: dict[str, np.ndarray], name:
     Raises:
         ValueError: if they do not fit: other units, stages, width or number of classes, or more units.
     """
-    units, had = _units(model_arrays(model)), _units(arrays)
+    units, had = _units(weight_names(model)), _units(arrays)
     if set(had) != set(units):
         stages = [", ".join(found) or "none" for found in (had, units)]
         raise ValueError(f"--initial_weights={name} has the stages {stages[0]}, but {model.name} has {stages[1]}.")

@@ -31,10 +31,10 @@ from train.paper_tables.figures import paper_error
 from train.run_files import (
     DIVERGED,
     HISTORY,
-    RUN_FILE,
     WEIGHTS,
     completed_settings,
     differences,
+    is_run,
     load_record,
     read_history,
     read_record,
@@ -156,7 +156,7 @@ def _origin_of(initial_weights):
         return initial_weights
     if os.path.isfile(initial_weights):
         return pathlib.Path(initial_weights).name
-    if not pathlib.Path(initial_weights, RUN_FILE).exists():
+    if not is_run(initial_weights):
         return pretrained_card(initial_weights).full_name
     record = load_record(initial_weights)
     return (
@@ -171,8 +171,8 @@ def _without_places(command):
     for i, word in enumerate(words):
         flag, _, value = word.rpartition("=") if words[i - 1] == "--set" else (words[i - 1], "", word)
         if flag in ("--initial_weights", "teacher") and os.sep in value and "://" not in value:
-            is_run = pathlib.Path(value, RUN_FILE).exists()
-            words[i] = word.removesuffix(value) + (f"runs/{pathlib.Path(value).name}" if is_run else _tail(value))
+            place = f"runs/{pathlib.Path(value).name}" if is_run(value) else _tail(value)
+            words[i] = word.removesuffix(value) + place
     return shlex.join(words)
 
 

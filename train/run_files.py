@@ -20,6 +20,11 @@ DIVERGED = "diverged_at"  # key of run.json: the step at which the loss became N
 WALL_SECONDS = "wall_seconds"  # key of run.json: the duration of a finished run
 
 
+def is_run(place):
+    """Returns whether a path is the directory of a run."""
+    return (pathlib.Path(place) / RUN_FILE).exists()
+
+
 def newest_checkpoints(run):
     """Returns the paths of a run's checkpoints, newest first.
 

@@ -48,6 +48,9 @@ class JaxSteps:
 
     On a CPU the loop runs in Python and the state is not stacked, because XLA's convolutions are many times slower
     inside a compiled loop there.
+
+    Attributes:
+        block: number of steps of the compiled loop; 1 without one.
     """
 
     def __init__(self, model, optimizer, source, devices, compiled_loop=None, loss=CROSS_ENTROPY):
@@ -69,7 +72,7 @@ class JaxSteps:
             self._stacks = tuple(map(separate, self._variables))
         self._rate_index = [v is self._optimizer.learning_rate for v in self._optimizer.variables].index(True)
         self._most_steps = source.max_steps_per_dispatch
-        self._block = min(STEPS_PER_LOOP, self._most_steps) if compiled_loop else 1
+        self.block = min(STEPS_PER_LOOP, self._most_steps) if compiled_loop else 1
         self._loop = jax.jit(self._many, donate_argnums=0)
         self._one = jax.jit(self._step, donate_argnums=0)
         self._pack = jax.jit(self._stack_state)
@@ -84,12 +87,12 @@ class JaxSteps:
         self._begin()
         first, last = 0, len(controls[0])
         while first < last:
-            block = self._block > 1 and last - first >= self._block
-            steps = slice(first, first + self._block) if block else first
+            block = self.block > 1 and last - first >= self.block
+            steps = slice(first, first + self.block) if block else first
             feeds = [self._shard(array[steps], int(block), self._source.num_shards) for array in batches]
             arguments = self._device_data, np.int32(first), [array[steps] for array in controls], feeds
             self._state, self._results = (self._loop if block else self._one)(self._state, self._results, *arguments)
-            first += self._block if block else 1
+            first += self.block if block else 1
         return self._results
 
     def predict_on_batch(self, images):
@@ -129,7 +132,7 @@ class JaxSteps:
             control = [_pick(array, i) for array in controls]
             return self._step(*carry, device_data, first + i, control, [array[i] for array in batches])
 
-        return jax.lax.fori_loop(0, self._block, body, (state, results))
+        return jax.lax.fori_loop(0, self.block, body, (state, results))
 
     def _step(self, state, results, device_data, index, control, batch):
         """Runs one step and writes its loss and accuracy to position `index` of the results."""
@@ -174,6 +177,8 @@ def _pick(array, i):
 
 class TensorFlowSteps:
     """A loop in one graph. With several replicas each processes its part of the batch; gradients are summed."""
+
+    block = 1
 
     def __init__(self, model, optimizer, source, devices, loss=CROSS_ENTROPY):
         import tensorflow as tf
@@ -249,6 +254,8 @@ class TensorFlowSteps:
 
 class TorchSteps:
     """One step after another."""
+
+    block = 1
 
     def __init__(self, model, optimizer, source, devices, loss=CROSS_ENTROPY):
         self._model, self._optimizer, self._source, self._loss = model, optimizer, source, loss

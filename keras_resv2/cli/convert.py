@@ -4,7 +4,7 @@ import dataclasses
 import json
 import pathlib
 
-from keras_resv2.cli.terminal import print_json, start_backend
+from keras_resv2.cli.terminal import output_folder, print_json, start_backend
 from keras_resv2.data import DATASETS
 
 SAID = ("stride_on", "activated_shortcuts", "stem", "projection", "zero_channels", "epsilon", "padding")
@@ -52,7 +52,7 @@ def run(arguments):
     }
     structure = {key: value for key, value in structure.items() if value is not None}
     names = _class_names(arguments.classes)
-    root = _root(arguments.out)
+    root = output_folder(arguments.out)
     start_backend()
     from keras_resv2.convert.detection import detect
     from keras_resv2.convert.weight_folder import make_card, write_folder
@@ -77,13 +77,6 @@ def run(arguments):
         print(f"  It was assumed (the file does not say) {phrase}.")
     print("  Its error was not measured.")
     return 0
-
-
-def _root(out):
-    root = pathlib.Path(out)
-    if root.exists() and not root.is_dir():
-        raise NotADirectoryError(f"--out {out} is a file.")
-    return root
 
 
 def _next_version(folder):

@@ -3,7 +3,7 @@
 import pathlib
 
 from keras_resv2.argument_checks import check_choice
-from keras_resv2.cli.terminal import print_json, start_backend
+from keras_resv2.cli.terminal import output_folder, print_json, start_backend
 from keras_resv2.files import create_folder
 from keras_resv2.pretrained import from_pretrained, pretrained_card
 
@@ -104,9 +104,7 @@ def finetune(out, name, settings, environment, quiet=False):
         if not 0 < settings[share] < 1:
             raise ValueError(f"--{share}={settings[share]}: it must be a share between 0 and 1.")
     check_choice("damaged", settings["damaged"], ("skip", "raise"))
-    if out.exists() and not out.is_dir():
-        raise NotADirectoryError(f"--out {out} is a file: choose another.")
-    if (out / MODEL).exists():
+    if (output_folder(out) / MODEL).exists():
         raise FileExistsError(f"{out} contains a model: choose another --out.")
     card = pretrained_card(name)
     if weight_folder_of(out, card, settings["data"]).exists():

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 import sys
 
 from rich.console import Console
@@ -42,6 +43,14 @@ def new_table(columns, right):
 def print_table(table):
     """Prints a table as wide as the terminal; without a terminal, as wide as the table."""
     Console(width=None if sys.stdout.isatty() else 1000).print(table)
+
+
+def output_folder(out):
+    """Returns an --out as a path; raises NotADirectoryError if it is a file."""
+    folder = pathlib.Path(out)
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(f"--out {out} is a file.")
+    return folder
 
 
 def print_json(content):

@@ -110,15 +110,11 @@ def write_folder(weights: dict[str, np.ndarray], card: Card, root: str | os.Path
     folder = pathlib.Path(root) / card.name / str(card.version)
     if (folder / CARD).exists():
         raise FileExistsError(f"{folder} already exists: choose another version or another --out.")
+    check_fields(dataclasses.asdict(card) | {"size": 1, "sha256": "0" * 64})  # these two are filled in below
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / card.file
     write_weights(weights, path)
     card = dataclasses.replace(card, size=path.stat().st_size, sha256=sha256(path), folder=folder)
-    try:
-        check_fields(dataclasses.asdict(card))  # a card that cannot be read would stand in the way of another
-    except ValueError:
-        path.unlink()
-        raise
     with atomic_write(folder / CARD) as partial:
         partial.write_text(card.to_json(), encoding="utf-8")
     return folder

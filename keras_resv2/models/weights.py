@@ -18,6 +18,11 @@ from keras_resv2.models.adapters import merged_weights
 HEAD = "head_dense"
 
 
+def weight_names(model: keras.Model) -> list[str]:
+    """Returns the names of a model's weights, ``<layer>/<variable>``, those of rolled units one by one."""
+    return list(_variables(model))
+
+
 def model_arrays(model: keras.Model) -> dict[str, np.ndarray]:
     """Returns the weights of a model as a dictionary from ``<layer>/<variable>`` to float32 arrays.
 

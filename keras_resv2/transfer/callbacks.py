@@ -154,12 +154,8 @@ class BestWeights(keras.callbacks.Callback):
         body, classifier = (concatenate([fold, c.results]) for fold, c in zip(folds, (new, alone), strict=True))
         return new if body.beats(classifier) else alone
 
-    def keeps_the_body(self) -> bool:
-        """Whether the best weights are of an epoch of the body's training."""
-        return any(row["phase"] == "body" and row["best"] for row in self.history)
-
     def kept_rate(self) -> float | None:
-        """Learning rate of the body's training that the best weights are from; None if they are not from it."""
+        """Learning rate of the body's training if the best weights are from it, else None."""
         return next((row["learning_rate"] for row in self.history if row["phase"] == "body" and row["best"]), None)
 
     def only_the_classifier(self) -> bool:

@@ -216,7 +216,7 @@ def _fit_body(training, train, features, class_weight, rates, epochs, count, cal
         training.compile(rate, epochs * count)
         with contextlib.suppress(*() if rate == rates[-1] else (FloatingPointError,)):
             training.fit(batches, epochs, steps, [callback, *callbacks])
-        if callback.keeps_the_body():
+        if callback.kept_rate() is not None:
             break
 
 

@@ -1,6 +1,5 @@
 """A model in memory as a weight folder, which the command line, `decode_predictions`, `export` and `push` take."""
 
-import dataclasses
 import pathlib
 import re
 from collections.abc import Sequence
@@ -17,11 +16,9 @@ from keras_resv2.convert.weight_shapes import weight_shapes
 from keras_resv2.evaluation import measure_error
 from keras_resv2.files import check_file_name
 from keras_resv2.models.config import STEMS, needed_arguments, resolve_layout
-from keras_resv2.models.graph import check_functional
 from keras_resv2.models.weights import model_arrays
 from keras_resv2.pretrained import pretrained_card
 from keras_resv2.storage.card import UNKNOWN, Card
-from keras_resv2.storage.card_schema import check_fields
 from keras_resv2.storage.weight_file import count_trainable
 from keras_resv2.transfer.head import activation_name, body_of, check_classifier, classifier_of
 
@@ -84,7 +81,6 @@ def save_weight_folder(
     check_file_name(name, "name")
     for fact in facts or {}:
         check_choice("a key of facts", fact, FACTS)
-    check_functional(model)
     check_classifier(model)
     class_names = _names(class_names, classifier_of(model).units)
     origin = pretrained_card(base) if base is not None else None
@@ -122,9 +118,6 @@ def save_weight_folder(
             "assumed": [],
         },
     )
-    fields = {field.name: getattr(card, field.name) for field in dataclasses.fields(card)}
-    del fields["folder"]
-    check_fields(fields | {"size": 1, "sha256": "0" * 64})  # `write_folder` fills in these two
     return write_folder(weights, card, folder)
 
 

@@ -27,7 +27,7 @@ from keras_resv2.pretrained import pretrained_card
 from train.config import ARGUMENTS, FORMS, RunConfig
 from train.paper_tables.figures import network
 from train.recipes import RECIPES
-from train.run_files import RUN_FILE
+from train.run_files import is_run
 
 try:
     import tomllib
@@ -194,7 +194,7 @@ def make_jobs(table, out, data_dirs):
 def _check_weights(key, source, out):
     """Raises an error unless weights exist, or are those of a run that this sweep may finish first."""
     path = pathlib.Path(source)
-    if path.is_file() or (path / RUN_FILE).exists() or pathlib.Path(out).resolve() in path.resolve().parents:
+    if path.is_file() or is_run(path) or pathlib.Path(out).resolve() in path.resolve().parents:
         return
     try:
         pretrained_card(source)

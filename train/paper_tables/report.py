@@ -69,9 +69,12 @@ def _commands(report):
     return [cell["command"] for cell in report["cells"] if cell["command"]]
 
 
+def _datasets(report):
+    return sorted({cell["dataset"] for cell in report["cells"]})
+
+
 def _title(report):
-    datasets = sorted({cell["dataset"] for cell in report["cells"]})
-    return f"{report['title']}: test error on {' and '.join(datasets)}, percent"
+    return f"{report['title']}: test error on {' and '.join(_datasets(report))}, percent"
 
 
 def as_text(report):
@@ -135,8 +138,7 @@ def draw(report, path):
         style = {"color": COLORS[number % len(COLORS)], "linestyle": ""}
         axes.plot([x for x, _ in dots], [y for _, y in dots], marker="x" if number else "o", label=label, **style)
         axes.plot([x for x, _ in medians], [y for _, y in medians], marker="|", markersize=14, **style)
-    datasets = sorted({cell["dataset"] for cell in cells})  # the title lists other than the default ones
-    title = ", ".join([report["title"], *(name for name in datasets if name not in report["title"])])
+    title = ", ".join([report["title"], *(name for name in _datasets(report) if name not in report["title"])])
     axes.axvspan(FAILS_ABOVE, FAILS_ABOVE + MARGIN, color=VERMILION, alpha=0.1, label=f"more than {FAILS_ABOVE:.0f} %")
     axes.set(xlabel="test error (%)", title=title, xlim=(0, FAILS_ABOVE + MARGIN))
     axes.set_xticks(range(0, int(FAILS_ABOVE) + 1, 5))
