@@ -21,7 +21,7 @@ def test_the_examples_run(digits, monkeypatch, tmp_path):
     here = {
         "images": images[:80],
         "labels": labels[:80],
-        "grey_images": images[:80, ::2, ::2, 0],
+        "gray_images": images[:80, ::2, ::2, 0],
         "test_images": test_images,
     }
     for block in re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL):
