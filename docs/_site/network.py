@@ -31,6 +31,7 @@ NETWORKS = {  # the first is shown first
     "resnet32-cifar10": "ResNet-32 v1",
     "preact_resnet56-cifar10": "ResNet-56 v2",
     "preact_resnet110-cifar10": "ResNet-110 v2",
+    "preact_resnet164-cifar10": "ResNet-164 v2",
 }
 
 

@@ -169,7 +169,7 @@ def test_notebooks_were_run(site):
         pytest.skip("the notebooks' images are missing: pip install --no-deps foolbox")
     expected = {
         "quick_start": "20 of 20 right",
-        "lesions_and_paths": "all: 512; without one unit: 256",
+        "lesions_and_paths": "of 54 units can be deleted",
         "convert_and_export": "resnet20 10 classes, layout cifar",
         "fine_tune": "of 200 images",
     }
@@ -199,7 +199,7 @@ def test_cells_of_a_notebook():
 
 # In the page: what the network answers as it is, without each unit, with two units swapped; and its Grad-CAM.
 RUN = """
-const [address, done] = arguments, files = new URL("network/", location.href).href;
+const [address, studied, done] = arguments, files = new URL("network/", location.href).href;
 (async () => {
   const { Network } = await import(new URL("javascripts/network/engine.js", location.href));
   const { pixelsOf } = await import(new URL("javascripts/network/images.js", location.href));
@@ -209,6 +209,7 @@ const [address, done] = arguments, files = new URL("network/", location.href).hr
   const x = tf.tensor(pixels, [images.length, 32, 32, 3]);
   const network = new Network(tf, new Uint8Array(await (await fetch(files + address)).arrayBuffer()));
   const { probabilities, maps } = await network.run(x), without = [];
+  if (!studied) return done({ probabilities: [...probabilities] });
   for await (const [unit, found] of network.deletions(x)) without.push([unit, [...found]]);
   const swapped = await network.run(x, { order: [0, 2, 1, 3, 4, 5, 6, 7, 8], off: new Set([5]) });
   done({ probabilities: [...probabilities], without, swapped: [...swapped.probabilities],
@@ -247,7 +248,7 @@ def test_networks_in_the_browser_answer_as_keras(name, site, network_page, sampl
     index = json.loads((site / "network/networks.json").read_text())
     entry = index["plain"] if name == "plain" else next(n for n in index["networks"] if n["name"].startswith(name))
     model = from_pretrained(script("network").PLAIN if name == "plain" else entry["name"])
-    found = network_page.execute_async_script(RUN, entry["file"])
+    found = network_page.execute_async_script(RUN, entry["file"], True)
     assert "error" not in found, found["error"]
     images, labels = samples
 
@@ -270,6 +271,15 @@ def test_networks_in_the_browser_answer_as_keras(name, site, network_page, sampl
     np.testing.assert_allclose(rows(found["swapped"]), swapped, atol=1e-4)
     maps = grad_cam(model, images, classes=3).maps
     np.testing.assert_allclose(np.reshape(found["cam"], maps.shape), maps, atol=1e-3 * maps.max())
+
+
+def test_bottlenecks_in_the_browser_answer_as_keras(site, network_page, samples):
+    networks = json.loads((site / "network/networks.json").read_text())["networks"]
+    entry = next(n for n in networks if n["name"].startswith("preact_resnet164-cifar10"))
+    found = network_page.execute_async_script(RUN, entry["file"], False)
+    assert "error" not in found, found["error"]
+    expected = from_pretrained(entry["name"]).predict(samples[0], verbose=0)
+    np.testing.assert_allclose(np.reshape(found["probabilities"], expected.shape), expected, atol=1e-4)
 
 
 def test_switches_of_the_page(network_page, samples):
@@ -366,7 +376,7 @@ def test_the_page_is_small_and_complete(site):
     files += [path for path in (site / "network/runtime").glob("*") if path.name != "tfjs-backend-wasm.wasm"]
     files += [*(site / "javascripts/network").iterdir(), site / "network.html", site / "stylesheets/network.css"]
     assert sum(path.stat().st_size for path in files) < 3e6
-    assert len(index["networks"]) == 5
+    assert len(index["networks"]) == 6
 
 
 def test_a_site_without_npm_says_so(tmp_path, monkeypatch, capsys):
