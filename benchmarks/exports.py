@@ -15,6 +15,9 @@ import time
 from benchmarks.machine import load_average, versions
 from benchmarks.measure import taking_turns
 from benchmarks.process import Worker, WorkerError, worker_environment
+from keras_resv2.data import load_split
+from keras_resv2.files import check_parent
+from keras_resv2.pretrained import pretrained_card
 
 NAMES = ("resnet20-cifar10", "preact_resnet20-cifar10", "resnet32-cifar10")
 IN_KERAS = ("Keras", "Keras, folded")
@@ -66,11 +69,15 @@ def main(argv=None):
     load = load_average()
     results = []
     try:
+        if arguments.out:
+            check_parent(pathlib.Path(arguments.out))
+        for name in arguments.names:  # before the first is measured
+            load_split(pretrained_card(name).dataset, "test", arguments.data_dir)
+        with Worker(worker_environment("tensorflow")) as worker:
+            machine = {**worker.ask("machine"), "load_average": load, "versions": versions(PACKAGES)}
         for name in arguments.names:
             with tempfile.TemporaryDirectory() as folder:
                 results += measure(write_forms(name, arguments.data_dir, folder), arguments)
-        with Worker(worker_environment("tensorflow")) as worker:
-            machine = {**worker.ask("machine"), "load_average": load, "versions": versions(PACKAGES)}
     except (ValueError, OSError, ImportError, WorkerError) as error:
         print(f"python -m benchmarks.exports: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
@@ -104,9 +111,8 @@ def parse(argv=None):
 def write_forms(name, data_dir, folder):
     """Exports a pretrained network in every format; returns a list of `Result` without measurements."""
     import keras_resv2
-    from keras_resv2.data import load_split
 
-    card = keras_resv2.pretrained_card(name)
+    card = pretrained_card(name)
     name = card.full_name  # with the version, as one specific file is measured
     train_images = load_split(card.dataset, "train", data_dir)[0][:REPRESENTATIVE_IMAGES]
     model = keras_resv2.from_pretrained(name)

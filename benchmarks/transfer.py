@@ -72,17 +72,18 @@ def run(arguments):
     for item in arguments.data:
         name, _, folder = item.partition("=")
         data[name] = transfer_data.DATASETS[check_choice("data", name, transfer_data.DATASETS)](folder)
+    network = pretrained_card(arguments.network).full_name  # a new version is another network
     cells = itertools.product(range(arguments.seeds), data, arguments.images, WAYS)  # whole tables first, then seeds
     for seed, name, count, way in cells:
         train, test = data[name]
-        key = (name, str(count), way, str(seed), arguments.network, arguments.dtype)
+        key = (name, str(count), way, str(seed), network, arguments.dtype)
         if count > len(train[1]) or any(tuple(row[column] for column in KEY) == key for row in rows):
             continue
-        row = measure(way, arguments.network, sample(train, count, seed), test, EPOCHS[count], seed, name)
+        row = measure(way, network, sample(train, count, seed), test, EPOCHS[count], seed, name)
         rows.append(dict(zip(KEY, key, strict=True)) | row)
         write_history(rows, out / "transfer.csv")
         print(*(f"{column} {rows[-1][column]}" for column in COLUMNS), sep=", ", flush=True)
-    chosen = [row for row in rows if (row["network"], row["dtype"]) == (arguments.network, arguments.dtype)]
+    chosen = [row for row in rows if (row["network"], row["dtype"]) == (network, arguments.dtype)]
     (out / "transfer.md").write_text(as_markdown(chosen), encoding="utf-8")
     draw(chosen, out / "transfer.png")
     print(as_markdown(chosen))
@@ -107,7 +108,8 @@ def measure(way, network, train, test, epochs, seed, dataset):
     classes = int(train[1].max()) + 1
     card = pretrained_card(network)
     scratch = way == "scratch"
-    model = build(card.architecture, classes=classes) if scratch else from_pretrained(network, classes=classes)
+    untrained = {**card.arguments, "classes": classes}
+    model = build(card.architecture, **untrained) if scratch else from_pretrained(network, classes=classes)
     augment = ("crop",) if dataset in transfer_data.UPRIGHT else ("crop", "flip")
     common = {"epochs": epochs, "patience": epochs, "seed": seed, "augment": augment, "verbose": 0}
     begun = time.monotonic()

@@ -187,7 +187,7 @@ def from_pretrained(
         weights["stem_conv/kernel"] = adapt_channels(weights["stem_conv/kernel"], channels)
         arguments["preprocessing"] = pixels_of_channels(_pixels(card), channels)
     if input_shape is None and input_tensor is None:
-        input_shape = _in_data_format((height, width, channels) if include_top else (None, None, channels))
+        input_shape = in_data_format((height, width, channels) if include_top else (None, None, channels))
     _check_channels(input_shape if input_tensor is None else input_tensor.shape[1:], channels, card)
     if include_top and classes not in (None, len(card.class_names)):
         weights |= _new_classifier(weights["head_dense/kernel"].shape[0], classes)
@@ -297,7 +297,8 @@ def weights_for_builder(
     return weight_path(card), len(card.class_names), variant
 
 
-def _in_data_format(shape):
+def in_data_format(shape: tuple) -> tuple:
+    """Returns ``(height, width, channels)`` in the order of `keras.config.image_data_format`, as builders take it."""
     import keras
 
     height, width, channels = shape

@@ -15,7 +15,7 @@ import sys
 
 from absl import app, flags
 
-from keras_resv2.cli.finetune import DTYPES, KINDS, SETTINGS, finetune
+from keras_resv2.cli.finetune import DTYPES, KINDS, LEAST, SETTINGS, finetune
 from train.command import run
 from train.environment import environment
 
@@ -25,15 +25,6 @@ flags.DEFINE_string("data", None, "Folder of class folders, or a dataset of tens
 flags.DEFINE_string("out", None, "Folder for the model and its report; must not contain a model.", required=True)
 flags.DEFINE_string("data_dir", None, "Directory of tensorflow-datasets; default: its own.")
 flags.DEFINE_enum("damaged", "skip", ["skip", "raise"], "Skip damaged images, or stop.")
-LEAST = {
-    "image_size": 8,
-    "epochs": 0,
-    "batch_size": 1,
-    "learning_rate": 0.0,
-    "rate_decay": 0.0,
-    "patience": 1,
-    "seed": 0,
-}
 for _name, (_default, _text) in SETTINGS.items():
     _define = flags.DEFINE_integer if KINDS.get(_name) is int else flags.DEFINE_float
     _define(_name, _default, f"{_text[0].upper()}{_text[1:]}.", LEAST.get(_name))

@@ -31,7 +31,10 @@ sorted(path.name for path in (folder / "train").iterdir())
 # `read_folder` reads a folder of class folders, in any size and format, as arrays of the size that the network takes.
 
 # %%
-train, validation, test = (keras_resv2.read_folder(folder / split, (32, 32)) for split in ("train", "val", "test"))
+train = keras_resv2.read_folder(folder / "train", (32, 32))
+validation, test = (
+    keras_resv2.read_folder(folder / split, (32, 32), class_names=train.class_names) for split in ("val", "test")
+)
 train.images.shape, train.class_names[:3]
 
 # %% [markdown]

@@ -19,7 +19,11 @@ def add_arguments(parser):
     parser.add_argument("--data_dir", required=True, help="tensorflow-datasets directory, or .npz file")
     parser.add_argument("--dataset", help="dataset of an architecture: " + ", ".join(SMALL) + " (default cifar10)")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder for tables (CSV) and figures (PNG)")
-    parser.add_argument("--images", type=int, help="use only the first N test images")
+    parser.add_argument(
+        "--images",
+        type=int,
+        help="use only the first N test images (if they are sorted by class: N evenly spaced ones)",
+    )
     parser.add_argument("--weights", metavar="FILE", help="weights of an architecture, written by train.train")
     parser.add_argument("--activation", help="order of BN and ReLU of an architecture, if not its default")
     parser.add_argument("--shortcut", nargs="+", help="shortcuts of an architecture, such as none or constant_scaling")

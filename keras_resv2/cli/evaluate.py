@@ -6,6 +6,7 @@ import numpy as np
 
 from keras_resv2.cli.terminal import print_json, start_backend
 from keras_resv2.data import described, fingerprint, load_split
+from keras_resv2.data.arrays import sample_positions
 from keras_resv2.data.folders import FolderSource
 from keras_resv2.data.sources import open_source
 from keras_resv2.data.splits import TEST
@@ -26,7 +27,7 @@ def add_arguments(parser):
     parser.add_argument(
         "--quick",
         action="store_true",
-        help=f"use only the first {QUICK_IMAGES} test images (images from disk: as many, evenly spaced)",
+        help=f"use only the first {QUICK_IMAGES} test images (if they are sorted by class: as many, evenly spaced)",
     )
     parser.add_argument(
         "--full", action="store_true", help="also report errors by class, calibration, likelihood, JPEG images"
@@ -49,7 +50,7 @@ def run(arguments):
     """keras-resv2 evaluate NAME --data_dir DIR"""
     card = pretrained_card(arguments.name)
     dataset = described(card)
-    if dataset.streamed and dataset.name != "folder":  # fine-tuning reads its folders as arrays
+    if dataset.streamed:
         return _run_streamed(card, arguments)
     if arguments.views:
         raise ValueError(
@@ -61,8 +62,10 @@ def run(arguments):
     comparable = card.test_error is not None and len(labels) == card.test_images
     expected = round(card.test_error * len(labels) / 100) if card.test_error is not None and comparable else None
     if arguments.quick and len(labels) > QUICK_IMAGES:
-        images, labels = images[:QUICK_IMAGES], labels[:QUICK_IMAGES]
-        expected = card.test_errors_first_2000 if comparable else None
+        positions = sample_positions(labels, QUICK_IMAGES)
+        images, labels = images[positions], labels[positions]
+        first = positions[-1] == QUICK_IMAGES - 1
+        expected = card.test_errors_first_2000 if comparable and first else None
     from keras_resv2.evaluation import error_agrees, highest_class
     from keras_resv2.metrics import class_scores, full_report
 
@@ -186,7 +189,8 @@ def _comparison(result, card):
     if card.test_error is None:
         return "the card has no error to compare with"
     if result["agrees"] is None:
-        return f"the card's {card.test_error:.2f} % refers to {card.test_images:,} images and is not comparable"
+        count = "other" if card.test_images is None else f"{card.test_images:,}"
+        return f"the card's {card.test_error:.2f} % refers to {count} images and is not comparable"
     return f"the card says {result['card_error']:.2f} %. They {'agree' if result['agrees'] else 'do not agree'}"
 
 

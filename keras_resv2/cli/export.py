@@ -2,10 +2,9 @@
 
 import sys
 
-import numpy as np
-
 from keras_resv2.cli.terminal import print_json
 from keras_resv2.data import load_split
+from keras_resv2.data.arrays import sample_positions
 from keras_resv2.exporting import PRECISIONS
 from keras_resv2.exporting.formats import FORMATS
 from keras_resv2.labels import class_names, dataset_of
@@ -79,10 +78,7 @@ def _export(card, names, arguments):
     representative = None
     if arguments.precision == "int8":
         images, labels = load_split(dataset_of(card, arguments.data_dir), "train", arguments.data_dir)
-        some = np.arange(len(images))
-        if (np.diff(labels) >= 0).all():  # sorted by class, as folders are: take some of each
-            some = np.linspace(0, len(images) - 1, min(arguments.images, len(images))).astype(int)
-        representative = images[some[: arguments.images]]
+        representative = images[sample_positions(labels, arguments.images)]
     return export(
         from_pretrained(arguments.name),
         arguments.out,

@@ -6,6 +6,7 @@ from keras_resv2.argument_checks import check_choice
 from keras_resv2.cli.terminal import output_folder, print_json, start_backend
 from keras_resv2.files import create_folder
 from keras_resv2.pretrained import from_pretrained, pretrained_card
+from keras_resv2.storage.card_schema import check_class_names
 
 MODEL = "model.keras"
 PURPOSES = {"train": "to train on", "validation": "to choose the weights by", "test": "to measure the error with"}
@@ -27,6 +28,15 @@ SETTINGS = {
     "rate_decay": (0.8, "factor of the learning rate from one stage to the one before it (default 0.8)"),
     "patience": (None, "epochs without fewer validation mistakes after which training stops"),
     "seed": (0, "seed of the split, the folds, the new classifier, order and augmentation (default 0)"),
+}
+LEAST = {
+    "image_size": 8,
+    "epochs": 0,
+    "batch_size": 1,
+    "learning_rate": 0.0,
+    "rate_decay": 0.0,
+    "patience": 1,
+    "seed": 0,
 }
 KINDS = {"image_size": int, "epochs": int, "batch_size": int, "patience": int, "seed": int}
 DTYPES = ("float32", "mixed_bfloat16", "mixed_float16")
@@ -103,6 +113,9 @@ def finetune(out, name, settings, environment, quiet=False):
     for share in ("validation", "test"):
         if not 0 < settings[share] < 1:
             raise ValueError(f"--{share}={settings[share]}: it must be a share between 0 and 1.")
+    for key, least in LEAST.items():
+        if settings[key] is not None and not settings[key] >= least:
+            raise ValueError(f"--{key}={settings[key]}: it must be at least {least}.")
     check_choice("damaged", settings["damaged"], ("skip", "raise"))
     if (output_folder(out) / MODEL).exists():
         raise FileExistsError(f"{out} contains a model: choose another --out.")
@@ -114,6 +127,7 @@ def finetune(out, name, settings, environment, quiet=False):
     data = load_finetune_data(
         settings["data"], settings["data_dir"], size, shares, settings["seed"], settings["damaged"]
     )
+    check_class_names(data.class_names, f"--data {settings['data']}")
     for problem in data.damaged:
         say(f"left out: {problem}")
     counts = ", ".join(f"{len(getattr(data, split)[1]):,} {purpose}" for split, purpose in PURPOSES.items())

@@ -23,6 +23,7 @@ def run(arguments):
         print("  error: not measured")
     else:
         paper = "" if card.paper_error is None else f" (paper: {card.paper_error:.2f} %)"
-        print(f"  error: {card.test_error:.2f} % of {card.test_images:,} test images of {card.dataset}{paper}")
+        count = "" if card.test_images is None else f"{card.test_images:,} "
+        print(f"  error: {card.test_error:.2f} % of {count}test images of {card.dataset}{paper}")
     print(f"  {folder_of(card) / card.file}")
     return 0

@@ -18,11 +18,10 @@ from keras_resv2.architectures import is_architecture
 from keras_resv2.builders import build
 from keras_resv2.cli.network_names import check_network
 from keras_resv2.data import described, find_dataset, load_split, open_dataset
+from keras_resv2.data.arrays import sample_positions
 from keras_resv2.figures import check_matplotlib
 from keras_resv2.pretrained import from_pretrained, is_pretrained, pretrained_card
 from keras_resv2.storage.local import is_folder
-
-PROPAGATION_IMAGES, PATH_IMAGES, CAM_IMAGES = 128, 32, 12
 
 
 def run_study(arguments):
@@ -56,8 +55,9 @@ def run_study(arguments):
                 raise ValueError(f"{name} and another network are both called {title}: study them separately.")
             cases[title] = _open(name, {**variant, **({"shortcut": shortcut} if shortcut else {})}, dataset)
     arguments.class_names = dataset.class_names
-    study, text = STUDIES[arguments.study]
-    facts = study(cases, images[:limit], labels[:limit], folder, arguments)
+    study, text, usual = STUDIES[arguments.study]
+    arguments.positions = sample_positions(labels, limit or usual or len(labels))
+    facts = study(cases, images[arguments.positions], labels[arguments.positions], folder, arguments)
     if arguments.json:
         print(json.dumps(facts, indent=2))
     else:
@@ -112,10 +112,9 @@ def _open(name, variant, dataset):
 
 
 def _propagation(cases, images, labels, folder, arguments):
-    count = arguments.images or PROPAGATION_IMAGES
     studies, facts = {}, {}
     for name, case in cases.items():
-        studies[name] = study = analysis.propagate(case.model, images[:count], labels[:count], training=case.new)
+        studies[name] = study = analysis.propagate(case.model, images, labels, training=case.new)
         facts[name] = {
             "batch_statistics": case.new,
             "least_residual": float(np.nanmin(study.residual)),
@@ -183,13 +182,13 @@ def _can_reorder(model):
 
 
 def _paths(cases, images, labels, folder, arguments):
-    count, facts = arguments.images or PATH_IMAGES, {}
+    facts = {}
     for name, case in cases.items():
         with _progress(f"{name}, paths") as progress:
             study = analysis.path_gradients(
                 case.model,
-                images[:count],
-                labels[:count],
+                images,
+                labels,
                 samples=arguments.draws,
                 seed=arguments.seed,
                 training=case.new,
@@ -216,16 +215,16 @@ PATHS_TEXT = """{name}: {units} units; each more on a path leaves {decay:.1%} of
 
 
 def _cam(cases, images, labels, folder, arguments):
-    count, facts = arguments.images or CAM_IMAGES, {}
+    facts = {}
     for name, case in cases.items():
-        study = analysis.grad_cam(case.model, images[:count])
-        rows = zip(range(count), labels[:count], study.classes, study.scores, strict=True)
+        study = analysis.grad_cam(case.model, images)
+        rows = zip(arguments.positions, labels, study.classes, study.scores, strict=True)
         _write(folder / f"{name}-cam.csv", ("image", "label", "class", "logit"), rows)
         np.save(folder / f"{name}-cam.npy", study.maps)
-        plots.draw_grad_cam(study, images[:count], folder / f"{name}-cam.png", arguments.class_names)
+        plots.draw_grad_cam(study, images, folder / f"{name}-cam.png", arguments.class_names)
         facts[name] = {
-            "images": count,
-            "correct": int((study.classes == labels[:count]).sum()),
+            "images": len(images),
+            "correct": int((study.classes == labels).sum()),
             "layer": study.layer,
             "size": list(study.maps.shape[1:]),
         }
@@ -234,11 +233,11 @@ def _cam(cases, images, labels, folder, arguments):
 
 CAM_TEXT = "{name}: {correct} of {images} images correct; maps of {size[0]}x{size[1]} at {layer}"
 
-STUDIES = {
-    "propagation": (_propagation, PROPAGATION_TEXT),
-    "lesions": (_lesions, LESIONS_TEXT),
-    "paths": (_paths, PATHS_TEXT),
-    "cam": (_cam, CAM_TEXT),
+STUDIES = {  # the function, what is printed, and on how many images without --images (None: all)
+    "propagation": (_propagation, PROPAGATION_TEXT, 128),
+    "lesions": (_lesions, LESIONS_TEXT, None),
+    "paths": (_paths, PATHS_TEXT, 32),
+    "cam": (_cam, CAM_TEXT, 12),
 }
 
 

@@ -8,7 +8,7 @@ from keras_resv2.architectures import is_architecture
 from keras_resv2.cli.network_names import check_network
 from keras_resv2.cli.terminal import new_table, print_json, print_table, start_backend
 from keras_resv2.files import atomic_write, check_parent
-from keras_resv2.pretrained import pretrained_card
+from keras_resv2.pretrained import in_data_format, pretrained_card
 
 
 def add_arguments(parser):
@@ -29,7 +29,9 @@ def run(arguments):
     from keras_resv2.models.flops import count_multiply_adds
     from keras_resv2.resnet import features
 
-    own = {**card.arguments, "classes": len(card.class_names), "input_shape": card.image_shape} if card else {}
+    own = {}
+    if card:
+        own = {**card.arguments, "classes": len(card.class_names), "input_shape": in_data_format(card.image_shape)}
     model = build(card.architecture if card else arguments.name, **own)  # its weights are not needed
     facts = {
         "name": model.name,

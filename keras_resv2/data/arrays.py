@@ -127,6 +127,28 @@ def load_split(
     return images, labels
 
 
+def sample_positions(labels: np.ndarray, count: int) -> np.ndarray:
+    """Returns the positions of `count` images that stand for all.
+
+    Args:
+        labels: class indices ``(n,)``.
+        count: number of images; all if there are not as many.
+
+    Returns:
+        int ``(min(count, n),)``, ascending: the first ones; evenly spaced if the images are sorted by class, as those
+        of folders are, because the first ones would be of one class.
+
+    Example:
+
+    >>> sample_positions(np.array([1, 0, 1, 0]), 2).tolist(), sample_positions(np.array([0, 0, 1, 1]), 2).tolist()
+    ([0, 1], [0, 3])
+    """
+    count = min(count, len(labels))
+    if (np.diff(labels.astype("int64")) >= 0).all():
+        return np.linspace(0, len(labels) - 1, count).astype(int)
+    return np.arange(count)
+
+
 def fingerprint(images: np.ndarray, labels: np.ndarray) -> str:
     """Returns the SHA-256, in hex, of the bytes of images and labels, which identifies the data."""
     digest = hashlib.sha256(np.ascontiguousarray(images).data)
@@ -313,6 +335,9 @@ class DescribesData(Protocol):
     @property
     def image_shape(self) -> tuple[int, int, int]: ...
 
+    @property
+    def origin(self) -> dict | None: ...
+
 
 def described(card: DescribesData) -> Dataset:
     """Returns the dataset of a card: its row in the registry, or one created from the card.
@@ -325,7 +350,9 @@ def described(card: DescribesData) -> Dataset:
     """
     with contextlib.suppress(ValueError):
         row = find_dataset(card.dataset)
-        if row.classes in (0, len(card.class_names)) and row.image_shape:
+        fits = row.classes in (0, len(card.class_names)) and row.image_shape
+        # Fine-tuning reads images of all sizes as arrays, resized.
+        if fits and not (row.streamed and (card.origin or {}).get("layout") == "fine-tuned"):
             return row
     height, width, channels = card.image_shape
     return Dataset(card.dataset, tuple(card.class_names), (height, width, channels))

@@ -8,7 +8,7 @@ are rejected. All other values must have the types, ranges and lengths below.
 import dataclasses
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from keras_resv2.architectures import ARCHITECTURES, find_architecture
@@ -144,6 +144,21 @@ FIELDS = {
     "initial_weights": OPTIONAL_TEXT,
     "details": dataclasses.replace(PLAIN, optional=True),
 }
+
+
+def check_class_names(names: Sequence[str], where: str) -> None:
+    """Raises ValueError if a card cannot hold the names of the classes.
+
+    Args:
+        names: names of the classes.
+        where: where the names are from, for the message.
+    """
+    for name in names:
+        if not _is_text(name, LONGEST_NAME):
+            raise ValueError(
+                f"{where}: the class name {_shown(name)} has control characters, is not valid Unicode or has more than "
+                f"{LONGEST_NAME:,} characters: rename the class."
+            )
 
 
 def check_fields(content: dict[str, Any]) -> None:

@@ -50,7 +50,9 @@ class InputSpec:
         if not fits:
             size = tuple(32 if side is None else side for side in self.image_shape[:2])
             hint = channels_last_hint(images.shape) or (
-                f": images = keras_resv2.prepare_images(images, {size}) converts grey images and other sizes; "
+                ": it needs one channel, such as images.mean(-1, keepdims=True)"
+                if self.image_shape[2] == 1 and images.shape[1:3] == size
+                else f": images = keras_resv2.prepare_images(images, {size}) converts grayscale and other sizes; "
                 ".batch(32) makes batches of the single images of a tf.data.Dataset"
             )
             accepted = ", ".join(map(str, self.image_shape))

@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_resv2.argument_checks import some
 from keras_resv2.data import ImageFolder, read_folder, split_images
 from keras_resv2.evaluation import batch_devices
 from keras_resv2.transfer.input_spec import InputSpec, class_probabilities, loss_weights
@@ -199,7 +200,7 @@ def _open(argument, value, spec, class_names=None):
         for problem in value.damaged:
             warnings.warn(f"{problem} It is left out.", stacklevel=4)
     if isinstance(value, ImageFolder):
-        value, names = (value.images, value.labels), value.class_names
+        value, names = (value.images, _renumbered(argument, value, class_names)), class_names or value.class_names
     if _holds_arrays(value):
         images, labels, weights = spec.validate(argument, *value)
         spec.check_pixels(argument, images)
@@ -219,6 +220,16 @@ def _open(argument, value, spec, class_names=None):
             "pass an iterable that starts again, such as list(batches)."
         )
     return LabelledImages(argument, spec, value)
+
+
+def _renumbered(argument, folder, class_names):
+    """Labels of an `ImageFolder` as indices into the class names of the training images, if those are known."""
+    if class_names is None or tuple(folder.class_names) == tuple(class_names):
+        return folder.labels
+    others = sorted(set(folder.class_names) - set(class_names))
+    if others:
+        raise ValueError(f"{argument}: the training images have no class {some(others)}.")
+    return np.array([class_names.index(name) for name in folder.class_names])[folder.labels]
 
 
 def _holds_arrays(value):

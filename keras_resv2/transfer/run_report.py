@@ -3,6 +3,7 @@
 import csv
 import importlib.util
 import pathlib
+import sys
 
 import keras
 import numpy as np
@@ -84,7 +85,7 @@ def write_report(
         writer.writerows([name, *row] for name, row in zip(data.class_names, confusion.tolist(), strict=True))
     draw_mistakes(images, labels, scores, data, out / SHEET)
     if importlib.util.find_spec("matplotlib") is None:
-        print("curve.png and confusion.png are not drawn: that needs pip install matplotlib.")
+        print("curve.png and confusion.png are not drawn: that needs pip install matplotlib.", file=sys.stderr)
         return report
     draw_history(history, out / "curve.png", f"{base.full_name}, fine-tuned")
     draw_confusion(confusion, data.class_names, out / "confusion.png")

@@ -17,13 +17,14 @@ from keras_resv2.evaluation import measure_error
 from keras_resv2.files import check_file_name
 from keras_resv2.models.config import STEMS, needed_arguments, resolve_layout
 from keras_resv2.models.weights import model_arrays
-from keras_resv2.pretrained import pretrained_card
+from keras_resv2.pretrained import in_data_format, pretrained_card
 from keras_resv2.storage.card import UNKNOWN, Card
 from keras_resv2.storage.weight_file import count_trainable
 from keras_resv2.transfer.head import activation_name, body_of, check_classifier, classifier_of
 
 FACTS = [name for name in UNKNOWN if name not in ("size", "sha256")] + ["details", "initial_weights", "train_images"]
-TOLERANCE = 1e-3  # difference of features, relative to the largest
+# Difference of features, relative to the largest: in float32, and where a layer of the model has half precision.
+TOLERANCE, HALF_TOLERANCE = 1e-3, 0.1
 
 
 def save_weight_folder(
@@ -92,7 +93,7 @@ def save_weight_folder(
         **arguments,
         weights=weights,
         classes=len(class_names),
-        input_shape=shape,
+        input_shape=in_data_format(shape),
         dtype="float32",
         classifier_activation=activation_name(model.layers[-1]),
     )
@@ -150,6 +151,14 @@ def _network_of(model, weights, base):
     """Architecture and arguments of a network: those of its base, or what its layers show."""
     shapes = {name: tuple(array.shape) for name, array in weights.items()}
     classes = shapes["head_dense/kernel"][1] if "head_dense/kernel" in shapes else None
+    pixels = pixels_of(model)
+    if pixels is None:
+        raise ValueError(
+            f"model {model.name!r} does not normalise pixels, which a network of a weight folder does: build it with "
+            "include_preprocessing=True."
+        )
+    if len(pixels[0]) != 3:
+        raise ValueError(f"model {model.name!r} takes images of {len(pixels[0])} channels: weight folders are for 3.")
     if base is not None:
         if not _fits(shapes, classes, base.architecture, base.arguments):
             raise ValueError(f"model {model.name!r} has other layers than {base.full_name}: it is not its base.")
@@ -161,12 +170,6 @@ def _network_of(model, weights, base):
         raise ValueError(
             f"model {model.name!r} has the shortcuts {found['shortcut']!r}, whose parameters are not in its layers: "
             "pass base, the pretrained network that it started from."
-        )
-    pixels = pixels_of(model)
-    if pixels is None:
-        raise ValueError(
-            f"model {model.name!r} does not normalise pixels, which a network of a weight folder does: build it with "
-            "include_preprocessing=True."
         )
     arguments = found | {"preprocessing": [list(values) for values in pixels]}
     activation = arguments.pop("activation")
@@ -199,11 +202,10 @@ def _compare(model, built, shape):
     images = np.random.default_rng(0).integers(0, 256, (4, *shape), dtype="uint8")
     if keras.config.image_data_format() == "channels_first":
         images = images.transpose(0, 3, 1, 2)
-    # The outputs of a model of half precision differ from those of its weights in float32.
-    if any(getattr(layer, "compute_dtype", "float32") not in (None, "float32") for layer in model.layers):
-        return
+    half = any(getattr(layer, "compute_dtype", "float32") not in (None, "float32") for layer in model.layers)
+    tolerance = HALF_TOLERANCE if half else TOLERANCE
     actual, rebuilt = (np.asarray(body_of(network).predict_on_batch(images), "float64") for network in (model, built))
-    if not np.abs(actual - rebuilt).max() <= TOLERANCE * max(1.0, np.abs(actual).max()):
+    if not np.abs(actual - rebuilt).max() <= tolerance * max(1.0, np.abs(actual).max()):
         raise ValueError(
             f"model {model.name!r} has other outputs than the network that keras_resv2 builds with layers of these "
             "names: it was changed after it was built."

@@ -114,6 +114,17 @@ BAD = {
         {},
         "include_preprocessing=True",
     ),
+    "pixels of half precision": (
+        lambda: keras_resv2.ResNet(20, classes=3, include_preprocessing=False, dtype="mixed_bfloat16"),
+        {"base": "resnet20-cifar10"},
+        "include_preprocessing=True",
+    ),
+    "half precision": (
+        lambda: keras_resv2.ResNet(20, classes=3, preprocessing=([0] * 3, [255] * 3), dtype="mixed_bfloat16"),
+        {"base": "resnet20-cifar10"},
+        "other outputs",
+    ),
+    "channels": (lambda: keras_resv2.ResNet(20, classes=3, input_shape=(32, 32, 1)), {}, "1 channels"),
     "base": (lambda: keras_resv2.ResNet(20, classes=3), {"base": "preact_resnet20-cifar10"}, "not its base"),
     "no classifier": (lambda: keras_resv2.ResNet(20, include_top=False), {}, "Dense layer"),
     "none": (lambda: "resnet20", {}, "keras.Model"),
@@ -145,7 +156,7 @@ def folders(tmp_path_factory):
 
 
 @pytest.mark.parametrize("split", [False, True])
-def test_evaluate_takes_class_folders(split, folders, tmp_path, capsys):
+def test_evaluate_takes_class_folders(split, folders, tmp_path, capsys, monkeypatch):
     """Of a network whose dataset comes otherwise: labels are the places of the names among its classes."""
     data = folders
     if split:
@@ -158,6 +169,11 @@ def test_evaluate_takes_class_folders(split, folders, tmp_path, capsys):
     assert cli.main(["evaluate", "resnet20-cifar10", "--data_dir", str(data), "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["images"] == 6 and result["measured_error"] == pytest.approx(100 * wrong.mean())
+    # Folders are sorted by class: a part of the images has some of every class.
+    monkeypatch.setattr(cli.evaluate, "QUICK_IMAGES", 2)
+    assert cli.main(["evaluate", "resnet20-cifar10", "--data_dir", str(data), "--json", "--quick"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["images"] == 2 and result["measured_error"] == 100 * wrong[[0, 5]].mean() and result["agrees"] is None
 
 
 def test_folders_of_other_classes_are_refused(folders, tmp_path, capsys):
@@ -184,3 +200,38 @@ def test_finetune_is_a_command_of_the_package(capsys):
     assert "--data" in printed and "--learning_rate" in printed
     assert cli.main(["finetune", "resnet20-cifar10", "--data", "no/such/folder", "--out", "x"]) == cli.BAD_INPUT
     assert "is not a folder that exists" in capsys.readouterr().err
+
+
+def test_a_fine_tuned_network_of_a_streamed_dataset_is_evaluated_on_arrays(folders, tmp_path, capsys):
+    """Fine-tuning resizes images of all sizes; the dataset's own evaluation crops them."""
+    model = keras_resv2.from_pretrained("resnet20-cifar10", classes=2)
+    files = sorted(folders.glob("*/*.png"))
+    test = np.stack([keras_resv2.read_image(path, (32, 32)) for path in files]), np.array([0, 0, 0, 1, 1, 1])
+    folder = keras_resv2.save_weight_folder(
+        model, "resnet20-imagenette", ["cat", "ship"], tmp_path, base="resnet20-cifar10", test=test
+    )
+    assert cli.main(["evaluate", str(folder), "--data_dir", str(folders), "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["agrees"] and result["measured_error"] == pytest.approx(result["card_error"])
+
+
+def test_an_error_of_unknown_images_is_quoted_without_their_number(folders, tmp_path, capsys):
+    model = keras_resv2.from_pretrained("resnet20-cifar10", classes=2)
+    folder = keras_resv2.save_weight_folder(
+        model, "resnet20-two", ["cat", "ship"], tmp_path, base="resnet20-cifar10", facts={"test_error": 9.1}
+    )
+    assert cli.main(["evaluate", str(folder), "--data_dir", str(folders)]) == 0
+    assert "9.10 % refers to other images" in capsys.readouterr().out
+
+
+@pytest.fixture
+def channels_first():
+    keras.config.set_image_data_format("channels_first")
+    yield
+    keras.config.set_image_data_format("channels_last")
+
+
+def test_channels_first(channels_first, tmp_path, capsys):
+    """Networks without weights are built in the configured data format, as those with weights."""
+    assert cli.main(["summary", "resnet20-cifar10", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["input"] == [3, 32, 32]

@@ -127,9 +127,31 @@ def test_an_out_that_is_no_folder_is_refused_before_the_images_are_read(tmp_path
     command = ["finetune", "resnet20-cifar10", "--data", str(tmp_path / "absent"), "--out", str(tmp_path / "out")]
     with pytest.raises(NotADirectoryError, match="is a file"):
         cli.finetune.finetune(
-            tmp_path / "out", "resnet20-cifar10", {"validation": 0.2, "test": 0.2, "damaged": "skip"}, {}
+            tmp_path / "out",
+            "resnet20-cifar10",
+            dict.fromkeys(cli.finetune.LEAST) | {"validation": 0.2, "test": 0.2, "damaged": "skip"},
+            {},
         )
     assert cli.main(command) == cli.BAD_INPUT
+
+
+@pytest.mark.parametrize("flag", ["image_size=0", "image_size=-8", "batch_size=0", "seed=-1", "learning_rate=-1"])
+def test_settings_out_of_range_are_refused_before_the_images_are_read(flag, tmp_path, capsys):
+    from keras_resv2 import cli
+
+    command = ["finetune", "resnet20-cifar10", "--data", str(tmp_path / "absent"), "--out", str(tmp_path / "out")]
+    assert cli.main([*command, f"--{flag}"]) == cli.BAD_INPUT
+    assert "must be at least" in capsys.readouterr().err
+
+
+def test_classes_that_a_card_cannot_name_are_refused_before_training(image_folder, tmp_path, capsys):
+    from keras_resv2 import cli
+
+    shutil.copytree(image_folder / "train", tmp_path / "data")
+    (tmp_path / "data" / "red").rename(tmp_path / "data" / "re\td")
+    command = ["finetune", "resnet20-cifar10", "--data", str(tmp_path / "data"), "--out", str(tmp_path / "out")]
+    assert cli.main(command) == cli.BAD_INPUT
+    assert "rename the class" in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
 def test_shares_are_shares(flat_folder, tmp_path):

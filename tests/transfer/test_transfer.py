@@ -852,3 +852,20 @@ def test_validation_folders_have_the_classes_of_training(image_folder, tmp_path)
     model = keras_resv2.ResNet(8, classes=3)
     with pytest.raises(ValueError, match="amber"):
         keras_resv2.fine_tune(model, image_folder / "train", tmp_path / "val", verbose=0)
+
+
+def test_labels_of_a_validation_folder_follow_the_names_of_the_training_classes(image_folder, tmp_path):
+    """`read_folder` numbers the classes that it finds; validation images need not have all."""
+    from keras_resv2.transfer.input_spec import InputSpec
+    from keras_resv2.transfer.inputs import open_inputs
+
+    shutil.copytree(image_folder / "val", tmp_path / "val")
+    shutil.rmtree(tmp_path / "val" / "blue")
+    train, validation = (
+        keras_resv2.read_folder(root / name, (32, 32)) for root, name in ((image_folder, "train"), (tmp_path, "val"))
+    )
+    _, opened = open_inputs(train, validation, InputSpec((32, 32, 3), 3), 0)
+    assert opened.class_indices.tolist() == [1, 1, 1, 2, 2, 2] and train.class_names == ("blue", "green", "red")
+    (tmp_path / "val" / "red").rename(tmp_path / "val" / "rad")
+    with pytest.raises(ValueError, match="validation: the training images have no class rad"):
+        open_inputs(train, keras_resv2.read_folder(tmp_path / "val", (32, 32)), InputSpec((32, 32, 3), 3), 0)
