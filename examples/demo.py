@@ -24,7 +24,7 @@ def labelled_images():
     """Paths and labels: foolbox names its images cifar10_<number>_<label>.png."""
     package = importlib.util.find_spec("foolbox")
     if package is None:
-        sys.exit("the demo needs images of the package foolbox: pip install --no-deps foolbox")
+        sys.exit("the demo needs images of the package foolbox: pip install --no-deps foolbox==3.3.4")
     paths = sorted(pathlib.Path(package.origin).parent.glob("data/cifar10_*.png"))
     return paths, np.array([int(path.stem.rpartition("_")[2]) for path in paths])
 

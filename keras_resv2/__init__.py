@@ -1,4 +1,4 @@
-"""keras-resv2: residual networks in Keras, with weights of measured test error.
+"""keras-resv2: residual networks in Keras, with pretrained weights and their measured test errors.
 
 >>> import keras_resv2
 >>> model = keras_resv2.from_pretrained("preact_resnet20-cifar10")

@@ -41,8 +41,8 @@ def check_choice(argument: str, value: T, choices: Iterable[T]) -> T:
     raise ValueError(f"{argument}={value!r} must be one of {', '.join(map(repr, choices))}.")
 
 
-def check_count(argument: str, value: Any) -> int:
-    """Returns `value`, a Python or NumPy integer, as an int if it is at least 1.
+def check_count(argument: str, value: Any, least: int = 1) -> int:
+    """Returns `value`, a Python or NumPy integer, as an int if it is at least `least`.
 
     Raises:
         ValueError: if it is not.
@@ -52,8 +52,8 @@ def check_count(argument: str, value: Any) -> int:
     >>> check_count("classes", 5)
     5
     """
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
-        raise ValueError(f"{argument}={value!r} must be a whole number, at least 1.")
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
+        raise ValueError(f"{argument}={value!r} must be a whole number, at least {least}.")
     return int(value)
 
 

@@ -14,7 +14,7 @@ import stat
 import time
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
@@ -280,8 +280,14 @@ def write_json(path: str | os.PathLike, content: Any) -> None:
 
 def write_history(rows: Iterable[Mapping[str, Any]], path: str | os.PathLike) -> None:
     """Writes rows as CSV atomically."""
-    columns = dict.fromkeys(name for row in sorted(rows, key=len, reverse=True) for name in row)
-    with atomic_write(path) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(columns))
-        writer.writeheader()
-        writer.writerows(rows)
+    columns = list(dict.fromkeys(name for row in sorted(rows, key=len, reverse=True) for name in row))
+    write_csv(path, columns, ([row.get(name) for name in columns] for row in rows))
+
+
+def write_csv(path: str | os.PathLike, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Writes a table as CSV atomically; characters that are not Unicode, as in names of files, as escapes."""
+    with (
+        atomic_write(path) as partial,
+        open(partial, "w", newline="", encoding="utf-8", errors="backslashreplace") as file,
+    ):
+        csv.writer(file).writerows([columns, *rows])

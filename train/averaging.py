@@ -10,7 +10,7 @@ import contextlib
 import keras
 import numpy as np
 
-from keras_resv2.models.scan import RolledUnits
+from keras_resv2.transfer.freezing import with_inner
 from train.optimizer import averages
 
 STATISTICS_IMAGES = 10_000
@@ -67,7 +67,7 @@ def _measure_statistics(model, steps, source):
 @contextlib.contextmanager
 def _without_momentum(model):
     """Context manager in which a step sets moving statistics to those of its batch."""
-    layers = list(_batch_norms(model))
+    layers = [layer for layer in with_inner(model.layers) if isinstance(layer, keras.layers.BatchNormalization)]
     momenta = [layer.momentum for layer in layers]
     for layer in layers:
         layer.momentum = 0.0
@@ -76,13 +76,3 @@ def _without_momentum(model):
     finally:
         for layer, momentum in zip(layers, momenta, strict=True):
             layer.momentum = momentum
-
-
-def _batch_norms(model):
-    for layer in model.layers:
-        if isinstance(layer, keras.layers.BatchNormalization):
-            yield layer
-        elif isinstance(layer, RolledUnits):
-            yield from _batch_norms(layer.unit)
-        elif isinstance(layer, keras.Model):
-            yield from _batch_norms(layer)

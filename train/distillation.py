@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from keras_resv2 import from_pretrained, pretrained_card
+from keras_resv2.argument_checks import some
 from keras_resv2.builders import build
 from keras_resv2.labels import class_names
 from keras_resv2.storage.checksum import sha256
@@ -95,13 +96,9 @@ def open_teacher(name, data):
 def _check(name, data, classes, image_shape):
     if classes != tuple(data.class_names):
         raise ValueError(
-            f"teacher {name} has {len(classes)} classes ({_few(classes)}), but the run has {len(data.class_names)} "
-            f"({_few(data.class_names)}): they must be the same, in the same order."
+            f"teacher {name} has {len(classes)} classes ({some(classes)}), but the run has {len(data.class_names)} "
+            f"({some(data.class_names)}): they must be the same, in the same order."
         )
     if None not in data.image_shape and image_shape != tuple(data.image_shape):
         theirs, ours = (" x ".join(map(str, shape[:2])) for shape in (image_shape, data.image_shape))
         raise ValueError(f"teacher {name} expects images of {theirs} pixels, but the run has {ours}.")
-
-
-def _few(names):
-    return ", ".join(map(str, names[:3])) + (", ..." if len(names) > 3 else "")

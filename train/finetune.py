@@ -23,14 +23,19 @@ FLAGS = flags.FLAGS
 flags.DEFINE_string("model", None, "Pretrained network, as `keras-resv2 list` shows.", required=True)
 flags.DEFINE_string("data", None, "Folder of class folders, or a dataset of tensorflow-datasets.", required=True)
 flags.DEFINE_string("out", None, "Folder for the model and its report; must not contain a model.", required=True)
-flags.DEFINE_string("data_dir", None, "Directory of tensorflow-datasets; default: its own.")
+flags.DEFINE_string("data_dir", None, "Directory of tensorflow-datasets; default: the standard one.")
 flags.DEFINE_enum("damaged", "skip", ["skip", "raise"], "Skip damaged images, or stop.")
 for _name, (_default, _text) in SETTINGS.items():
     _define = flags.DEFINE_integer if KINDS.get(_name) is int else flags.DEFINE_float
     _define(_name, _default, f"{_text[0].upper()}{_text[1:]}.", LEAST.get(_name))
 flags.DEFINE_string("freeze_until", None, "First part that trains, such as stage3; layers before it are frozen.")
 flags.DEFINE_enum("batch_norm", "frozen", ["frozen", "trained"], "Whether batch normalisation trains.")
-flags.DEFINE_multi_enum("augment", ["crop", "flip"], ["crop", "flip", "none"], "May be repeated; digits: crop.")
+flags.DEFINE_multi_enum(
+    "augment",
+    ["crop", "flip"],
+    ["crop", "flip", "none"],
+    "Augmentation; may be repeated (use only crop for digits and text).",
+)
 flags.DEFINE_bool("balanced", False, "Give all classes the same weight.")
 flags.DEFINE_enum("dtype", "float32", DTYPES, "Precision of the layers.")
 

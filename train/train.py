@@ -31,7 +31,11 @@ from train.recipes import RECIPES
 from train.runs import stop_signals, train, train_seeds
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("model", None, "Network: one of `keras-resv2 list --architectures`.")
+flags.DEFINE_string(
+    "model",
+    None,
+    "Network: one of `keras-resv2 list --architectures`, or resnet or preact_resnet and a depth of 6n+2 or 9n+2.",
+)
 flags.DEFINE_enum("dataset", "cifar10", list(DATASETS), "Dataset; arrays: any .npz file, folder: any folder of images.")
 flags.DEFINE_string("data_dir", None, "tensorflow-datasets directory, .npz file, or folder of images.")
 flags.DEFINE_enum("recipe", "fast", list(RECIPES), "A row of train/recipes.py; the flags below replace its values.")

@@ -41,7 +41,8 @@ API = {
     ]),
     "data": ("Data", [
         "keras_resv2.data.images.read_image", "keras_resv2.data.images.prepare_images",
-        "keras_resv2.data.folders.read_folder", "keras_resv2.data.registry.Dataset",
+        "keras_resv2.data.folders.read_folder", "keras_resv2.data.folders.ImageFolder",
+        "keras_resv2.data.registry.Dataset",
         "keras_resv2.data.registry.find_dataset", "keras_resv2.data.arrays.open_dataset",
         "keras_resv2.data.arrays.load_split", "keras_resv2.data.splits.split_images",
     ]),
@@ -52,10 +53,13 @@ API = {
         "keras_resv2.embedding.embed", "keras_resv2.embedding.nearest_neighbours",
     ]),
     "analysis": ("Analysis", [
-        "keras_resv2.analysis.propagation.propagate", "keras_resv2.analysis.lesions.delete_each",
-        "keras_resv2.analysis.lesions.delete_random", "keras_resv2.analysis.lesions.reorder",
+        "keras_resv2.analysis.propagation.propagate", "keras_resv2.analysis.propagation.Propagation",
+        "keras_resv2.analysis.lesions.delete_each", "keras_resv2.analysis.lesions.Deletions",
+        "keras_resv2.analysis.lesions.delete_random", "keras_resv2.analysis.lesions.RandomDeletions",
+        "keras_resv2.analysis.lesions.reorder", "keras_resv2.analysis.lesions.Reorderings",
         "keras_resv2.analysis.lesions.kendall_tau", "keras_resv2.analysis.paths.paths_by_length",
-        "keras_resv2.analysis.paths.path_gradients", "keras_resv2.analysis.paths.share_left",
+        "keras_resv2.analysis.paths.path_gradients", "keras_resv2.analysis.paths.PathGradients",
+        "keras_resv2.analysis.paths.share_left", "keras_resv2.analysis.dissection.dissect",
         "keras_resv2.analysis.grad_cam.grad_cam", "keras_resv2.analysis.grad_cam.GradCam",
     ]),
     "convert": ("Conversion", [

@@ -18,6 +18,7 @@ import numpy as np
 
 from keras_resv2.analysis.dissection import dissect
 from keras_resv2.analysis.inputs import check_images
+from keras_resv2.argument_checks import check_count
 from keras_resv2.evaluation import filled_up, highest_class, slices
 from keras_resv2.files import atomic_write
 
@@ -34,7 +35,7 @@ class Deletions:
         intact_error: error of the intact network, in percent.
         units: names of the units.
         errors: error without each unit, in percent; NaN for a unit that cannot be deleted.
-        changes_size: whether each unit changes the size; the shortcut, which also does, is kept.
+        changes_size: whether each unit changes the size of the feature maps; its shortcut, which remains, does too.
         units_run, units_run_plainly: units evaluated per image by this study, and by running one network per lesion.
     """
 
@@ -171,7 +172,7 @@ def delete_random(
     counts = list(range(1, len(possible) + 1)) if counts is None else [int(k) for k in counts]
     if not counts or min(counts) < 1 or max(counts) > len(possible):
         raise ValueError(f"counts={counts} must be from 1 to {len(possible)}, the number of units that can be deleted.")
-    _check_draws(draws)
+    check_count("draws", draws)
     rng = np.random.default_rng(seed)
     chosen = [sorted(rng.choice(possible, k, replace=False).tolist()) for k in counts for _ in range(draws)]
     plans = [_plan(parts, range(len(parts.units)), set(units)) for units in chosen]
@@ -214,7 +215,7 @@ def reorder(
     swaps = list(range(1, len(parts.units) + 1)) if swaps is None else [int(k) for k in swaps]
     if not swaps or min(swaps) < 1:
         raise ValueError(f"swaps={swaps} must be at least 1.")
-    _check_draws(draws)
+    check_count("draws", draws)
     rng = np.random.default_rng(seed)
     orders = []
     for number in np.repeat(swaps, draws):
@@ -247,11 +248,6 @@ def kendall_tau(order: Sequence[int] | np.ndarray) -> float:
     return float(later.mean())
 
 
-def _check_draws(draws):
-    if draws < 1:
-        raise ValueError(f"draws={draws} must be at least 1.")
-
-
 def _plan(parts, order, deleted):
     """Returns the steps of a lesion: the position of a unit, or ~position for a deleted unit."""
     steps = []
@@ -267,8 +263,7 @@ def _plan(parts, order, deleted):
 def _run(parts, plans, images, labels, batch_size, resume, progress):
     """Returns the errors of the intact network and all plans in percent, and the units run with and without sharing."""
     images, labels = check_images(parts, images, labels)
-    if batch_size < 1:
-        raise ValueError(f"batch_size={batch_size} must be at least 1.")
+    check_count("batch_size", batch_size)
     intact = tuple(range(len(parts.units)))
     distinct = sorted({intact, *plans})
     record = _Record(resume, parts, distinct, images, labels)
@@ -281,7 +276,7 @@ def _run(parts, plans, images, labels, batch_size, resume, progress):
         if progress:
             progress(record.done, len(labels))
     errors = dict(zip(distinct, 100 * record.wrong / len(labels), strict=True))
-    run, _ = _units_run(distinct)
+    run = sum(map(len, distinct)) - sum(_shared(a, b) for a, b in itertools.pairwise(distinct))
     plainly = sum(len(plan) for plan in (intact, *plans))
     return float(errors[intact]), np.array([errors[plan] for plan in plans]), (run, plainly)
 
@@ -303,13 +298,6 @@ def _scores(parts, plans, batch):
 def _shared(a, b):
     """Returns the length of the common prefix."""
     return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
-
-
-def _units_run(plans):
-    """Counts the steps of sorted plans with and without shared prefixes."""
-    shared = sum(_shared(a, b) for a, b in itertools.pairwise(plans))
-    plainly = sum(len(plan) for plan in plans)
-    return plainly - shared, plainly
 
 
 class _Record:

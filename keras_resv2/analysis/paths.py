@@ -14,6 +14,7 @@ import numpy as np
 
 from keras_resv2.analysis.dissection import Dissection, dissect
 from keras_resv2.analysis.trace import Trace
+from keras_resv2.argument_checks import check_count
 
 COVERED = 0.95
 
@@ -32,8 +33,7 @@ def paths_by_length(units: int) -> list[int]:
     >>> paths_by_length(3)
     [1, 3, 3, 1]
     """
-    if units < 1:
-        raise ValueError(f"units={units} must be at least 1.")
+    check_count("units", units)
     return [math.comb(units, k) for k in range(units + 1)]
 
 
@@ -163,8 +163,7 @@ def path_gradients(
     lengths = list(range(count + 1)) if lengths is None else [int(k) for k in lengths]
     if not lengths or min(lengths) < 0 or max(lengths) > count:
         raise ValueError(f"lengths={lengths} must be from 0 to {count}, the number of units of {parts.name}.")
-    if samples < 1:
-        raise ValueError(f"samples={samples} must be at least 1.")
+    check_count("samples", samples)
     rng = np.random.default_rng(seed)
     paths = [frozenset(rng.choice(count, k, replace=False).tolist()) for k in lengths for _ in range(samples)]
     tracer = PathTracer(parts, images, labels, training)

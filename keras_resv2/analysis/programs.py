@@ -49,7 +49,7 @@ class Program:
             x: tensor.
             training: as in Keras layers.
         """
-        return self._get("forward", training)(values, x)
+        return self._get("forward", bool(training))(values, x)
 
     def vjp(self, values: list, x: Any, cotangent: Any, training: bool = False) -> Any:
         """Computes the gradient of the sum of output times cotangent with respect to x (a vector-Jacobian product).
@@ -58,14 +58,13 @@ class Program:
             values, x, training: as in `__call__`.
             cotangent: tensor with the shape of the output.
         """
-        return self._get("backward", training)(values, x, cotangent)
+        return self._get("backward", bool(training))(values, x, cotangent)
 
     def _get(self, kind, training):
-        key = kind, bool(training)
-        if key not in self._compiled:
-            forward = functools.partial(self._run, training=bool(training))
-            self._compiled[key] = _COMPILERS[keras.backend.backend()][kind](forward)
-        return self._compiled[key]
+        if training not in self._compiled:
+            forward = functools.partial(self._run, training=training)
+            self._compiled[training] = _COMPILERS[keras.backend.backend()](forward)
+        return self._compiled[training][kind]
 
     def _run(self, values, x, training):
         with contextlib.ExitStack() as stack:
@@ -88,48 +87,30 @@ def _same_torch_numbers(variables, values):
         yield
 
 
-def _jax_forward(function):
+def _jax(function):
     import jax
 
-    return jax.jit(function)
+    def backward(values, x, cotangent):
+        return jax.vjp(functools.partial(function, values), x)[1](cotangent)[0]
+
+    return {"forward": jax.jit(function), "backward": jax.jit(backward)}
 
 
-def _jax_backward(function):
-    import jax
-
-    return jax.jit(lambda values, x, cotangent: jax.vjp(functools.partial(function, values), x)[1](cotangent)[0])
-
-
-def _tensorflow_forward(function):
+def _tensorflow(function):
     import tensorflow as tf
 
-    return tf.function(function)
-
-
-def _tensorflow_backward(function):
-    import tensorflow as tf
+    def backward(values, x, cotangent):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            output = function(values, x)
+        return tape.gradient(output, x, output_gradients=cotangent, unconnected_gradients="zero")
 
     # A `partial` is a new object for each program: TensorFlow warns about retracing if all programs share one Python
     # function.
-    return tf.function(functools.partial(_tensorflow_gradient, function))
+    return {"forward": tf.function(function), "backward": tf.function(functools.partial(backward))}
 
 
-def _tensorflow_gradient(function, values, x, cotangent):
-    import tensorflow as tf
-
-    with tf.GradientTape() as tape:
-        tape.watch(x)
-        output = function(values, x)
-    return tape.gradient(output, x, output_gradients=cotangent, unconnected_gradients="zero")
-
-
-def _torch_forward(function):
-    import torch
-
-    return torch.no_grad()(function)
-
-
-def _torch_backward(function):
+def _torch(function):
     import torch
 
     def backward(values, x, cotangent):
@@ -138,11 +119,7 @@ def _torch_backward(function):
             output = function([value.detach() for value in values], x)
         return torch.autograd.grad(output, x, cotangent)[0]
 
-    return backward
+    return {"forward": torch.no_grad()(function), "backward": backward}
 
 
-_COMPILERS = {
-    "jax": {"forward": _jax_forward, "backward": _jax_backward},
-    "tensorflow": {"forward": _tensorflow_forward, "backward": _tensorflow_backward},
-    "torch": {"forward": _torch_forward, "backward": _torch_backward},
-}
+_COMPILERS = {"jax": _jax, "tensorflow": _tensorflow, "torch": _torch}

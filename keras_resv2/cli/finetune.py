@@ -15,9 +15,9 @@ TRAINING = ("epochs", "learning_rate", "rate_decay", "batch_norm", "batch_size",
 SETTINGS = {
     "validation": (
         0.15,
-        "share of the images to choose the best weights by, if the data have no such split (default 0.15)",
+        "share of the images used to choose the best weights, if the data have no validation split (default 0.15)",
     ),
-    "test": (0.15, "share of the images to measure the error with, if the data have no such split (default 0.15)"),
+    "test": (0.15, "share of the images used to measure the error, if the data have no test split (default 0.15)"),
     "image_size": (None, "side of the images in pixels; default: that of the pretrained network"),
     "epochs": (None, "largest number of epochs of the body, for each learning rate; 0 trains the classifier alone"),
     "batch_size": (32, "images per step (default 32)"),
@@ -26,7 +26,10 @@ SETTINGS = {
         "highest learning rate of the body (default: 0.003, then 0.0003 if no better than the classifier alone)",
     ),
     "rate_decay": (0.8, "factor of the learning rate from one stage to the one before it (default 0.8)"),
-    "patience": (None, "epochs without fewer validation mistakes after which training stops"),
+    "patience": (
+        None,
+        "epochs without fewer validation mistakes after which training stops (default: half of the epochs)",
+    ),
     "seed": (0, "seed of the split, the folds, the new classifier, order and augmentation (default 0)"),
 }
 LEAST = {
@@ -47,7 +50,7 @@ def add_arguments(parser):
     parser.add_argument("name", metavar="NAME", help="pretrained network, such as preact_resnet20-cifar10")
     parser.add_argument("--data", required=True, help="folder of class folders, or a dataset of tensorflow-datasets")
     parser.add_argument("--out", required=True, help="folder for the model and its report; must not contain a model")
-    parser.add_argument("--data_dir", help="directory of tensorflow-datasets; default: its own")
+    parser.add_argument("--data_dir", help="directory of tensorflow-datasets; default: the standard one")
     parser.add_argument("--damaged", choices=("skip", "raise"), default="skip", help="skip damaged images, or stop")
     for name, (default, text) in SETTINGS.items():
         parser.add_argument(f"--{name}", type=KINDS.get(name, float), default=default, help=text)
@@ -62,7 +65,7 @@ def add_arguments(parser):
         "--augment",
         choices=("crop", "flip", "none"),
         action="append",
-        help="may be repeated (default crop and flip); digits: crop",
+        help="augmentation; may be repeated (default: crop and flip; use only crop for digits and text)",
     )
     parser.add_argument("--balanced", action="store_true", help="give all classes the same weight")
     parser.add_argument("--dtype", choices=DTYPES, default="float32", help="precision of the layers (default float32)")
@@ -129,7 +132,7 @@ def finetune(out, name, settings, environment, quiet=False):
     )
     check_class_names(data.class_names, f"--data {settings['data']}")
     for problem in data.damaged:
-        say(f"left out: {problem}")
+        say(f"skipped: {problem}")
     counts = ", ".join(f"{len(getattr(data, split)[1]):,} {purpose}" for split, purpose in PURPOSES.items())
     say(f"{len(data.class_names)} classes, {size[0]}x{size[1]} pixels: {counts}")
 

@@ -48,7 +48,7 @@ def main(argv=None):
 
 def _parser():
     parser = argparse.ArgumentParser(
-        prog="keras-resv2", description="Residual networks with weights of measured test error."
+        prog="keras-resv2", description="Residual networks with pretrained weights and their measured test errors."
     )
     parser.add_argument("--version", action="version", version=f"keras-resv2 {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)

@@ -1,7 +1,6 @@
 """keras-resv2 analyze propagation|lesions|paths|cam NAME ..."""
 
 import contextlib
-import csv
 import dataclasses
 import json
 import pathlib
@@ -20,6 +19,7 @@ from keras_resv2.cli.network_names import check_network
 from keras_resv2.data import described, find_dataset, load_split, open_dataset
 from keras_resv2.data.arrays import sample_positions
 from keras_resv2.figures import check_matplotlib
+from keras_resv2.files import write_csv
 from keras_resv2.pretrained import from_pretrained, is_pretrained, pretrained_card
 from keras_resv2.storage.local import is_folder
 
@@ -125,7 +125,7 @@ def _propagation(cases, images, labels, folder, arguments):
         }
     columns = next(iter(studies.values())).columns()
     rows = [(name, *row) for name, s in studies.items() for row in zip(*s.columns().values(), strict=True)]
-    _write(folder / "propagation.csv", ("network", *columns), rows)
+    write_csv(folder / "propagation.csv", ("network", *columns), rows)
     plots.draw_propagation(studies, folder / "propagation.png")
     return facts
 
@@ -149,15 +149,15 @@ def _lesions(cases, images, labels, folder, arguments):
         each[name] = found = study("each", analysis.delete_each)
         studies: list[Any] = [found]
         rows = zip(found.units, found.errors, found.changes_size, strict=True)
-        _write(folder / f"{name}-deletions.csv", ("unit", "error_percent", "changes_size"), rows)
+        write_csv(folder / f"{name}-deletions.csv", ("unit", "error_percent", "changes_size"), rows)
         studies.append(found := study("random", analysis.delete_random, **draws))
         rows = zip(found.deleted, found.errors, map(" ".join, found.units), strict=True)
-        _write(folder / f"{name}-random_deletions.csv", ("deleted", "error_percent", "units"), rows)
+        write_csv(folder / f"{name}-random_deletions.csv", ("deleted", "error_percent", "units"), rows)
         plots.draw_random_deletions(found, folder / f"{name}-random_deletions.png", name)
         if _can_reorder(case.model):
             studies.append(found := study("order", analysis.reorder, **draws))
             rows = zip(found.swaps, found.taus, found.errors, strict=True)
-            _write(folder / f"{name}-reorderings.csv", ("swaps", "kendall_tau", "error_percent"), rows)
+            write_csv(folder / f"{name}-reorderings.csv", ("swaps", "kendall_tau", "error_percent"), rows)
             plots.draw_reorderings(found, folder / f"{name}-reorderings.png", name)
         facts[name] = {
             "images": each[name].images,
@@ -197,7 +197,7 @@ def _paths(cases, images, labels, folder, arguments):
         lengths, means, totals = study.by_length()
         numbers = analysis.paths_by_length(study.units)
         rows = [(k, numbers[k], mean, total) for k, mean, total in zip(lengths, means, totals, strict=True)]
-        _write(folder / f"{name}-paths.csv", ("length", "paths", "mean_gradient_norm", "paths_times_mean"), rows)
+        write_csv(folder / f"{name}-paths.csv", ("length", "paths", "mean_gradient_norm", "paths_times_mean"), rows)
         plots.draw_paths(study, folder / f"{name}-paths.png", name)
         shortest, longest, share = study.effective_range()
         facts[name] = {
@@ -219,7 +219,7 @@ def _cam(cases, images, labels, folder, arguments):
     for name, case in cases.items():
         study = analysis.grad_cam(case.model, images)
         rows = zip(arguments.positions, labels, study.classes, study.scores, strict=True)
-        _write(folder / f"{name}-cam.csv", ("image", "label", "class", "logit"), rows)
+        write_csv(folder / f"{name}-cam.csv", ("image", "label", "class", "logit"), rows)
         np.save(folder / f"{name}-cam.npy", study.maps)
         plots.draw_grad_cam(study, images, folder / f"{name}-cam.png", arguments.class_names)
         facts[name] = {
@@ -248,10 +248,3 @@ def _progress(title):
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(title, total=None)
         yield lambda done, of: progress.update(task, completed=done, total=of)
-
-
-def _write(path, columns, rows):
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(columns)
-        writer.writerows(rows)

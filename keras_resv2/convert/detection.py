@@ -88,7 +88,7 @@ def detect(source: Any, architecture: str | None = None, *, prefix: str | None =
 
     Args:
         source: path or address of a file, a `state_dict()` or another dictionary of arrays, a PyTorch module or a
-            Keras model; as `keras_resv2.convert.readers.read_tensors` takes it.
+            Keras model; as `keras_resv2.convert.readers.read_source` takes it.
         architecture: one of `keras_resv2.list_architectures()`, or another depth, as "resnet14"; None to
             detect it.
         prefix: prefix of the names of the network's tensors, if a checkpoint contains several networks.

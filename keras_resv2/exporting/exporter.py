@@ -25,8 +25,8 @@ class Exported:
 
     Attributes:
         path: `pathlib.Path` of the file or folder.
-        format: of `keras_resv2.exporting.FORMATS`.
-        precision: of `keras_resv2.exporting.PRECISIONS`.
+        format: name of the format, a key of `keras_resv2.exporting.formats.FORMATS`.
+        precision: one of `keras_resv2.exporting.PRECISIONS`.
         size: bytes.
         input: type and shape of the input, as "uint8 (batch, 32, 32, 3)".
         outputs: names of the outputs, all float32.
@@ -57,10 +57,9 @@ def export(
 ) -> Exported:
     """Writes a network in a format that runs without Keras, and compares what was written with it.
 
-    What is written takes raw pixels, uint8 ``(batch, height, width, 3)`` as the model takes them, any number at a
-    time, by the name "pixels", and gives float32 "probabilities" (or "logits", "features"). It computes in
-    float32 whatever the model's dtype; rolled units become single layers again. A network without preprocessing
-    takes float32, as the model does.
+    The exported network has the input "pixels", uint8 ``(batch, height, width, 3)`` with any batch size, and the
+    float32 output "probabilities" (or "logits", "features"). It computes in float32, whatever the model's dtype
+    policy; rolled units are unrolled. If the model has no preprocessing, the input is float32.
 
     Args:
         model: functional `keras.Model` with one input: a network of this package, or one built on it.
@@ -142,17 +141,19 @@ def check_export(
     check_parent(path)
     endings = {other.ending for other in FORMATS.values()} - {None}
     if path.suffix in endings and path.suffix != row.ending:
-        raise ValueError(f"{path} ends as another format than format={format!r} does: name it otherwise.")
+        raise ValueError(f"{path} has the extension of another format than {format!r}: choose another name.")
     if path.is_dir() and any(path.iterdir()):
         if row.ending is not None or not (path / "saved_model.pb").exists():
-            raise FileExistsError(f"{path} is a folder with other files than a SavedModel's: name another.")
+            raise FileExistsError(
+                f"{path} is a folder that contains other files than a SavedModel: choose another path."
+            )
         if not overwrite:
-            raise FileExistsError(f"{path} is a SavedModel: name another, or say overwrite=True (--overwrite).")
+            raise FileExistsError(f"{path} is a SavedModel: choose another path, or pass overwrite=True (--overwrite).")
     elif path.is_dir() and row.ending is not None:
         raise FileExistsError(f"{path} is a folder; {format} is a file.")
     elif path.exists() and not path.is_dir():
         if not overwrite:
-            raise FileExistsError(f"{path} exists: name another file, or say overwrite=True (--overwrite).")
+            raise FileExistsError(f"{path} exists: choose another path, or pass overwrite=True (--overwrite).")
         if row.ending is None:
             raise FileExistsError(f"{path} is a file; {format} is a folder.")
 

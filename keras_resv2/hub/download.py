@@ -25,7 +25,7 @@ def pull(reference: str) -> Card:
     Example:
 
     >>> pull("hf://me/resnet20-cifar10").test_error  # doctest: +SKIP
-    8.48
+    8.2
     """
     found = REFERENCE.fullmatch(reference)
     if not found:

@@ -10,20 +10,7 @@ Layer names are a contract that weight files, model surgery and converters rely 
 
 import dataclasses
 
-from keras_resv2.models.shortcuts import SHORTCUTS, NoShortcut, Shortcut
-
-__all__ = [
-    "ACTIVATED_SHORTCUTS",
-    "ACTIVATIONS",
-    "BRANCHES",
-    "PADDINGS",
-    "PROJECTIONS",
-    "SHORTCUTS",
-    "STRIDE_IN",
-    "STRIDE_ON",
-    "UnitSpec",
-    "residual_unit",
-]
+from keras_resv2.models.shortcuts import NoShortcut, Shortcut
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,6 +18,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from keras_resv2.argument_checks import one_line
 from keras_resv2.files import check_regular, read_limit
 from keras_resv2.storage.hdf5_text import REFERENCE, attribute_content, read_texts
 
@@ -59,7 +60,7 @@ def open_hdf5(source: str | os.PathLike | bytes, label: str | None = None) -> It
     except (OSError, KeyError, RuntimeError, OverflowError, UnicodeError, zlib.error) as error:
         if isinstance(error, FileNotFoundError):
             raise
-        raise ValueError(f"{label} is damaged or not HDF5: {_phrase(error)}") from None
+        raise ValueError(f"{label} is damaged or not HDF5: {one_line(error)}") from None
     except Refused as error:
         raise ValueError(f"{label} {error}") from None
 
@@ -139,10 +140,6 @@ def _reader(source, size):
             return file.read(min(count, size))
 
     return read
-
-
-def _phrase(error):
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _check_objects(file, size):

@@ -69,10 +69,3 @@ def check_positive(**values: float) -> None:
     for name, value in values.items():
         if not isinstance(value, numbers.Real) or not value > 0:
             raise ValueError(f"{name}={value!r} must be a number above 0.")
-
-
-def check_whole(least: int, **values: int) -> None:
-    """Raises ValueError, with the name of the argument, unless each value is a whole number of at least `least`."""
-    for name, value in values.items():
-        if not isinstance(value, numbers.Integral) or value < least:
-            raise ValueError(f"{name}={value!r} must be a whole number, at least {least}.")

@@ -14,12 +14,12 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-from keras_resv2.argument_checks import check_choice
+from keras_resv2.argument_checks import check_choice, check_count
 from keras_resv2.transfer import cross_validation
 from keras_resv2.transfer.augmentation import AugmentedBatches, batch_count, check_augment
 from keras_resv2.transfer.body import BodyTraining, warmup_epochs
 from keras_resv2.transfer.callbacks import BestWeights
-from keras_resv2.transfer.checks import check_callbacks, check_positive, check_whole, input_spec_of
+from keras_resv2.transfer.checks import check_callbacks, check_positive, input_spec_of
 from keras_resv2.transfer.class_weights import balance, check_class_weight
 from keras_resv2.transfer.freezing import set_batch_norm
 from keras_resv2.transfer.head import RATE, Features, classifier_of, compile_classifier, fit_classifier
@@ -97,11 +97,11 @@ def fine_tune(
             or a folder with a folder of images per class (`read_folder`).
         validation: the same; or the share of `train` to hold out (of each class); or None: then the last weights are
             kept.
-        epochs: of the training of the body, for each learning rate, at most. 0 trains the classifier alone. None:
-            about 1,000 steps, but 10 to 60 epochs.
-        learning_rate: the highest one of the body's training, that of the classifier. None: 0.003; and 0.0003 if the
-            classifier alone does as well, because the network knows such images already. Without validation images
-            0.0003.
+        epochs: maximum number of epochs of the body's training, for each learning rate. 0 trains only the classifier.
+            None: about 1,000 steps, but 10 to 60 epochs.
+        learning_rate: highest learning rate while the body is trained, which is that of the classifier; layers before
+            it have lower ones. None: 0.003, followed by 0.0003 if that is no better than the classifier alone; without
+            validation images only 0.0003.
         rate_decay: factor of the learning rate from one stage to the one before (arXiv 1801.06146, section 3.2, uses
             1 / 2.6).
         warmup: share of the steps in which the learning rate rises from zero; at least 20 steps, or half of all.
@@ -117,7 +117,8 @@ def fine_tune(
         patience: epochs without fewer mistakes after which training stops, counted from the end of the warm-up; None
             for half of `epochs`, and for all of them after a cross-validation.
         callbacks: a Keras callback or a list of them, for the training of the body, not for cross-validation.
-            `ReduceLROnPlateau` and `LearningRateScheduler` are refused: the learning rate has its schedule.
+            `ReduceLROnPlateau` and `LearningRateScheduler` are rejected, because the learning rate follows its own
+            schedule.
         seed: of split, folds, order and augmentation.
         verbose: 0 silent, 1 a line per epoch.
 
@@ -138,8 +139,9 @@ def fine_tune(
     """
     spec = input_spec_of(model)
     check_positive(rate_decay=rate_decay, **({} if learning_rate is None else {"learning_rate": learning_rate}))
-    check_whole(0, **{name: n for name, n in (("epochs", epochs), ("patience", patience)) if n is not None})
-    check_whole(1, batch_size=batch_size)
+    for name, count, least in (("epochs", epochs, 0), ("patience", patience, 0), ("batch_size", batch_size, 1)):
+        if count is not None:
+            check_count(name, count, least)
     if not 0 <= warmup <= 1:
         raise ValueError(f"warmup={warmup} must be a share of the steps, from 0 to 1.")
     check_choice("batch_norm", batch_norm, ("frozen", "trained"))

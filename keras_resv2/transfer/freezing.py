@@ -1,5 +1,6 @@
 """Which layers train. Frozen batch normalisation uses and keeps its moving statistics, in `fit` too."""
 
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import keras
@@ -83,13 +84,13 @@ def unfreeze(model: keras.Model, since: str | None = None, batch_norm: bool = Fa
         (inner, place.trains and inner.trainable)
         for place in places[:first]
         if not place.holds_others
-        for inner in _with_inner([place.layer])
+        for inner in with_inner([place.layer])
     ]
     own = [(weight, place.trains and weight.trainable) for place in places[:first] for weight in place.own]
-    around = [(layer, True) for layer in _with_inner([model]) if inner_layers(layer)]
+    around = [(layer, True) for layer in with_inner([model]) if inner_layers(layer)]
     # One by one: on TensorFlow a layer that is already trainable does not pass the value on to the layers inside it.
     after = [(weight, True) for place in places[first:] for weight in place.own]
-    for layer, state in [*around, *before, *((layer, True) for layer in _with_inner(layers)), *own, *after]:
+    for layer, state in [*around, *before, *((layer, True) for layer in with_inner(layers)), *own, *after]:
         layer.trainable = state
     set_batch_norm(layers, trainable=batch_norm)
     return model
@@ -184,19 +185,19 @@ def _classifier_behind(x):
 
 def set_batch_norm(layers: list[keras.layers.Layer], trainable: bool) -> None:
     """Sets whether batch normalisation trains, in these layers and all layers inside them."""
-    inner = list(_with_inner(layers))
+    inner = list(with_inner(layers))
     for layer in inner:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.trainable = trainable
     _match_rolled(inner)
 
 
-def _with_inner(layers):
+def with_inner(layers: Iterable[keras.layers.Layer]) -> Iterator[keras.layers.Layer]:
     """Yields layers, each before the layers inside it; for rolled units the layers of the unit."""
     for layer in layers:
         yield layer
         unit = getattr(layer, "unit", None)
-        yield from _with_inner(inner_layers(unit if isinstance(unit, keras.Model) else layer))
+        yield from with_inner(inner_layers(unit if isinstance(unit, keras.Model) else layer))
 
 
 def _match_rolled(layers):

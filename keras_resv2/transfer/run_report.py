@@ -1,6 +1,5 @@
 """The files that `keras-resv2 finetune` writes beside the model: report, history, confusion matrix, mistakes."""
 
-import csv
 import importlib.util
 import pathlib
 import sys
@@ -11,7 +10,7 @@ import numpy as np
 from keras_resv2.data.images import draw_predictions
 from keras_resv2.evaluation import highest_class
 from keras_resv2.figures import add_grid, add_legend, new_figure, save_figure
-from keras_resv2.files import atomic_write, write_history, write_json
+from keras_resv2.files import write_csv, write_history, write_json
 from keras_resv2.metrics import class_scores, interval
 from keras_resv2.storage.card import Card
 from keras_resv2.transfer.finetune_data import FinetuneData
@@ -75,14 +74,8 @@ def write_report(
     write_json(out / REPORT, report)
     write_json(out / "split.json", {split: list(names) for split, names in data.names.items()})
     write_history(history, out / "history.csv")
-    # Names of folders may not be valid text.
-    with (
-        atomic_write(out / "confusion.csv") as partial,
-        open(partial, "w", newline="", encoding="utf-8", errors="backslashreplace") as file,
-    ):
-        writer = csv.writer(file)
-        writer.writerow(["true class", *data.class_names])
-        writer.writerows([name, *row] for name, row in zip(data.class_names, confusion.tolist(), strict=True))
+    rows = ([name, *row] for name, row in zip(data.class_names, confusion.tolist(), strict=True))
+    write_csv(out / "confusion.csv", ["true class", *data.class_names], rows)
     draw_mistakes(images, labels, scores, data, out / SHEET)
     if importlib.util.find_spec("matplotlib") is None:
         print("curve.png and confusion.png are not drawn: that needs pip install matplotlib.", file=sys.stderr)

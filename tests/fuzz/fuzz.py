@@ -27,7 +27,7 @@ import h5py  # noqa: E402
 from mutation import mutate_bytes, mutate_json  # noqa: E402
 
 from helpers import crafted  # noqa: E402
-from keras_resv2.convert.readers import read_structure, read_tensors  # noqa: E402
+from keras_resv2.convert.readers import read_source  # noqa: E402
 from keras_resv2.data.images import read_image  # noqa: E402
 from keras_resv2.files import check_file_name  # noqa: E402
 from keras_resv2.hub.readme import _text  # noqa: E402
@@ -166,9 +166,8 @@ class ForeignFiles(Fuzzer):
         return content
 
     def read(self, path, original):
-        tensors, _ = read_tensors(path)
+        tensors = read_source(path).tensors
         assert all(array.dtype == np.float32 and isinstance(name, str) for name, array in tensors.items())
-        read_structure(path)
 
 
 class Structures(ForeignFiles):
@@ -210,7 +209,7 @@ class Structures(ForeignFiles):
             place[name] = rng.choice((np.dtype("float32"), np.array([True, False]), np.int64(3)))
 
     def read(self, path, original):
-        for read in (read_weights, read_tensors):
+        for read in (read_weights, read_source):
             try:
                 read(path)
             except REFUSALS as error:

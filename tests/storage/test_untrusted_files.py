@@ -19,7 +19,7 @@ import keras_resv2
 from helpers import crafted
 from helpers.paths import ROOT
 from keras_resv2 import cli, files
-from keras_resv2.convert.readers import read_structure, read_tensors
+from keras_resv2.convert.readers import read_source
 from keras_resv2.data.images import read_image
 from keras_resv2.labels import class_names
 from keras_resv2.storage import card as cards
@@ -241,8 +241,8 @@ def test_hdf5_that_is_more_than_arrays(tmp_path, make, words):
         file["values"] = np.ones(3, "float32")
     with within(300):
         assert words in refusal(read_weights, crafted.with_values(tmp_path / "ours.h5", make))
-        assert words in refusal(read_tensors, crafted.as_legacy(tmp_path / "theirs.h5", make))
-        assert words in refusal(read_tensors, crafted.as_keras(tmp_path / "theirs.keras", make))
+        assert words in refusal(read_source, crafted.as_legacy(tmp_path / "theirs.h5", make))
+        assert words in refusal(read_source, crafted.as_keras(tmp_path / "theirs.keras", make))
 
 
 @pytest.mark.parametrize("marker", ["index", "format"])
@@ -259,7 +259,7 @@ def test_compressed_files_of_keras_are_read(tmp_path):
         group.create_dataset("values", data=values, chunks=(7, 40), compression="gzip", shuffle=True, fletcher32=True)
 
     for path in (crafted.as_legacy(tmp_path / "x.h5", packed), crafted.as_keras(tmp_path / "x.keras", packed)):
-        np.testing.assert_array_equal(read_tensors(path)[0]["conv/values"], values)
+        np.testing.assert_array_equal(read_source(path).tensors["conv/values"], values)
 
 
 @pytest.mark.parametrize(
@@ -378,18 +378,18 @@ def test_compressed_pytorch_archives(tmp_path):
     torch.save({"w": torch.zeros(25_000_000)}, tmp_path / "big.pth")
     (tmp_path / "bomb.pth").write_bytes(crafted.deflated((tmp_path / "big.pth").read_bytes()))
     with within(50):
-        assert "expands to" in refusal(read_tensors, tmp_path / "bomb.pth")
+        assert "expands to" in refusal(read_source, tmp_path / "bomb.pth")
     (tmp_path / "big.pth").unlink()
     torch.save({"w": torch.arange(10.0)}, tmp_path / "small.pth")
     (tmp_path / "small.pth").write_bytes(crafted.deflated((tmp_path / "small.pth").read_bytes()))
-    np.testing.assert_array_equal(read_tensors(tmp_path / "small.pth")[0]["w"], np.arange(10))
+    np.testing.assert_array_equal(read_source(tmp_path / "small.pth").tensors["w"], np.arange(10))
 
 
 def test_a_keras_archive_that_expands(tmp_path):
     with zipfile.ZipFile(tmp_path / "x.keras", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("model.weights.h5", bytes(100_000_000))
     with within(50):
-        assert "expands to 100,000,000" in refusal(read_tensors, tmp_path / "x.keras")
+        assert "expands to 100,000,000" in refusal(read_source, tmp_path / "x.keras")
 
 
 @pytest.mark.parametrize("said", [b"[1]", b"5", b'"projection"', b"{", b"[" * 5000])
@@ -397,7 +397,7 @@ def test_metadata_of_safetensors(tmp_path, said):
     numpy = pytest.importorskip("safetensors.numpy", reason="safetensors is not installed")
     numpy.save_file({"w": np.ones(3, "float32")}, tmp_path / "x.safetensors", {"keras_resv2": said.decode()})
     try:
-        assert read_structure(tmp_path / "x.safetensors") == {}
+        assert read_source(tmp_path / "x.safetensors").said == {}
     except ValueError as error:
         assert "cannot be read" in str(error)
 
@@ -406,8 +406,8 @@ def test_metadata_of_safetensors(tmp_path, said):
 def test_pipes_and_folders_are_not_opened(tmp_path, ending):
     os.mkfifo(tmp_path / f"pipe.{ending}")
     (tmp_path / f"folder.{ending}").mkdir()
-    assert "is a pipe" in refusal(read_tensors, tmp_path / f"pipe.{ending}")
-    assert "is a folder" in refusal(read_tensors, tmp_path / f"folder.{ending}")
+    assert "is a pipe" in refusal(read_source, tmp_path / f"pipe.{ending}")
+    assert "is a folder" in refusal(read_source, tmp_path / f"folder.{ending}")
     if ending == "h5":
         assert "is a pipe" in refusal(read_weights, tmp_path / "pipe.h5")
 
@@ -422,7 +422,7 @@ def test_files_of_keras_with_groups_in_the_wrong_place(tmp_path, attrs):
         file.create_group("group").attrs["weight_names"] = [b"inner"]
         file["group"].create_group("inner")
         file.attrs.update(attrs)
-    refusal(read_tensors, tmp_path / "x.h5")
+    refusal(read_source, tmp_path / "x.h5")
 
 
 # Images

@@ -1,6 +1,5 @@
 """Displays a queue: a table on a terminal, lines elsewhere; and writes status.csv."""
 
-import csv
 import shlex
 import sys
 
@@ -8,7 +7,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from keras_resv2.files import atomic_write
+from keras_resv2.files import write_history
 
 STATUS = "status.csv"
 LINE_SECONDS = 60  # between lines about a running run
@@ -41,11 +40,7 @@ def status_row(entry):
 
 def write_status(entries, out):
     """Writes status.csv atomically."""
-    rows = [status_row(entry) for entry in entries]
-    with atomic_write(out / STATUS) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    write_history([status_row(entry) for entry in entries], out / STATUS)
 
 
 def duration(seconds):

@@ -74,16 +74,13 @@ ORIGINAL = PyTorchLayout(
     structure={"stride_on": "3x3"},
     first_names=FIRST_NAMES,
 )
-PREACTIVATED = PyTorchLayout(
+PREACTIVATED = dataclasses.replace(
+    ORIGINAL,
     name="cifar_preactivation",
     activation="full_preactivation",
-    fixed=FIXED,
     unit=PREACTIVATION,
     marks=("conv1.weight", "bn.running_mean", "layer1.0.conv1.weight"),
-    spellings=SPELLINGS,
-    structure={"stride_on": "3x3"},
     by_source=activated_shortcuts,
-    first_names=FIRST_NAMES,
     allowed={"stem": tuple(name for name, stem in STEMS.items() if not stem.activate)},
 )
 # Original networks whose first batch normalisation is called `bn`, as the last of pre-activation networks is.

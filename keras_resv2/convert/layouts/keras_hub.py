@@ -16,6 +16,7 @@ Bottlenecks take the stride on the 3x3 convolution. Of pre-activation networks 1
 the unit's first activation, as in timm, whose weights KerasHub's presets are.
 """
 
+import dataclasses
 import re
 
 from keras_resv2.convert.layouts.keras import KerasLayout
@@ -70,13 +71,10 @@ V1 = KerasLayout(
     outer_classifier=True,
     check_config=check_config,
 )
-V2 = KerasLayout(
+V2 = dataclasses.replace(
+    V1,
     name="KerasHub ResNetV2",
     activation="full_preactivation",
     marks=("post_bn/gamma", "stack0_block0_pre_activation_bn/gamma"),
-    layer=layer,
     structure={"stride_on": "3x3", "activated_shortcuts": "projections"},
-    pixels=PIXELS,
-    outer_classifier=True,
-    check_config=check_config,
 )

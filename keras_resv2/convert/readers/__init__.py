@@ -70,13 +70,18 @@ def read_source(source):
     """Reads the tensors of a file or an object, and what else it specifies.
 
     Args:
-        source: as `read_tensors` takes it.
+        source: path of a PyTorch file, a .safetensors file, a Keras weight file (.h5, .weights.h5) or model
+            (.keras), whatever its ending; of a SavedModel's folder or a TensorFlow checkpoint; a dictionary of
+            arrays or tensors, as a `state_dict()`, or one that holds it; a PyTorch module; a `keras.Model`; or the
+            address of a file whose name has the first digits of its SHA-256, as torchvision's have.
 
     Returns:
         `Source`.
 
     Raises:
-        FileNotFoundError, ValueError, ImportError: as `read_tensors`.
+        FileNotFoundError: if the file does not exist.
+        ValueError: if it is damaged, contains objects other than tensors, or has no tensors.
+        ImportError: if reading it requires a package that is not installed.
     """
     limit, whole, config = math.inf, None, None
     source = fetch_url(source) if is_url(source) else source
@@ -108,32 +113,6 @@ def read_source(source):
     tensors = plain_tensors({name: _to_numpy(name, value, label) for name, value in tensors.items()})
     said = {prefix: _arguments(text, label) for prefix, text in said.items()}
     return Source(label, tensors, tuple(seen.values()), said, whole, config)
-
-
-def read_tensors(source):
-    """Reads the tensors of a file or an object.
-
-    Args:
-        source: path of a PyTorch file, a .safetensors file, a Keras weight file (.h5, .weights.h5) or model
-            (.keras), whatever its ending; of a SavedModel's folder or a TensorFlow checkpoint; a dictionary of
-            arrays or tensors, as a `state_dict()`, or one that holds it; a PyTorch module; a `keras.Model`; or the
-            address of a file whose name has the first digits of its SHA-256, as torchvision's have.
-
-    Returns:
-        ``(tensors, label)``: dictionary from names to float32 arrays, and the name of the source in messages.
-
-    Raises:
-        FileNotFoundError: if the file does not exist.
-        ValueError: if it is damaged, contains objects other than tensors, or has no tensors.
-        ImportError: if reading it requires a package that is not installed.
-    """
-    found = read_source(source)
-    return found.tensors, found.label
-
-
-def read_structure(source):
-    """Returns the arguments of `detect` that a file or dictionary of this package specifies."""
-    return {name: value for said in read_source(source).said.values() for name, value in said.items()}
 
 
 def _read_file(path):
