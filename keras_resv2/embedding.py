@@ -16,7 +16,7 @@ from keras_resv2.transfer import body_of
 
 # A network without its classifier is a new model, which takes the backend seconds to compile, and TensorFlow does not
 # free all of the memory. So it is created once for each model, and cached for the name used last.
-_BODIES: weakref.WeakKeyDictionary[keras.Model, keras.Model] = weakref.WeakKeyDictionary()
+_BODIES: weakref.WeakKeyDictionary[keras.Model, tuple[list, keras.Model]] = weakref.WeakKeyDictionary()
 
 
 def embed(name: str | os.PathLike | keras.Model, images: np.ndarray, batch_size: int = 256) -> np.ndarray:
@@ -60,9 +60,12 @@ def _open_body(name, folder, full_name, sha256, settings):
 
 
 def _body(model):
-    if model not in _BODIES:
-        _BODIES[model] = body_of(model)
-    return _BODIES[model]
+    # Adapters and quantization replace variables; TensorFlow and JAX have compiled the body with those before.
+    variables, body = _BODIES.get(model, (None, None))
+    if body is None or [id(v) for v in variables] != [id(v) for v in model.variables]:
+        body = body_of(model)
+        _BODIES[model] = model.variables, body
+    return body
 
 
 def nearest_neighbours(features: np.ndarray, queries: np.ndarray, count: int = 5) -> tuple[np.ndarray, np.ndarray]:

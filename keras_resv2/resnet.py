@@ -152,7 +152,10 @@ def ResNet(
         # The layers before the tensor are the caller's: the weights are not theirs.
         own = model if input_tensor is None or inputs is input_tensor else keras.Model(input_tensor, x, name=model.name)
     if weights is not None:
-        match_weights(own, values, "weights" if isinstance(weights, dict) else weights)
+        matched = match_weights(own, values, "weights" if isinstance(weights, dict) else weights)
+        for key, (variable, array) in matched.items():
+            if key not in layers.placed and isinstance(variable, keras.Variable):  # layers of the user's shortcut
+                variable.assign(array)
     return model
 
 

@@ -36,8 +36,12 @@ class _Around(importlib.abc.MetaPathFinder):
             load = spec.loader.exec_module
 
             def load_inside(module):
-                with self._context():
-                    load(module)
+                try:
+                    with self._context():
+                        load(module)
+                except BaseException:
+                    sys.meta_path.insert(0, self)  # the import may be tried again
+                    raise
 
             spec.loader.exec_module = load_inside
         return spec

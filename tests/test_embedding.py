@@ -14,6 +14,7 @@ import keras_resv2
 from helpers.paths import ROOT
 from keras_resv2 import cli
 from keras_resv2.embedding import embed, nearest_neighbours
+from keras_resv2.models.weights import model_arrays
 
 NAME = "preact_resnet20-cifar10"
 
@@ -75,3 +76,16 @@ def test_one_damaged_file_is_skipped_and_reported(pixels, tmp_path, capsys):
         np.testing.assert_allclose(found["features"], embed(NAME, pixels[:1]), atol=1e-5)
     assert cli.main(["embed", NAME, broken, "--out", str(tmp_path / "none.npz")]) == 2
     assert not (tmp_path / "none.npz").exists()
+
+
+def test_adapters_change_the_embedding(pixels):
+    """The model's body is kept between calls, but not when its variables are replaced."""
+    model = keras_resv2.ResNet(8)
+    before = embed(model, pixels)
+    layer = model.get_layer("stage3_unit1_conv2")
+    layer.enable_lora(2)
+    layer.lora_kernel_b.assign(np.ones(layer.lora_kernel_b.shape))
+    after = embed(model, pixels)
+    merged = embed(keras_resv2.ResNet(8, weights=model_arrays(model)), pixels)
+    assert np.abs(after - before).max() > 0.1
+    np.testing.assert_allclose(after, merged, atol=1e-4)

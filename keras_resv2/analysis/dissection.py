@@ -219,7 +219,11 @@ def _head(model, x, programs):
         raise ValueError(
             f"model {model.name!r} has {len(outputs)} outputs: analysis needs a single output of class scores."
         )
-    return _part(model.layers, x, outputs[0], programs, scores=True)
+    output = outputs[0]
+    last = next((layer for layer in model.layers if layer.output is output), None)
+    if isinstance(last, keras.layers.Softmax):
+        output = last.input
+    return _part(model.layers, x, output, programs, scores=True)
 
 
 def _part(layers, x, output, programs, scores=False):
@@ -254,7 +258,8 @@ def _between(layers, x, output):
 def _config(layer, scores):
     """Returns the configuration of a layer; for a classifier without the softmax."""
     config = layer.get_config()
-    if scores and getattr(layer, "activation", None) is keras.activations.softmax:
+    activation = getattr(layer, "activation", None)
+    if scores and (activation is keras.activations.softmax or isinstance(activation, keras.layers.Softmax)):
         config["activation"] = "linear"
     return config
 

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from keras_resv2.analysis.programs import Program
+from keras_resv2.argument_checks import check_count
 from keras_resv2.models.copying import call_layers, copy_model
 from keras_resv2.models.graph import as_functional, check_functional, deep_graph
 
@@ -78,6 +79,7 @@ def grad_cam(model: keras.Model, images: np.ndarray, classes: Any = None, batch_
     >>> grad_cam(network, np.zeros((2, 32, 32, 3), "uint8"), classes=3).maps.shape
     (2, 8, 8)
     """
+    check_count("batch_size", batch_size)
     features, head, layer = _split(model)
     images, classes = _check(model, np.asarray(images), classes)
     program, values = Program(head, head.variables), [variable.value for variable in head.variables]

@@ -105,11 +105,16 @@ class PathGradients:
 
         Returns:
             ``(shortest, longest, share of all paths)``.
+
+        Raises:
+            ValueError: if no path has a gradient.
         """
         if not 0 < covered <= 1:
             raise ValueError(f"covered={covered} must be above 0 and at most 1.")
         lengths, means, _ = self.by_length()
         usable = means > 0
+        if not usable.any():
+            raise ValueError("the range of lengths needs paths with a gradient.")
         every = np.arange(lengths[usable].min(), lengths[usable].max() + 1)
         logs = np.interp(every, lengths[usable], np.log(means[usable]))
         counts = np.array([_log_comb(self.units, int(k)) for k in every])

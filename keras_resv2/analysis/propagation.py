@@ -14,6 +14,8 @@ import numpy as np
 from keras_resv2.analysis.dissection import dissect
 from keras_resv2.analysis.trace import Trace
 
+TOLERANCE = 1e-2  # of a shortcut's output: layers may compute in bfloat16
+
 
 @dataclasses.dataclass(frozen=True)
 class Propagation:
@@ -37,7 +39,9 @@ class Propagation:
             automatic differentiation.
         predicted_norm: the same predicted by eq. 8: the product with the factors of the shortcuts, ignoring activations
             after the addition and treating gates as constants.
-        factor: product of the shortcuts' factors from this unit to the end of the stage, averaged over elements.
+            Shortcuts that are not such a product (convolutions) count as they are.
+        factor: product of the shortcuts' factors from this unit to the end of the stage, averaged over elements; NaN if
+            the unit's shortcut is not such a product.
     """
 
     network: str
@@ -138,13 +142,13 @@ def _backward(parts, trace, training):
         through_branch = back(before_addition, unit.branch, x)
         gradient = through_shortcut + through_branch
         straight = back(back(straight, unit.after, total), unit.shortcut, x)
-        if unit.changes_size or _shares_activation(unit):
+        step = _factor(unit, x, trace.shortcuts[i], training)
+        if step is None:
             factor, product = np.nan, 1.0
             predicted = back(predicted, unit.shortcut, x)
         else:
             if i + 1 == count or parts.units[i + 1].stage != unit.stage:
                 product = 1.0
-            step = _factor(unit, x, training)
             predicted, product = predicted * step, product * step
             factor = float(keras.ops.mean(keras.ops.cast(product, "float32")))
         values = (_norm(gradient), _norm(through_shortcut), _norm(through_branch), _norm(straight), _norm(predicted))
@@ -153,12 +157,26 @@ def _backward(parts, trace, training):
     return columns
 
 
-def _factor(unit, x, training):
-    """Returns the elementwise factor of the shortcut: a constant, 1 - g(x), or the dropout mask."""
+def _factor(unit, x, output, training):
+    """Returns the elementwise factor of the shortcut: a constant, 1 - g(x), or the dropout mask.
+
+    Args:
+        unit: `keras_resv2.analysis.dissection.Unit`.
+        x, output: tensors, input and output of its shortcut.
+        training: as in Keras layers.
+
+    Returns:
+        Tensor; None if the shortcut is not a product with such a factor, as projections are not.
+    """
+    if unit.changes_size or _shares_activation(unit):
+        return None
     if unit.gate is not None:
         return unit.gate(x, training)
     ones = keras.ops.ones_like(x)
-    return ones if unit.shortcut is None else unit.shortcut(ones, training)
+    if unit.shortcut is None:
+        return ones
+    factor = unit.shortcut(ones, training)
+    return factor if _norm(factor * x - output) <= TOLERANCE * _norm(output) else None
 
 
 def _norm(x):

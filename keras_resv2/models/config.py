@@ -258,8 +258,16 @@ def resolve_network(
     check_choice("stride_in", stride_in, STRIDE_IN)
     check_choice("activated_shortcuts", activated_shortcuts, ACTIVATED_SHORTCUTS)
     check_choice("padding", padding, PADDINGS)
+    # Arguments without effect, so that equal networks have equal specifications.
+    row = ACTIVATIONS[activation]
+    if layout.branch == "basic":
+        stride_on = "3x3"
+    if not row.before_branch:
+        activated_shortcuts = "none"
+    if "bn" in row.after_last_conv and (STEMS[layout.stem].activate or not row.before_branch):
+        conv_bias = False
     pixels = STEMS[layout.stem].dataset.pixels if preprocessing is None else resolve_pixels(preprocessing)
-    rows = ACTIVATIONS[activation], shortcut, BRANCHES[layout.branch]
+    rows = row, shortcut, BRANCHES[layout.branch]
     spec = UnitSpec(*rows, projection, stride_on, activated_shortcuts, conv_bias)
     layout = dataclasses.replace(layout, stride_in=stride_in, pixels=pixels, padding=padding)
     return dataclasses.replace(layout, output_stride=_check_output_stride(output_stride, layout, projection)), spec

@@ -24,6 +24,7 @@ class LayerFactory:
             in it use their initializers.
         template: whether the weights will never be used: they are initialized to zeros, which costs nothing.
         padding: a key of `keras_resv2.models.blocks.PADDINGS`, for strided convolutions.
+        placed: names of the values that weights were created with.
     """
 
     dtype: Any
@@ -31,6 +32,7 @@ class LayerFactory:
     values: dict = dataclasses.field(default_factory=dict)
     template: bool = False
     padding: str = "torch"
+    placed: set[str] = dataclasses.field(default_factory=set)
 
     @property
     def channel_axis(self) -> int:
@@ -40,7 +42,9 @@ class LayerFactory:
         """Calls a new layer for the first time, which creates its weights."""
         usual = {}
         for attribute in [name for name in vars(layer) if name.endswith("_initializer")]:
-            value = self.values.get(f"{layer.name}/{attribute.removesuffix('_initializer')}")
+            name = f"{layer.name}/{attribute.removesuffix('_initializer')}"
+            value = self.values.get(name)
+            self.placed.add(name)
             usual[attribute] = initializer = getattr(layer, attribute)
             known = value is not None or self.template
             setattr(layer, attribute, _ArrayInitializer(value) if known else fast_initializer(initializer))
@@ -49,10 +53,9 @@ class LayerFactory:
             setattr(layer, attribute, initializer)
         if getattr(layer, "use_bias", False) and misplaces_bias(layer, y.shape):
             raise ValueError(
-                f"{layer.name} outputs feature maps as wide as they have channels, {y.shape[1]}, and with "
-                "channels_first Keras "
-                "on TensorFlow then adds the convolution's bias along the width: use another input_shape, or "
-                "channels_last."
+                f"{layer.name} outputs feature maps that are, or may be, as wide as they have channels, {y.shape[1]}, "
+                "and with channels_first Keras on TensorFlow then adds the convolution's bias along the width: use "
+                "another input_shape of known size, or channels_last."
             )
         return y
 
@@ -161,7 +164,7 @@ def misplaces_bias(layer: Any, shape: Sequence[int | None]) -> bool:
     equals their number (at least in Keras 3.5 to 3.15).
     """
     first = getattr(layer, "data_format", None) == "channels_first"
-    return first and keras.backend.backend() == "tensorflow" and shape[1] == shape[-1]
+    return first and keras.backend.backend() == "tensorflow" and shape[-1] in (None, shape[1])
 
 
 def fast_initializer(initializer: Any) -> Any:

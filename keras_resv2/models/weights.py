@@ -60,7 +60,7 @@ def set_weights(model: keras.Model, arrays: Mapping[str, np.ndarray], source: st
         ValueError: if names or shapes differ; the message lists them. The model is unchanged.
     """
     stacks = {}
-    for weight, array in match_weights(model, arrays, source):
+    for weight, array in match_weights(model, arrays, source).values():
         if isinstance(weight, _Part):
             stack, parts = stacks.setdefault(id(weight.stack), (weight.stack, {}))
             parts[weight.index] = array
@@ -72,7 +72,7 @@ def set_weights(model: keras.Model, arrays: Mapping[str, np.ndarray], source: st
 
 def match_weights(
     model: keras.Model, arrays: Mapping[str, np.ndarray], source: str | os.PathLike
-) -> list[tuple[Any, np.ndarray]]:
+) -> dict[str, tuple[Any, np.ndarray]]:
     """Pairs each weight of the model with its array.
 
     Args:
@@ -89,7 +89,7 @@ def match_weights(
     problems = _differences(variables, arrays)
     if problems:
         raise ValueError(f"{source} does not fit model {model.name!r}: {'; '.join(problems)}. The model is unchanged.")
-    return [(variable, arrays[name]) for name, variable in variables.items()]
+    return {name: (variable, arrays[name]) for name, variable in variables.items()}
 
 
 def _differences(variables, arrays):

@@ -159,6 +159,11 @@ def weight_path(card: Card) -> pathlib.Path:
 
 def verify_checksum(path: pathlib.Path, card: Card) -> None:
     """Raises ValueError unless a file's size and SHA-256 match the card."""
+    if card.sha256 is None:
+        raise ValueError(
+            f"weight file {path} cannot be verified: its card has no checksum. Delete it: the weights of "
+            f"{card.full_name} are converted from the file that the card names."
+        )
     size = path.stat().st_size
     if size != card.size:
         raise ValueError(f"weight file {path} is damaged: {size} bytes, {card.size} expected. {_mend(path)}")

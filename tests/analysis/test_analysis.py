@@ -19,6 +19,7 @@ from keras_resv2 import analysis
 from keras_resv2.analysis import propagation
 from keras_resv2.analysis.paths import PathGradients, PathTracer
 from keras_resv2.cli import main
+from keras_resv2.models.weights import model_arrays
 from keras_resv2.resnet import ResNet
 
 VARIANTS = [
@@ -187,6 +188,19 @@ def test_what_a_study_costs():
     assert study.units_run_plainly == 6 + (6 + 5 + 6 + 5 + 6 + 5)
 
 
+def test_a_study_of_dropout_resumes_in_a_network_of_the_same_weights(pixels, labels, tmp_path):
+    """The states of random generators differ; inference does not use them."""
+    model = network(8, shortcut="dropout")
+    again = ResNet(8, shortcut="dropout", weights=model_arrays(model))
+    first, second = (analysis.delete_each(m, pixels, labels, resume=tmp_path / "each.json") for m in (model, again))
+    assert np.array_equal(first.errors, second.errors)
+
+
+def test_paths_without_gradients_have_no_range():
+    with pytest.raises(ValueError, match="paths with a gradient"):
+        PathGradients("none", 3, np.arange(4), np.zeros(4), 0.0).effective_range()
+
+
 def test_an_interrupted_study_resumes(pixels, tmp_path):
     model, path = network(14, activation="full_preactivation"), tmp_path / "studies" / "each.json"
     labels = model.predict(pixels, verbose=0).argmax(-1)
@@ -287,6 +301,24 @@ def test_what_comes_straight_is_the_product_of_the_factors(shortcut, factors, pi
         np.testing.assert_allclose(study.factor[5:8], factors, rtol=1e-5)
     else:  # kept by 3 of 4, and scaled by 4/3
         np.testing.assert_allclose(study.factor[5:8], 1, atol=0.05)
+
+
+@pytest.mark.parametrize("variant", [{"shortcut": "conv1x1"}, {"projection": "C", "shortcut": "identity"}])
+def test_convolutions_on_shortcuts_have_no_factor(variant, pixels, labels):
+    """Eq. 8 does not apply: the prediction is what automatic differentiation finds."""
+    study = analysis.propagate(network(14, **variant), pixels, labels, training=True)
+    assert np.isnan(study.factor).all()
+    before = network(14, activation="relu_only_preactivation", **variant)  # no activation after the addition
+    study = analysis.propagate(before, pixels, labels, training=True)
+    np.testing.assert_allclose(study.straight_norm, study.predicted_norm, rtol=1e-6)
+
+
+def test_a_softmax_layer_is_part_of_the_loss_once(pixels, labels):
+    logits = network(8, classifier_activation=None)
+    other = keras.Model(logits.input, keras.layers.Softmax()(logits.output))
+    usual = ResNet(8, weights=model_arrays(logits))
+    expected, found = (analysis.propagate(model, pixels, labels) for model in (usual, other))
+    np.testing.assert_allclose(found.gradient_norm, expected.gradient_norm, rtol=1e-5)
 
 
 def test_a_gate_holds_the_gradient_back(pixels, labels):

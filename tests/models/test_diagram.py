@@ -47,3 +47,8 @@ def test_command(tmp_path, capsys):
     assert "32 x 32 x 16" in parse((tmp_path / "x.svg").read_text())[2]
     assert cli.main(["summary", "resnet20", "--svg", str(tmp_path / "missing/x.svg")]) == 2
     assert "missing" in capsys.readouterr().err
+
+
+def test_rolled_networks_are_refused():
+    with pytest.raises(ValueError, match="is rolled"):
+        network_svg(ResNet(20, rolled=True))

@@ -1,14 +1,18 @@
 """The residual unit: the two tables of the paper, combination by combination."""
 
+import dataclasses
 import itertools
 
 import keras
 import numpy as np
 import pytest
 
+import keras_resv2
 from keras_resv2 import ResNet
 from keras_resv2.models import blocks as units
 from keras_resv2.models import shortcuts
+from keras_resv2.models.config import resolve_network
+from keras_resv2.models.weights import model_arrays
 
 ACTIVATIONS = list(units.ACTIVATIONS)
 SHORTCUTS = list(shortcuts.SHORTCUTS)
@@ -209,3 +213,35 @@ def test_errors_for_invalid_networks_say_what_is_valid(arguments, words):
     message = str(error.value)
     assert all(word in message for word in words), message
     assert "\n" not in message
+
+
+def test_layers_of_a_custom_shortcut_get_their_weights(tmp_path):
+    @dataclasses.dataclass(frozen=True)
+    class Learned(shortcuts.Shortcut):
+        name = "learned"
+
+        def __call__(self, shortcut, branch, gate_input, strides, layers, name):
+            conv = keras.layers.Conv2D(shortcut.shape[-1], 1, use_bias=False, name=f"{name}_shortcut_learned")
+            return conv(shortcut), branch
+
+    model = ResNet(14, shortcut=Learned())
+    keras_resv2.save_weights(model, tmp_path / "w.h5")
+    for rolled in (False, True):
+        again = ResNet(14, shortcut=Learned(), weights=tmp_path / "w.h5", rolled=rolled)
+        found = model_arrays(again)
+        assert all(np.array_equal(array, found[name]) for name, array in model_arrays(model).items())
+
+
+@pytest.mark.parametrize(
+    "depth, arguments",
+    [
+        (20, {"stride_on": "3x3"}),
+        (20, {"stride_on": "1x1"}),
+        (20, {"activated_shortcuts": "none"}),
+        (20, {"conv_bias": True}),
+    ],
+)
+def test_arguments_without_effect_are_the_same_network(depth, arguments):
+    assert resolve_network(depth, **arguments) == resolve_network(depth)
+    names = [{weight.path for weight in ResNet(depth, **given).weights} for given in ({}, arguments)]
+    assert names[0] == names[1]
