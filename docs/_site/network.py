@@ -11,6 +11,8 @@ import sys
 import tarfile
 import tempfile
 
+from keras_resv2.files import atomic_write
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PLAIN = pathlib.Path(__file__).with_name("plain") / "resnet20_plain-cifar10/1"
 # Packages of npm, the SHA-512 of their tarballs, and the files that the page loads.
@@ -136,7 +138,8 @@ def _fetch(package, integrity, names, folder):
         folder.mkdir(parents=True, exist_ok=True)
         with tarfile.open(tarballs[0]) as archive:
             for name in names:
-                (folder / name).write_bytes(archive.extractfile(f"package/dist/{name}").read())
+                with atomic_write(folder / name) as partial:
+                    partial.write_bytes(archive.extractfile(f"package/dist/{name}").read())
     return None
 
 

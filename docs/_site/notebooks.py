@@ -15,6 +15,8 @@ import pathlib
 import re
 import sys
 
+from keras_resv2.files import atomic_write
+
 FOLDER = pathlib.Path(__file__).parents[1] / "notebooks"
 DPI = 110
 NEEDED = ("foolbox", "matplotlib", "onnx", "onnxruntime", "sklearn")  # without them the pages have no outputs
@@ -59,6 +61,11 @@ def run(source, namespace):
     return (printed.getvalue() + shown).rstrip(), figures
 
 
+def can_run():
+    """Whether the packages that the notebooks need are installed."""
+    return all(map(importlib.util.find_spec, NEEDED))
+
+
 def rendered(path):
     """A notebook that was run: its page, its ``.ipynb`` and its figures.
 
@@ -68,7 +75,7 @@ def rendered(path):
     Returns:
         Dictionary from a path in the site to bytes.
     """
-    runs = all(map(importlib.util.find_spec, NEEDED))
+    runs = can_run()
     if runs:
         import matplotlib
 
@@ -114,9 +121,13 @@ def notebook_files(cache):
     for path in sorted(FOLDER.glob("*.py")):
         digest = hashlib.sha256(path.read_bytes() + pathlib.Path(__file__).read_bytes()).hexdigest()[:16]
         kept = cache / f"{path.stem}-{digest}.json"
-        if not kept.exists():
-            kept.parent.mkdir(parents=True, exist_ok=True)
+        if kept.exists():
+            files = json.loads(kept.read_text())
+        else:
             files = {name: base64.b64encode(content).decode() for name, content in rendered(path).items()}
-            kept.write_text(json.dumps(files))
-        for name, content in json.loads(kept.read_text()).items():
+            if can_run():
+                kept.parent.mkdir(parents=True, exist_ok=True)
+                with atomic_write(kept) as partial:
+                    partial.write_text(json.dumps(files))
+        for name, content in files.items():
             yield name, base64.b64decode(content)

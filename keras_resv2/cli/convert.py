@@ -1,6 +1,5 @@
 """keras-resv2 convert FILE --out DIR"""
 
-import dataclasses
 import json
 import pathlib
 
@@ -47,7 +46,7 @@ def run(arguments):
         ValueError, OSError, ImportError: if the file cannot be converted; nothing is written then.
     """
     structure = {
-        "preprocessing": _preprocessing(arguments.preprocessing) or _pixels_of(arguments.dataset),
+        "preprocessing": _preprocessing(arguments.preprocessing),
         **{name: getattr(arguments, name) for name in SAID},
     }
     structure = {key: value for key, value in structure.items() if value is not None}
@@ -58,11 +57,9 @@ def run(arguments):
     from keras_resv2.convert.weight_folder import make_card, write_folder
 
     found = detect(arguments.file, arguments.architecture, prefix=arguments.prefix, **structure)
-    if "preprocessing" in structure and not arguments.preprocessing:
-        phrase = (
-            f"that pixels are normalised with the statistics of {arguments.dataset} (change it with --preprocessing)"
-        )
-        found = dataclasses.replace(found, assumed=(*found.assumed, phrase))
+    pixels = _pixels_of(arguments.dataset)
+    if pixels is not None:
+        found = found.of_dataset(arguments.dataset, pixels)
     name = arguments.name or f"{found.architecture}-{arguments.dataset}"
     if pathlib.PurePath(name).name != name or "@" in name:
         raise ValueError(f"--name {name!r} must be the name of a folder, without @.")

@@ -23,6 +23,7 @@ ZERO_CHANNELS = "that the zero channels of option A lie on both sides alike (els
 EPSILON = "that batch normalisation adds 1e-5 to the variance (else: epsilon=...)"
 OTHERS = "that activations are ReLU and nothing is blurred or dilated (no others are built)"
 PIXELS = "that pixels are normalised with {} (else: preprocessing=(mean, std))"
+OWN_PIXELS = "the statistics of this package's {} networks"
 CLASSIFIER = "that the classifier ends in softmax (else: classifier_activation=... of the builder)"
 
 
@@ -41,7 +42,7 @@ def assumptions(layout, structure, said, weights, *, ours=False, compared=False)
         Tuple of phrases.
     """
     stem = structure["stem"]
-    pixels = layout.pixels or f"the statistics of this package's {STEMS[stem].dataset.name} networks"
+    pixels = layout.pixels or OWN_PIXELS.format(STEMS[stem].dataset.name)
     phrases = {"preprocessing": PIXELS.format(pixels)}
     if not compared and not ours:
         others = [name for name in stems_like(stem) if name != stem]

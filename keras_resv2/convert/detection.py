@@ -2,6 +2,7 @@
 
 import dataclasses
 import numbers
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -9,7 +10,7 @@ import numpy as np
 
 from keras_resv2.architectures import find_architecture
 from keras_resv2.argument_checks import check_choice, some
-from keras_resv2.convert.assumptions import CLASSIFIER, PIXELS, assumptions
+from keras_resv2.convert.assumptions import CLASSIFIER, OWN_PIXELS, PIXELS, assumptions
 from keras_resv2.convert.assumptions import ZERO_CHANNELS as ZERO_CHANNELS_ASSUMED
 from keras_resv2.convert.equivalence import (
     EPSILON,
@@ -25,6 +26,7 @@ from keras_resv2.convert.network import classifier_layer, find_network
 from keras_resv2.convert.readers import CONVENTIONS, STRUCTURE, read_source
 from keras_resv2.convert.readers.keras_file import layer_config
 from keras_resv2.convert.verification import agreeing, part_of, said_by
+from keras_resv2.models.config import STEMS
 from keras_resv2.resnet import build_named
 from keras_resv2.storage.weight_file import check_values
 
@@ -52,6 +54,20 @@ class Detected:
     assumed: tuple[str, ...]
     weights: dict = dataclasses.field(repr=False)
     classifier_activation: str | None = "softmax"
+
+    def of_dataset(self, name: str, pixels: Sequence) -> "Detected":
+        """Returns the same with the pixel statistics of a dataset, if neither the source nor its layout specifies any.
+
+        Args:
+            name: name of the dataset, for `assumed`.
+            pixels: ``(mean, std)``, as `keras_resv2.ResNet` takes `preprocessing`.
+        """
+        usual = {PIXELS.format(OWN_PIXELS.format(stem.dataset.name)) for stem in STEMS.values()}
+        if not usual & set(self.assumed):
+            return self
+        phrase = f"that pixels are normalised with the statistics of {name} (change it with --preprocessing)"
+        assumed = tuple(phrase if one in usual else one for one in self.assumed)
+        return dataclasses.replace(self, arguments={**self.arguments, "preprocessing": pixels}, assumed=assumed)
 
     def build(self, **options: Any) -> keras.Model:
         """Builds the network with these weights.

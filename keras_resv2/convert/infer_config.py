@@ -14,6 +14,7 @@ from keras_resv2.resnet import feature_info
 UNIT_LAYERS = re.compile(
     r"preact_(bn|relu)|conv\d(_pad)?|(bn|relu)\d|shortcut_(conv|bn|subsample|average|pad)|add|postact_(bn|relu)"
 )
+CONV = re.compile(r"stem_conv|stage(\d+)_unit\d+_(conv\d|shortcut_conv)")
 
 
 def infer_config(model):
@@ -44,22 +45,22 @@ def infer_config(model):
     activation = _activation(layers)
     first = {rest: layer for name, layer in layers.items() if (rest := name.removeprefix("stage1_unit1_")) != name}
     bottleneck = "conv3" in first
-    strides = {name: layers[f"stage2_unit1_{name}"].strides[0] for name in ("conv1", "conv2")}
-    output_stride = output_stride_of(model)
-    strided_first = max(strides.values()) == 2 or output_stride is not None  # which takes strides in first units
+    convs = {match: layer for name, layer in layers.items() if (match := CONV.fullmatch(name))}
+    strided = {match[2] for match, layer in convs.items() if match[1] and max(layer.strides) > 1}
+    strided_last = any(match[1] == "1" and max(layer.strides) > 1 for match, layer in convs.items())
     # With a dilation in place of its stride, the unit's 3x3 convolution has it if the stride was before it.
-    on_first = strides["conv1"] == 2 or max(layers["stage2_unit1_conv2"].dilation_rate) > 1
+    on_first = "conv1" in strided or (not strided and max(layers["stage2_unit1_conv2"].dilation_rate) > 1)
     return {
         "activation": activation,
         "shortcut": _shortcut(layers),
         "projection": _projection(layers, bottleneck),
-        "stride_in": "first" if strided_first else "last",
-        "stride_on": ("1x1" if on_first else "3x3") if bottleneck and strided_first else None,
+        "stride_in": "last" if strided_last else "first",
+        "stride_on": ("1x1" if on_first else "3x3") if bottleneck else None,
         "stem": _stem(layers, activation),
         "padding": _padding(layers),
-        "output_stride": output_stride,
-        "conv_bias": layers["stem_conv"].use_bias,
-        "activated_shortcuts": _activated_shortcuts(layers) if "preact_relu" in first else None,
+        "output_stride": output_stride_of(model),
+        "conv_bias": any(layer.use_bias for layer in convs.values()),
+        "activated_shortcuts": _activated_shortcuts(layers) if {"preact_relu", "add"} <= set(first) else None,
     }
 
 

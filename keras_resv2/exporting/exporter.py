@@ -10,7 +10,7 @@ import numpy as np
 
 from keras_resv2.argument_checks import check_choice
 from keras_resv2.exporting import PRECISIONS
-from keras_resv2.exporting.formats import FORMATS, Contents
+from keras_resv2.exporting.formats import FORMATS, Contents, write_labels
 from keras_resv2.exporting.network import plain_network
 from keras_resv2.exporting.signature import by_name, named_outputs, signature_of
 from keras_resv2.files import atomic_write, check_parent
@@ -98,6 +98,9 @@ def export(
     """
     path = pathlib.Path(path)
     check_export(path, format, precision, overwrite, unit_switches)
+    replaces, labels = path.exists(), FORMATS[format].labels and FORMATS[format].labels(path)
+    if labels and class_names and labels.exists() and not overwrite:
+        raise FileExistsError(f"{labels} exists: choose another path, or pass overwrite=True (--overwrite).")
     reference = plain_network(model)
     signature = signature_of(reference)
     _check_representative(representative, precision, signature)
@@ -108,7 +111,10 @@ def export(
         FORMATS[format].write(contents, partial)
         images = signature.random_images() if representative is None else representative[:64]
         difference = _compare(reference, signature, partial, format, precision, images)
-    FORMATS[format].beside(contents, path)
+    if labels and class_names:
+        write_labels(class_names, labels)
+    elif labels and replaces:
+        labels.unlink(missing_ok=True)  # those of the file that this one replaces
     sides = ", ".join("any" if side is None else str(side) for side in signature.shape[1:])
     taken = f"{signature.dtype} (batch, {sides})"
     return Exported(path, format, precision, _size(path), taken, tuple(signature.outputs), difference)
@@ -142,6 +148,8 @@ def check_export(
     endings = {other.ending for other in FORMATS.values()} - {None}
     if path.suffix in endings and path.suffix != row.ending:
         raise ValueError(f"{path} has the extension of another format than {format!r}: choose another name.")
+    if path.is_symlink() and row.ending is None:
+        raise FileExistsError(f"{path} is a link: pass the path of the folder that it refers to.")
     if path.is_dir() and any(path.iterdir()):
         if row.ending is not None or not (path / "saved_model.pb").exists():
             raise FileExistsError(
@@ -200,17 +208,17 @@ def _compare(reference, signature, path, format, precision, images):
     expected = by_name(signature.outputs, expected)
     found = FORMATS[format].load(str(path), None).predict_on_batch(images)
     found = found if isinstance(found, dict) else by_name(signature.outputs, found)
-    differences, sizes = [], [1.0]
+    differences = []
     for name, y in expected.items():
         y = keras.ops.convert_to_numpy(y)
         differences.append(float(np.abs(found[name] - y).max()))
-        sizes.append(float(np.abs(y).max()))
-    if precision == "float32" and not max(differences) <= ROUNDING * max(sizes):
-        raise ValueError(
-            f"the exported network gives other outputs than the Keras model (largest difference {max(differences):.3g}"
-            f"): {format} was not written. Please report this with the versions of Keras and of the runtime."
-        )
-    return max(differences)
+        if precision == "float32" and not differences[-1] <= ROUNDING * max(1.0, float(np.abs(y).max())):
+            raise ValueError(
+                f"the exported network gives other outputs than the Keras model (largest difference of {name!r}: "
+                f"{differences[-1]:.3g}): {format} was not written. Please report this with the versions of Keras and "
+                "of the runtime."
+            )
+    return float(np.max(differences))  # NaN if one is
 
 
 def _size(path):

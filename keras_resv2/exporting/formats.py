@@ -8,6 +8,7 @@ from typing import Any
 
 from keras_resv2.argument_checks import check_choice
 from keras_resv2.exporting.inference_backends import OnnxRuntime, SavedModel, TFLite
+from keras_resv2.files import atomic_write
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +46,8 @@ class Format:
         check: function without arguments that raises ImportError if the format cannot be written here.
         can_load: function without arguments that says whether the inference backend is installed. If it is not, what
             was written is not compared with the network.
-        beside: function from `Contents` and the path of the file that writes more files beside it.
+        labels: function from the path of the exported file to that of a text file beside it for the class names, one
+            per line; None if the file contains them, or does not.
     """
 
     write: Callable[[Contents, pathlib.Path], None]
@@ -55,7 +57,13 @@ class Format:
     unit_switches: bool = False
     check: Callable[[], None] = lambda: None
     can_load: Callable[[], bool] = lambda: True
-    beside: Callable[[Contents, pathlib.Path], None] = lambda contents, path: None
+    labels: Callable[[pathlib.Path], pathlib.Path] | None = None
+
+
+def write_labels(class_names: Sequence[str], path: pathlib.Path) -> None:
+    """Writes class names as text, one per line, in the order of the outputs."""
+    with atomic_write(path) as partial:
+        partial.write_text("".join(f"{name}\n" for name in class_names), encoding="utf-8")
 
 
 # The writers import Keras, TensorFlow and ONNX, which the list of formats does not need.
@@ -69,16 +77,6 @@ def _write_tflite(contents, path):
     from keras_resv2.exporting.tensorflow_formats import write_tflite
 
     write_tflite(contents.network, contents.signature, path, contents.precision, contents.representative)
-
-
-def _write_labels(contents, path):
-    from keras_resv2.exporting.tensorflow_formats import write_labels
-
-    labels = path.with_name(path.name.removesuffix(".tflite") + ".labels.txt")
-    if contents.class_names:
-        write_labels(contents.class_names, labels)
-    else:
-        labels.unlink(missing_ok=True)  # those of a file that this one replaces
 
 
 def _write_onnx(contents, path):
@@ -109,7 +107,7 @@ FORMATS: dict[str, Format] = {
         ending=".tflite",
         precisions=("float32", "float16", "int8"),
         check=_check_tensorflow,
-        beside=_write_labels,
+        labels=lambda path: path.with_name(path.name.removesuffix(".tflite") + ".labels.txt"),
     ),
     "onnx": Format(
         _write_onnx,

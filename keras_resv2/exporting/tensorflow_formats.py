@@ -1,16 +1,18 @@
 """SavedModel and TFLite, by TensorFlow."""
 
 import pathlib
+import re
 import tempfile
 from typing import Any
 
 import keras
 import numpy as np
 
+from keras_resv2.argument_checks import first_line, some
 from keras_resv2.exporting import INPUT
+from keras_resv2.exporting.formats import write_labels
 from keras_resv2.exporting.inference_backends import without_deprecation
 from keras_resv2.exporting.signature import by_name, named_outputs
-from keras_resv2.files import atomic_write
 from keras_resv2.models.batch_norm import to_stock_layers
 
 SIGNATURE = "serving_default"
@@ -41,12 +43,6 @@ def write_saved_model(network, signature, folder, class_names=None):
         path = pathlib.Path(folder, LABELS)
         path.parent.mkdir()
         write_labels(class_names, path)
-
-
-def write_labels(class_names, path):
-    """Writes names of classes as text, one a line, in the order of the outputs."""
-    with atomic_write(path) as partial:
-        partial.write_text("".join(f"{name}\n" for name in class_names), encoding="utf-8")
 
 
 def _save(network, shape, dtype, folder):
@@ -83,6 +79,7 @@ def write_tflite(network, signature, path, precision, representative: Any = None
         ValueError: TFLite has no operators for a layer.
     """
     import tensorflow as tf
+    from tensorflow.lite.python.convert_phase import ConverterError
 
     with tempfile.TemporaryDirectory() as folder:
         dtype = "float32" if precision == "int8" else signature.dtype
@@ -96,8 +93,15 @@ def write_tflite(network, signature, path, precision, representative: Any = None
             images = _with_black_and_white(representative)
             converter.representative_dataset = lambda: ({INPUT: image[None].astype("float32")} for image in images)
             converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-        with without_deprecation():
-            content = _quantized(converter) if precision == "int8" else converter.convert()
+        try:
+            with without_deprecation():
+                content = _quantized(converter) if precision == "int8" else converter.convert()
+        except ConverterError as error:
+            missing = sorted(set(re.findall(r"'(tf\.\w+)' op", str(error)))) or [first_line(error)]
+            raise ValueError(
+                f"TFLite cannot represent model {network.name!r}: {some(missing)}. Replace these layers, or choose "
+                "another format."
+            ) from None
     pathlib.Path(path).write_bytes(content)
 
 

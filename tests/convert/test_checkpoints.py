@@ -65,6 +65,21 @@ def test_the_structure_travels_in_every_file_of_ours(arguments, ending, tmp_path
     assert np.abs(other.predict(pixels, verbose=0) - expected).max() > 0.02 * np.ptp(expected)
 
 
+@pytest.mark.parametrize("depth, arguments, size", [
+    (20, dict(branch="bottleneck", stride_in="last"), 32),
+    (20, dict(branch="bottleneck", stride_in="last", stride_on="3x3"), 32),
+    (8, dict(stride_in="last", projection="B"), 32),
+    (18, dict(classes=10), 48),
+])  # fmt: skip
+def test_the_place_of_strides_travels_too(depth, arguments, size):
+    ours = randomised(keras_resv2.ResNet(depth, **arguments, input_shape=(size, size, 3), classifier_activation=None))
+    x = np.random.default_rng(0).integers(0, 256, (2, size, size, 3), dtype="uint8")
+    found = convert.detect(convert.to_pytorch(ours, "cifar")).build(
+        classifier_activation=None, input_shape=(size, size, 3)
+    )
+    assert_same(found.predict(x, verbose=0), ours.predict(x, verbose=0))
+
+
 def test_pytorch_reads_our_files_with_metadata(tmp_path):
     """`load_state_dict` accepts it strictly; the module keeps its own state."""
     ours = randomised(keras_resv2.ResNet(8, projection="B", **RAW))

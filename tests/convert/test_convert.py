@@ -357,6 +357,9 @@ def test_values_that_no_network_works_with_are_refused(networks, key, value, wor
     (dict(depth=8, activation="relu_before_addition"), "cifar", "that have: none"),
     (dict(depth=8, output_stride=2), "cifar", "have output_stride=None; .* has output_stride=2"),
     (dict(depth=8), "caffe", "must be one of"),
+    (dict(depth=8, activation="full_preactivation", shortcut="none"), "cifar", "shortcut='identity'"),
+    (dict(depth=18, activation="full_preactivation", stem="imagenet_activated", conv_bias=True,
+          activated_shortcuts="projections"), "pytorchcv", "conv_bias=False"),
 ])  # fmt: skip
 def test_networks_that_a_library_has_not(arguments, layout, words):
     """Names and shapes of the weights would fit in most of these; the outputs would not."""
@@ -410,6 +413,18 @@ def test_converted_weights_have_the_statistics_of_their_dataset(checkpoint, tmp_
     assert cli.main(["convert", str(checkpoint), *given, "--preprocessing", "torch"]) == 0
     card = keras_resv2.pretrained_card(str(tmp_path / "out/resnet20-cifar100/2"))
     assert card.arguments["preprocessing"] == "torch" and "statistics of cifar100" not in str(card.origin["assumed"])
+
+
+def test_statistics_that_a_file_states_are_kept(tmp_path, capsys):
+    """`--dataset` names the data; what the network was trained with is in the file."""
+    pytest.importorskip("safetensors", reason="safetensors is not installed")
+    ours = keras_resv2.ResNet(8, classes=100, preprocessing="tf")
+    convert.save_pytorch(ours, tmp_path / "mine.safetensors", "cifar")
+    given = ["convert", str(tmp_path / "mine.safetensors"), "--dataset", "cifar100", "--out", str(tmp_path / "out")]
+    assert cli.main(given) == 0
+    assert "assumed" not in capsys.readouterr().out
+    card = keras_resv2.pretrained_card(str(tmp_path / "out/resnet8-cifar100/1"))
+    assert np.allclose(card.arguments["preprocessing"], 127.5)
 
 
 def test_commands_take_the_folder(checkpoint, tmp_path, capsys, monkeypatch):

@@ -292,9 +292,55 @@ def test_a_folder_of_something_else_is_never_overwritten(tmp_path):
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter.tex").write_text("years of work")
     for format in HERE:
-        with pytest.raises(FileExistsError, match="is a folder with other files than a SavedModel's"):
+        with pytest.raises(FileExistsError, match="is a folder that contains other files than a SavedModel"):
             export(ResNet(8), tmp_path / "thesis", format, overwrite=True)
     assert (tmp_path / "thesis" / "chapter.tex").read_text() == "years of work"
+
+
+@needs_tensorflow
+def test_labels_beside_a_file_are_not_overwritten_unasked(tmp_path):
+    labels, path = tmp_path / "network.labels.txt", tmp_path / "network.tflite"
+    labels.write_text("mine")
+    with pytest.raises(FileExistsError, match=r"labels\.txt exists"):
+        export(ResNet(8, classes=2), path, "tflite", class_names=["a", "b"])
+    export(ResNet(8, classes=2), path, "tflite")
+    assert labels.read_text() == "mine"  # there was no file that this one replaces
+    export(ResNet(8, classes=2), path, "tflite", class_names=["a", "b"], overwrite=True)
+    assert labels.read_text() == "a\nb\n"
+
+
+@needs_tensorflow
+def test_a_link_to_a_folder_is_refused_before_the_export(tmp_path):
+    (tmp_path / "v1").mkdir()
+    (tmp_path / "current").symlink_to("v1")
+    with pytest.raises(FileExistsError, match="is a link"):
+        export(ResNet(8), tmp_path / "current", "saved_model", overwrite=True)
+
+
+@needs_tensorflow
+def test_operators_that_tflite_has_not_are_named(tmp_path):
+    model = ResNet(8, include_top=False, input_shape=(16, 16, 3))
+    resized = keras.layers.Resizing(16, 16, interpolation="lanczos3")(model.output)
+    with pytest.raises(ValueError, match=r"tf\.ScaleAndTranslate.* choose another format"):
+        export(keras.Model(model.input, resized), tmp_path / "n.tflite", "tflite")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("wrong", [1.0, np.nan])
+def test_each_output_is_compared_by_itself(wrong, tmp_path, monkeypatch):
+    """Probabilities that differ are found beside a feature map of large values."""
+    network = ResNet(8)
+    large = keras.layers.Rescaling(1e5, name="large")(network.get_layer("stage1_unit1_postact_relu").output)
+    model = keras.Model(network.input, {"map": large, "probabilities": network.output})
+
+    class Wrong:
+        def predict_on_batch(self, x):
+            y = {name: keras.ops.convert_to_numpy(value) for name, value in model(x).items()}
+            return {**y, "probabilities": np.full_like(y["probabilities"], wrong)}
+
+    monkeypatch.setitem(FORMATS, "onnx", dataclasses.replace(FORMATS["onnx"], load=lambda *arguments: Wrong()))
+    with pytest.raises(ValueError, match="'probabilities'"):
+        export(model, tmp_path / "n.onnx", "onnx")
 
 
 def test_a_name_that_ends_as_another_format_is_refused(tmp_path):

@@ -8,7 +8,7 @@ const FILES = new URL("../../network/", import.meta.url).href;
 const AUTOMATIC = 9; // units up to which each is deleted in turn without being asked
 const CANCELLED = Symbol("a newer computation has started");
 const root = document.getElementById("rn");
-const state = { off: new Set(), order: [], mode: "delete", chosen: null, selected: 0, own: null, label: null, right: null, turn: 0 };
+const state = { off: new Set(), order: [], mode: "delete", chosen: null, selected: 0, own: null, label: null, right: null, turn: 0, choice: 0 };
 const opened = new Map(), studies = new Map();
 let tf, index, images, samples, main, plain, places;
 
@@ -16,6 +16,7 @@ const start = async () => {
   if (location.protocol === "file:") throw new Error("Browsers load files like these from a server only: make docs-serve.");
   index = await (await fetched(`${FILES}networks.json`)).json();
   if (!index.runtime) throw new Error("This copy of the site was built without the network's runtime, which npm fetches.");
+  if (!index.images.length) throw new Error("This copy of the site was built without sample images, which the package foolbox contains.");
   [tf] = await Promise.all([startRuntime(`${FILES}runtime/`), loadImages()]);
   samples = tf.tensor(Float32Array.from(images.flatMap(({ pixels }) => [...pixels])), [images.length, SIDE, SIDE, 3]);
   layOut();
@@ -43,10 +44,10 @@ async function open(entry) {
 
 async function choose(name) {
   const entry = index.networks.find((one) => one.name === name);
-  const turn = ++state.turn;
+  const choice = ++state.choice;
   say(`Loading ${entry.title}, ${(entry.bytes / 1e6).toFixed(1)} MB …`);
   const found = await open(entry), beside = entry.plain ? await open(index.plain) : null;
-  if (turn !== state.turn) return;
+  if (choice !== state.choice) return;
   [main, plain] = [found, beside];
   Object.assign(state, { off: new Set(), order: main.net.order, chosen: null });
   renew(places.networks, ...networkButtons());
@@ -129,7 +130,11 @@ async function showAnswers(turn) {
       drawImage(places.image, pixels, null);
       drawImage(places.cam, pixels, await cam.data(), maps.shape[1]);
       places.camName.textContent = `Grad-CAM: what speaks for “${one.net.classNames[chosen]}”`;
-      for (const [stage, values] of stages.entries()) drawMaps(places.maps[stage], await values.data(), values.shape.slice(1));
+      for (const [stage, values] of stages.entries()) {
+        const [height, width, channels] = values.shape.slice(1);
+        drawMaps(places.maps[stage], await values.data(), [height, width, channels]);
+        places.mapNames[stage].textContent = `Stage ${stage + 1}: ${channels} feature maps of ${height} × ${width}`;
+      }
       cam.dispose();
       root.dataset.milliseconds = took.toFixed(1);
       say(`${one.net.units.length} units, ${(one.bytes / 1e6).toFixed(1)} MB; this image took ${took.toFixed(0)} ms on this machine.`);
@@ -250,7 +255,7 @@ function showStudies(running = new Map()) {
 
 function networkButtons() {
   return index.networks.map(({ name, title, bytes }) => make("button", {
-    type: "button", "aria-pressed": String(name === main?.name), onclick: () => choose(name), "data-network": name,
+    type: "button", "aria-pressed": String(name === main?.name), onclick: () => choose(name).catch(({ message }) => say(message)), "data-network": name,
   }, title, make("small", {}, ` ${(bytes / 1e6).toFixed(1)} MB`)));
 }
 
@@ -279,7 +284,7 @@ function layOut() {
     headings: colours.map((colour) => make("h3", { class: colour })),
     rows: [div("rn-row"), div("rn-row")], scores: [div("rn-result"), div("rn-result")], answers: [div(""), div("")],
     thumbs: div(""), image: canvas("The image"), cam: canvas("Grad-CAM"), camName: make("figcaption"),
-    maps: [1, 2, 3].map((stage) => canvas(`Feature maps of stage ${stage}`)), paths: div(""), plainPath: make("p"), study: div("rn-study"), legend: make("p", { class: "rn-legend" }),
+    maps: [1, 2, 3].map((stage) => canvas(`Feature maps of stage ${stage}`)), mapNames: [1, 2, 3].map(() => make("figcaption")), paths: div(""), plainPath: make("p"), study: div("rn-study"), legend: make("p", { class: "rn-legend" }),
     deleteEach: make("button", { type: "button", class: "rn-button", onclick: deleteEach }, "Delete each unit in turn"),
   };
   const cards = [0, 1].map((i) => make("section", { class: `rn-card ${colours[i]}` }, places.headings[i], places.rows[i],
@@ -296,7 +301,7 @@ function layOut() {
     div("rn-tools", places.modes, ...random), places.hint, ...cards, places.summary,
     make("section", { class: "rn-card" }, make("h3", {}, "Image"), places.thumbs, drop,
       div("rn-figures", figure(places.image, "32 × 32 pixels"), figure(places.cam, places.camName),
-        ...places.maps.map((map, i) => figure(map, `Stage ${i + 1}: ${[16, 32, 64][i]} feature maps of ${[32, 16, 8][i]} × ${[32, 16, 8][i]}`)))),
+        ...places.maps.map((map, i) => figure(map, places.mapNames[i])))),
     div("rn-pair", make("section", { class: "rn-card" }, pathsTitle, places.paths, places.plainPath),
       make("section", { class: "rn-card" }, studyTitle, places.legend, places.deleteEach, places.study)),
   );
