@@ -39,6 +39,7 @@ test-newest: $(VENV)/.test
 
 .venv-oldest/.installed: tests/oldest.txt setup.cfg
 	$(PYTHON) -m venv .venv-oldest
+	.venv-oldest/bin/python -m pip install --quiet --upgrade pip
 	.venv-oldest/bin/python -m pip install --quiet -e '.[train,hub]' pytest scikit-learn -c tests/oldest.txt
 	touch $@
 
@@ -74,8 +75,10 @@ results: $(VENV)/.demo
 archive:
 	git archive --format=tar.gz --prefix=keras-resv2/ --output=keras-resv2.tar.gz HEAD
 
+# The pip that comes with Python 3.10 takes hours to choose versions.
 $(VENV)/.venv:
 	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
 	touch $@
 
 $(VENV)/.demo: $(VENV)/.venv setup.cfg
