@@ -86,15 +86,22 @@ def dataset_of(card: Card, data_dir: str | os.PathLike | None) -> Dataset:
     if any(os.path.isdir(os.path.join(data_dir, place.split("/")[0])) for place in row.tfds):
         return row
     folders = class_folders(data_dir)
-    spellings = [class_names(card)] if folders else []
-    if folders and card.class_index:
-        spellings.append(tuple(number for number, _ in _class_index(card)))
-    for names in spellings:
+    for names in class_spellings(card) if folders else ():
         if folders & set(names):
             return dataclasses.replace(
                 row, class_names=names, image_shape=tuple(card.image_shape), streamed=False, tfds=()
             )
     return row
+
+
+def class_spellings(card: Card) -> list[tuple[str, ...]]:
+    """Returns the names of a card's classes, and for ImageNet also their WordNet IDs.
+
+    Raises:
+        ValueError, OSError: see `class_names`.
+    """
+    numbers = [tuple(number for number, _ in _class_index(card))] if card.class_index else []
+    return [tuple(class_names(card)), *numbers]
 
 
 def _dataset(name):

@@ -4,7 +4,6 @@
 source, and runs inside the compiled step on the same images as the student.
 """
 
-import os
 import pathlib
 
 import keras
@@ -13,8 +12,9 @@ import numpy as np
 from keras_resv2 import from_pretrained, pretrained_card
 from keras_resv2.argument_checks import some
 from keras_resv2.builders import build
-from keras_resv2.labels import class_names
+from keras_resv2.labels import class_spellings
 from keras_resv2.storage.checksum import sha256
+from keras_resv2.storage.local import pinned_name
 from train.data.source import SourceWrapper
 from train.losses import Targets
 from train.run_files import WEIGHTS, completed_settings, is_run, load_record, run_dataset
@@ -56,8 +56,7 @@ def pinned(name):
     if is_run(name):
         load_record(name)
         return name
-    card = pretrained_card(name)
-    return name if os.sep in name or "/" in name else card.full_name
+    return pinned_name(name, pretrained_card(name))
 
 
 def open_teacher(name, data):
@@ -79,22 +78,23 @@ def open_teacher(name, data):
     if is_run(name):
         settings, path = completed_settings(load_record(name)["settings"]), pathlib.Path(name) / WEIGHTS
         dataset = run_dataset(settings)
-        _check(name, data, dataset.class_names, dataset.image_shape)
+        _check(name, data, [dataset.class_names], dataset.image_shape)
         arguments = {**settings["arguments"], **options, "classes": dataset.classes}
         arguments["preprocessing"] = settings["preprocessing"]
         model = build(settings["model"], weights=str(path), **arguments)
         facts = {"name": name, "version": None, "sha256": sha256(path)}
     else:
         card = pretrained_card(name)
-        _check(name, data, tuple(class_names(card)), tuple(card.image_shape))
+        _check(name, data, class_spellings(card), tuple(card.image_shape))
         model = from_pretrained(name, **options)
         facts = {"name": card.name, "version": card.version, "sha256": card.sha256}
     model.trainable = False
     return model, facts
 
 
-def _check(name, data, classes, image_shape):
-    if classes != tuple(data.class_names):
+def _check(name, data, spellings, image_shape):
+    if tuple(data.class_names) not in spellings:
+        classes = spellings[0]
         raise ValueError(
             f"teacher {name} has {len(classes)} classes ({some(classes)}), but the run has {len(data.class_names)} "
             f"({some(data.class_names)}): they must be the same, in the same order."

@@ -14,7 +14,7 @@ import numpy as np
 
 from keras_resv2.models.weights import set_weights, weight_names
 from keras_resv2.pretrained import pretrained_card, weight_path
-from keras_resv2.storage.local import is_folder
+from keras_resv2.storage.local import pinned_name
 from keras_resv2.storage.weight_file import read_weights
 from train.run_files import WEIGHTS, is_run
 
@@ -43,7 +43,7 @@ def find_weights(source: str) -> tuple[dict[str, np.ndarray], str]:
             raise FileNotFoundError(f"--initial_weights={source} is a run that is not finished: it has no {WEIGHTS}.")
         return read_weights(path / WEIGHTS), source
     card = pretrained_card(source)
-    return read_weights(weight_path(card)), source if is_folder(source) else card.full_name
+    return read_weights(weight_path(card)), pinned_name(source, card)
 
 
 def set_initial_weights(model: keras.Model, arrays: dict[str, np.ndarray], name: str) -> None:

@@ -151,7 +151,7 @@ class _Loop:
             due = any(run.lacks_test_error(evaluate_every) for run in self._active)
             if due and not stopping:
                 self._each(RunState.save, rate)  # an evaluation may take long
-                self._each(RunState.measure, evaluate_every)
+                self._each(RunState.measure, evaluate_every, rate)
             if dispatched or due:
                 self._each(RunState.report, rate)
             if stopping and (due or step < self._recipe.steps):

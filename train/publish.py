@@ -39,6 +39,8 @@ from train.run_files import (
     read_history,
     read_record,
     run_dataset,
+    short_place,
+    without_places,
 )
 
 FLAGS = flags.FLAGS
@@ -113,7 +115,7 @@ def publish(run, data_dir, weights_dir, version=None, variant=None, seed_runs=()
         paper_error=error,
         paper=source,
         recipe=settings["recipe"],
-        recipe_values=record["settings"]["recipe_values"],
+        recipe_values=without_places(record["settings"]["recipe_values"]),
         command=_without_places(record["command"]),
         seed=settings["seed"],
         steps=settings["recipe_values"]["steps"],
@@ -153,7 +155,7 @@ def _with_pixels(settings):
 def _origin_of(initial_weights):
     """Describes initial weights for the card: those of a run by its command, of a folder or a file by their name."""
     if initial_weights is None or not os.path.exists(initial_weights):
-        return initial_weights
+        return initial_weights and short_place(initial_weights)
     if os.path.isfile(initial_weights):
         return pathlib.Path(initial_weights).name
     if not is_run(initial_weights):
@@ -170,16 +172,9 @@ def _without_places(command):
     words = shlex.split(command)
     for i, word in enumerate(words):
         flag, _, value = word.rpartition("=") if words[i - 1] == "--set" else (words[i - 1], "", word)
-        if flag in ("--initial_weights", "teacher") and os.sep in value and "://" not in value:
-            place = f"runs/{pathlib.Path(value).name}" if is_run(value) else _tail(value)
-            words[i] = word.removesuffix(value) + place
+        if flag in ("--initial_weights", "teacher"):
+            words[i] = word.removesuffix(value) + short_place(value)
     return shlex.join(words)
-
-
-def _tail(path):
-    """Returns the name of a file, or <name>/<version> of a weight folder."""
-    path = pathlib.Path(path)
-    return "/".join(path.parts[-2:]) if path.is_dir() else path.name
 
 
 def _weight_file(run, half):

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import os
 import pathlib
 import zipfile
 
@@ -23,6 +24,36 @@ WALL_SECONDS = "wall_seconds"  # key of run.json: the duration of a finished run
 def is_run(place):
     """Returns whether a path is the directory of a run."""
     return (pathlib.Path(place) / RUN_FILE).exists()
+
+
+def short_place(place):
+    """Returns a run, weight folder or weight file without its place on this machine; other names are unchanged.
+
+    Example:
+
+    >>> short_place("/home/me/runs/one"), short_place("/tmp/mine/2"), short_place("w/a.h5"), short_place("x@1")
+    ('runs/one', 'mine/2', 'a.h5', 'x@1')
+    """
+    if os.sep not in place or "://" in place:
+        return place
+    path = pathlib.PurePath(place)
+    if path.name.isdigit():
+        return "/".join(path.parts[-2:])
+    return path.name if path.suffix == ".h5" else f"runs/{path.name}"
+
+
+def without_places(values):
+    """Returns recipe values whose teacher is named without its place on this machine."""
+    return {**values, "teacher": short_place(values["teacher"])} if values.get("teacher") else values
+
+
+def kept_version(given, recorded):
+    """Returns the recorded name of pretrained weights, with its version, if `given` is the same name without one.
+
+    A run keeps its weights when a newer version is published.
+    """
+    same = isinstance(recorded, str) and recorded.rpartition("@")[0] == given
+    return recorded if same else None
 
 
 def newest_checkpoints(run):

@@ -10,6 +10,7 @@ import time
 import keras
 import numpy as np
 
+from keras_resv2.data.checks import NotFiniteError
 from keras_resv2.files import write_history
 from keras_resv2.storage.weight_file import save_weights
 from train import checkpoint
@@ -156,12 +157,19 @@ class RunState:
             return False
         return row["epoch"] % evaluate_every == 0 or row["step"] == self._recipe.steps
 
-    def measure(self, evaluate_every):
-        """Adds the test errors to the row of the epoch that ended, if they are due."""
+    def measure(self, evaluate_every, rate):
+        """Adds the test errors to the row of the epoch that ended, if they are due.
+
+        Raises:
+            Diverged: if class scores are NaN or infinite.
+        """
         if not self.lacks_test_error(evaluate_every):
             return
-        with self._result():
-            self.progress.row.update({name: round(error, 2) for name, error in self._measure(self._steps).items()})
+        try:
+            with self._result():
+                self.progress.row.update({name: round(error, 2) for name, error in self._measure(self._steps).items()})
+        except NotFiniteError as error:
+            raise self._diverged(f"of the test images, {error}", self.progress.step, rate) from None
         self.update_seconds()
 
     def report(self, rate):

@@ -79,7 +79,7 @@ class SwitchedNetwork(keras.Model):
         scaled: whether switches have values other than 0 and 1.
 
     Raises:
-        ValueError: if the network has no units that can be skipped.
+        ValueError: if the network has no units that can be skipped, or is rolled.
 
     Example:
 
@@ -91,8 +91,10 @@ class SwitchedNetwork(keras.Model):
     def __init__(self, network: keras.Model, scaled: bool = False, **arguments):
         super().__init__(name=network.name, dtype="float32", **arguments)
         self.unit_names = unit_names(network)
+        if any(hasattr(layer, "unit_weights") for layer in network.layers):
+            raise ValueError(f"units of {network.name} cannot be skipped, because they are in loops: omit --rolled.")
         if not self.unit_names:
-            raise ValueError(f"{network.name} has no units with shortcuts, or they are in loops (--rolled).")
+            raise ValueError(f"{network.name} has no units with shortcuts that could be skipped.")
         self.network, self.scaled = network, scaled
         self.switches = self.add_weight(
             name="unit_switches", shape=(len(self.unit_names),), initializer="ones", trainable=False, autocast=False

@@ -29,7 +29,7 @@ from train.job_queue.jobs import JobError, read_jobs
 from train.job_queue.processes import PROGRAM, find_machine
 from train.job_queue.scheduler import Queue
 from train.job_queue.unpacking import read_archives, unpack
-from train.run_files import LOCK, RUN_FILE, TRAIN_IMAGES, differences, newest_checkpoints, read_record
+from train.run_files import LOCK, RUN_FILE, TRAIN_IMAGES, differences, kept_version, newest_checkpoints, read_record
 
 BAD_INPUT = 2
 
@@ -146,8 +146,7 @@ def _differences(config, recorded):
     resolved = {"initial_weights": chosen, "teacher": chosen["recipe_values"]}  # run.json also has their versions
     for name, where in resolved.items():
         kept = recorded if where is chosen else recorded.get("recipe_values", {})
-        if where.get(name) and kept.get(name):
-            where[name] = kept[name]
+        where[name] = kept_version(where.get(name), kept.get(name)) or where.get(name)
     flags = (*FORMS, "resize", "initial_weights")
     kept = {name: value for name, value in recorded.items() if name not in flags}
     return differences({**kept, **chosen}, recorded)

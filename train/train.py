@@ -28,6 +28,7 @@ from train.dry_run import describe, time_steps
 from train.initial_weights import find_weights
 from train.prepare import prepare
 from train.recipes import RECIPES
+from train.run_files import is_run, kept_version, read_record
 from train.runs import stop_signals, train, train_seeds
 
 FLAGS = flags.FLAGS
@@ -111,8 +112,14 @@ def config_from_flags():
     recipe = RECIPES[FLAGS.recipe].with_values(FLAGS.set, **_set_flags(RECIPE_FLAGS))
     if FLAGS.learning_rate is not None:
         recipe = recipe.with_peak(FLAGS.learning_rate)
+    recorded = _recorded(FLAGS.out, FLAGS.seed)
     if recipe.teacher:
-        recipe = dataclasses.replace(recipe, teacher=pinned(recipe.teacher))
+        kept = recorded.get("recipe_values", {}).get("teacher")
+        recipe = dataclasses.replace(recipe, teacher=kept_version(recipe.teacher, kept) or pinned(recipe.teacher))
+    initial_weights = FLAGS.initial_weights
+    if initial_weights:
+        kept = kept_version(initial_weights, recorded.get("initial_weights"))
+        initial_weights = kept or find_weights(initial_weights)[1]
     return RunConfig(
         model=FLAGS.model,
         recipe=FLAGS.recipe,
@@ -120,7 +127,7 @@ def config_from_flags():
         dataset=FLAGS.dataset,
         arguments=_set_flags(ARGUMENTS),
         forms=tuple(form for form in FORMS if FLAGS[form].value),
-        initial_weights=FLAGS.initial_weights and find_weights(FLAGS.initial_weights)[1],
+        initial_weights=initial_weights,
         seed=FLAGS.seed,
         resize=FLAGS.resize,
         data_dir=FLAGS.data_dir,
@@ -130,6 +137,12 @@ def config_from_flags():
         evaluate_every=FLAGS.evaluate_every,
         checkpoint_seconds=FLAGS.checkpoint_seconds,
     )
+
+
+def _recorded(out, seed):
+    """Returns the settings of the run that a command resumes; with --seeds those of the first seed."""
+    places = [place for place in (out, f"{out}/seed{seed}") if out and is_run(place)]
+    return read_record(places[0])["settings"] if places else {}
 
 
 def _set_flags(names):

@@ -116,6 +116,8 @@ def finetune(out, name, settings, environment, quiet=False):
     for share in ("validation", "test"):
         if not 0 < settings[share] < 1:
             raise ValueError(f"--{share}={settings[share]}: it must be a share between 0 and 1.")
+    if settings["validation"] + settings["test"] >= 1:
+        raise ValueError("--validation and --test must leave images to train on: together they must be below 1.")
     for key, least in LEAST.items():
         if settings[key] is not None and not settings[key] >= least:
             raise ValueError(f"--{key}={settings[key]}: it must be at least {least}.")

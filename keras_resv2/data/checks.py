@@ -150,12 +150,16 @@ def check_pixels(images: np.ndarray, argument: str = "images") -> None:
         raise ValueError(f"{text}convert 16-bit pixels with (images / 257).round().astype('uint8').")
 
 
+class NotFiniteError(ValueError):
+    """Class scores are NaN or infinite."""
+
+
 def check_finite(scores: Any) -> np.ndarray:
-    """Converts scores ``(n, classes)`` to an array; raises ValueError if any is NaN or infinite."""
+    """Converts scores ``(n, classes)`` to an array; raises `NotFiniteError` if any is NaN or infinite."""
     scores = np.asarray(scores)
     bad = len(scores) - np.isfinite(scores).all(axis=-1).sum()
     if bad:
-        raise ValueError(
+        raise NotFiniteError(
             f"class scores of {bad} of {len(scores)} images are NaN or infinite: the weights are damaged or diverged, "
             "or this backend is inaccurate in this precision (try dtype float32)."
         )

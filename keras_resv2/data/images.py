@@ -222,6 +222,8 @@ def prepare_images(images: Any, size: tuple[int, int]) -> np.ndarray:
             f"images have the shape {images.shape}: it must be (n, h, w), (n, h, w, 1) or (n, h, w, 3)"
             f"{channels_last_hint(images.shape)}."
         )
+    if not len(images):
+        return np.empty((0, *size, 3), "uint8")
     return np.stack([np.asarray(fitted(to_rgb(Image.fromarray(image)), size)) for image in images])
 
 

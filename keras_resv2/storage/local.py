@@ -61,6 +61,17 @@ def contains_card(name: str | os.PathLike) -> bool:
     return any(True for pattern in (CARD, *CARDS_BELOW) for _ in folder.glob(pattern))
 
 
+def pinned_name(name: str | os.PathLike, card: Card) -> str:
+    """Returns a name that always finds the same weights: that of pretrained weights with its version, a path unchanged.
+
+    Args:
+        name: pretrained name, or the path of a weight folder or of a folder that contains one.
+        card: its card.
+    """
+    here = not is_folder(name) and str(name).partition("@")[0] not in card_paths() and contains_card(name)
+    return str(name) if is_folder(name) or here else card.full_name
+
+
 def find_card(name: str | os.PathLike) -> Card:
     """Returns the card of a pretrained name or folder on this machine.
 

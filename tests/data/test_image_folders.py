@@ -1,6 +1,7 @@
 """Which folders are splits, which are classes, and which files are read."""
 
 import pathlib
+import shutil
 import warnings
 
 import numpy as np
@@ -139,3 +140,11 @@ def test_a_dataset_that_a_card_describes_may_be_a_folder(tmp_path):
         load_split(known, "test", tmp_path / "half")
     with pytest.raises(ValueError, match="flowers needs a data_dir"):
         load_split(known, "test")
+
+
+def test_a_single_class_folder_is_refused_before_training(image_folder, tmp_path):
+    """Such as a folder in between; a network would have nothing to learn."""
+    for split in ("train", "test"):
+        shutil.copytree(image_folder / "val", tmp_path / split / "images")
+    with pytest.raises(ValueError, match="contains only one folder, images"):
+        open_source("folder", str(tmp_path), "train")

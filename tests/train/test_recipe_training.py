@@ -11,14 +11,18 @@ import keras
 import numpy as np
 import pytest
 
+import keras_resv2
 from helpers.paths import ROOT
 from helpers.published import publish
 from keras_resv2.data import DATASETS
+from train import distillation
 from train.config import RunConfig
 from train.data.device_data import DeviceData
 from train.data.inputs import Input
 from train.distillation import open_teacher, pinned
+from train.initial_weights import find_weights
 from train.recipes import RECIPES
+from train.run_files import kept_version
 
 HERE = keras.backend.backend()
 CIFAR10 = DATASETS["cifar10"].class_names
@@ -161,6 +165,33 @@ def test_teachers_by_name(tmp_path, monkeypatch):
         np.testing.assert_allclose(other.predict(pixels, verbose=0), model.predict(pixels, verbose=0), atol=1e-5)
     with pytest.raises(ValueError, match="did you mean"):
         pinned("resnet2-cifar10")
+
+
+def test_a_folder_here_is_not_the_published_network_of_its_name(tmp_path, monkeypatch):
+    """An --out of `convert` or `finetune`, in the working directory and without a slash."""
+    publish(tmp_path / "converted", name="resnet20-cifar10")
+    monkeypatch.chdir(tmp_path)
+    arrays, name = find_weights("converted")
+    assert name == pinned("converted") == "converted"
+    again, _ = find_weights(name)
+    published, full_name = find_weights("resnet20-cifar10")
+    assert full_name == pinned("resnet20-cifar10") == keras_resv2.pretrained_card("resnet20-cifar10").full_name
+    kernel = "stem_conv/kernel"
+    assert np.array_equal(again[kernel], arrays[kernel]) and not np.array_equal(again[kernel], published[kernel])
+
+
+def test_a_newer_version_does_not_change_a_run_that_began_before():
+    assert kept_version("resnet20-cifar10", "resnet20-cifar10@1") == "resnet20-cifar10@1"
+    for given in ("resnet20-cifar10@2", "resnet32-cifar10", "runs/resnet20-cifar10"):
+        assert kept_version(given, "resnet20-cifar10@1") is None
+    assert kept_version("resnet20-cifar10", None) is None
+
+
+def test_teachers_of_imagenet_have_classes_by_either_name():
+    data = an_input(class_names=("n01440764", "n01443537"))
+    distillation._check("one", data, [("tench", "goldfish"), ("n01440764", "n01443537")], (32, 32, 3))
+    with pytest.raises(ValueError, match=r"2 classes \(tench, goldfish\)"):
+        distillation._check("one", data, [("tench", "goldfish"), ("n01443537", "n01440764")], (32, 32, 3))
 
 
 @pytest.mark.parametrize("data, says", [

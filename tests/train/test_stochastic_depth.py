@@ -217,7 +217,7 @@ def test_both_ways_at_once_are_refused():
 
 @pytest.mark.parametrize("make, says", [
     (lambda: ResNet(8, shortcut="none"), "no units with shortcuts"),
-    (lambda: ResNet(26, rolled=True, shortcut="none"), "no units with shortcuts"),
+    (lambda: ResNet(26, rolled=True), "in loops"),
 ])  # fmt: skip
 def test_networks_without_units_to_skip(make, says):
     with pytest.raises(ValueError, match=says):

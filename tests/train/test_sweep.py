@@ -433,6 +433,17 @@ def test_a_terminal_gets_one_table(tmp_path):
     assert status(tmp_path)["b-seed0"]["steps"] == "7"
 
 
+def test_messages_with_brackets_are_shown_as_they_are(tmp_path):
+    """TensorFlow names devices so; rich takes brackets as markup."""
+    found = jobs.read_jobs(write(tmp_path, job(name="a", steps=200)), tmp_path)
+    console, message = Console(record=True, force_terminal=True, width=200), "no memory [/job:worker/device:GPU:0] [b]"
+    with Display(tmp_path, console) as display:
+        queue = Queue(found, tmp_path, MACHINE, at_once=1, seconds=6000)
+        queue.entries[0].message = message
+        display.show(queue)
+    assert message in console.export_text()
+
+
 def test_real_runs_moved_elsewhere_end_with_the_same_bits(digits, tmp_path, monkeypatch):
     """The queue with `train.train`: stopped, packed, unpacked elsewhere, with the result of an uninterrupted run."""
     (x_train, y_train), (x_test, y_test) = digits

@@ -10,6 +10,7 @@ import pytest
 
 import keras_resv2
 from keras_resv2 import files
+from keras_resv2.data.checks import check_finite
 from keras_resv2.evaluation import measure_error
 from train import checkpoint, loop, roofline
 from train.data.device_data import DeviceData, pad_images
@@ -238,6 +239,14 @@ def test_a_loss_that_is_no_number_stops_the_run(digits, tmp_path):
         )
     kept = [np.load(path) for path in sorted((tmp_path / "late").glob("checkpoint-*.npz"))]
     assert kept and all(np.isfinite(file[name]).all() for file in kept for name in file.files if name != "meta")
+
+
+def test_scores_that_are_no_numbers_stop_the_run(digits, tmp_path, monkeypatch):
+    """Loss and weights may be finite although inference overflows."""
+    monkeypatch.setattr("keras_resv2.evaluation.highest_class", lambda scores: check_finite(np.nan * scores))
+    model = keras_resv2.ResNet(8, classifier_activation=None)
+    with pytest.raises(loop.Diverged, match=r"scores of .* are NaN .* at step \d+, learning rate"):
+        train_here(model, digits, small_recipe(), tmp_path)
 
 
 def test_precisions_learn_the_same(digits, tmp_path):

@@ -6,6 +6,7 @@ import sys
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from keras_resv2.files import write_history
 
@@ -121,7 +122,7 @@ class Display:
             row = status_row(entry)
             colour = COLOURS.get(entry.state, "")
             state = f"[{colour}]{entry.state}[/]" if colour else entry.state
-            table.add_row(entry.job.name, state, *_numbers(entry, row), entry.message)
+            table.add_row(entry.job.name, state, *_numbers(entry, row), Text(entry.message))
         return table
 
     def _shown(self, queue):

@@ -158,6 +158,8 @@ def make_jobs(table, out, data_dirs):
         check_choice("argument", name, ARGUMENTS)
     layout, _ = network(table["model"], arguments)
     recipe.check_units(sum(layout.units))
+    if recipe.leaves_units_out and table.get("rolled"):
+        raise ValueError("rolled=true runs units in loops, which units_per_batch and survival cannot skip.")
     for key, source in (("initial_weights", table.get("initial_weights")), ("teacher", recipe.teacher)):
         if source is not None:
             _check_weights(key, source, out)

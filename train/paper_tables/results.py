@@ -11,7 +11,7 @@ from keras_resv2.storage.local import CARD
 from train.paper_tables.figures import network
 from train.recipe import completed
 from train.recipes import RECIPES
-from train.run_files import DIVERGED, RUN_FILE, completed_settings
+from train.run_files import DIVERGED, RUN_FILE, completed_settings, without_places
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,7 +121,7 @@ def _finished(path):
         if not _whole(dataset, settings["train_images"], settings["test_images"]):
             return []
         made = network(settings["model"], settings["arguments"])
-        values = completed(record["settings"]["recipe_values"])
+        values = completed(without_places(record["settings"]["recipe_values"]))
         if DIVERGED in record:
             origin, error = (
                 f"{path.parent}, diverged at step {record[DIVERGED]:,}",
@@ -144,7 +144,8 @@ def _way(recipe, initial_weights):
     if not initial_weights:
         return recipe
     # A card describes a run as "run <name>: <command>", run.json has its folder.
-    return f"{recipe} from {pathlib.PurePath(initial_weights.removeprefix('run ').partition(': ')[0]).name}"
+    path = pathlib.PurePath(initial_weights.removeprefix("run ").partition(": ")[0])
+    return f"{recipe} from {f'{path.parent.name}@{path.name}' if path.name.isdigit() else path.name}"
 
 
 def _whole(dataset, train_images, test_images):
