@@ -140,10 +140,6 @@ def scan_classes(folder: str | os.PathLike, class_names: Sequence[str] | None = 
         )
     endings = {ending for ending, kind in Image.registered_extensions().items() if kind in Image.OPEN}
     class_names = tuple(folders) if class_names is None else tuple(class_names)
-    if len(class_names) < 2:
-        raise ValueError(
-            f"{folder} contains only one folder, {', '.join(class_names)}: it needs one folder of images per class."
-        )
     for name in folders:
         if class_names.count(name) > 1:
             raise ValueError(f"{folder}: several classes are called {name}, so the label of its images is ambiguous.")
@@ -301,6 +297,11 @@ def read_folder(
             f"size={tuple(size)} must be (height, width), because images of a folder have different sizes."
         )
     files = scan_classes(folder, class_names)
+    if len(files.class_names) < 2:
+        raise ValueError(
+            f"{folder} contains only one folder, {', '.join(files.class_names)}: it needs one folder of images per "
+            "class."
+        )
     images, kept, problems = [], [], []
     for i, path in enumerate(files.paths):
         try:

@@ -12,6 +12,8 @@ import keras_resv2
 from keras_resv2.data import Dataset, assign_splits, find_splits, load_split
 from keras_resv2.data.folders import scan_classes
 from keras_resv2.data.sources import open_source
+from train.data.inputs import open_input
+from train.recipes import RECIPES
 
 
 def make(root, *files):
@@ -146,5 +148,5 @@ def test_a_single_class_folder_is_refused_before_training(image_folder, tmp_path
     """Such as a folder in between; a network would have nothing to learn."""
     for split in ("train", "test"):
         shutil.copytree(image_folder / "val", tmp_path / split / "images")
-    with pytest.raises(ValueError, match="contains only one folder, images"):
-        open_source("folder", str(tmp_path), "train")
+    with pytest.raises(ValueError, match="only one class, images: training needs at least two"):
+        open_input("folder", str(tmp_path), RECIPES["imagenet"], 0)

@@ -397,7 +397,7 @@ def test_metadata_of_safetensors(tmp_path, said):
     numpy = pytest.importorskip("safetensors.numpy", reason="safetensors is not installed")
     numpy.save_file({"w": np.ones(3, "float32")}, tmp_path / "x.safetensors", {"keras_resv2": said.decode()})
     try:
-        assert read_source(tmp_path / "x.safetensors").said == {}
+        assert not any(read_source(tmp_path / "x.safetensors").said.values())
     except ValueError as error:
         assert "cannot be read" in str(error)
 

@@ -98,6 +98,11 @@ def _in_memory(row, data_dir, recipe, seed, resize):
 
 def _streamed(row, data_dir, recipe, seed, cache, devices):
     train, test = (open_source(row.name, data_dir, split, cache=cache) for split in row.splits)
+    if len(train.class_names) < 2:
+        raise ValueError(
+            f"{data_dir} contains images of only one class, {train.class_names[0]}: training needs at least two, "
+            "in one folder each."
+        )
     part = devices.process, devices.processes
     return Input(
         source=image_stream.TrainStream(train, recipe.batch_size, recipe.image_size, seed, part),
