@@ -61,7 +61,7 @@ def _open_body(name, folder, full_name, sha256, settings):
 
 def _body(model):
     # Adapters and quantization replace variables; TensorFlow and JAX have compiled the body with those before.
-    variables, body = _BODIES.get(model, (None, None))
+    variables, body = _BODIES.get(model, ([], None))
     if body is None or [id(v) for v in variables] != [id(v) for v in model.variables]:
         body = body_of(model)
         _BODIES[model] = model.variables, body

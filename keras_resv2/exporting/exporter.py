@@ -98,7 +98,8 @@ def export(
     """
     path = pathlib.Path(path)
     check_export(path, format, precision, overwrite, unit_switches)
-    replaces, labels = path.exists(), FORMATS[format].labels and FORMATS[format].labels(path)
+    replaces, labels_of = path.exists(), FORMATS[format].labels
+    labels = None if labels_of is None else labels_of(path)
     if labels and class_names and labels.exists() and not overwrite:
         raise FileExistsError(f"{labels} exists: choose another path, or pass overwrite=True (--overwrite).")
     reference = plain_network(model)
