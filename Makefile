@@ -37,9 +37,7 @@ matrix: test-oldest
 test-newest: $(VENV)/.test
 	$(BIN)/python -m pytest $(OLDEST) -m "not slow"
 
-.venv-oldest/.installed: tests/oldest.txt setup.cfg
-	$(PYTHON) -m venv .venv-oldest
-	.venv-oldest/bin/python -m pip install --quiet --upgrade pip
+.venv-oldest/.installed: .venv-oldest/.venv tests/oldest.txt setup.cfg
 	.venv-oldest/bin/python -m pip install --quiet -e '.[train,hub]' pytest scikit-learn -c tests/oldest.txt
 	touch $@
 
@@ -75,10 +73,10 @@ results: $(VENV)/.demo
 archive:
 	git archive --format=tar.gz --prefix=keras-resv2/ --output=keras-resv2.tar.gz HEAD
 
-# The pip that comes with Python 3.10 takes hours to choose versions.
-$(VENV)/.venv:
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
+# The pip that comes with Python 3.10 had not chosen versions after 20 minutes.
+%/.venv:
+	$(PYTHON) -m venv $*
+	$*/bin/python -m pip install --quiet --upgrade pip
 	touch $@
 
 $(VENV)/.demo: $(VENV)/.venv setup.cfg

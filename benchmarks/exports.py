@@ -71,8 +71,8 @@ def main(argv=None):
     try:
         if arguments.out:
             check_parent(pathlib.Path(arguments.out))
-        for name in arguments.names:  # before the first is measured
-            load_split(pretrained_card(name).dataset, "test", arguments.data_dir)
+        for dataset in {pretrained_card(name).dataset for name in arguments.names}:  # before anything is measured
+            load_split(dataset, "test", arguments.data_dir)
         with Worker(worker_environment("tensorflow")) as worker:
             machine = {**worker.ask("machine"), "load_average": load, "versions": versions(PACKAGES)}
         for name in arguments.names:

@@ -278,6 +278,12 @@ def write_json(path: str | os.PathLike, content: Any) -> None:
         partial.write_text(json.dumps(content, indent=2) + "\n")
 
 
+def write_lines(lines: Iterable[str], path: str | os.PathLike) -> None:
+    """Writes lines of text, such as the names of classes, atomically."""
+    with atomic_write(path) as partial:
+        partial.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+
 def write_history(rows: Iterable[Mapping[str, Any]], path: str | os.PathLike) -> None:
     """Writes rows as CSV atomically."""
     columns = list(dict.fromkeys(name for row in sorted(rows, key=len, reverse=True) for name in row))

@@ -154,7 +154,7 @@ def ResNet(
     if weights is not None:
         matched = match_weights(own, values, "weights" if isinstance(weights, dict) else weights)
         for key, (variable, array) in matched.items():
-            if key not in layers.placed and isinstance(variable, keras.Variable):  # layers of the user's shortcut
+            if key not in layers.created and isinstance(variable, keras.Variable):  # layers of the user's shortcut
                 variable.assign(array)
     return model
 

@@ -14,7 +14,7 @@ import keras
 
 from keras_resv2.models.batch_norm import BatchNormalization
 from keras_resv2.models.copying import copy_model
-from keras_resv2.models.scan import RolledUnits
+from keras_resv2.models.scan import is_rolled
 
 
 class ElsewhereError(RuntimeError):
@@ -178,7 +178,7 @@ def sync_batch_norm(model, devices):
     """
     if devices.strategy is None:
         return model
-    if any(isinstance(layer, RolledUnits) for layer in model.layers):
+    if is_rolled(model):
         raise ValueError("on TensorFlow a rolled network trains on only one device; for several use KERAS_BACKEND=jax.")
 
     def replace(layer):

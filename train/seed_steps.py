@@ -8,6 +8,7 @@ import functools
 
 import numpy as np
 
+from keras_resv2.models.scan import is_rolled
 from train.devices import ONE_DEVICE
 from train.losses import CROSS_ENTROPY
 from train.steps import JaxSteps, controls_of, stack_batches
@@ -119,7 +120,7 @@ def _check_alike(models, sources):
         raise ValueError("seeds trained together must have the same network.")
     if hasattr(models[0], "switches"):
         raise ValueError("networks that skip units are trained one seed after another: each seed skips other units.")
-    if any(hasattr(layer, "unit_weights") for layer in models[0].layers):
+    if is_rolled(models[0]):
         raise ValueError("a rolled network is trained one seed after another: its convolutions are inside a loop.")
     for source in sources[1:]:
         for one, other in zip(source.device_data, sources[0].device_data, strict=True):

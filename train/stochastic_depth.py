@@ -21,6 +21,7 @@ import numpy as np
 from keras import ops
 
 from keras_resv2.models.graph import calls, deep_graph
+from keras_resv2.models.scan import is_rolled
 
 ADDITION = re.compile(r"stage\d+_unit\d+_add")
 
@@ -91,7 +92,7 @@ class SwitchedNetwork(keras.Model):
     def __init__(self, network: keras.Model, scaled: bool = False, **arguments):
         super().__init__(name=network.name, dtype="float32", **arguments)
         self.unit_names = unit_names(network)
-        if any(hasattr(layer, "unit_weights") for layer in network.layers):
+        if is_rolled(network):
             raise ValueError(f"units of {network.name} cannot be skipped, because they are in loops: omit --rolled.")
         if not self.unit_names:
             raise ValueError(f"{network.name} has no units with shortcuts that could be skipped.")

@@ -12,7 +12,7 @@ import keras
 
 from keras_resv2.analysis.programs import Program
 from keras_resv2.models.graph import UNIT, calls, deep_graph, is_cast
-from keras_resv2.models.scan import RolledUnits
+from keras_resv2.models.scan import is_rolled
 
 NAMES = (
     "stage1_unit1_..., stage1_unit2_..., ...; of each unit the addition of shortcut and branch is stage1_unit1_add, "
@@ -146,7 +146,7 @@ def dissect(model: keras.Model) -> Dissection:
     """
     if not isinstance(model, keras.Model) or not hasattr(model, "operations"):
         raise ValueError(f"{model!r} is not a functional keras.Model: units are identified by layer names.")
-    if any(isinstance(layer, RolledUnits) for layer in model.layers):
+    if is_rolled(model):
         raise ValueError(f"model {model.name!r} is rolled: build it without rolled=True, from the same weights.")
     if any(is_cast(node) for node in calls(model)):
         raise ValueError(

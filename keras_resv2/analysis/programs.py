@@ -49,7 +49,7 @@ class Program:
             x: tensor.
             training: as in Keras layers.
         """
-        return self._get("forward", bool(training))(values, x)
+        return self._get("forward", training)(values, x)
 
     def vjp(self, values: list, x: Any, cotangent: Any, training: bool = False) -> Any:
         """Computes the gradient of the sum of output times cotangent with respect to x (a vector-Jacobian product).
@@ -58,9 +58,10 @@ class Program:
             values, x, training: as in `__call__`.
             cotangent: tensor with the shape of the output.
         """
-        return self._get("backward", bool(training))(values, x, cotangent)
+        return self._get("backward", training)(values, x, cotangent)
 
     def _get(self, kind, training):
+        training = bool(training)
         if training not in self._compiled:
             forward = functools.partial(self._run, training=training)
             self._compiled[training] = _COMPILERS[keras.backend.backend()](forward)

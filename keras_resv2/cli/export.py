@@ -52,7 +52,16 @@ def run(arguments):
         raise ValueError(f"--images {arguments.images} must be at least 1.")
     card = pretrained_card(arguments.name)
     with without_native_messages():
-        _check(arguments)
+        from keras_resv2.exporting.exporter import check_export  # imports Keras
+
+        check_export(
+            arguments.out,
+            arguments.format,
+            arguments.precision,
+            arguments.overwrite,
+            arguments.unit_switches,
+            card.class_names,
+        )
     names = _names(card)
     weight_path(card)  # downloads and converts, if necessary, and says so
     with without_native_messages():
@@ -64,12 +73,6 @@ def run(arguments):
         print(f"  pixels: {exported.input}; {', '.join(exported.outputs)}: float32")
         print(f"  {_difference(exported.difference)}")
     return 0
-
-
-def _check(arguments):
-    from keras_resv2.exporting.exporter import check_export  # imports Keras
-
-    check_export(arguments.out, arguments.format, arguments.precision, arguments.overwrite, arguments.unit_switches)
 
 
 def _export(card, names, arguments):

@@ -65,7 +65,7 @@ class Detected:
         usual = {PIXELS.format(OWN_PIXELS.format(stem.dataset.name)) for stem in STEMS.values()}
         if not usual & set(self.assumed):
             return self
-        phrase = f"that pixels are normalised with the statistics of {name} (change it with --preprocessing)"
+        phrase = PIXELS.format(f"the statistics of {name}")
         assumed = tuple(phrase if one in usual else one for one in self.assumed)
         return dataclasses.replace(self, arguments={**self.arguments, "preprocessing": pixels}, assumed=assumed)
 

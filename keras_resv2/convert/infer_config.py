@@ -45,21 +45,21 @@ def infer_config(model):
     activation = _activation(layers)
     first = {rest: layer for name, layer in layers.items() if (rest := name.removeprefix("stage1_unit1_")) != name}
     bottleneck = "conv3" in first
-    convs = {match: layer for name, layer in layers.items() if (match := CONV.fullmatch(name))}
-    strided = {match[2] for match, layer in convs.items() if match[1] and max(layer.strides) > 1}
-    strided_last = any(match[1] == "1" and max(layer.strides) > 1 for match, layer in convs.items())
+    convs = [(*match.groups(), layer) for name, layer in layers.items() if (match := CONV.fullmatch(name))]
+    strided = {(stage, conv) for stage, conv, layer in convs if stage and max(layer.strides) > 1}
     # With a dilation in place of its stride, the unit's 3x3 convolution has it if the stride was before it.
-    on_first = "conv1" in strided or (not strided and max(layers["stage2_unit1_conv2"].dilation_rate) > 1)
+    dilated_after = not strided and max(layers["stage2_unit1_conv2"].dilation_rate) > 1
+    on_first = dilated_after or any(conv == "conv1" for _, conv in strided)
     return {
         "activation": activation,
         "shortcut": _shortcut(layers),
         "projection": _projection(layers, bottleneck),
-        "stride_in": "last" if strided_last else "first",
+        "stride_in": "last" if any(stage == "1" for stage, _ in strided) else "first",
         "stride_on": ("1x1" if on_first else "3x3") if bottleneck else None,
         "stem": _stem(layers, activation),
         "padding": _padding(layers),
         "output_stride": output_stride_of(model),
-        "conv_bias": any(layer.use_bias for layer in convs.values()),
+        "conv_bias": any(layer.use_bias for *_, layer in convs),
         "activated_shortcuts": _activated_shortcuts(layers) if {"preact_relu", "add"} <= set(first) else None,
     }
 

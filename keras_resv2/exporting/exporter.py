@@ -10,10 +10,10 @@ import numpy as np
 
 from keras_resv2.argument_checks import check_choice
 from keras_resv2.exporting import PRECISIONS
-from keras_resv2.exporting.formats import FORMATS, Contents, write_labels
+from keras_resv2.exporting.formats import FORMATS, Contents
 from keras_resv2.exporting.network import plain_network
 from keras_resv2.exporting.signature import by_name, named_outputs, signature_of
-from keras_resv2.files import atomic_write, check_parent
+from keras_resv2.files import atomic_write, check_parent, write_lines
 from keras_resv2.models.folding import fold
 
 ROUNDING = 1e-3  # of float32 outputs, relative to the largest: more is another network
@@ -97,11 +97,8 @@ def export(
     ('uint8 (batch, 32, 32, 3)', ('probabilities',))
     """
     path = pathlib.Path(path)
-    check_export(path, format, precision, overwrite, unit_switches)
-    replaces, labels_of = path.exists(), FORMATS[format].labels
-    labels = None if labels_of is None else labels_of(path)
-    if labels and class_names and labels.exists() and not overwrite:
-        raise FileExistsError(f"{labels} exists: choose another path, or pass overwrite=True (--overwrite).")
+    check_export(path, format, precision, overwrite, unit_switches, class_names)
+    replaces, labels = path.exists(), _labels(path, format)
     reference = plain_network(model)
     signature = signature_of(reference)
     _check_representative(representative, precision, signature)
@@ -113,7 +110,7 @@ def export(
         images = signature.random_images() if representative is None else representative[:64]
         difference = _compare(reference, signature, partial, format, precision, images)
     if labels and class_names:
-        write_labels(class_names, labels)
+        write_lines(class_names, labels)
     elif labels and replaces:
         labels.unlink(missing_ok=True)  # those of the file that this one replaces
     sides = ", ".join("any" if side is None else str(side) for side in signature.shape[1:])
@@ -127,6 +124,7 @@ def check_export(
     precision: str = "float32",
     overwrite: bool = False,
     unit_switches: bool = False,
+    class_names: Sequence[str] | None = None,
 ) -> None:
     """Raises the errors of `export` that do not depend on the network, before one is built."""
     check_choice("format", format, FORMATS)
@@ -165,6 +163,15 @@ def check_export(
             raise FileExistsError(f"{path} exists: choose another path, or pass overwrite=True (--overwrite).")
         if row.ending is None:
             raise FileExistsError(f"{path} is a file; {format} is a folder.")
+    labels = _labels(path, format)
+    if class_names and labels is not None and labels.exists() and not overwrite:
+        raise FileExistsError(f"{labels} exists: choose another path, or pass overwrite=True (--overwrite).")
+
+
+def _labels(path, format):
+    """Returns the path of the file for the class names beside an exported file; None if the format has none."""
+    labels = FORMATS[format].labels
+    return None if labels is None else labels(path)
 
 
 def _check_representative(images, precision, signature):

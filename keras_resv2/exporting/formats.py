@@ -8,7 +8,6 @@ from typing import Any
 
 from keras_resv2.argument_checks import check_choice
 from keras_resv2.exporting.inference_backends import OnnxRuntime, SavedModel, TFLite
-from keras_resv2.files import atomic_write
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,12 +57,6 @@ class Format:
     check: Callable[[], None] = lambda: None
     can_load: Callable[[], bool] = lambda: True
     labels: Callable[[pathlib.Path], pathlib.Path] | None = None
-
-
-def write_labels(class_names: Sequence[str], path: pathlib.Path) -> None:
-    """Writes class names as text, one per line, in the order of the outputs."""
-    with atomic_write(path) as partial:
-        partial.write_text("".join(f"{name}\n" for name in class_names), encoding="utf-8")
 
 
 # The writers import Keras, TensorFlow and ONNX, which the list of formats does not need.

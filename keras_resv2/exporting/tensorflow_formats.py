@@ -10,9 +10,9 @@ import numpy as np
 
 from keras_resv2.argument_checks import first_line, some
 from keras_resv2.exporting import INPUT
-from keras_resv2.exporting.formats import write_labels
 from keras_resv2.exporting.inference_backends import without_deprecation
 from keras_resv2.exporting.signature import by_name, named_outputs
+from keras_resv2.files import write_lines
 from keras_resv2.models.batch_norm import to_stock_layers
 
 SIGNATURE = "serving_default"
@@ -42,7 +42,7 @@ def write_saved_model(network, signature, folder, class_names=None):
     if class_names:
         path = pathlib.Path(folder, LABELS)
         path.parent.mkdir()
-        write_labels(class_names, path)
+        write_lines(class_names, path)
 
 
 def _save(network, shape, dtype, folder):

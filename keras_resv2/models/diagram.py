@@ -6,7 +6,7 @@ import re
 import keras
 
 from keras_resv2.models.graph import unit_calls
-from keras_resv2.models.scan import RolledUnits
+from keras_resv2.models.scan import is_rolled
 
 SHOWN = 6  # maximum number of units drawn per stage; otherwise the first two and the last
 MARGIN, BOX, GAP, MIDDLE, HEIGHT = 34, 50, 26, 92, 176
@@ -40,7 +40,7 @@ def network_svg(model: keras.Model) -> str:
     >>> network_svg(keras_resv2.ResNet20()).count('class="unit"')
     9
     """
-    if any(isinstance(layer, RolledUnits) for layer in model.layers):
+    if is_rolled(model):
         raise ValueError(f"model {model.name!r} is rolled: build it without rolled=True.")
     stages = _stages(model)
     if not stages:

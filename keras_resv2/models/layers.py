@@ -24,7 +24,7 @@ class LayerFactory:
             in it use their initializers.
         template: whether the weights will never be used: they are initialized to zeros, which costs nothing.
         padding: a key of `keras_resv2.models.blocks.PADDINGS`, for strided convolutions.
-        placed: names of the values that weights were created with.
+        created: names of the weights that it has created, with their values if there are any.
     """
 
     dtype: Any
@@ -32,7 +32,7 @@ class LayerFactory:
     values: dict = dataclasses.field(default_factory=dict)
     template: bool = False
     padding: str = "torch"
-    placed: set[str] = dataclasses.field(default_factory=set)
+    created: set[str] = dataclasses.field(default_factory=set)
 
     @property
     def channel_axis(self) -> int:
@@ -44,7 +44,7 @@ class LayerFactory:
         for attribute in [name for name in vars(layer) if name.endswith("_initializer")]:
             name = f"{layer.name}/{attribute.removesuffix('_initializer')}"
             value = self.values.get(name)
-            self.placed.add(name)
+            self.created.add(name)
             usual[attribute] = initializer = getattr(layer, attribute)
             known = value is not None or self.template
             setattr(layer, attribute, _ArrayInitializer(value) if known else fast_initializer(initializer))

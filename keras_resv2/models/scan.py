@@ -161,6 +161,11 @@ class RolledUnits(keras.layers.Layer):
             return cls(**{**config, "unit": keras.saving.deserialize_keras_object(config["unit"])})
 
 
+def is_rolled(model: keras.Model) -> bool:
+    """Returns whether units of a network run as a loop, so that its layers are those of one unit for several."""
+    return any(isinstance(layer, RolledUnits) for layer in model.layers)
+
+
 def rolled_units(x, width, count, spec, layers, stage, first, rematerialize, dilation=1):
     """Builds `count` units after the first of a stage as one layer.
 

@@ -61,6 +61,10 @@ def _is_text(value, longest=LONGEST_TEXT):
     return isinstance(value, str) and len(value) <= longest and not CONTROL.search(value)
 
 
+def _is_class_name(value):
+    return _is_text(value, LONGEST_NAME)
+
+
 def _is_plain(value, depth=0):
     """Returns whether a value is JSON of ordinary size: text, numbers, and lists and dictionaries of them."""
     if isinstance(value, (list, tuple)):
@@ -98,9 +102,7 @@ FIELDS = {
     "class_names": _Kind(
         f"a list of 1 to {MOST_CLASSES:,} names, each of one line",
         lambda value: (
-            isinstance(value, (list, tuple))
-            and 1 <= len(value) <= MOST_CLASSES
-            and all(_is_text(name, LONGEST_NAME) for name in value)
+            isinstance(value, (list, tuple)) and 1 <= len(value) <= MOST_CLASSES and all(map(_is_class_name, value))
         ),
     ),
     "image_shape": _Kind(
@@ -154,7 +156,7 @@ def check_class_names(names: Sequence[str], where: str) -> None:
         where: where the names are from, for the message.
     """
     for name in names:
-        if not _is_text(name, LONGEST_NAME):
+        if not _is_class_name(name):
             raise ValueError(
                 f"{where}: the class name {_shown(name)} has control characters, is not valid Unicode or has more than "
                 f"{LONGEST_NAME:,} characters: rename the class."

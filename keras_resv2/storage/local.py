@@ -68,8 +68,12 @@ def pinned_name(name: str | os.PathLike, card: Card) -> str:
         name: pretrained name, or the path of a weight folder or of a folder that contains one.
         card: its card.
     """
-    here = not is_folder(name) and str(name).partition("@")[0] not in card_paths() and contains_card(name)
-    return str(name) if is_folder(name) or here else card.full_name
+    return str(name) if _opens_folder(name, card_paths()) else card.full_name
+
+
+def _opens_folder(name, published):
+    """Returns whether `find_card` opens a folder: a path, or a folder here unless published weights have its name."""
+    return is_folder(name) or (split_name(name)[0] not in published and contains_card(name))
 
 
 def find_card(name: str | os.PathLike) -> Card:
@@ -94,12 +98,10 @@ def find_card(name: str | os.PathLike) -> Card:
             f"{name} is a weight or model file; expected a weight folder, <name>/<version> with {CARD} "
             "(written by `keras-resv2 finetune` and `convert`). Use keras.models.load_model to open a .keras file."
         )
-    if is_folder(name):
+    paths = card_paths()
+    if _opens_folder(name, paths):
         return check_place(read_card(card_in(pathlib.Path(name))))
     base, version = split_name(name)
-    paths = card_paths()
-    if base not in paths and contains_card(name):
-        return check_place(read_card(card_in(pathlib.Path(name))))
     if base not in paths:
         folders = " or ".join(map(str, weight_folders()))
         hint = f"did you mean {nearest(base, paths)}?" if paths else f"none were found in {folders}."

@@ -139,9 +139,10 @@ def fine_tune(
     """
     spec = input_spec_of(model)
     check_positive(rate_decay=rate_decay, **({} if learning_rate is None else {"learning_rate": learning_rate}))
-    for name, count, least in (("epochs", epochs, 0), ("patience", patience, 0), ("batch_size", batch_size, 1)):
-        if count is not None:
-            check_count(name, count, least)
+    for name, number in (("epochs", epochs), ("patience", patience)):
+        if number is not None:
+            check_count(name, number, least=0)
+    check_count("batch_size", batch_size)
     if not 0 <= warmup <= 1:
         raise ValueError(f"warmup={warmup} must be a share of the steps, from 0 to 1.")
     check_choice("batch_norm", batch_norm, ("frozen", "trained"))

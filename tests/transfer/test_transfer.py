@@ -702,6 +702,7 @@ BAD = {
     "callbacks": ((IMAGES, LABELS), {"callbacks": ["early"]}, TypeError, "keras.callbacks.Callback"),
     "weight": ((IMAGES, LABELS), {"class_weight": {2: 1.0}}, ValueError, "0 to 1"),
     "batch": ((IMAGES, LABELS), {"batch_size": 0}, ValueError, "batch_size=0 must be"),
+    "no batch": ((IMAGES, LABELS), {"batch_size": None}, ValueError, "batch_size=None must be"),
     "epochs": ((IMAGES, LABELS), {"epochs": -1}, ValueError, "epochs=-1 must be"),
     "patience": ((IMAGES, LABELS), {"patience": "5"}, ValueError, "patience='5' must be"),
     "rate": ((IMAGES, LABELS), {"learning_rate": -1.0}, ValueError, "learning_rate=-1.0 must be"),
