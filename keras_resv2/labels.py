@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import pathlib
 from typing import Any
 
 import numpy as np
@@ -20,12 +21,15 @@ from keras_resv2.storage.local import home
 
 LARGEST = 16 << 20  # bytes of a file of class names; ImageNet's has 35,000
 OLDER = "imagenet_class_index.json"
+# The file of keras.applications, byte for byte: WordNet's IDs of the classes and the first name of each.
+IMAGENET = pathlib.Path(__file__).parent / "data" / OLDER
 
 
 def class_names(card: Card) -> tuple[str, ...]:
     """Returns the names of a card's classes, in the order of the outputs.
 
-    If the card only says where the names are (ImageNet), they are downloaded into the cache on the first call.
+    Those of ImageNet are in the package. If a card names another file, it is downloaded into the cache on the first
+    call.
 
     Args:
         card: `keras_resv2.pretrained.Card`.
@@ -43,12 +47,13 @@ def class_names(card: Card) -> tuple[str, ...]:
 
 
 def _class_index(card) -> list[tuple[str, str]]:
-    """Returns a pair of WordNet ID and name for each ImageNet class, downloaded into the cache on the first call."""
+    """Returns a pair of WordNet ID and name for each class of a card with a `class_index`."""
     url, md5 = card.class_index["url"], card.class_index["md5"]
     # Named by checksum, because the files of two cards may have the same name. Versions before 0.2 used the name.
     path, older = home() / "class_index" / f"{md5}.json", home() / OLDER
-    if older.is_file() and agrees(older, md5):
-        path = older
+    for here in (IMAGENET, older):
+        if here.is_file() and agrees(here, md5):
+            path = here
     if not path.exists():
         download.fetch(url, path, None, md5, limit=LARGEST)
     with open_regular(path, LARGEST) as file:
@@ -126,7 +131,7 @@ def decode_predictions(
 
     Raises:
         ValueError: if `predictions` has another shape or contains NaN or infinite values, or the weights do not exist.
-        OSError: if the class names of ImageNet, which are downloaded on first use, are unavailable.
+        OSError: if class names that are downloaded on first use are unavailable.
 
     Example:
 

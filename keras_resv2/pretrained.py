@@ -128,6 +128,7 @@ def from_pretrained(
     dtype: str | keras.DTypePolicy | None = None,
     channels: int | None = None,
     output_stride: int | None = None,
+    model_name: str | None = None,
 ) -> keras.Model:
     """Loads a network with its trained weights.
 
@@ -152,6 +153,8 @@ def from_pretrained(
             is repeated and scaled. Pixels are then normalised by the averages of the weights' statistics.
         output_stride: see `keras_resv2.ResNet`; None for that of the weights. With another one the classifier averages
             more positions than in training: the error of the card does not hold.
+        model_name: name of the model; None for that of the architecture. Two networks inside one model, such as an
+            ensemble, need different names.
 
     Returns:
         `keras.Model` from pixels ``(batch, height, width, 3)`` to probabilities ``(batch, classes)``, or to features,
@@ -205,6 +208,7 @@ def from_pretrained(
         rolled=rolled,
         rematerialize=rematerialize,
         dtype=dtype,
+        name=model_name,
     )
 
 

@@ -206,6 +206,17 @@ def test_a_new_classifier_on_the_pretrained_body(zoo):
                 np.testing.assert_array_equal(weight, arrays[f"{layer.name}/{weight.name}"])
 
 
+def test_two_networks_of_one_architecture_in_one_model(zoo, pixels):
+    """An ensemble: Keras wants different names."""
+    members = [keras_resv2.from_pretrained("resnet20-cifar10", model_name=f"seed{i}") for i in range(2)]
+    assert [member.name for member in members] == ["seed0", "seed1"]
+    images = keras.Input((32, 32, 3))
+    ensemble = keras.Model(images, keras.layers.Average()([member(images) for member in members]))
+    expected = members[0].predict(pixels, verbose=0)
+    np.testing.assert_allclose(ensemble.predict(pixels, verbose=0), expected, rtol=1e-5, atol=1e-6)
+    assert keras_resv2.from_pretrained("resnet20-cifar10").name == "resnet20"
+
+
 def test_without_classifier_and_other_sizes(zoo, pixels):
     body = keras_resv2.from_pretrained("resnet20-cifar10", include_top=False, pooling="avg")
     whole = keras_resv2.from_pretrained("resnet20-cifar10")
@@ -275,3 +286,16 @@ def test_cards_in_the_cache_are_found(zoo):
     publish(store.home() / "weights", name="resnet32-cifar10")
     assert keras_resv2.list_pretrained() == ["resnet20-cifar10", "resnet32-cifar10"]
     assert keras_resv2.from_pretrained("resnet32-cifar10").count_params() == keras_resv2.ResNet32().count_params()
+
+
+def test_a_name_never_means_two_files(zoo):
+    """Of the package, and of what was converted before the package had weights of that name."""
+    published = keras_resv2.pretrained_card("resnet20-cifar10@1")
+    own = store.home() / "weights/resnet20-cifar10/1"
+    shutil.copytree(published.folder, own)
+    assert keras_resv2.pretrained_card("resnet20-cifar10@1") == published  # a copy of the same file
+    content = json.loads((own / "card.json").read_text())
+    (own / "card.json").write_text(json.dumps(content | {"sha256": "0" * 64}))
+    with pytest.raises(ValueError, match=f"two files: this package's, and that in {own}"):
+        keras_resv2.from_pretrained("resnet20-cifar10@1")
+    assert keras_resv2.pretrained_card("resnet20-cifar10@2").version == 2

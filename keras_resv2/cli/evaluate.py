@@ -83,6 +83,7 @@ def run(arguments):
         "card_error": card.test_error if expected is None else 100 * expected / len(labels),
         "agrees": agrees,
         "same_images_as_card": same_data,
+        "reported_error": (card.origin or {}).get("reported_error"),
     }
     if arguments.full:
         result |= full_report(model, images, labels, logits=scores)
@@ -90,6 +91,7 @@ def run(arguments):
         print_json(result)
     else:
         print(f"{card.full_name}: {measured:.2f} % of {len(labels):,} test images; {_comparison(result, card)}.")
+        _print_reported(card)
         if agrees is not None and not same_data:
             print("These test images are not identical to those that the card was measured on.")
         if arguments.full:
@@ -110,13 +112,11 @@ def _run_streamed(card, arguments):
 
     model = _inference_model(arguments, input_shape=(None, None, 3))
     errors = [measure_streamed_error(model, source, side, crop, interpolation) for side, crop in views]
-    origin = card.origin or {}
-    reported = origin.get("reported_error")
     if arguments.json:
         print_json({
             "name": card.full_name, "dtype": arguments.dtype, "images": len(source), "interpolation": interpolation,
             "measured_errors": {f"{side}:{crop}": error for (side, crop), error in zip(views, errors, strict=True)},
-            "reported_error": reported,
+            "reported_error": (card.origin or {}).get("reported_error"),
         })  # fmt: skip
         return 0
     for (side, crop), error in zip(views, errors, strict=True):
@@ -124,9 +124,15 @@ def _run_streamed(card, arguments):
             f"{card.full_name}: {error:.2f} % of {len(source):,} images, center crop of {crop} pixels from a shorter "
             f"side of {side} ({interpolation})."
         )
-    if reported is not None:
-        print(f"Its authors report {reported:.2f} % ({origin.get('reported_by', 'no details')}).")
+    _print_reported(card)
     return 0
+
+
+def _print_reported(card):
+    """Prints the error that the authors of third-party weights report."""
+    origin = card.origin or {}
+    if origin.get("reported_error") is not None:
+        print(f"Its authors report {origin['reported_error']:.2f} % ({origin.get('reported_by', 'no details')}).")
 
 
 def _open_images(card, data_dir):

@@ -5,13 +5,14 @@ import math
 
 from keras_resv2.architectures import find_architecture
 from keras_resv2.convert.detection import detect
+from keras_resv2.convert.readers import STRUCTURE
 from keras_resv2.convert.readers.pytorch_file import check_pytorch
 from keras_resv2.convert.weight_folder import make_card, write_folder
 from keras_resv2.convert.weight_shapes import weight_shapes
 from keras_resv2.files import check_file_name
 from keras_resv2.storage import download
 from keras_resv2.storage.card import read_card
-from keras_resv2.storage.checksum import digits_of_name
+from keras_resv2.storage.checksum import checksum_of
 from keras_resv2.storage.local import CARD, converted_root
 
 MOST_TIMES = 4  # bytes of a file that is fetched, by those of its weights: optimizers keep two more of each
@@ -21,7 +22,8 @@ def fetch(card):
     """Downloads the file of a card's origin and converts it into the cache, unless it is there already.
 
     Args:
-        card: `Card` whose `origin` has url, file, and md5 unless the name of the file has digits of its SHA-256.
+        card: `Card` whose `origin` has url, file, and md5 or sha1 unless the name of the file has digits of its
+            SHA-256. If the url is that of a zip archive, this contains the file.
 
     Returns:
         `Card` of the converted weights, in the cache.
@@ -37,12 +39,16 @@ def fetch(card):
     with download.file_lock(folder / CARD):
         if not (folder / CARD).exists():
             check_pytorch(original)
-            checksum = card.origin.get("md5") or digits_of_name(card.origin["file"])
+            url, checksum = card.origin["url"], checksum_of(card.origin)
             assert checksum is not None  # every card with a url has one
             limit = MOST_TIMES * _bytes_of(card)
-            download.fetch(card.origin["url"], original, None, checksum, limit)
+            if url.endswith(".zip") and original.suffix != ".zip":
+                download.fetch_zipped(url, original, checksum, limit)
+            else:
+                download.fetch(url, original, None, checksum, limit)
             try:
-                found = detect(original, card.architecture, **card.arguments)
+                structure = {name: value for name, value in card.arguments.items() if name in STRUCTURE}
+                found = detect(original, card.architecture, **structure)
             except ValueError:
                 original.unlink()
                 raise

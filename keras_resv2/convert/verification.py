@@ -7,6 +7,7 @@ import numpy as np
 
 from keras_resv2.convert.layouts.pytorch import PyTorchLayout
 from keras_resv2.convert.network import Network, classifier_layer
+from keras_resv2.convert.source_pixels import pixels_beside, pixels_of_config
 from keras_resv2.models.blocks import ACTIVATED_SHORTCUTS
 from keras_resv2.models.config import STEMS
 
@@ -17,18 +18,25 @@ MOST_TRIES = 24  # other networks with the same tensors
 
 
 def said_by(source, network):
-    """Returns arguments of `detect` read off a module or model: the epsilon of its batch normalisation."""
+    """Returns arguments of `detect` that a source states beside its tensors.
+
+    They are the pixel statistics of a configuration beside a file, or of a timm module; and the epsilon of the batch
+    normalisation of a module or model.
+    """
     whole = source.whole
     if whole is None:
-        return {}
+        pixels = pixels_beside(source.label) if isinstance(network.layout, PyTorchLayout) else None
+        return {} if pixels is None else {"preprocessing": pixels}
+    pixels = None if isinstance(whole, keras.Model) else pixels_of_config(getattr(whole, "pretrained_cfg", None))
+    stated = {} if pixels is None else {"preprocessing": pixels}
     try:
         part = part_of(whole, network.prefix)
         layers = part.layers if isinstance(part, keras.Model) else list(part.modules())
     except (AttributeError, ValueError):
-        return {}
+        return stated
     values = (getattr(layer, "eps", getattr(layer, "epsilon", None)) for layer in layers if _is_batch_norm(layer))
     found = {float(epsilon) for epsilon in values if epsilon is not None}
-    return {"epsilon": found.pop()} if len(found) == 1 else {}
+    return stated | ({"epsilon": found.pop()} if len(found) == 1 else {})
 
 
 def _is_batch_norm(layer):

@@ -11,17 +11,15 @@ import json
 import pathlib
 from collections.abc import Callable
 
-import numpy as np
-
 from keras_resv2.argument_checks import nearest
+from keras_resv2.convert.source_pixels import LARGEST, named_pixels
 from keras_resv2.files import check_file_name
 from keras_resv2.hub.client import PREFIX, fetch_files
-from keras_resv2.models.preprocessing import PREPROCESSING
 from keras_resv2.storage import download, local
 from keras_resv2.storage.card import Card, read_card
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
-LARGEST, MOST_CLASSES = 1e6, 100_000  # of the numbers that pixel statistics and sizes can be; of classes
+MOST_CLASSES = 100_000
 CONFIG_SIZE, MOST_WEIGHT_BYTES = {CONFIG: (2, 2**24)}, 2**30
 ARCHITECTURES = {
     **{f"resnet{depth}": f"resnet{depth}" for depth in (18, 34, 50, 101, 152, 200)},
@@ -114,9 +112,7 @@ def read_config(path: pathlib.Path, reference: str) -> Repository:
 
 def _preprocessing(trained, reference):
     """Returns the name of the pixel statistics if they have one, else the values."""
-    found = tuple(_three(trained, key, reference, scale=255) for key in ("mean", "std"))
-    names = (name for name in ("torch", "tf") if np.allclose(PREPROCESSING[name], found, atol=1e-3))
-    return next(names, found)
+    return named_pixels(*(_three(trained, key, reference, scale=255) for key in ("mean", "std")))
 
 
 def _three(trained, key, reference, scale=1):
@@ -193,7 +189,9 @@ def fetch(card: Card) -> Card:
         raise ValueError(f"{reference} is now a {said.architecture}, but {card.full_name} is a {card.architecture}.")
     if said.preprocessing != card.arguments.get("preprocessing"):
         raise ValueError(f"{reference} now has other pixel statistics than {card.full_name}: load it by its own name.")
-    said = dataclasses.replace(said, origin={**said.origin, **card.origin}, license=card.license)
+    # Of training and evaluation, the card has what its error was reported for.
+    origin, shape = {**said.origin, **card.origin}, tuple(card.image_shape)
+    said = dataclasses.replace(said, origin=origin, license=card.license, image_shape=shape)
     root, commit = local.converted_root(card), folder.name
     return _converted(root, card.name, card.version, reference, repository, commit, said, fetch_more)
 

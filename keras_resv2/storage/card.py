@@ -7,6 +7,7 @@ import pathlib
 import re
 from typing import Any
 
+from keras_resv2.data.registry import ALIASES, DATASETS
 from keras_resv2.files import open_regular
 from keras_resv2.storage.card_schema import check_class_index, check_fields
 
@@ -34,7 +35,8 @@ class Card:
         arguments: non-default arguments of the builder.
         parameters: number of trainable parameters.
         dataset: name of the training dataset.
-        class_names: class names in the order of the outputs; indices if `class_index` has the names.
+        class_names: class names in the order of the outputs; indices if `class_index` has the names. A card with an
+            `origin` may omit those of a dataset of the registry.
         image_shape: shape of the training images, (height, width, channels).
         dataset_sha256: SHA-256 of the images and labels of each split.
         test_error: test error of this file in percent, with a single view per image, in float32.
@@ -50,8 +52,8 @@ class Card:
         file: name of the weight file.
         url: where to download the file if it is not next to the card; None if unavailable.
         license: license of the weights.
-        origin: for weights from another library: file, sha256 or md5, layout, and what had to be assumed; url if the
-            file is downloaded. None for weights trained with this package.
+        origin: for weights from another library: file, sha256, sha1 or md5, layout, and what had to be assumed; url if
+            the file is downloaded, alone or in a zip archive. None for weights trained with this package.
         class_index: where the class names are downloaded from on first use: url, md5, classes.
         train_images: number of training images; None on older cards, whose weights used the whole dataset.
         initial_weights: weights that training started from; None for random initialization.
@@ -135,7 +137,9 @@ def read_card(path: str | os.PathLike) -> Card:
     content = {key: value for key, value in content.items() if key in fields}
     try:
         if content.get("origin"):
-            content = {**UNKNOWN, **content}
+            row = DATASETS.get(ALIASES.get(str(content.get("dataset")), str(content.get("dataset"))))
+            names = {"class_names": row.class_names} if row and row.class_names else {}
+            content = {**UNKNOWN, **names, **content}
         if content.get("class_index") and isinstance(content["class_index"], dict):
             check_class_index(content["class_index"])
             content["class_names"] = tuple(map(str, range(content["class_index"]["classes"])))

@@ -15,13 +15,13 @@ from keras_resv2.architectures import ARCHITECTURES, find_architecture
 from keras_resv2.argument_checks import nearest, some
 from keras_resv2.files import check_file_name
 from keras_resv2.models.config import resolve_network
-from keras_resv2.storage.checksum import digits_of_name
+from keras_resv2.storage.checksum import checksum_of
 
 WEIGHTS_ENDING = ".h5"
 ORIGIN_ENDINGS = (".h5", ".hdf5", ".keras", ".pt", ".pth", ".bin", ".ckpt", ".tar", ".safetensors")
 ADDRESS = re.compile(r"(https?|file)://[^\s\x00-\x1f\x7f]+", re.IGNORECASE)
 REPOSITORY = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")  # on the Hub
-HEX = {"sha256": re.compile("[0-9a-f]{64}"), "md5": re.compile("[0-9a-f]{32}")}
+HEX = {"sha256": re.compile("[0-9a-f]{64}"), "sha1": re.compile("[0-9a-f]{40}"), "md5": re.compile("[0-9a-f]{32}")}
 MOST_CLASSES, LONGEST_TEXT, LONGEST_NAME, DEEPEST = 100_000, 10_000, 1_000, 8
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 MOST_PIXELS = 4096 * 4096
@@ -229,11 +229,10 @@ def _check_origin(origin, file):
     if not _address(origin["url"]):
         raise ValueError(f"origin: url is {_shown(origin['url'])} but must be {ADDRESS_KIND.words}.")
     name = check_file_name(origin.get("file"), "origin: file")
-    known = origin.get("md5") or digits_of_name(name)
-    if name == file or not name.endswith(ORIGIN_ENDINGS) or not known:
+    if name == file or not name.endswith(ORIGIN_ENDINGS) or not checksum_of(origin):
         raise ValueError(
-            "origin: a url needs the md5 of the file, or a file name with the first eight digits of its SHA-256, and a "
-            "file name other than that of the weight file."
+            "origin: a url needs the md5 or sha1 of the file, or a file name with the first eight digits of its "
+            "SHA-256, and a file name other than that of the weight file."
         )
 
 

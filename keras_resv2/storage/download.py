@@ -14,7 +14,7 @@ import filelock
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from keras_resv2.files import DiskFullError, atomic_write, check_regular
+from keras_resv2.files import DiskFullError, atomic_write, check_regular, read_zip_member
 from keras_resv2.storage.checksum import agrees
 
 BLOCK = 1 << 18
@@ -76,7 +76,7 @@ def fetch(url: str, path: pathlib.Path, size: int | None, checksum: str, limit: 
         path: `pathlib.Path` to write.
         size: expected size in bytes; None if only the server knows it.
         limit: maximum number of bytes to accept if the size is unknown; None for no limit.
-        checksum: expected SHA-256 or MD5, in hex.
+        checksum: expected SHA-256, SHA-1 or MD5, in hex.
 
     Raises:
         PermissionError: if the folder is not writable.
@@ -91,12 +91,39 @@ def fetch(url: str, path: pathlib.Path, size: int | None, checksum: str, limit: 
             _download(url, part, size, checksum, limit)
 
 
+def fetch_zipped(url: str, path: pathlib.Path, checksum: str, limit: int | None = None) -> None:
+    """Downloads a zip archive that contains a file of the name of `path`, and extracts this one.
+
+    Args:
+        url, path, limit: see `fetch`.
+        checksum: SHA-256, SHA-1 or MD5 of the extracted file, in hex.
+
+    Raises:
+        PermissionError, DiskFullError, ConnectionError: see `fetch`.
+        ValueError: if the archive is damaged, or does not contain the expected file; nothing of it is kept.
+    """
+    with file_lock(path), writes_cache(path):
+        if path.exists():
+            return
+        archive = path.with_name(f"{path.name}.zip")
+        with atomic_write(archive, keep=(ConnectionError, KeyboardInterrupt)) as part:
+            _download(url, part, None, None, limit)
+        try:
+            content = read_zip_member(archive, path.name)
+        finally:
+            archive.unlink()
+        with atomic_write(path) as part:
+            part.write_bytes(content)
+            if not agrees(part, checksum):
+                raise ValueError(f"{url} does not contain the expected file: the checksum of {path.name} differs.")
+
+
 def _download(url, part, size, checksum, limit):
-    """Downloads into `part` until it is the complete, verified file."""
+    """Downloads into `part` until it is the complete file, verified if there is a checksum."""
     cuts = 0
     while True:
         have = part.stat().st_size if part.exists() else 0
-        whole = have > 0 and agrees(part, checksum) if size is None else have >= size
+        whole = have > 0 and bool(checksum) and agrees(part, checksum) if size is None else have >= size
         if not whole:
             try:
                 _receive(url, part, have, size, limit)
@@ -109,7 +136,7 @@ def _download(url, part, size, checksum, limit):
                 raise ConnectionError(
                     f"{url}: {cut} after {have} of {size or '?'} bytes. Call again to resume."
                 ) from None
-        if agrees(part, checksum):
+        if checksum is None or agrees(part, checksum):
             return
         part.unlink()
         if have == 0:  # downloaded from scratch: the server has a different file

@@ -11,6 +11,7 @@ from keras_resv2.storage.card import VERSION, Card, check_place, folder_of, read
 from keras_resv2.storage.checksum import sha256
 
 CARD = "card.json"
+FOREIGN = (".safetensors", ".pth", ".pt", ".bin")  # endings of other libraries' weight files
 CARDS_BELOW = (f"*/{CARD}", f"*/*/{CARD}")  # of folders that contain weight folders
 
 
@@ -90,7 +91,8 @@ def find_card(name: str | os.PathLike) -> Card:
 
     Raises:
         ValueError: if the name is unknown (the message lists the closest ones), the version is unknown (the message
-            lists the versions), or the card is damaged.
+            lists the versions), the card is damaged, or this package and the user's cache have different weights of
+            that name and version.
         FileNotFoundError: if a path does not contain a card.
     """
     if str(name).endswith((".keras", ".h5")):
@@ -111,7 +113,18 @@ def find_card(name: str | os.PathLike) -> Card:
         version = max(versions)
     if version not in versions:
         raise ValueError(f"{base} has no version {version}; available: {', '.join(f'{base}@{v}' for v in versions)}.")
-    return check_place(read_card(versions[version]))
+    return _check_alone(check_place(read_card(versions[version])))
+
+
+def _check_alone(card):
+    """Returns a card; raises ValueError if other weights of the same name and version are in the user's cache."""
+    other = home() / "weights" / card.name / str(card.version) / CARD
+    if other != folder_of(card) / CARD and card.sha256 and other.is_file() and read_card(other).sha256 != card.sha256:
+        raise ValueError(
+            f"{card.full_name} is the name of two files: this package's, and that in {other.parent}, which was "
+            "converted or trained here. Rename that one (its folder, and the name in its card.json)."
+        )
+    return card
 
 
 def card_in(folder: pathlib.Path) -> pathlib.Path:
@@ -132,10 +145,11 @@ def card_in(folder: pathlib.Path) -> pathlib.Path:
         if found:
             return max(found, key=lambda card: int(card.parent.name))
     if not path.is_file():
+        foreign = some(sorted(file.name for ending in FOREIGN for file in folder.glob(f"*{ending}")))
         raise FileNotFoundError(
             f"{path} does not exist: a weight folder is <name>/<version> with {CARD}; a folder that contains one, such "
-            "as "
-            "the --out of finetune, works too."
+            "as the --out of finetune, works too."
+            + (f" Convert weights of other libraries ({foreign}) first: keras-resv2 convert FILE." if foreign else "")
         )
     return path
 

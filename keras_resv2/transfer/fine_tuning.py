@@ -32,8 +32,13 @@ RATE_AFTER = 0.01  # of the learning rate: the model is left compiled with it
 RATES = (0.003, 0.0003)  # for images far from those of the pretrained weights, and near ones
 
 
-class FineTuned(NamedTuple):
-    """What `fine_tune` returns.
+class _ModelAndHistory(NamedTuple):
+    model: keras.Model
+    history: list
+
+
+class FineTuned(_ModelAndHistory):
+    """What `fine_tune` returns: the pair ``(model, history)``, with the names of the classes.
 
     Attributes:
         model: the model, with the best weights.
@@ -43,10 +48,10 @@ class FineTuned(NamedTuple):
             best, whether the model has the weights of this row. After a cross-validation there is also a row of phase
             "folds" for the classifier alone and for each learning rate that was tried: the same values for all folds
             together, with the images that were held out in place of the validation images.
+        class_names: names of the classes in the order of the outputs, if the training images were a folder; else None.
     """
 
-    model: keras.Model
-    history: list
+    class_names: tuple[str, ...] | None = None
 
 
 def fine_tune(
@@ -126,8 +131,8 @@ def fine_tune(
         `FineTuned`: ``(model, history)``.
 
     Raises:
-        ValueError: if the images do not fit the model, labels are outside its classes, or an argument is invalid;
-            before anything is trained.
+        ValueError: if the images do not fit the model, labels are outside its classes, a folder has another number of
+            classes than the model, or an argument is invalid; before anything is trained.
         TypeError: if `model`, `train`, `validation` or `callbacks` have another type.
         FloatingPointError: if the loss is NaN or infinite; the model has the best weights so far.
 
@@ -190,7 +195,9 @@ def fine_tune(
             "classifier is trained: more images may make a difference.",
             stacklevel=2,
         )
-    return FineTuned(model, callback.history)
+    result = FineTuned(model, callback.history)
+    result.class_names = tuple(train.class_names) if train.class_names else None
+    return result
 
 
 def _validate(classifier, features, validation):

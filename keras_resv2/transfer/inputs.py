@@ -201,6 +201,11 @@ def _open(argument, value, spec, class_names=None):
             warnings.warn(f"{problem} It is left out.", stacklevel=4)
     if isinstance(value, ImageFolder):
         value, names = (value.images, _renumbered(argument, value, class_names)), class_names or value.class_names
+        if len(names) != spec.classes:
+            raise ValueError(
+                f"{argument} has {len(names)} classes ({some(names)}), but the model has {spec.classes} outputs: build "
+                f"it with classes={len(names)}, such as from_pretrained(name, classes={len(names)})."
+            )
     if _holds_arrays(value):
         images, labels, weights = spec.validate(argument, *value)
         spec.check_pixels(argument, images)

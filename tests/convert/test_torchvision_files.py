@@ -11,6 +11,7 @@ from test_applications import server  # noqa: F401
 
 import keras_resv2
 from helpers.comparing import images, run_torch
+from keras_resv2.labels import class_names
 from keras_resv2.storage import local
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
@@ -28,6 +29,17 @@ def test_rows_are_those_of_torchvision(torchvision):
         assert card.parameters == theirs.meta["num_params"]
         assert card.origin["crop_pct"] == view.crop_size[0] / view.resize_size[0]
         assert card.image_shape[:2] == (view.crop_size[0],) * 2 and card.arguments == {"preprocessing": "torch"}
+
+
+def test_class_names_of_imagenet_need_no_download(torchvision):
+    """They are in the package; torchvision's list differs where two classes have the same name."""
+    names = class_names(keras_resv2.pretrained_card("resnet50-imagenet"))
+    theirs = torchvision.models.ResNet18_Weights.IMAGENET1K_V1.meta["categories"]
+    pairs = zip(names, (name.replace(" ", "_") for name in theirs), strict=True)
+    assert [pair for pair in pairs if len(set(pair)) > 1] == [("crane", "crane_bird"), ("maillot", "maillot_tank_suit")]
+    assert names[134] == names[517] and names[638] == names[639]
+    decoded = keras_resv2.decode_predictions(np.eye(1000)[[1]], "resnet18_tv-imagenet", top=1)
+    assert decoded == [[("goldfish", 1.0)]]
 
 
 @pytest.fixture

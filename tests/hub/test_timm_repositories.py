@@ -141,3 +141,8 @@ def test_every_named_row_is_a_network_of_timm(timm):
         assert timm_repositories.ARCHITECTURES[theirs.architecture] == card.architecture, name
         assert card.arguments["preprocessing"] == ("torch" if theirs.mean == MEAN else "tf"), name
         assert theirs.license in card.license and theirs.num_classes == 1000
+        # The reported errors are those of images of 224 pixels, which some networks are only tested with.
+        of_tests = theirs.test_input_size == (3, 224, 224)
+        assert card.image_shape == (224, 224, 3) and "224 pixels" in card.origin["reported_by"]
+        assert card.origin["crop_pct"] == (theirs.test_crop_pct if of_tests else theirs.crop_pct), name
+        assert card.origin["interpolation"] == theirs.interpolation, name

@@ -870,3 +870,14 @@ def test_labels_of_a_validation_folder_follow_the_names_of_the_training_classes(
     (tmp_path / "val" / "red").rename(tmp_path / "val" / "rad")
     with pytest.raises(ValueError, match="validation: the training images have no class rad"):
         open_inputs(train, keras_resv2.read_folder(tmp_path / "val", (32, 32)), InputSpec((32, 32, 3), 3), 0)
+
+
+def test_a_folder_has_as_many_classes_as_the_model(image_folder, quick_classifier):
+    """Else the new classes would take the outputs, and names, of the pretrained ones."""
+    with pytest.raises(ValueError, match=r"train has 3 classes \(blue, green, red\).* 10 outputs.*classes=3"):
+        keras_resv2.fine_tune(keras_resv2.ResNet(8), image_folder / "train", verbose=0)
+    model = keras_resv2.ResNet(8, classes=3)
+    result = keras_resv2.fine_tune(model, image_folder / "train", image_folder / "val", epochs=0, verbose=0)
+    assert result.class_names == ("blue", "green", "red")
+    same, history = result
+    assert same is model and history is result.history
