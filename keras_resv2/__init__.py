@@ -40,6 +40,7 @@ _MODULES = {
     "read_image": "keras_resv2.data",
     "measure_error": "keras_resv2.evaluation",
     "save_weights": "keras_resv2.storage.weight_file",
+    "SGD": "keras_resv2.optimizers",
 }
 _MODULES.update({row.builder: "keras_resv2.builders" for row in ARCHITECTURES.values()})
 

@@ -23,6 +23,7 @@ from keras_resv2.models.batch_norm import to_stock_layers as to_stock_layers
 from keras_resv2.models.flops import count_multiply_adds as count_multiply_adds
 from keras_resv2.models.folding import fold as fold
 from keras_resv2.models.graph import deep_graph as deep_graph
+from keras_resv2.optimizers import SGD as SGD
 from keras_resv2.pretrained import from_pretrained as from_pretrained
 from keras_resv2.pretrained import list_pretrained as list_pretrained
 from keras_resv2.pretrained import pretrained_card as pretrained_card

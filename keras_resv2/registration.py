@@ -15,6 +15,7 @@ PACKAGE = "keras_resv2"
 CLASSES = {
     "BatchNormalization": "keras_resv2.models.batch_norm",
     "RolledUnits": "keras_resv2.models.scan",
+    "SGD": "keras_resv2.optimizers",
     "DiscriminativeAdam": "keras_resv2.transfer.discriminative_learning_rates",
 }
 REQUIRES = {"requires": f"import {PACKAGE}"}

@@ -1,6 +1,7 @@
 """`ResNet`, which builds any network of the package, and `features`, which extracts feature maps for other heads."""
 
 import dataclasses
+import itertools
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -188,7 +189,8 @@ def features(model: keras.Model, names: Sequence[str] | None = None) -> keras.Mo
     Args:
         model: a network of this package, with or without its classifier.
         names: the outputs to return: "stem", "stage1", "stage2", ..., and in pre-activation networks "head" (the last
-            stage after its final BN and ReLU). None for all stages.
+            stage after its final BN and ReLU); for ImageNet stems also "stem_conv", the stem before its pooling, with
+            stride 2. None for all stages.
 
     Returns:
         A `keras.Model` that gives a dictionary from each name to feature maps ``(batch, h, w, channels)``. In
@@ -203,7 +205,11 @@ def features(model: keras.Model, names: Sequence[str] | None = None) -> keras.Mo
     >>> list(backbone.output)
     ['stage1', 'stage2', 'stage3', 'stage4']
     """
-    outputs = {name: layers[-1].output for name, layers in _groups(model).items()}
+    groups = _groups(model)
+    outputs = {name: layers[-1].output for name, layers in groups.items()}
+    before = list(itertools.takewhile(lambda layer: not layer.name.startswith("stem_pool"), groups.get("stem", [])))
+    if 0 < len(before) < len(groups["stem"]):
+        outputs["stem_conv"] = before[-1].output
     stages = [name for name in outputs if name.startswith("stage")]
     chosen = stages if names is None else [check_choice("name", name, list(outputs)) for name in names]
     with deep_graph():

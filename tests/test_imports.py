@@ -15,7 +15,7 @@ LAYERS = [
     ["models"],
     ["architectures", "shortcuts"],
     ["storage"],
-    ["resnet", "evaluation"],
+    ["resnet", "evaluation", "optimizers"],
     ["metrics"],
     ["convert"],
     ["hub.client", "hub.readme", "hub.timm", "hub.download"],

@@ -312,3 +312,12 @@ def test_feature_info_is_what_the_maps_have(depth, stem, options):
     maps = features(model).output
     found = {f.name: (256 // f.stride, 128 // f.stride, f.channels) for f in keras_resv2.feature_info(model)}
     assert found == {name: tuple(output.shape[1:]) for name, output in maps.items()}
+
+
+@pytest.mark.parametrize("activation", ["original", "full_preactivation"])
+def test_the_stem_before_its_pooling(activation):
+    """Half the size of the image, as the first of timm's feature maps; CIFAR stems have no pooling."""
+    maps = features(ResNet(18, activation=activation, input_shape=(64, 64, 3)), ["stem_conv", "stem", "stage1"]).output
+    assert [tuple(maps[name].shape[1:]) for name in maps] == [(32, 32, 64), (16, 16, 64), (16, 16, 64)]
+    with pytest.raises(ValueError, match="stem_conv"):
+        features(ResNet(8), ["stem_conv"])

@@ -3,28 +3,25 @@
 import keras
 from keras import ops
 
+import keras_resv2
 from train.stacks import Stacks, group_alike
 
 
-class SGD(keras.optimizers.SGD):
-    """Momentum SGD with L2 weight decay in the gradient, as in the papers' code.
-
-    Keras' own `weight_decay` is decoupled from the momentum, which with momentum 0.9 has about a tenth of the effect.
+class SGD(keras_resv2.SGD):
+    """`keras_resv2.SGD` with averages of the weights.
 
     Args:
-        l2: L2 factor of the weights in the gradient.
-        decays: function that returns whether a variable is decayed.
+        decays: function that returns whether a variable is decayed; None for the choice of `decay`.
         first_averaged: iteration, counted from 0, from which the weights are averaged; None for no averaging. Before it
             the averages equal the weights.
-        decay: the averages are the mean of the weights since then until the weight of the newest falls to ``1 -
-            decay``, and an exponential moving average from then on; 1 for the mean. Keras' own `use_ema` starts at the
-            first step and does not support the mean.
+        average_decay: the averages are the mean of the weights since then until the weight of the newest falls to
+            ``1 - average_decay``, and an exponential moving average from then on; 1 for the mean. Keras' own `use_ema`
+            starts at the first step and does not support the mean.
     """
 
-    def __init__(self, *args, l2, decays, first_averaged=None, decay=1.0, **kwargs):
+    def __init__(self, *args, decays=None, first_averaged=None, average_decay=1.0, **kwargs):
         super().__init__(*args, **kwargs)
-        self._l2, self._decays = l2, decays
-        self._first_averaged, self._decay = first_averaged, decay
+        self._decays, self._first_averaged, self._average_decay = decays, first_averaged, average_decay
         self.averages = []
 
     def build(self, variables):
@@ -35,23 +32,19 @@ class SGD(keras.optimizers.SGD):
 
     def decays(self, variable):
         """Returns whether a variable is decayed."""
-        return bool(self._l2 and self._decays(variable))
+        return bool(self.l2 and self._decays(variable)) if self._decays else super().decays(variable)
 
     def update_step(self, gradient, variable, learning_rate):
-        # TensorFlow passes its own variable, which has no path.
-        index = self._get_variable_index(variable)
-        if self.decays(self._trainable_variables[index]):
-            gradient = gradient + self._l2 * ops.cast(variable, gradient.dtype)
         super().update_step(gradient, variable, learning_rate)
         if self.averages:
-            average, newest = self.averages[index], ops.convert_to_tensor(variable)
+            average, newest = self.averages[self._get_variable_index(variable)], ops.convert_to_tensor(variable)
             share = ops.cast(self._share_of_newest(), newest.dtype)
             self.assign(average, (1 - share) * average + share * newest)
 
     def _share_of_newest(self):
-        """Returns the share of the newest weight in an average: 1, 1/2, 1/3, ..., at least ``1 - decay``."""
+        """Returns the share of the newest weight in an average: 1, 1/2, 1/3, ..., at least ``1 - average_decay``."""
         averaged = ops.maximum(ops.convert_to_tensor(self.iterations) - self._first_averaged, 0)
-        return ops.maximum(1 / (ops.cast(averaged, "float32") + 1), 1 - self._decay)
+        return ops.maximum(1 / (ops.cast(averaged, "float32") + 1), 1 - self._average_decay)
 
 
 def averages(optimizer):
@@ -76,9 +69,9 @@ def make_optimizer(recipe, variables):
         momentum=recipe.momentum,
         nesterov=recipe.nesterov,
         l2=recipe.weight_decay,
-        decays=lambda variable: recipe.decay == "all" or variable.path.endswith("kernel"),
+        decay=recipe.decay,
         first_averaged=recipe.first_averaged_step if recipe.average else None,
-        decay=recipe.average_decay if recipe.average == "ema" else 1.0,
+        average_decay=recipe.average_decay if recipe.average == "ema" else 1.0,
     )
     if recipe.dtype == "mixed_float16":
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
@@ -101,7 +94,7 @@ def stack_optimizer(optimizer, variables):
     stacks = group_alike(variables, inner.decays)
     stacked = [keras.Variable(v, name=f"stack{i}") for i, v in enumerate(stacks.stack([v.value for v in variables]))]
     decayed = {id(v): inner.decays(variables[group[0]]) for v, group in zip(stacked, stacks.groups, strict=True)}
-    own = {"l2": inner._l2, "first_averaged": inner._first_averaged, "decay": inner._decay}
+    own = {"first_averaged": inner._first_averaged, "average_decay": inner._average_decay}
     new = SGD.from_config({**inner.get_config(), **own, "decays": lambda variable: decayed[id(variable)]})
     if inner is not optimizer:
         scaling = {"initial_scale": optimizer.initial_scale, "dynamic_growth_steps": optimizer.dynamic_growth_steps}

@@ -31,7 +31,7 @@ API = {
         "keras_resv2.resnet.Feature", "keras_resv2.shortcuts", "keras_resv2.models.batch_norm.BatchNormalization",
         "keras_resv2.models.folding.fold", "keras_resv2.models.batch_norm.to_stock_layers",
         "keras_resv2.models.flops.count_multiply_adds", "keras_resv2.models.diagram.network_svg",
-        "keras_resv2.models.graph.deep_graph",
+        "keras_resv2.models.graph.deep_graph", "keras_resv2.optimizers.SGD",
     ]),
     "pretrained": ("Pretrained weights", [
         "keras_resv2.pretrained.from_pretrained", "keras_resv2.pretrained.list_pretrained",

@@ -268,7 +268,7 @@ def test_streamed_images_are_mixed_too(image_folder):
 def test_averages_by_hand(decay):
     """The gradient is the step's number: weights 5 - 0.1 * (1, 3, 6, 10, ...); averaged from the third update on."""
     weight = keras.Variable([5.0, 5.0], name="kernel")
-    optimizer = SGD(0.1, l2=0.0, decays=lambda v: True, first_averaged=2, decay=decay)
+    optimizer = SGD(0.1, l2=0.0, decays=lambda v: True, first_averaged=2, average_decay=decay)
     optimizer.build([weight])
     weights = []
     for step in range(1, 8):
