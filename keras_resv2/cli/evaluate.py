@@ -15,7 +15,6 @@ from keras_resv2.pretrained import from_pretrained, pretrained_card
 
 DISAGREES = 1
 QUICK_IMAGES = 2000
-LEAST_CROP = 0.1  # share of the shorter side; a card from a stranger may say anything
 
 
 def add_arguments(parser):
@@ -103,7 +102,7 @@ def _run_streamed(card, arguments):
     """Measures an ImageNet network on center crops of images that are read from disk."""
     if arguments.full:
         raise ValueError(f"--full is only for small datasets; {card.full_name} is evaluated on images from disk.")
-    views, interpolation = _views(card, arguments.views), _interpolation(card)
+    views, interpolation = _views(card, arguments.views), card.image_options["interpolation"]
     source = _open_images(card, arguments.data_dir)
     if arguments.quick:
         source = _Sample(source, QUICK_IMAGES)
@@ -158,16 +157,8 @@ class _Sample:
 def _views(card, given):
     """Returns shorter sides and center crops in pixels; by default those of the authors' evaluation."""
     if not given:
-        size = card.image_shape[0]
-        fraction = (card.origin or {}).get("crop_pct")
-        if fraction is None:
-            return [(round(size * 256 / 224), size)]
-        if isinstance(fraction, bool) or not isinstance(fraction, int | float) or not LEAST_CROP <= fraction <= 1:
-            raise ValueError(
-                f"the card of {card.full_name} has the crop fraction {fraction!r}, which must be a number from "
-                f"{LEAST_CROP} to 1: pass --views."
-            )
-        return [(math.floor(size / fraction), size)]
+        options = card.image_options
+        return [(math.floor(options["size"][0] / options["crop"]), options["size"][0])]
     views = []
     for text in given:
         side, _, crop = text.partition(":")
@@ -175,11 +166,6 @@ def _views(card, given):
             raise ValueError(f"--views {text} must be SIDE:CROP in pixels, such as 256:224, with CROP at most SIDE.")
         views.append((int(side), int(crop)))
     return views
-
-
-def _interpolation(card):
-    """Returns the interpolation of the authors' evaluation: "bilinear", or "bicubic" if the card says so."""
-    return "bicubic" if (card.origin or {}).get("interpolation") == "bicubic" else "bilinear"
 
 
 def _print_full(result, names):

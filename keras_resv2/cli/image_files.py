@@ -9,10 +9,10 @@ from keras_resv2.data import read_image
 
 def read_images(paths, card):
     """Returns the readable images, and the problems of the others, both by position in `paths`."""
-    found, problems = {}, {}
+    found, problems, options = {}, {}, card.image_options
     for place, path in enumerate(paths):
         try:
-            found[place] = read_image(path, card.image_shape[:2])
+            found[place] = read_image(path, **options)
         except (ValueError, OSError) as error:
             problems[place] = one_line(error)
     return found, problems

@@ -13,13 +13,12 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from keras_resv2.argument_checks import check_choice
-from keras_resv2.data.images import open_image, to_rgb
+from keras_resv2.data.images import FILTERS, open_image, to_rgb
 from keras_resv2.data.sources import Source
 
 # The JPEG decoder may downscale an image by powers of two as long as it keeps this many times the crop's pixels along
 # each side: the filter of the subsequent resize then hides that of the decoder.
 DRAFT_SPARE = 2
-FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
 def read_crop(source: Source, i: int, crop: Callable[[bytes], np.ndarray]) -> tuple[np.ndarray, Any]:

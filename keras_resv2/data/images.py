@@ -1,6 +1,7 @@
 """Reads images as networks expect them, and draws images with predictions."""
 
 import io
+import math
 import os
 import pathlib
 from collections.abc import Sequence
@@ -9,7 +10,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
 
-from keras_resv2.argument_checks import first_line
+from keras_resv2.argument_checks import check_choice, first_line
 from keras_resv2.files import atomic_write, open_regular
 
 # Supported image formats, if Pillow was built with them. Others are excluded because they run external programs (EPS)
@@ -31,18 +32,26 @@ SAMPLE_FORMAT, SIGNED = (
     339,
     "signed",
 )  # TIFF tag: 1 unsigned, 2 signed, 3 float; and the key of `info` for signed images
+FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 SAVED_AS = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 
 
-def read_image(path: str | os.PathLike, size: tuple[int, int]) -> np.ndarray:
+def read_image(
+    path: str | os.PathLike, size: tuple[int, int], crop: float = 1.0, interpolation: str = "bicubic"
+) -> np.ndarray:
     """Reads an image of any size and common format as an array.
 
     The image is rotated according to its EXIF orientation, blended with white where transparent, resized so that its
     short side fits, and center-cropped. An image that already has the size is not changed.
 
+    ImageNet networks are tested on smaller crops: ``read_image(path, **pretrained_card(name).image_options)`` reads an
+    image as they were.
+
     Args:
         path: path of the file.
         size: (height, width) in pixels.
+        crop: share of the short side that the result shows, above 0 and at most 1; timm's ``crop_pct``.
+        interpolation: "bicubic" or "bilinear".
 
     Returns:
         uint8 ``(height, width, 3)``, 0 to 255.
@@ -50,7 +59,7 @@ def read_image(path: str | os.PathLike, size: tuple[int, int]) -> np.ndarray:
     Raises:
         FileNotFoundError: if the file does not exist.
         ValueError: if it is not an image of one of `FORMATS`, has more than `PIL.Image.MAX_IMAGE_PIXELS` pixels, or is
-            damaged.
+            damaged; or if `crop` or `interpolation` is not valid.
 
     Example:
 
@@ -58,6 +67,9 @@ def read_image(path: str | os.PathLike, size: tuple[int, int]) -> np.ndarray:
     (32, 32, 3)
     """
     check_size(size)
+    check_choice("interpolation", interpolation, FILTERS)
+    if not 0 < crop <= 1:
+        raise ValueError(f"crop={crop} must be a share of the short side, above 0 and at most 1.")
     path = pathlib.Path(path)
     if not path.exists():
         raise FileNotFoundError(f"image {path} does not exist.")
@@ -69,7 +81,7 @@ def read_image(path: str | os.PathLike, size: tuple[int, int]) -> np.ndarray:
     except Exception as error:  # Pillow's decoders raise many types; all mean an image that cannot be read
         reason = "unknown format" if isinstance(error, UnidentifiedImageError) else first_line(error).rstrip(".")
         raise ValueError(f"{path} is not a readable image: {reason}.") from None
-    return np.asarray(fitted(image, size))
+    return np.asarray(fitted(image, size, crop, interpolation))
 
 
 def decode_image(encoded: bytes, place: str, size: tuple[int, int] | None = None) -> np.ndarray:
@@ -138,10 +150,21 @@ def upright(image: Image.Image) -> Image.Image:
     return image if turn is None else image.transpose(turn)
 
 
-def fitted(image: Image.Image, size: Sequence[int]) -> Image.Image:
-    """Resizes a Pillow image (bicubic) so that its short side fits (height, width), and center-crops it."""
+def fitted(image: Image.Image, size: Sequence[int], crop: float = 1.0, interpolation: str = "bicubic") -> Image.Image:
+    """Resizes a Pillow image so that a share of its short side fits (height, width), and center-crops it."""
     height, width = size
-    return image if image.size == (width, height) else ImageOps.fit(image, (width, height), Image.Resampling.BICUBIC)
+    if crop == 1:
+        same = image.size == (width, height)
+        return image if same else ImageOps.fit(image, (width, height), FILTERS[interpolation])
+    # As if resized first, to whole pixels, and cropped afterwards, but in one pass.
+    side = min(height, width)
+    scale = min(image.width / width, image.height / height) * side / math.floor(side / crop)
+    left, top = (
+        round((math.floor(edge / scale) - wanted) / 2) * scale
+        for edge, wanted in ((image.width, width), (image.height, height))
+    )
+    box = (left, top, left + width * scale, top + height * scale)
+    return image.resize((width, height), FILTERS[interpolation], box)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

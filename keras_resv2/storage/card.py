@@ -12,6 +12,7 @@ from keras_resv2.files import open_regular
 from keras_resv2.storage.card_schema import check_class_index, check_fields
 
 LARGEST = 4 << 20  # bytes; a card with 20,000 classes has 0.5 million
+USUAL_CROP, LEAST_CROP = 224 / 256, 0.1  # shares of the shorter side; a card from a stranger may say anything
 VERSION = re.compile("[0-9]{1,9}")
 
 # Defaults of the fields of third-party weights where nothing is known.
@@ -103,6 +104,29 @@ class Card:
     def full_name(self) -> str:
         """Name with version, such as ``resnet20-cifar10@1``."""
         return f"{self.name}@{self.version}"
+
+    @property
+    def image_options(self) -> dict[str, Any]:
+        """Arguments of `keras_resv2.read_image` for images as in the evaluation behind the card's error.
+
+        Returns:
+            Dictionary of size, crop and interpolation. ImageNet networks whose authors do not state a crop have 224 of
+            256 pixels; others the whole short side.
+
+        Raises:
+            ValueError: if the crop that the card states is not a number from 0.1 to 1.
+        """
+        origin, size = self.origin or {}, tuple(self.image_shape[:2])
+        row = DATASETS.get(ALIASES.get(self.dataset, self.dataset))
+        streamed = row is not None and row.streamed
+        crop = origin.get("crop_pct", USUAL_CROP if streamed else 1.0)
+        if isinstance(crop, bool) or not isinstance(crop, int | float) or not LEAST_CROP <= crop <= 1:
+            raise ValueError(
+                f"the card of {self.full_name} has the crop fraction {crop!r}, which must be a number from "
+                f"{LEAST_CROP} to 1."
+            )
+        bicubic = origin.get("interpolation", "bilinear" if streamed else "bicubic") == "bicubic"
+        return {"size": size, "crop": crop, "interpolation": "bicubic" if bicubic else "bilinear"}
 
     def to_json(self) -> str:
         """Returns the text of card.json."""

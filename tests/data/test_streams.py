@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import keras_resv2
 from helpers.paths import ROOT
 from keras_resv2.data import crops, streaming
+from keras_resv2.data.images import FILTERS
 from keras_resv2.data.sources import open_source
 from keras_resv2.data.tfds_records import TFRecords
 from keras_resv2.evaluation import measure_streamed_error
@@ -148,6 +150,50 @@ def test_center_crop_is_scaling_then_slicing(size, start):
     scaled = np.asarray(image.resize((512, 256), Image.Resampling.BILINEAR)).astype(int)
     expected = scaled[start[0] : start[0] + size, start[1] : start[1] + size]
     assert np.abs(crops.center_crop(encoded(image), 256, size) - expected).max() <= 1
+
+
+@pytest.mark.parametrize("size", [(300, 260), (97, 131), (224, 500)])
+@pytest.mark.parametrize("name, crop", [("bicubic", 0.95), ("bilinear", 0.875), ("bicubic", 1.0)])
+def test_read_image_crops_as_the_evaluation_does(size, name, crop, tmp_path):
+    """Also as timm's transform, which resizes first and crops afterwards."""
+    image = photograph(size)
+    image.save(tmp_path / "image.png")
+    read = keras_resv2.read_image(tmp_path / "image.png", (64, 64), crop, name)
+    side = math.floor(64 / crop)
+    if crop < 1:
+        assert np.abs(read.astype(int) - crops.center_crop(encoded(image), side, 64, name)).max() <= 1
+    width, height = (round(edge * side / min(size)) for edge in size)
+    resized = image.resize((width, height), FILTERS[name])
+    left, top = round((width - 64) / 2), round((height - 64) / 2)
+    expected = np.asarray(resized.crop((left, top, left + 64, top + 64)), int)
+    assert np.abs(read - expected).mean() < 2.5  # half a pixel of the resized image, at most
+    assert keras_resv2.read_image(tmp_path / "image.png", (32, 64), crop, name).shape == (32, 64, 3)
+
+
+def photograph(size):
+    """A smooth image of `size` (width, height)."""
+    x, y = np.meshgrid(np.linspace(0, 3, size[0]), np.linspace(0, 2, size[1]))
+    waves = [np.sin(3 * x + y), np.cos(2 * x - 3 * y), np.sin(x * y)]
+    return Image.fromarray((127 * (np.stack(waves, -1) + 1)).astype("uint8"))
+
+
+@pytest.mark.parametrize(
+    "name, crop, interpolation",
+    [
+        ("resnet18-imagenet", 0.95, "bicubic"), ("resnet50_tv2-imagenet", 0.965, "bilinear"),
+        ("resnet50-imagenet", 0.875, "bilinear"), ("resnet20-cifar10", 1.0, "bicubic"),
+    ],
+)  # fmt: skip
+def test_image_options_of_cards(name, crop, interpolation):
+    card = keras_resv2.pretrained_card(name)
+    assert card.image_options == {"size": card.image_shape[:2], "crop": crop, "interpolation": interpolation}
+
+
+@pytest.mark.parametrize("options", [dict(crop=0), dict(crop=1.1), dict(interpolation="nearest")])
+def test_crops_that_do_not_exist(options, tmp_path):
+    photograph((40, 30)).save(tmp_path / "image.png")
+    with pytest.raises(ValueError, match=next(iter(options))):
+        keras_resv2.read_image(tmp_path / "image.png", (32, 32), **options)
 
 
 def test_every_mode_becomes_rgb():
@@ -450,6 +496,7 @@ def test_a_image_that_cannot_be_read_is_named(content, tmp_path):
 
 STREAM_WITHOUT = """
 import sys
+from keras_resv2.data.images import FILTERS
 from keras_resv2.data.sources import open_source
 from train.data import image_stream
 
