@@ -17,8 +17,9 @@ from keras_resv2.models.layers import LayerFactory
 from keras_resv2.models.network import body, preprocess
 from keras_resv2.models.preprocessing import pixels_of_channels
 from keras_resv2.models.shortcuts import Shortcut
+from keras_resv2.models.structure import check_structure
 from keras_resv2.models.weights import match_weights
-from keras_resv2.storage.weight_file import read_weights
+from keras_resv2.storage.weight_file import read_structure, read_weights
 
 
 def ResNet(
@@ -154,6 +155,8 @@ def ResNet(
         own = model if input_tensor is None or inputs is input_tensor else keras.Model(input_tensor, x, name=model.name)
     if weights is not None:
         matched = match_weights(own, values, "weights" if isinstance(weights, dict) else weights)
+        if not isinstance(weights, dict):
+            check_structure(own, read_structure(weights), weights)
         for key, (variable, array) in matched.items():
             if key not in layers.created and isinstance(variable, keras.Variable):  # layers of the user's shortcut
                 variable.assign(array)

@@ -5,15 +5,17 @@ import json
 import shutil
 import sys
 
+import h5py
 import keras
 import numpy as np
 import pytest
 
 import keras_resv2
 from helpers.published import publish
+from keras_resv2.models.weights import model_arrays
 from keras_resv2.pretrained import is_pretrained
 from keras_resv2.storage import local as store
-from keras_resv2.storage.weight_file import load_weights, read_weights, save_weights
+from keras_resv2.storage.weight_file import load_weights, read_weights, save_weights, write_weights
 
 
 @pytest.fixture
@@ -98,6 +100,52 @@ def test_weights_of_another_architecture_are_rejected_without_changes(tmp_path, 
         load_weights(model, tmp_path / "w.h5")
     assert all(word in str(error.value) for word in words), error.value
     assert all(np.array_equal(value, before[path]) for path, value in weights_of(model).items())
+
+
+OTHER_STRUCTURES = [
+    (dict(shortcut="constant_scaling"), dict(), "shortcut="),
+    (dict(), dict(shortcut="dropout"), "shortcut="),
+    (dict(activation="original"), dict(activation="relu_before_addition"), "activation="),
+    (dict(preprocessing="tf"), dict(), "pixels="),
+    (dict(padding="tensorflow"), dict(), "padding="),
+    (dict(depth=29, stride_on="3x3"), dict(depth=29), "stride_on="),
+]
+
+
+@pytest.mark.parametrize("saved, built, words", OTHER_STRUCTURES)
+def test_weights_of_a_variant_with_the_same_names_are_rejected(saved, built, words, tmp_path):
+    """Their shapes fit, and the outputs would be others."""
+    save_weights(keras_resv2.ResNet(**{"depth": 8, **saved}), tmp_path / "weights.h5")
+    built = {"depth": 8, **built}
+    with pytest.raises(ValueError, match=f"{words}.*build it with the same arguments"):
+        keras_resv2.ResNet(**built, weights=tmp_path / "weights.h5")
+    model = keras_resv2.ResNet(**built)
+    before = weights_of(model)
+    with pytest.raises(ValueError, match=words):
+        load_weights(model, tmp_path / "weights.h5")
+    assert all(np.array_equal(before[name], value) for name, value in weights_of(model).items())
+
+
+@pytest.mark.parametrize(
+    "form", [dict(include_top=False), dict(rolled=True), dict(output_stride=2), dict(include_preprocessing=False)]
+)
+def test_other_forms_of_the_same_network_take_its_weights(form, tmp_path):
+    own = dict(activation="full_preactivation", shortcut="exclusive_gating(bias=-2)")
+    save_weights(keras_resv2.ResNet(20, **own), tmp_path / "weights.h5")
+    keras_resv2.ResNet(20, **own, **form, weights=tmp_path / "weights.h5")
+
+
+def test_files_and_models_without_a_structure_are_not_compared(tmp_path):
+    path = tmp_path / "weights.h5"
+    write_weights(model_arrays(keras_resv2.ResNet(8, shortcut="constant_scaling")), path)  # as before version 0.3
+    keras_resv2.ResNet(8, weights=path)
+    other = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, name="stem_conv")])
+    save_weights(other, path)
+    load_weights(other, path)
+    for damaged in ("[", "5", '{"activation": 5}', '{"pixels": "x"}'):
+        with h5py.File(path, "r+") as file:
+            file.attrs["structure"] = damaged
+        load_weights(other, path)
 
 
 def test_invalid_weight_files(tmp_path):

@@ -24,9 +24,9 @@ def test_there_are_published_weights():
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_error_of_the_card(name, cifar10):
+def test_error_of_the_card(name, request):
     card = keras_resv2.pretrained_card(name)
-    images, labels = datasets.load_split(card.dataset, "test", cifar10)
+    images, labels = datasets.load_split(card.dataset, "test", request.getfixturevalue(card.dataset))
     model = keras_resv2.from_pretrained(name)
     if card.parameters < WHOLE_SET_BELOW:
         expected = card.test_error * card.test_images / 100

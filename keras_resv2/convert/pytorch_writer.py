@@ -11,10 +11,11 @@ import numpy as np
 
 from keras_resv2.argument_checks import check_choice
 from keras_resv2.convert.equivalence import EPSILON, ZERO_CHANNELS
-from keras_resv2.convert.infer_config import infer_config, pixels_of
+from keras_resv2.convert.infer_config import infer_config
 from keras_resv2.convert.layouts import cifar, pytorchcv, timm, torchvision
 from keras_resv2.convert.readers import STRUCTURE, STRUCTURE_KEY
 from keras_resv2.files import atomic_write
+from keras_resv2.models.structure import pixels_of
 from keras_resv2.models.weights import model_arrays
 
 # Among the layouts with the network's order of BN and ReLU, the first that supports its arguments is used.

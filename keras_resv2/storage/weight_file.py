@@ -27,20 +27,22 @@ import numpy as np
 
 from keras_resv2.argument_checks import some
 from keras_resv2.files import atomic_write, check_parent
-from keras_resv2.models.weights import model_arrays, set_weights
+from keras_resv2.models.structure import check_structure, structure_of
+from keras_resv2.models.weights import match_weights, model_arrays, set_weights
 from keras_resv2.storage.hdf5 import Refused, attribute, open_hdf5, text
 
 FORMATS = FORMAT, FORMAT_WITH_HALF = "keras-resv2 weights 1", "keras-resv2 weights 2"
 PARTS = "values", "half"
-CHECKSUM = "sha256"
+CHECKSUM, STRUCTURE = "sha256", "structure"
 MOST_AXES = 8
 
 
 def save_weights(model: keras.Model, path: str | os.PathLike) -> None:
     """Writes all weights of a model to an HDF5 file, as float32.
 
-    The file is written atomically. It does not contain the arguments that the network was built with, such as
-    ``preprocessing``: build it again with the same ones.
+    The file is written atomically. For a network of this package, as built, it also contains what `load_weights` and
+    ``ResNet(weights=path)`` compare: activation order, kind of shortcut, strides, pixel statistics. Many variants have
+    weights of the same names and shapes, and other outputs.
 
     Args:
         model: a `keras.Model` whose layers have unique names.
@@ -57,7 +59,7 @@ def save_weights(model: keras.Model, path: str | os.PathLike) -> None:
     >>> keras_resv2.ResNet(8, weights=path).count_params()
     75770
     """
-    write_weights(model_arrays(model), path)
+    write_weights(model_arrays(model), path, structure=structure_of(model))
 
 
 def load_weights(model: keras.Model, path: str | os.PathLike) -> None:
@@ -70,18 +72,28 @@ def load_weights(model: keras.Model, path: str | os.PathLike) -> None:
 
     Raises:
         FileNotFoundError, ValueError: see `read_weights`.
-        ValueError: if names or shapes differ; the message lists them. The model is unchanged.
+        ValueError: if names, shapes, or the structure saved with the weights differ; the message lists them. The model
+            is unchanged.
     """
-    set_weights(model, read_weights(path), path)
+    weights = read_weights(path)
+    match_weights(model, weights, path)  # names and shapes say more, where they differ
+    check_structure(model, read_structure(path), path)
+    set_weights(model, weights, path)
 
 
-def write_weights(arrays: Mapping[str, np.ndarray], path: str | os.PathLike, half: bool = False) -> None:
+def write_weights(
+    arrays: Mapping[str, np.ndarray],
+    path: str | os.PathLike,
+    half: bool = False,
+    structure: Mapping[str, Any] | None = None,
+) -> None:
     """Writes arrays as a weight file, atomically.
 
     Args:
         arrays: dictionary from ``<layer>/<variable>`` to an array.
         path: path of the file; an existing one is replaced.
         half: whether to round kernels to float16. Everything else (biases, batch normalisation) stays float32.
+        structure: that of the network, from `keras_resv2.models.structure.structure_of`; None if unknown.
 
     Raises:
         ValueError: if a kernel is too large for float16.
@@ -107,6 +119,8 @@ def write_weights(arrays: Mapping[str, np.ndarray], path: str | os.PathLike, hal
     with h5py.File(content, "w", libver="latest") as file:
         file.attrs["format"] = FORMAT_WITH_HALF if half else FORMAT
         file.attrs[CHECKSUM] = _checksum(listing, datasets)
+        if structure:
+            file.attrs[STRUCTURE] = json.dumps(structure)
         file["index"] = listing
         for name, array in datasets.items():
             file[name] = array
@@ -156,6 +170,21 @@ def read_weights(path: str | os.PathLike) -> dict[str, np.ndarray]:
         raise ValueError(f"{label} is damaged: its index is wrong: {error}") from None
     check_values(arrays, label)
     return arrays
+
+
+def read_structure(path: str | os.PathLike) -> dict[str, Any] | None:
+    """Returns the structure of the network that a weight file was saved from; None if it does not contain any.
+
+    Args:
+        path: path of a file written by `save_weights` or `write_weights`.
+    """
+    with open_hdf5(path, f"weight file {path}") as file:
+        content = attribute(file, STRUCTURE)
+    try:
+        structure = json.loads(content) if isinstance(content, str) else None
+    except (ValueError, RecursionError):
+        structure = None
+    return structure if isinstance(structure, dict) else None
 
 
 def _read_datasets(file):

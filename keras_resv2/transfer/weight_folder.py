@@ -10,12 +10,13 @@ import numpy as np
 from keras_resv2.architectures import find_architecture, is_architecture
 from keras_resv2.argument_checks import check_choice
 from keras_resv2.builders import build
-from keras_resv2.convert.infer_config import infer_config, output_stride_of, pixels_of
+from keras_resv2.convert.infer_config import infer_config, output_stride_of
 from keras_resv2.convert.weight_folder import write_folder
 from keras_resv2.convert.weight_shapes import weight_shapes
 from keras_resv2.evaluation import measure_error
 from keras_resv2.files import check_file_name
 from keras_resv2.models.config import STEMS, needed_arguments, resolve_layout
+from keras_resv2.models.structure import pixels_of
 from keras_resv2.models.weights import model_arrays
 from keras_resv2.pretrained import in_data_format, pretrained_card
 from keras_resv2.storage.card import UNKNOWN, Card
