@@ -302,10 +302,11 @@ def read_folder(
             f"{folder} contains only one folder, {', '.join(files.class_names)}: it needs one folder of images per "
             "class."
         )
-    images, kept, problems = [], [], []
+    images = np.empty((len(files.paths), *size, 3), "uint8")
+    kept, problems = [], []
     for i, path in enumerate(files.paths):
         try:
-            images.append(read_image(path, size))
+            images[len(kept)] = read_image(path, size)
             kept.append(i)
         except (ValueError, FileNotFoundError) as error:  # missing: the target of a link
             if damaged == "raise":
@@ -317,4 +318,4 @@ def read_folder(
             f"class folder {folder / files.class_names[label]} contains no images: every class needs some."
         )
     paths = tuple(os.path.relpath(files.paths[i], folder) for i in kept)
-    return ImageFolder(np.stack(images), labels, files.class_names, paths, tuple(problems))
+    return ImageFolder(images[: len(kept)], labels, files.class_names, paths, tuple(problems))

@@ -41,8 +41,7 @@ class AugmentedBatches(keras.utils.PyDataset):
         self._size = divisible_size(min(batch_size, len(labels)))
         self._shape, self._epoch = images.shape[1:3], 0
         pads = [int(side * CROP_SHARE) if "crop" in augment else 0 for side in self._shape]
-        self._shifts = [2 * pad for pad in pads]
-        self._padded = np.pad(images, [(0, 0), *((pad, pad) for pad in pads), (0, 0)], mode="reflect")
+        self._images, self._pads = images, [(0, 0), *((pad, pad) for pad in pads), (0, 0)]
         self._start_epoch()
 
     def __len__(self):
@@ -51,12 +50,12 @@ class AugmentedBatches(keras.utils.PyDataset):
     def __getitem__(self, index):
         rng = np.random.default_rng((self._seed, self._epoch, 1 + index))
         chosen = self._order[index * self._size :][: self._size]
-        corners = [rng.integers(0, shift + 1, len(chosen)) for shift in self._shifts]
+        corners = [rng.integers(0, sum(pads) + 1, len(chosen)) for pads in self._pads[1:3]]
         mirrored = rng.random(len(chosen)) < (0.5 if "flip" in self._augment else 0)
         height, width = self._shape
+        padded = np.pad(self._images[chosen], self._pads, mode="reflect")  # of the batch: all would fill the memory
         images = [
-            self._padded[i, top : top + height, left : left + width]
-            for i, top, left in zip(chosen, *corners, strict=True)
+            image[top : top + height, left : left + width] for image, top, left in zip(padded, *corners, strict=True)
         ]
         images = [image[:, ::-1] if mirror else image for image, mirror in zip(images, mirrored, strict=True)]
         batch = np.stack(images), self._labels[chosen]
