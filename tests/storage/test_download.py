@@ -173,15 +173,12 @@ def test_a_read_only_cache_that_has_the_file_is_enough(remote, server, monkeypat
     keras_resv2.from_pretrained("resnet20-cifar10")
 
 
-def fetch_in_a_process(url, path, size, sha256):
-    download.fetch(url, path, size, sha256)
-
-
 def test_parallel_processes_download_once(remote, server):
     path, server.delay = cached(remote), 2.0
     context = multiprocessing.get_context("spawn")
     arguments = (server.url, path, remote.size, remote.sha256)
-    processes = [context.Process(target=fetch_in_a_process, args=arguments) for _ in range(4)]
+    # Not a function of this module: the processes would import it, and Keras with it.
+    processes = [context.Process(target=download.fetch, args=arguments) for _ in range(4)]
     for process in processes:
         process.start()
     for process in processes:
