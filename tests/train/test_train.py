@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import importlib.util
 import io
 import json
 import os
@@ -58,9 +59,10 @@ def history(out):
 
 @pytest.fixture(scope="module")
 def finished(digits_npz, tmp_path_factory):
-    """A run of 120 steps in float32, never interrupted."""
+    """A run of 120 steps in float32, never interrupted, with events beside it if tensorboard is installed."""
     out = tmp_path_factory.mktemp("runs") / "whole"
-    train(digits_npz, out, "--steps=120", "--dtype=float32")
+    events = [f"--tensorboard={out.with_name('events')}"] if importlib.util.find_spec("tensorboard") else []
+    train(digits_npz, out, "--steps=120", "--dtype=float32", *events)
     return out
 
 
@@ -445,14 +447,13 @@ def test_seeds_give_the_median(digits_npz, tmp_path):
     assert not np.array_equal(*weights)
 
 
-def test_tensorboard_gets_the_history(digits_npz, tmp_path):
+def test_tensorboard_gets_the_history(finished):
     pytest.importorskip("tensorboard", reason="tensorboard is not installed")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    train(digits_npz, tmp_path / "run", "--steps=35", "--dtype=float32", f"--tensorboard={tmp_path / 'events'}")
-    events = EventAccumulator(str(tmp_path / "events"), {"tensors": 0}).Reload()
+    events = EventAccumulator(str(finished.with_name("events")), {"tensors": 0}).Reload()
     written = {event.step: float(event.tensor_proto.float_val[0]) for event in events.Tensors("epoch/test_error")}
-    assert written == {int(r["step"]): pytest.approx(float(r["test_error"])) for r in history(tmp_path / "run")}
+    assert written == {int(r["step"]): pytest.approx(float(r["test_error"])) for r in history(finished)}
 
 
 def test_images_of_another_size(digits, tmp_path):
