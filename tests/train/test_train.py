@@ -106,7 +106,7 @@ def no_process_is_left():
 def start(digits_npz, out, *more):
     process = subprocess.Popen(
         command(digits_npz, out, "--steps=120", "--dtype=float32", "--checkpoint_seconds=0", *more),
-        cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     STARTED.append(process)
     return process
@@ -121,28 +121,26 @@ def assert_same_run(one, other):
         np.testing.assert_array_equal(array, weights[1][name])
 
 
-def test_a_killed_run_resumes_and_ends_the_same(finished, digits_npz, tmp_path):
-    """Killed twice, the second time with a damaged newest checkpoint left behind."""
+def test_a_run_killed_and_then_stopped_by_sigterm_resumes_and_ends_the_same(finished, digits_npz, tmp_path):
+    """Killed, with a damaged newest checkpoint left behind; resumed and stopped by SIGTERM, at which it saves."""
     out = tmp_path / "killed"
-    for after in (20, 60):
-        process = start(digits_npz, out)
-        wait_for(lambda after=after: newest_checkpoint(out) >= after, process)
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
+    process = start(digits_npz, out)
+    wait_for(lambda: newest_checkpoint(out) >= 20, process)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert 20 <= newest_checkpoint(out) < 90
     newest = max(out.glob("checkpoint-*.npz"))
-    assert "00000059" < newest.stem.split("-")[1] < "00000120"
     newest.write_bytes(newest.read_bytes()[:1000])
-    done = train(digits_npz, out, "--steps=120", "--dtype=float32")
-    assert "damaged" in done.stdout
-    assert_same_run(out, finished)
 
+    def rows():
+        return len(history(out)) if (out / "history.csv").exists() else 0
 
-def test_sigterm_saves_and_the_run_resumes(finished, digits_npz, tmp_path):
-    out = tmp_path / "stopped"
+    before = rows()
     process = start(digits_npz, out, "--checkpoint_seconds=1000")
-    wait_for((out / "history.csv").exists, process)
+    wait_for(lambda: rows() > before, process)
     process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=120)
+    written, errors = process.communicate(timeout=120)
+    assert "damaged" in written
     assert process.returncode == 143 and "run the same command to resume" in errors and "Traceback" not in errors
     step = int(errors.partition("stopped after step ")[2].split(",")[0])
     assert (out / f"checkpoint-{step:08d}.npz").exists() and not (out / "weights.h5").exists()
