@@ -420,17 +420,18 @@ def test_dry_run_prints_the_plan_and_writes_nothing(digits_npz, tmp_path):
     assert not out.exists()
 
 
-@pytest.mark.parametrize(
-    "form, word", [(["--rolled", "--rematerialize"], "rolled"), (["--units_per_batch=6"], "recipe_values")]
-)
+@pytest.mark.parametrize("form, word", [
+    ([*LARGE, "--rolled", "--rematerialize", "--steps=60"], "rolled"),
+    (["--units_per_batch=2", "--steps=90"], "recipe_values"),
+])  # fmt: skip
 def test_other_ways_to_train_leave_weights_of_the_plain_network(form, word, digits_npz, tmp_path):
     out = tmp_path / "run"
-    train(digits_npz, out, *LARGE, "--steps=90", "--dtype=float32", *form)
+    train(digits_npz, out, "--dtype=float32", *form)
     measured = evaluate.evaluate(out, str(digits_npz))
     record = json.loads((out / "run.json").read_text())
     assert abs(measured["test_error"] - record["test_error_at_end"]) < 0.5
     losses = [float(row["train_loss"]) for row in history(out)]
-    assert losses[-1] < losses[0] - 0.3
+    assert len(losses) > 1 and losses[-1] < losses[0] - 0.3
     plain = {key: value for key, value in record["settings"].items() if key not in ("rolled", "rematerialize")}
     plain["recipe_values"] = {**plain["recipe_values"], "units_per_batch": None}
     with pytest.raises(ValueError, match=f"different {word}"):
