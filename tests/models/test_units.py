@@ -12,6 +12,7 @@ from keras_resv2 import ResNet
 from keras_resv2.models import blocks as units
 from keras_resv2.models import shortcuts
 from keras_resv2.models.config import resolve_network
+from keras_resv2.models.scan import is_rolled
 from keras_resv2.models.weights import model_arrays
 
 ACTIVATIONS = list(units.ACTIVATIONS)
@@ -224,10 +225,11 @@ def test_layers_of_a_custom_shortcut_get_their_weights(tmp_path):
             conv = keras.layers.Conv2D(shortcut.shape[-1], 1, use_bias=False, name=f"{name}_shortcut_learned")
             return conv(shortcut), branch
 
-    model = ResNet(14, shortcut=Learned())
+    model = ResNet(20, shortcut=Learned())
     keras_resv2.save_weights(model, tmp_path / "w.h5")
     for rolled in (False, True):
-        again = ResNet(14, shortcut=Learned(), weights=tmp_path / "w.h5", rolled=rolled)
+        again = ResNet(20, shortcut=Learned(), weights=tmp_path / "w.h5", rolled=rolled)
+        assert is_rolled(again) == rolled
         found = model_arrays(again)
         assert all(np.array_equal(array, found[name]) for name, array in model_arrays(model).items())
 

@@ -10,6 +10,7 @@ import pytest
 
 import keras_resv2
 from keras_resv2.data.sources import open_source
+from keras_resv2.models.scan import is_rolled
 from train.averaging import averaged_weights
 from train.config import RunConfig
 from train.data.device_data import DeviceData
@@ -297,12 +298,13 @@ def test_float16_averages_too():
 @pytest.mark.parametrize("form", ["plain", "rolled", "switched"])
 def test_averaged_weights_and_their_statistics(images, form):
     """The stem's statistics are those of its convolution over all images; afterwards everything is restored."""
-    depth = 14 if form == "rolled" else 8  # a stage that has units to roll
+    depth = 20 if form == "rolled" else 8  # stages that have units to roll
     model = keras_resv2.ResNet(depth, input_shape=(12, 16, 3), classifier_activation=None, rolled=form == "rolled")
     if form == "switched":
         model = SwitchedNetwork(model)
         model.switches.assign([1, 0, 1])  # of the last step; the result uses all units
     network = getattr(model, "network", model)
+    assert is_rolled(network) == (form == "rolled")
     recipe = recipe_of(average="swa", average_start=0.0, pad=2, mixup=0.5)
     plain = DeviceData(images, np.arange(30) % 10, recipe, 0)
     source = MixedBatches(plain, recipe, 0)
