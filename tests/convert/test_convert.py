@@ -60,8 +60,8 @@ def cifar(networks, kind):
             {"activated_shortcuts": "none"},
         ),
         "bottleneck": lambda: (
-            networks.CifarNetwork(units[1], 18, expansion=4, bottleneck=True, activated=True, **before),
-            "preact_resnet164",
+            networks.CifarNetwork(units[1], 3, expansion=4, bottleneck=True, activated=True, **before),
+            "preact_resnet29",
             {},
         ),
     }[kind]

@@ -40,7 +40,7 @@ def test_order_of_layers_is_figure_4(activation):
 
 
 def test_bottleneck_is_1x1_3x3_1x1_with_four_times_the_width():
-    model = ResNet(164, activation="full_preactivation")
+    model = ResNet(29, activation="full_preactivation")
     kernels = [model.get_layer(f"stage2_unit2_conv{i}").kernel.shape for i in (1, 2, 3)]
     assert [tuple(shape) for shape in kernels] == [(1, 1, 128, 32), (3, 3, 32, 32), (1, 1, 32, 128)]
 
@@ -171,7 +171,7 @@ def test_first_preactivation_is_shared_by_both_paths():
 
 
 def test_full_preactivation_projects_the_shared_activation():
-    model = ResNet(164, activation="full_preactivation")
+    model = ResNet(29, activation="full_preactivation")
     assert model.get_layer("stage2_unit1_shortcut_conv").input is model.get_layer("stage2_unit1_preact_relu").output
 
 
