@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
-from test_export import HERE, images, keras_outputs, randomised
+from test_export import HERE, images, randomised
 
+from helpers.comparing import run_keras
 from helpers.exported import assert_same
 from keras_resv2 import ResNet, export
 
@@ -22,7 +23,7 @@ def network(request):
     depth, arguments = NETWORKS[request.param]
     model = randomised(ResNet(depth, classes=7, classifier_activation=None, **arguments))
     x = images(*model.input_shape[1:3])
-    return model, x, keras_outputs(model, x)
+    return model, x, run_keras(model, x)
 
 
 @pytest.mark.parametrize("format", HERE)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import keras_resv2
+from helpers.comparing import run_keras
 from helpers.exported import RUN, assert_same, open_tflite, run_onnx, run_tflite
 from keras_resv2 import ResNet, cli, export
 from keras_resv2.data import DATASETS
@@ -57,12 +58,6 @@ def images(height=32, width=32, count=3):
     return (colours + rng.integers(-40, 40, (count, height, width, 3))).astype("uint8")
 
 
-def keras_outputs(model, x):
-    if keras.backend.backend() == "jax":
-        return keras.tree.map_structure(np.asarray, model.predict_on_batch(x))
-    return keras.tree.map_structure(keras.ops.convert_to_numpy, model(x, training=False))
-
-
 @pytest.mark.parametrize("format", HERE)
 @pytest.mark.parametrize("depth, arguments", NETWORKS, ids=str)
 def test_every_kind_of_network(depth, arguments, format, tmp_path):
@@ -70,7 +65,7 @@ def test_every_kind_of_network(depth, arguments, format, tmp_path):
     model = randomised(ResNet(depth, classes=7, classifier_activation=None, **arguments))
     x = images(*model.input_shape[1:3])
     exported = export(model, tmp_path / "network", format)
-    expected = keras_outputs(model, x)
+    expected = run_keras(model, x)
     (found,) = RUN[format](tmp_path / "network", x).values()
     assert_same(found, expected)
     assert exported.difference < 1e-4 and exported.outputs == ("logits",)
@@ -85,10 +80,10 @@ def test_features_of_images_of_any_size(activation, format, tmp_path):
     export(body, tmp_path / "body", format)
     for size in ((64, 64), (51, 70)):
         x = images(*size)
-        assert_same(RUN[format](tmp_path / "body", x)["features"], keras_outputs(body, x))
+        assert_same(RUN[format](tmp_path / "body", x)["features"], run_keras(body, x))
     stages = keras_resv2.features(randomised(ResNet(8, activation=activation)), ["stage3", "stage1"])
     export(stages, tmp_path / "stages", format)
-    found, expected = RUN[format](tmp_path / "stages", images()), keras_outputs(stages, images())
+    found, expected = RUN[format](tmp_path / "stages", images()), run_keras(stages, images())
     assert set(found) == {"stage1", "stage3"}
     for name, y in expected.items():
         assert_same(found[name], y)
@@ -107,7 +102,7 @@ def test_rolled_units_and_half_precision(format, tmp_path):
     weights = str(tmp_path / "weights.h5")
     plain = ResNet(20, activation="full_preactivation", weights=weights, dtype="float32")
     export(rolled, tmp_path / "network", format)
-    assert_same(RUN[format](tmp_path / "network", images())["probabilities"], keras_outputs(plain, images()))
+    assert_same(RUN[format](tmp_path / "network", images())["probabilities"], run_keras(plain, images()))
 
 
 @pytest.mark.parametrize("format", HERE)
@@ -115,14 +110,14 @@ def test_networks_built_on_these(format, tmp_path):
     """A new classifier after transfer learning, and a model inside a model."""
     new = keras_resv2.from_pretrained(NAME, classes=5)
     export(new, tmp_path / "new", format, class_names=list("abcde"))
-    assert_same(RUN[format](tmp_path / "new", images())["probabilities"], keras_outputs(new, images()))
+    assert_same(RUN[format](tmp_path / "new", images())["probabilities"], run_keras(new, images()))
     body = keras_resv2.from_pretrained(NAME, include_top=False, pooling="avg", input_shape=(32, 32, 3))
     head = keras.layers.Dense(4, "relu"), keras.layers.Dense(1, "sigmoid")
     outer = keras.Sequential([keras.Input((32, 32, 3)), body, *head])
     exported = export(outer, tmp_path / "outer", format)
     assert exported.input == "uint8 (batch, 32, 32, 3)"
     np.testing.assert_allclose(
-        RUN[format](tmp_path / "outer", images())["probabilities"], keras_outputs(outer, images()), atol=1e-5
+        RUN[format](tmp_path / "outer", images())["probabilities"], run_keras(outer, images()), atol=1e-5
     )
 
 
@@ -131,7 +126,7 @@ def test_without_preprocessing_the_input_is_float32(format, tmp_path):
     model = randomised(ResNet(8, include_preprocessing=False, classifier_activation=None))
     x = np.random.default_rng(0).standard_normal((3, 32, 32, 3), dtype="float32")
     assert export(model, tmp_path / "network", format).input == "float32 (batch, 32, 32, 3)"
-    assert_same(RUN[format](tmp_path / "network", x)["logits"], keras_outputs(model, x))
+    assert_same(RUN[format](tmp_path / "network", x)["logits"], run_keras(model, x))
 
 
 def test_channels_first(tmp_path):
@@ -146,7 +141,7 @@ def test_channels_first(tmp_path):
     first.set_weights(last.get_weights())
     export(first, tmp_path / "first.onnx", "onnx")
     found = run_onnx(tmp_path / "first.onnx", images().transpose(0, 3, 1, 2))["features"]
-    assert_same(found.transpose(0, 2, 3, 1), keras_outputs(last, images()))
+    assert_same(found.transpose(0, 2, 3, 1), run_keras(last, images()))
 
 
 def test_the_onnx_graph_is_small_and_has_metadata(tmp_path):
@@ -160,7 +155,7 @@ def test_the_onnx_graph_is_small_and_has_metadata(tmp_path):
         export(model, path, "onnx", folded=folded, class_names=CLASSES)
         file = onnx.load(path)
         kinds[folded] = [node.op_type for node in file.graph.node]
-        assert_same(run_onnx(path, images())["probabilities"], keras_outputs(model, images()))
+        assert_same(run_onnx(path, images())["probabilities"], run_keras(model, images()))
     convolutions = sum(isinstance(layer, keras.layers.Conv2D) for layer in model.layers)
     for folded, expected in ((True, 0), (False, convolutions)):
         assert kinds[folded].count("BatchNormalization") == expected
@@ -208,7 +203,7 @@ def test_tflite_of_lower_precision(name, real_images, tmp_path):
     """On real images: float16 is close in every probability, int8 in its predictions; files of half and a quarter."""
     x, labels = real_images
     model = keras_resv2.from_pretrained(name)
-    expected = keras_outputs(model, x)
+    expected = run_keras(model, x)
     sizes = {}
     for precision in ("float32", "float16", "int8"):
         path = tmp_path / f"{precision}.tflite"
@@ -257,7 +252,7 @@ def test_the_packages_own_runtimes(format, tmp_path):
     model = randomised(ResNet(8, classifier_activation=None))
     export(model, tmp_path / "network", format)
     found = load_exported(tmp_path / "network", format, threads=1).predict_on_batch(images())
-    assert_same(found, keras_outputs(model, images()))
+    assert_same(found, run_keras(model, images()))
     with pytest.raises(FileNotFoundError, match="does not exist"):
         load_exported(tmp_path / "other", format)
 

@@ -6,9 +6,10 @@ import types
 import keras
 import numpy as np
 import pytest
-from test_export import HERE, images, keras_outputs, needs_tensorflow, randomised
+from test_export import HERE, images, needs_tensorflow, randomised
 
 import keras_resv2
+from helpers.comparing import run_keras
 from helpers.exported import RUN, assert_same, open_tflite
 from keras_resv2 import ResNet, convert, export
 from keras_resv2.storage.weight_file import read_weights
@@ -33,7 +34,7 @@ def test_augmentation_is_removed(format, folded, tmp_path):
     model = behind(*random)
     exported = export(model, tmp_path / "network", format, folded=folded)
     assert exported.input == "uint8 (batch, 32, 32, 3)"
-    assert_same(RUN[format](tmp_path / "network", images())["logits"], keras_outputs(model.layers[-1], images()))
+    assert_same(RUN[format](tmp_path / "network", images())["logits"], run_keras(model.layers[-1], images()))
 
 
 @pytest.mark.parametrize("format", HERE)
@@ -46,7 +47,7 @@ def test_layers_that_resize(make, size, format, tmp_path):
     model = behind(layers.RandomFlip(), make(), size=size)
     exported = export(model, tmp_path / "network", format)
     assert exported.input == f"uint8 (batch, {size[0]}, {size[1]}, 3)"
-    assert_same(RUN[format](tmp_path / "network", images(*size))["logits"], keras_outputs(model, images(*size)))
+    assert_same(RUN[format](tmp_path / "network", images(*size))["logits"], run_keras(model, images(*size)))
 
 
 @needs_tensorflow
@@ -60,7 +61,7 @@ def test_int8_behind_augmentation_and_resizing(real_images, tmp_path):
     exported = export(model, path, "tflite", precision="int8", representative=x)
     found = RUN["tflite"](path, x)["probabilities"]
     assert exported.input == "uint8 (batch, 48, 48, 3)"
-    assert np.mean(found.argmax(1) == keras_outputs(model, x).argmax(1)) >= 0.9
+    assert np.mean(found.argmax(1) == run_keras(model, x).argmax(1)) >= 0.9
     (given,) = open_tflite(path).get_input_details()
     assert given["dtype"] is np.uint8 and given["quantization"] == (1.0, 0)
 
@@ -81,7 +82,7 @@ def test_networks_of_other_graphs(tmp_path):
     model = randomised(ResNet(8, projection="A_average", stem="cifar_pooled", classifier_activation=None))
     for format in HERE:
         export(model, tmp_path / format, format)
-        assert_same(RUN[format](tmp_path / format, images())["logits"], keras_outputs(model, images()))
+        assert_same(RUN[format](tmp_path / format, images())["logits"], run_keras(model, images()))
 
 
 # Adapters and quantized layers
@@ -101,13 +102,13 @@ def adapted():
 
 def test_adapters_are_merged(adapted, tmp_path):
     """In exports, weight files and PyTorch's tensors; the network keeps its adapters."""
-    expected = keras_outputs(adapted, images())
+    expected = run_keras(adapted, images())
     for format in HERE:
         export(adapted, tmp_path / format, format)
         assert_same(RUN[format](tmp_path / format, images())["logits"], expected)
     keras_resv2.save_weights(adapted, tmp_path / "w.h5")
     again = ResNet(8, classifier_activation=None, projection="B", weights=str(tmp_path / "w.h5"))
-    assert_same(keras_outputs(again, images()), expected)
+    assert_same(run_keras(again, images()), expected)
     kernel = keras.ops.convert_to_numpy(adapted.get_layer("head_dense").kernel)
     np.testing.assert_array_equal(convert.to_pytorch(adapted, "cifar")["linear.weight"], kernel.T)
     assert adapted.get_layer("head_dense").lora_enabled

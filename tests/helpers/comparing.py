@@ -14,6 +14,13 @@ def images(size=SIZE, count=2):
     return np.random.default_rng(1).normal(size=(count, *size, 3)).astype("float32")
 
 
+def run_keras(model, x):
+    """Returns the outputs of a Keras model for one batch; to trace a graph would take longer than the batch."""
+    if keras.backend.backend() == "jax":  # which compiles each operation by itself otherwise
+        return model.predict_on_batch(x)
+    return keras.tree.map_structure(keras.ops.convert_to_numpy, model(x, training=False))
+
+
 def run_torch(torch, function, x):
     """Runs a PyTorch function on channels-last images; feature maps are returned as channels-last."""
     with torch.no_grad():
@@ -24,7 +31,7 @@ def run_torch(torch, function, x):
 def outputs(model, x):
     """Returns the outputs of all stages, and the logits."""
     stages = keras_resv2.features(model)
-    *found, logits = keras.Model(model.input, [*stages.output.values(), model.output]).predict(x, verbose=0)
+    *found, logits = run_keras(keras.Model(model.input, [*stages.output.values(), model.output]), x)
     return dict(zip(stages.output, found, strict=True)), logits
 
 

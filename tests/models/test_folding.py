@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import keras_resv2
+from helpers.comparing import run_keras
 from keras_resv2 import ResNet, fold
 from keras_resv2.evaluation import find_mistakes, slices
 from keras_resv2.models.blocks import ACTIVATIONS
@@ -44,14 +45,8 @@ def random_images(height, width, count=3):
     return (colours + rng.integers(-40, 40, (count, height, width, 3))).astype("uint8")
 
 
-def run(model, x):
-    if keras.backend.backend() == "jax":  # which compiles each operation by itself otherwise
-        return model.predict_on_batch(x)
-    return keras.tree.map_structure(keras.ops.convert_to_numpy, model(x, training=False))
-
-
 def assert_same_outputs(folded, model, x, within=1e-4):
-    found, expected = run(folded, x), run(model, x)
+    found, expected = run_keras(folded, x), run_keras(model, x)
     keras.tree.assert_same_structure(found, expected)
     for a, b in zip(keras.tree.flatten(found), keras.tree.flatten(expected), strict=True):
         a, b = (np.asarray(values, "float32") for values in (a, b))
@@ -296,7 +291,7 @@ def test_half_precision_is_as_exact_as_before(dtype, within, activation):
         assert {weight.dtype for weight in folded.weights} == {"float32"}
         assert folded.get_layer("stem_conv").compute_dtype == dtype.removeprefix("mixed_")
         assert (folded.get_layer("preprocessing").scale == 1.0) == (dtype == "mixed_bfloat16")
-        before, after = (np.sqrt(np.mean((run(each, x) - run(exact, x)) ** 2)) for each in (model, folded))
+        before, after = (np.sqrt(np.mean((run_keras(each, x) - run_keras(exact, x)) ** 2)) for each in (model, folded))
         ratios.append(after / before)
     assert np.exp(np.mean(np.log(ratios))) < within
 
@@ -306,11 +301,11 @@ def test_the_original_is_not_modified(pixels):
     weights, config = [w.tobytes() for w in model.get_weights()], model.get_config()
     folded = fold(model)
     assert [w.tobytes() for w in model.get_weights()] == weights and model.get_config() == config
-    expected = run(folded, pixels)
+    expected = run_keras(folded, pixels)
     model.compile("adam", "sparse_categorical_crossentropy", run_eagerly=True)
     model.train_on_batch(pixels, np.arange(8))
-    np.testing.assert_array_equal(run(folded, pixels), expected)
-    assert np.abs(run(model, pixels) - expected).max() > 1e-3
+    np.testing.assert_array_equal(run_keras(folded, pixels), expected)
+    assert np.abs(run_keras(model, pixels) - expected).max() > 1e-3
 
 
 def test_saved_and_opened_again(pixels, tmp_path):
@@ -321,7 +316,7 @@ def test_saved_and_opened_again(pixels, tmp_path):
         assert_same_outputs(folded, model, pixels)
         folded.save(tmp_path / "folded.keras")
         again = keras.saving.load_model(tmp_path / "folded.keras")
-        np.testing.assert_allclose(run(again, pixels), run(folded, pixels), atol=1e-6)
+        np.testing.assert_allclose(run_keras(again, pixels), run_keras(folded, pixels), atol=1e-6)
         assert ("keras_resv2" in again.to_json()) == (original is model)
         types = {type(layer) for layer in again.layers} - {keras_resv2.BatchNormalization}
         assert all(kind.__module__.startswith("keras.") for kind in types)

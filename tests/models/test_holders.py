@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import keras_resv2
+from helpers.comparing import run_keras
 from keras_resv2.exporting.network import plain_network
 from keras_resv2.models.graph import all_layers
 from keras_resv2.transfer.freezing import classifiers_of
@@ -103,7 +104,7 @@ def test_freezing_reaches_the_network(kind):
 def test_stock_layers_folding_and_float32_reach_the_network(kind, pixels):
     model = around(kind)
     images = images_for(model, pixels)
-    expected = model.predict(images, verbose=0)
+    expected = run_keras(model, images)
     assert np.ptp(expected, axis=0).max() > 1e-3
     stock = keras_resv2.to_stock_layers(model)
     assert keras_resv2.BatchNormalization in kinds_of(model) and keras_resv2.BatchNormalization not in kinds_of(stock)
@@ -114,7 +115,7 @@ def test_stock_layers_folding_and_float32_reach_the_network(kind, pixels):
     plain = plain_network(half)
     assert {layer.compute_dtype for layer in all_layers(plain) if layer.weights} == {"float32"}
     for copy in (stock, folded, plain):
-        np.testing.assert_allclose(copy.predict(images, verbose=0), expected, atol=1e-4 * np.abs(expected).max())
+        np.testing.assert_allclose(run_keras(copy, images), expected, atol=1e-4 * np.abs(expected).max())
         assert not {id(weight) for weight in copy.weights} & {id(weight) for weight in model.weights}
 
 

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import keras_resv2
+from helpers.comparing import run_keras
 from keras_resv2 import ResNet, feature_info, features
 from keras_resv2.models.weights import model_arrays
 
@@ -30,7 +31,7 @@ def test_every_second_pixel_is_that_of_the_strided_network(activation, rolled):
     strided = ResNet(20, **network)
     dilated = ResNet(20, **network, output_stride=2, rolled=rolled, weights=model_arrays(strided))
     images = np.random.default_rng(0).integers(0, 256, (1, 128, 128, 3), dtype="uint8")
-    theirs, ours = (features(model, ["stage3"]).predict(images, verbose=0)["stage3"] for model in (strided, dilated))
+    theirs, ours = (run_keras(features(model, ["stage3"]), images)["stage3"] for model in (strided, dilated))
     assert theirs.shape == (1, 32, 32, 64) and ours.shape == (1, 64, 64, 64)
     np.testing.assert_allclose(ours[:, ::2, ::2][:, 15:17, 15:17], theirs[:, 15:17, 15:17], atol=1e-3)
     assert np.ptp(theirs[:, 15:17, 15:17], axis=-1).min() > 0.1
@@ -49,7 +50,7 @@ def test_the_pixels_that_both_have_are_equal(variant):
     both = ResNet(**variant, include_top=False, input_shape=(64, 64, 3), output_stride=smallest)
     both.set_weights(strided.get_weights())
     images = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3), dtype="uint8")
-    theirs, ours = (model.predict(images, verbose=0) for model in (strided, both))
+    theirs, ours = (run_keras(model, images) for model in (strided, both))
     assert np.ptp(theirs) > 0.5
     np.testing.assert_allclose(ours[:, ::4, ::4], theirs, atol=1e-4 * np.abs(theirs).max())
 
@@ -60,7 +61,7 @@ def test_named_weights_are_dilated():
     dilated = keras_resv2.from_pretrained("resnet20-cifar10", include_top=False, output_stride=1)
     built = keras_resv2.ResNet20(weights="cifar10", include_top=False, output_stride=1)
     images = np.random.default_rng(0).integers(0, 256, (1, 128, 128, 3), dtype="uint8")
-    theirs, ours, by_builder = (model.predict(images, verbose=0) for model in (plain, dilated, built))
+    theirs, ours, by_builder = (run_keras(model, images) for model in (plain, dilated, built))
     assert theirs.shape == (1, 32, 32, 64) and ours.shape == (1, 128, 128, 64)
     np.testing.assert_array_equal(by_builder, ours)
     np.testing.assert_allclose(ours[:, ::4, ::4][:, 15:17, 15:17], theirs[:, 15:17, 15:17], atol=1e-4)
@@ -86,7 +87,7 @@ def test_outputs_are_those_of_torchvision(output_stride, replaced, torchvision):
     mean, std = np.array([123.675, 116.28, 103.53]), np.array([58.395, 57.12, 57.375])
     with torch.no_grad():
         expected = theirs(torch.tensor(((pixels - mean) / std).transpose(0, 3, 1, 2).astype("float32"))).numpy()
-    np.testing.assert_allclose(ours.predict(pixels, verbose=0), expected, atol=1e-3 * np.abs(expected).max())
+    np.testing.assert_allclose(run_keras(ours, pixels), expected, atol=1e-3 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("arguments, words", [

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from helpers.comparing import assert_same, randomised
+from helpers.comparing import assert_same, randomised, run_keras
 from keras_resv2 import convert
 
 TOLERANCE = dict(rtol=1e-4, atol=1e-4)
@@ -16,7 +16,7 @@ def test_resnet50_is_keras_applications_resnet50():
     ours = convert.from_keras_applications(theirs, include_preprocessing=False, classifier_activation=None)
     images = np.random.default_rng(1).normal(size=(2, 224, 224, 3)).astype("float32")
     blue_first = np.ascontiguousarray(images[..., ::-1])
-    assert_same(ours.predict(images, verbose=0), theirs.predict(blue_first, verbose=0))
+    assert_same(run_keras(ours, images), run_keras(theirs, blue_first))
 
 
 @pytest.fixture(scope="module")
@@ -54,4 +54,4 @@ def test_same_outputs_as_torchvision_and_timm(torch, source, name, size):
     images = np.random.default_rng(1).normal(size=(2, *size, 3)).astype("float32")
     with torch.no_grad():
         expected = theirs.eval()(torch.from_numpy(images.transpose(0, 3, 1, 2).copy())).numpy()
-    np.testing.assert_allclose(ours.predict(images, verbose=0), expected, **TOLERANCE)
+    np.testing.assert_allclose(run_keras(ours, images), expected, **TOLERANCE)

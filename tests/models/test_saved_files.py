@@ -15,7 +15,8 @@ import sys, keras, keras_resv2, numpy as np
 images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype="uint8")
 for path in sys.argv[2:]:
     model = keras.saving.load_model(path)
-    np.save(f"{sys.argv[1]}/{path.rsplit('/')[-1]}.npy", model.predict(images, verbose=0))
+    run = model.predict_on_batch if keras.backend.backend() == "jax" else model  # `predict` traces a graph
+    np.save(f"{sys.argv[1]}/{path.rsplit('/')[-1]}.npy", keras.ops.convert_to_numpy(run(images)))
     print(type(getattr(model, "optimizer", None)).__name__)
 """
 
