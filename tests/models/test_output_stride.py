@@ -69,18 +69,25 @@ def test_named_weights_are_dilated():
         keras_resv2.from_pretrained("resnet20-cifar10", output_stride=8)
 
 
-@pytest.mark.parametrize("output_stride, replaced", [(16, (False, False, True)), (8, (False, True, True))])
-def test_outputs_are_those_of_torchvision(output_stride, replaced, torchvision):
+@pytest.fixture(scope="module")
+def resnet50(torchvision):
+    """The state of torchvision's ResNet-50 with random weights, and the same weights converted."""
     torch = pytest.importorskip("torch")
-    theirs = torchvision.models.resnet50(weights=None, replace_stride_with_dilation=list(replaced)).eval()
+    plain = torchvision.models.resnet50(weights=None)
     generator = torch.Generator().manual_seed(0)
-    for module in theirs.modules():
+    for module in plain.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.running_mean.normal_(0, 0.1, generator=generator)
             module.running_var.uniform_(0.5, 1.5, generator=generator)
-    plain = torchvision.models.resnet50(weights=None)
-    plain.load_state_dict(theirs.state_dict())
-    weights = model_arrays(keras_resv2.convert.from_pytorch(plain))
+    return plain.state_dict(), model_arrays(keras_resv2.convert.from_pytorch(plain))
+
+
+@pytest.mark.parametrize("output_stride, replaced", [(16, (False, False, True)), (8, (False, True, True))])
+def test_outputs_are_those_of_torchvision(output_stride, replaced, resnet50, torchvision):
+    torch = pytest.importorskip("torch")
+    state, weights = resnet50
+    theirs = torchvision.models.resnet50(weights=None, replace_stride_with_dilation=list(replaced)).eval()
+    theirs.load_state_dict(state)
     ours = ResNet(50, output_stride=output_stride, weights=weights, classifier_activation=None, input_shape=(64, 64, 3))
     assert not any(isinstance(layer, keras.layers.Lambda) for layer in ours.layers)
     pixels = np.random.default_rng(1).integers(0, 256, (2, 64, 64, 3)).astype("float32")
