@@ -58,18 +58,24 @@ def images(height=32, width=32, count=3):
     return (colours + rng.integers(-40, 40, (count, height, width, 3))).astype("uint8")
 
 
-@pytest.mark.parametrize("format", HERE)
-@pytest.mark.parametrize("depth, arguments", NETWORKS, ids=str)
-def test_every_kind_of_network(depth, arguments, format, tmp_path):
-    """uint8 pixels to logits in the runtime itself; a batch of three and a single image."""
+@pytest.fixture(scope="module", params=NETWORKS, ids=str)
+def network(request):
+    """A network, whether it is the first, images of its size, and its logits; for all formats."""
+    depth, arguments = request.param
     model = randomised(ResNet(depth, classes=7, classifier_activation=None, **arguments))
     x = images(*model.input_shape[1:3])
+    return model, request.param == NETWORKS[0], x, run_keras(model, x)
+
+
+@pytest.mark.parametrize("format", HERE)
+def test_every_kind_of_network(network, format, tmp_path):
+    """uint8 pixels to logits in the runtime itself; a batch of three and a single image."""
+    model, first, x, expected = network
     exported = export(model, tmp_path / "network", format)
-    expected = run_keras(model, x)
     (found,) = RUN[format](tmp_path / "network", x).values()
     assert_same(found, expected)
     assert exported.difference < 1e-4 and exported.outputs == ("logits",)
-    if arguments == NETWORKS[0][1]:
+    if first:
         np.testing.assert_allclose(RUN[format](tmp_path / "network", x[:1])["logits"], expected[:1], atol=1e-4)
 
 
