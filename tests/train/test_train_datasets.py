@@ -104,7 +104,9 @@ def test_a_weight_folder_of_arrays(arrays_run, digits_npz, resnet8, tmp_path, ca
     by_hand = keras_resv2.build("resnet8", preprocessing=([pixels.mean()] * 3, [pixels.std()] * 3), **given)
     expected = by_hand.predict(images, verbose=0)
     np.testing.assert_allclose(model.predict(images, verbose=0), expected, rtol=1e-3, atol=1e-3)
-    other = keras_resv2.build("resnet8", **given)
+    with pytest.raises(ValueError, match="pixels="):  # the file says with which statistics it was trained
+        keras_resv2.build("resnet8", **given)
+    other = keras_resv2.build("resnet8", **{**given, "weights": read_weights(folder / "weights.h5")})
     assert np.abs(other.predict(images, verbose=0) - expected).max() > 0.1, "statistics make no difference"
     assert cli.main(["evaluate", str(folder), "--data_dir", str(digits_npz), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
