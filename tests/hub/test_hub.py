@@ -1,5 +1,6 @@
 """Weights on the Hugging Face Hub: the real client with a fake server, and without one."""
 
+import importlib
 import json
 import os
 import pathlib
@@ -32,9 +33,9 @@ def server(tmp_path, monkeypatch):
     server = HubServer()
     # The client reads its environment when it is imported, which may have happened.
     monkeypatch.setattr(constants, "ENDPOINT", server.url)
-    monkeypatch.setattr(
-        constants, "HUGGINGFACE_CO_URL_TEMPLATE", server.url + "/{repo_id}/resolve/{revision}/{filename}"
-    )
+    for module in (constants, importlib.import_module("huggingface_hub.file_download")):  # its own before 0.26
+        template = server.url + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(module, "HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True, raising=False)  # the stand-in has the older protocol
