@@ -71,6 +71,10 @@ def test_it_is_the_unrolled_network(variant):
     check(differences(variant, rematerialize=False, eagerly=EAGERLY and variant != "full_preactivation"))
 
 
+needs_remat = pytest.mark.skipif(not hasattr(keras, "remat"), reason="this version of Keras has no keras.remat")
+
+
+@needs_remat
 @pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
 def test_rematerialized_on_every_backend(backend):
     if backend == keras.backend.backend():
@@ -127,6 +131,7 @@ def test_frozen_units_keep_their_statistics(pixels):
         np.testing.assert_array_equal(old, new)
 
 
+@needs_remat
 def test_saved_and_opened(tmp_path, pixels):
     model = build("gates", rolled=True, rematerialize=True)
     model.save(tmp_path / "model.keras")
