@@ -46,10 +46,8 @@ def pixels_beside(label: str | os.PathLike) -> str | tuple | None:
     Returns:
         As `named_pixels`; None if there is no configuration, or it does not state them.
     """
-    if not pathlib.Path(label).is_file():
-        return None
-    folder = pathlib.Path(label).parent
-    return pixels_of_config(_read(folder / CONFIG).get("pretrained_cfg")) or pixels_of_config(_read(folder / PROCESSOR))
+    timm = config_beside(label, CONFIG).get("pretrained_cfg")
+    return pixels_of_config(timm) or pixels_of_config(config_beside(label, PROCESSOR))
 
 
 def pixels_of_config(config: Any) -> str | tuple | None:
@@ -83,10 +81,19 @@ def _three(value):
     return tuple(round(255 * float(v), 6) for v in value) if numbers else None
 
 
-def _read(path):
-    """Returns the content of a JSON file as a dictionary; empty if it cannot be read."""
+def config_beside(label: str | os.PathLike, name: str) -> dict[str, Any]:
+    """Returns the content of a JSON file beside a weight file.
+
+    Args:
+        label: path of the weight file, or another label of a source, which has none.
+        name: name of the JSON file.
+
+    Returns:
+        Dictionary; empty if there is no such file, or it cannot be read.
+    """
+    path = pathlib.Path(label).parent / name
     try:
-        if not path.is_file() or path.stat().st_size > LARGEST_CONFIG:
+        if not pathlib.Path(label).is_file() or not path.is_file() or path.stat().st_size > LARGEST_CONFIG:
             return {}
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):

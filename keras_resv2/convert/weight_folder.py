@@ -9,8 +9,7 @@ import numpy as np
 
 from keras_resv2.architectures import find_architecture
 from keras_resv2.convert.detection import Detected
-from keras_resv2.data import DATASETS
-from keras_resv2.data.registry import ALIASES
+from keras_resv2.data.registry import known_dataset
 from keras_resv2.files import atomic_write
 from keras_resv2.models.config import STEMS, resolve_layout
 from keras_resv2.storage.card import UNKNOWN, Card
@@ -58,7 +57,7 @@ def make_card(
             f"{found.source} ends in {found.classifier_activation}, and the networks of weight folders end in softmax: "
             "use it in Python, by keras_resv2.convert.from_keras_applications."
         )
-    known = DATASETS.get(ALIASES.get(dataset, dataset)) if class_names is None else None
+    known = known_dataset(dataset) if class_names is None else None
     index = known.class_index if known else None
     if index:
         class_names = [str(number) for number in range(index["classes"])]

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from keras_resv2.argument_checks import check_choice
-from keras_resv2.data.images import FILTERS, open_image, to_rgb
+from keras_resv2.data.images import FILTERS, center_box, open_image, to_rgb
 from keras_resv2.data.sources import Source
 
 # The JPEG decoder may downscale an image by powers of two as long as it keeps this many times the crop's pixels along
@@ -64,28 +64,6 @@ def center_crop(encoded: bytes, shorter_side: int, size: int, interpolation: str
     return np.asarray(
         cut(encoded, size, lambda width, height: center_box(width, height, shorter_side, size), interpolation)
     )
-
-
-def center_box(width: int, height: int, shorter_side: int, size: int) -> tuple[float, ...]:
-    """Returns the box of an image that becomes its center crop when it is resized to `shorter_side`.
-
-    The box starts at a whole pixel of the resized image, as if the image were resized first and cropped afterwards.
-
-    Args:
-        width, height: size of the image, in pixels.
-        shorter_side, size: in pixels of the resized image.
-
-    Returns:
-        (left, top, right, bottom) in fractional pixels of the image.
-
-    Example:
-
-    >>> center_box(500, 375, 256, 224)[:2]
-    (84.9609375, 23.4375)
-    """
-    shorter = min(width, height)
-    left, top = (round((edge * shorter_side // shorter - size) / 2) for edge in (width, height))
-    return tuple(edge * shorter / shorter_side for edge in (left, top, left + size, top + size))
 
 
 def cut(encoded: bytes, size: int, choose_box: Callable, interpolation: str = "bilinear") -> Image.Image:

@@ -156,15 +156,37 @@ def fitted(image: Image.Image, size: Sequence[int], crop: float = 1.0, interpola
     if crop == 1:
         same = image.size == (width, height)
         return image if same else ImageOps.fit(image, (width, height), FILTERS[interpolation])
-    # As if resized first, to whole pixels, and cropped afterwards, but in one pass.
-    side = min(height, width)
-    scale = min(image.width / width, image.height / height) * side / math.floor(side / crop)
-    left, top = (
-        round((math.floor(edge / scale) - wanted) / 2) * scale
-        for edge, wanted in ((image.width, width), (image.height, height))
-    )
-    box = (left, top, left + width * scale, top + height * scale)
+    box = center_box(*image.size, math.floor(min(size) / crop), size)
     return image.resize((width, height), FILTERS[interpolation], box)
+
+
+def center_box(
+    width: int, height: int, shorter_side: int, size: int | Sequence[int]
+) -> tuple[float, float, float, float]:
+    """Returns the box of an image that becomes its center crop when it is resized to `shorter_side`.
+
+    The box starts at a whole pixel of the resized image, as if the image were resized first and cropped afterwards.
+
+    Args:
+        width, height: size of the image, in pixels.
+        shorter_side: in pixels of the resized image: that of the smallest image of the crop's shape that covers it.
+        size: side of the crop, or its (height, width), in pixels of the resized image.
+
+    Returns:
+        (left, top, right, bottom) in fractional pixels of the image.
+
+    Example:
+
+    >>> center_box(500, 375, 256, 224)[:2]
+    (84.9609375, 23.4375)
+    """
+    high, wide = (size, size) if isinstance(size, int) else size
+    edge, of_crop = (width, wide) if width * high <= height * wide else (height, high)  # which the crop spans
+    pixels, resized = edge * min(high, wide), of_crop * shorter_side  # the same length, in the image and resized
+    left = round((width * resized // pixels - wide) / 2)
+    top = round((height * resized // pixels - high) / 2)
+    left, top, right, bottom = (place * pixels / resized for place in (left, top, left + wide, top + high))
+    return left, top, right, bottom
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

@@ -75,6 +75,17 @@ def find_dataset(name: str) -> Dataset:
     return DATASETS[check_choice("dataset", ALIASES.get(name, name), DATASETS)]
 
 
+def known_dataset(name: object) -> Dataset | None:
+    """Returns a dataset of the registry, by its name or alias; None if there is no such dataset.
+
+    Example:
+
+    >>> known_dataset("imagenet").name, known_dataset("flowers")
+    ('imagenet2012', None)
+    """
+    return DATASETS.get(ALIASES.get(name, name)) if isinstance(name, str) else None
+
+
 def chance_error(classes: int) -> float:
     """Returns the error in percent of a random guess among `classes` classes of equal size.
 

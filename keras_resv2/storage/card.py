@@ -7,7 +7,7 @@ import pathlib
 import re
 from typing import Any
 
-from keras_resv2.data.registry import ALIASES, DATASETS
+from keras_resv2.data.registry import known_dataset
 from keras_resv2.files import open_regular
 from keras_resv2.storage.card_schema import check_class_index, check_fields
 
@@ -117,7 +117,7 @@ class Card:
             ValueError: if the crop that the card states is not a number from 0.1 to 1.
         """
         origin, size = self.origin or {}, tuple(self.image_shape[:2])
-        row = DATASETS.get(ALIASES.get(self.dataset, self.dataset))
+        row = known_dataset(self.dataset)
         streamed = row is not None and row.streamed
         crop = origin.get("crop_pct", USUAL_CROP if streamed else 1.0)
         if isinstance(crop, bool) or not isinstance(crop, int | float) or not LEAST_CROP <= crop <= 1:
@@ -161,7 +161,7 @@ def read_card(path: str | os.PathLike) -> Card:
     content = {key: value for key, value in content.items() if key in fields}
     try:
         if content.get("origin"):
-            row = DATASETS.get(ALIASES.get(str(content.get("dataset")), str(content.get("dataset"))))
+            row = known_dataset(content.get("dataset"))
             names = {"class_names": row.class_names} if row and row.class_names else {}
             content = {**UNKNOWN, **names, **content}
         if content.get("class_index") and isinstance(content["class_index"], dict):

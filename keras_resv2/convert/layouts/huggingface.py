@@ -11,12 +11,9 @@ Bottlenecks take the stride on the 3x3 convolution, those with `downsample_in_bo
 the `config.json` beside a file says which.
 """
 
-import json
-import pathlib
-
 from keras_resv2.convert.layouts.pytorch import PyTorchLayout
+from keras_resv2.convert.source_pixels import CONFIG, config_beside
 
-CONFIG, LARGEST_CONFIG = "config.json", 1 << 24
 KINDS = {"conv": "convolution", "bn": "normalization"}
 FIRST = "embedder.embedder.convolution.weight"
 
@@ -34,14 +31,8 @@ def read_config(names, label):
     Raises:
         ValueError: if the configuration says that the first stage halves the image, which no network here does.
     """
-    path = pathlib.Path(label).parent / CONFIG
-    try:
-        if not pathlib.Path(label).is_file() or not path.is_file() or path.stat().st_size > LARGEST_CONFIG:
-            return {}
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    if not isinstance(config, dict) or config.get("model_type") != "resnet":
+    config = config_beside(label, CONFIG)
+    if config.get("model_type") != "resnet":
         return {}
     if config.get("downsample_in_first_stage"):
         raise ValueError(f"{label}: its first stage halves the image (downsample_in_first_stage), which is not built.")
