@@ -151,8 +151,7 @@ def _describe_machine(arguments, settings):
             raise ValueError(f"--gpu: {backend} sees no accelerator.")
         _log("floor: measuring the rates of a copy and of a matrix product")
         networks = [
-            {"name": name, "depth": ARCHITECTURES[name].depth, "activation": ARCHITECTURES[name].activation}
-            for name in dict.fromkeys(arguments.networks)
+            {"name": name, "arguments": ARCHITECTURES[name].arguments()} for name in dict.fromkeys(arguments.networks)
         ]
         asked = dict(networks=networks, precisions=arguments.precisions, batch_size=settings.batch_size)
         return machine, worker.ask("floor", **asked)["floors"]

@@ -83,8 +83,8 @@ class KerasResv2(KerasImplementation):
         self._builder = keras_resv2.resnet.ResNet
 
     def build(self, weights=None):
-        activation = self.task["activation"]
-        return self._builder(self.task["depth"], activation=activation, weights=weights, rolled=self.rolled)
+        network = {name: self.task[name] for name in ("depth", "activation", "width")}
+        return self._builder(**network, weights=weights, rolled=self.rolled)
 
     def save(self, network, path):
         from keras_resv2.storage.weight_file import save_weights
@@ -123,7 +123,7 @@ class Stock(KerasImplementation):
         self._builder = benchmarks.stock_networks.residual_network
 
     def build(self):
-        return self._builder(self.task["depth"], self.task["activation"])
+        return self._builder(self.task["depth"], self.task["activation"], self.task["width"])
 
 
 class Applications(KerasImplementation):

@@ -52,7 +52,7 @@ def floors(networks, precisions, batch_size):
     """Computes lower bounds of the time of a batch from bytes, operations and measured rates, in a worker.
 
     Args:
-        networks: list of dictionaries with name, depth and activation.
+        networks: list of dictionaries with name and arguments of `keras_resv2.ResNet`.
         precisions: list of "float32" and "bfloat16".
         batch_size: images per batch.
 
@@ -65,7 +65,7 @@ def floors(networks, precisions, batch_size):
 
     rows = []
     for network in networks:
-        model = keras_resv2.ResNet(network["depth"], activation=network["activation"])
+        model = keras_resv2.ResNet(**network["arguments"])
         for precision in precisions:
             training = roofline(model, batch_size, precision)
             rows += [

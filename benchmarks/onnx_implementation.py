@@ -25,7 +25,7 @@ class OnnxRuntime(Implementation):
         return None
 
     def save(self, network, path):
-        arguments = (self.task["depth"], self.task["activation"], self.batch_size, path)
+        arguments = (*(self.task[name] for name in ("depth", "activation", "width")), self.batch_size, path)
         command = [sys.executable, "-m", "benchmarks.torch_networks", *map(str, arguments)]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:

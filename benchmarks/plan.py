@@ -83,6 +83,7 @@ class Contender:
             "implementation": IMPLEMENTATIONS[self.implementation].implementation,
             "depth": row.depth,
             "activation": row.activation,
+            "width": row.width,
             "application": APPLICATIONS.get(self.network),
         }
 

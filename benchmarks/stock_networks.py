@@ -15,12 +15,13 @@ from keras_resv2.models.config import STEMS, resolve_network
 RECURSION_LIMIT = 20_000  # Keras traverses deep graphs recursively
 
 
-def residual_network(depth, activation="original"):
+def residual_network(depth, activation="original", width=1):
     """Builds ResNet-v1 or ResNet-v2 from raw pixels to probabilities, with the paper's shortcuts.
 
     Args:
         depth: number of weighted layers, see `keras_resv2.ResNet`.
         activation: "original" (v1) or "full_preactivation" (v2).
+        width: multiplier of channels, see `keras_resv2.ResNet`.
 
     Returns:
         `keras.Model`, channels_last.
@@ -34,7 +35,7 @@ def residual_network(depth, activation="original"):
     (None, 10)
     """
     check_choice("activation", activation, ("original", "full_preactivation"))
-    layout, spec = resolve_network(depth, activation)
+    layout, spec = resolve_network(depth, activation, width=width)
     stem, preactivation = STEMS[layout.stem], activation == "full_preactivation"
     sys.setrecursionlimit(max(sys.getrecursionlimit(), RECURSION_LIMIT))
     pixels = keras.Input(stem.dataset.image_shape)

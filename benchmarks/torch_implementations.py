@@ -20,7 +20,7 @@ class Eager(Implementation):
     def build(self):
         import torch
 
-        network = self._network(self.task["depth"], self.task["activation"])
+        network = self._network(self.task["depth"], self.task["activation"], width=self.task["width"])
         return network.to(self._device, memory_format=torch.channels_last)
 
     def save(self, network, path):

@@ -23,6 +23,7 @@ class ResidualNetwork(nn.Module):
         depth: number of weighted layers, see `keras_resv2.ResNet`.
         activation: "original" (v1) or "full_preactivation" (v2).
         projection: shortcut where the size changes: "A", "B" or "C"; None for the paper's choice.
+        width: multiplier of channels, see `keras_resv2.ResNet`.
 
     Raises:
         ValueError: if there is no such network.
@@ -34,10 +35,10 @@ class ResidualNetwork(nn.Module):
     torch.Size([2, 10])
     """
 
-    def __init__(self, depth, activation="original", projection=None):
+    def __init__(self, depth, activation="original", projection=None, width=1):
         super().__init__()
         check_choice("activation", activation, ("original", "full_preactivation"))
-        layout, spec = resolve_network(depth, activation, projection=projection)
+        layout, spec = resolve_network(depth, activation, projection=projection, width=width)
         stem = STEMS[layout.stem]
         self.size, self.classes = stem.dataset.image_shape[0], stem.dataset.classes
         self.preactivation = activation == "full_preactivation"
@@ -163,11 +164,11 @@ def module_name(layer):
     return f"{stage}_{unit}.{rest}"
 
 
-def export_onnx(depth, activation, batch_size, path):
+def export_onnx(depth, activation, width, batch_size, path):
     """Writes a network, with softmax, as an ONNX file that takes uint8 images ``(batch, height, width, 3)``.
 
     Args:
-        depth, activation: see `ResidualNetwork`.
+        depth, activation, width: see `ResidualNetwork`.
         batch_size: fixed number of images per call.
         path: path of the file.
     """
@@ -180,10 +181,10 @@ def export_onnx(depth, activation, batch_size, path):
         def forward(self, pixels):
             return self.network(pixels.permute(0, 3, 1, 2)).softmax(-1)
 
-    network = ResidualNetwork(depth, activation).eval()
+    network = ResidualNetwork(depth, activation, width=width).eval()
     pixels = torch.zeros((batch_size, network.size, network.size, 3), dtype=torch.uint8)
     torch.onnx.export(RawImages(network).eval(), (pixels,), path, dynamo=True, external_data=False)
 
 
 if __name__ == "__main__":
-    export_onnx(int(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4])
+    export_onnx(int(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), sys.argv[5])

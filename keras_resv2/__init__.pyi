@@ -61,12 +61,15 @@ def ResNet20(
     activated_shortcuts: str = "first_and_projections",
     padding: str = "torch",
     output_stride: int | None = None,
+    width: int = 1,
     include_preprocessing: bool = True,
     rolled: bool = False,
     rematerialize: bool = False,
     dtype: str | keras.DTypePolicy | None = None,
 ) -> keras.Model:
-    """ResNet20: 20 layers (He et al. 2015, arXiv 1512.03385). For the arguments, see `ResNet`.
+    """ResNet20: 20 layers (He et al. 2015, arXiv 1512.03385).
+
+    For the arguments, see `ResNet`.
 
     Args:
         weights: None (random), the dataset that pretrained weights were trained on ("cifar10", or "cifar10@1"
@@ -96,12 +99,15 @@ def ResNet32(
     activated_shortcuts: str = "first_and_projections",
     padding: str = "torch",
     output_stride: int | None = None,
+    width: int = 1,
     include_preprocessing: bool = True,
     rolled: bool = False,
     rematerialize: bool = False,
     dtype: str | keras.DTypePolicy | None = None,
 ) -> keras.Model:
-    """ResNet32: 32 layers (He et al. 2015, arXiv 1512.03385). For the arguments, see `ResNet`.
+    """ResNet32: 32 layers (He et al. 2015, arXiv 1512.03385).
+
+    For the arguments, see `ResNet`.
 
     Args:
         weights: None (random), the dataset that pretrained weights were trained on ("cifar10", or "cifar10@1"
@@ -131,12 +137,15 @@ def ResNet44(
     activated_shortcuts: str = "first_and_projections",
     padding: str = "torch",
     output_stride: int | None = None,
+    width: int = 1,
     include_preprocessing: bool = True,
     rolled: bool = False,
     rematerialize: bool = False,
     dtype: str | keras.DTypePolicy | None = None,
 ) -> keras.Model:
-    """ResNet44: 44 layers (He et al. 2015, arXiv 1512.03385). For the arguments, see `ResNet`.
+    """ResNet44: 44 layers (He et al. 2015, arXiv 1512.03385).
+
+    For the arguments, see `ResNet`.
 
     Args:
         weights: None (random), the dataset that pretrained weights were trained on ("cifar10", or "cifar10@1"
@@ -166,12 +175,15 @@ def ResNet56(
     activated_shortcuts: str = "first_and_projections",
     padding: str = "torch",
     output_stride: int | None = None,
+    width: int = 1,
     include_preprocessing: bool = True,
     rolled: bool = False,
     rematerialize: bool = False,
     dtype: str | keras.DTypePolicy | None = None,
 ) -> keras.Model:
-    """ResNet56: 56 layers (He et al. 2015, arXiv 1512.03385). For the arguments, see `ResNet`.
+    """ResNet56: 56 layers (He et al. 2015, arXiv 1512.03385).
+
+    For the arguments, see `ResNet`.
 
     Args:
         weights: None (random), the dataset that pretrained weights were trained on ("cifar10", or "cifar10@1"
@@ -201,12 +213,15 @@ def ResNet110(
     activated_shortcuts: str = "first_and_projections",
     padding: str = "torch",
     output_stride: int | None = None,
+    width: int = 1,
     include_preprocessing: bool = True,
     rolled: bool = False,
     rematerialize: bool = False,
     dtype: str | keras.DTypePolicy | None = None,
 ) -> keras.Model:
-    """ResNet110: 110 layers (He et al. 2015, arXiv 1512.03385). For the arguments, see `ResNet`.
+    """ResNet110: 110 layers (He et al. 2015, arXiv 1512.03385).
+
+    For the arguments, see `ResNet`.
 
     Args:
         weights: None (random), the dataset that pretrained weights were trained on ("cifar10", or "cifar10@1"
@@ -236,12 +251,15 @@ def ResNet164(
     activated_shortcuts: str = "first_and_projections",
     padding: str = "torch",
     output_stride: int | None = None,
+    width: int = 1,
     include_preprocessing: bool = True,
     rolled: bool = False,
     rematerialize: bool = False,
     dtype: str | keras.DTypePolicy | None = None,
 ) -> keras.Model:
-    """ResNet164: 164 layers (He et al. 2015, arXiv 1512.03385). For the arguments, see `ResNet`.
+    """ResNet164: 164 layers (He et al. 2015, arXiv 1512.03385).
+
+    For the arguments, see `ResNet`.
 
     Args:
         weights: None (random), the dataset that pretrained weights were trained on ("cifar10", or "cifar10@1"
@@ -271,12 +289,15 @@ def ResNet1001(
     activated_shortcuts: str = "first_and_projections",
     padding: str = "torch",
     output_stride: int | None = None,
+    width: int = 1,
     include_preprocessing: bool = True,
     rolled: bool = False,
     rematerialize: bool = False,
     dtype: str | keras.DTypePolicy | None = None,
 ) -> keras.Model:
-    """ResNet1001: 1001 layers (He et al. 2015, arXiv 1512.03385). For the arguments, see `ResNet`.
+    """ResNet1001: 1001 layers (He et al. 2015, arXiv 1512.03385).
+
+    For the arguments, see `ResNet`.
 
     Args:
         weights: None (random), the dataset that pretrained weights were trained on ("cifar10", or "cifar10@1"
@@ -306,12 +327,15 @@ def ResNet1202(
     activated_shortcuts: str = "first_and_projections",
     padding: str = "torch",
     output_stride: int | None = None,
+    width: int = 1,
     include_preprocessing: bool = True,
     rolled: bool = False,
     rematerialize: bool = False,
     dtype: str | keras.DTypePolicy | None = None,
 ) -> keras.Model:
-    """ResNet1202: 1202 layers (He et al. 2015, arXiv 1512.03385). For the arguments, see `ResNet`.
+    """ResNet1202: 1202 layers (He et al. 2015, arXiv 1512.03385).
+
+    For the arguments, see `ResNet`.
 
     Args:
         weights: None (random), the dataset that pretrained weights were trained on ("cifar10", or "cifar10@1"
@@ -341,12 +365,15 @@ def ResNet18(
     activated_shortcuts: str = "first_and_projections",
     padding: str = "torch",
     output_stride: int | None = None,
+    width: int = 1,
     include_preprocessing: bool = True,
     rolled: bool = False,
     rematerialize: bool = False,
     dtype: str | keras.DTypePolicy | None = None,
 ) -> keras.Model:
-    """ResNet18: 18 layers (He et al. 2015, arXiv 1512.03385). For the arguments, see `ResNet`.
+    """ResNet18: 18 layers (He et al. 2015, arXiv 1512.03385).
+
+    For the arguments, see `ResNet`.
 
     Args:
         weights: None (random), the dataset that pretrained weights were trained on ("cifar10", or "cifar10@1"
@@ -376,12 +403,15 @@ def ResNet34(
     activated_shortcuts: str = "first_and_projections",
     padding: str = "torch",
     output_stride: int | None = None,
+    width: int = 1,
     include_preprocessing: bool = True,
     rolled: bool = False,
     rematerialize: bool = False,
     dtype: str | keras.DTypePolicy | None = None,
 ) -> keras.Model:
-    """ResNet34: 34 layers (He et al. 2015, arXiv 1512.03385). For the arguments, see `ResNet`.
+    """ResNet34: 34 layers (He et al. 2015, arXiv 1512.03385).
+
+    For the arguments, see `ResNet`.
 
     Args:
         weights: None (random), the dataset that pretrained weights were trained on ("cifar10", or "cifar10@1"
@@ -411,12 +441,15 @@ def ResNet50(
     activated_shortcuts: str = "first_and_projections",
     padding: str = "torch",
     output_stride: int | None = None,
+    width: int = 1,
     include_preprocessing: bool = True,
     rolled: bool = False,
     rematerialize: bool = False,
     dtype: str | keras.DTypePolicy | None = None,
 ) -> keras.Model:
-    """ResNet50: 50 layers (He et al. 2015, arXiv 1512.03385). For the arguments, see `ResNet`.
+    """ResNet50: 50 layers (He et al. 2015, arXiv 1512.03385).
+
+    For the arguments, see `ResNet`.
 
     Args:
         weights: None (random), the dataset that pretrained weights were trained on ("cifar10", or "cifar10@1"
@@ -446,12 +479,15 @@ def ResNet101(
     activated_shortcuts: str = "first_and_projections",
     padding: str = "torch",
     output_stride: int | None = None,
+    width: int = 1,
     include_preprocessing: bool = True,
     rolled: bool = False,
     rematerialize: bool = False,
     dtype: str | keras.DTypePolicy | None = None,
 ) -> keras.Model:
-    """ResNet101: 101 layers (He et al. 2015, arXiv 1512.03385). For the arguments, see `ResNet`.
+    """ResNet101: 101 layers (He et al. 2015, arXiv 1512.03385).
+
+    For the arguments, see `ResNet`.
 
     Args:
         weights: None (random), the dataset that pretrained weights were trained on ("cifar10", or "cifar10@1"
@@ -481,12 +517,15 @@ def ResNet152(
     activated_shortcuts: str = "first_and_projections",
     padding: str = "torch",
     output_stride: int | None = None,
+    width: int = 1,
     include_preprocessing: bool = True,
     rolled: bool = False,
     rematerialize: bool = False,
     dtype: str | keras.DTypePolicy | None = None,
 ) -> keras.Model:
-    """ResNet152: 152 layers (He et al. 2015, arXiv 1512.03385). For the arguments, see `ResNet`.
+    """ResNet152: 152 layers (He et al. 2015, arXiv 1512.03385).
+
+    For the arguments, see `ResNet`.
 
     Args:
         weights: None (random), the dataset that pretrained weights were trained on ("cifar10", or "cifar10@1"
@@ -516,12 +555,15 @@ def ResNet200(
     activated_shortcuts: str = "first_and_projections",
     padding: str = "torch",
     output_stride: int | None = None,
+    width: int = 1,
     include_preprocessing: bool = True,
     rolled: bool = False,
     rematerialize: bool = False,
     dtype: str | keras.DTypePolicy | None = None,
 ) -> keras.Model:
-    """ResNet200: 200 layers (He et al. 2015, arXiv 1512.03385). For the arguments, see `ResNet`.
+    """ResNet200: 200 layers (He et al. 2015, arXiv 1512.03385).
+
+    For the arguments, see `ResNet`.
 
     Args:
         weights: None (random), the dataset that pretrained weights were trained on ("cifar10", or "cifar10@1"
@@ -551,12 +593,15 @@ def PreActResNet20(
     activated_shortcuts: str = "first_and_projections",
     padding: str = "torch",
     output_stride: int | None = None,
+    width: int = 1,
     include_preprocessing: bool = True,
     rolled: bool = False,
     rematerialize: bool = False,
     dtype: str | keras.DTypePolicy | None = None,
 ) -> keras.Model:
-    """PreActResNet20: 20 layers (He et al. 2016, arXiv 1603.05027). For the arguments, see `ResNet`.
+    """PreActResNet20: 20 layers (He et al. 2016, arXiv 1603.05027).
+
+    For the arguments, see `ResNet`.
 
     Args:
         weights: None (random), the dataset that pretrained weights were trained on ("cifar10", or "cifar10@1"
@@ -586,12 +631,15 @@ def PreActResNet32(
     activated_shortcuts: str = "first_and_projections",
     padding: str = "torch",
     output_stride: int | None = None,
+    width: int = 1,
     include_preprocessing: bool = True,
     rolled: bool = False,
     rematerialize: bool = False,
     dtype: str | keras.DTypePolicy | None = None,
 ) -> keras.Model:
-    """PreActResNet32: 32 layers (He et al. 2016, arXiv 1603.05027). For the arguments, see `ResNet`.
+    """PreActResNet32: 32 layers (He et al. 2016, arXiv 1603.05027).
+
+    For the arguments, see `ResNet`.
 
     Args:
         weights: None (random), the dataset that pretrained weights were trained on ("cifar10", or "cifar10@1"
@@ -621,12 +669,15 @@ def PreActResNet44(
     activated_shortcuts: str = "first_and_projections",
     padding: str = "torch",
     output_stride: int | None = None,
+    width: int = 1,
     include_preprocessing: bool = True,
     rolled: bool = False,
     rematerialize: bool = False,
     dtype: str | keras.DTypePolicy | None = None,
 ) -> keras.Model:
-    """PreActResNet44: 44 layers (He et al. 2016, arXiv 1603.05027). For the arguments, see `ResNet`.
+    """PreActResNet44: 44 layers (He et al. 2016, arXiv 1603.05027).
+
+    For the arguments, see `ResNet`.
 
     Args:
         weights: None (random), the dataset that pretrained weights were trained on ("cifar10", or "cifar10@1"
@@ -656,12 +707,15 @@ def PreActResNet56(
     activated_shortcuts: str = "first_and_projections",
     padding: str = "torch",
     output_stride: int | None = None,
+    width: int = 1,
     include_preprocessing: bool = True,
     rolled: bool = False,
     rematerialize: bool = False,
     dtype: str | keras.DTypePolicy | None = None,
 ) -> keras.Model:
-    """PreActResNet56: 56 layers (He et al. 2016, arXiv 1603.05027). For the arguments, see `ResNet`.
+    """PreActResNet56: 56 layers (He et al. 2016, arXiv 1603.05027).
+
+    For the arguments, see `ResNet`.
 
     Args:
         weights: None (random), the dataset that pretrained weights were trained on ("cifar10", or "cifar10@1"
@@ -691,12 +745,15 @@ def PreActResNet110(
     activated_shortcuts: str = "first_and_projections",
     padding: str = "torch",
     output_stride: int | None = None,
+    width: int = 1,
     include_preprocessing: bool = True,
     rolled: bool = False,
     rematerialize: bool = False,
     dtype: str | keras.DTypePolicy | None = None,
 ) -> keras.Model:
-    """PreActResNet110: 110 layers (He et al. 2016, arXiv 1603.05027). For the arguments, see `ResNet`.
+    """PreActResNet110: 110 layers (He et al. 2016, arXiv 1603.05027).
+
+    For the arguments, see `ResNet`.
 
     Args:
         weights: None (random), the dataset that pretrained weights were trained on ("cifar10", or "cifar10@1"
@@ -726,12 +783,15 @@ def PreActResNet164(
     activated_shortcuts: str = "first_and_projections",
     padding: str = "torch",
     output_stride: int | None = None,
+    width: int = 1,
     include_preprocessing: bool = True,
     rolled: bool = False,
     rematerialize: bool = False,
     dtype: str | keras.DTypePolicy | None = None,
 ) -> keras.Model:
-    """PreActResNet164: 164 layers (He et al. 2016, arXiv 1603.05027). For the arguments, see `ResNet`.
+    """PreActResNet164: 164 layers (He et al. 2016, arXiv 1603.05027).
+
+    For the arguments, see `ResNet`.
 
     Args:
         weights: None (random), the dataset that pretrained weights were trained on ("cifar10", or "cifar10@1"
@@ -761,12 +821,15 @@ def PreActResNet1001(
     activated_shortcuts: str = "first_and_projections",
     padding: str = "torch",
     output_stride: int | None = None,
+    width: int = 1,
     include_preprocessing: bool = True,
     rolled: bool = False,
     rematerialize: bool = False,
     dtype: str | keras.DTypePolicy | None = None,
 ) -> keras.Model:
-    """PreActResNet1001: 1001 layers (He et al. 2016, arXiv 1603.05027). For the arguments, see `ResNet`.
+    """PreActResNet1001: 1001 layers (He et al. 2016, arXiv 1603.05027).
+
+    For the arguments, see `ResNet`.
 
     Args:
         weights: None (random), the dataset that pretrained weights were trained on ("cifar10", or "cifar10@1"
@@ -796,12 +859,15 @@ def PreActResNet18(
     activated_shortcuts: str = "first_and_projections",
     padding: str = "torch",
     output_stride: int | None = None,
+    width: int = 1,
     include_preprocessing: bool = True,
     rolled: bool = False,
     rematerialize: bool = False,
     dtype: str | keras.DTypePolicy | None = None,
 ) -> keras.Model:
-    """PreActResNet18: 18 layers (He et al. 2016, arXiv 1603.05027). For the arguments, see `ResNet`.
+    """PreActResNet18: 18 layers (He et al. 2016, arXiv 1603.05027).
+
+    For the arguments, see `ResNet`.
 
     Args:
         weights: None (random), the dataset that pretrained weights were trained on ("cifar10", or "cifar10@1"
@@ -831,12 +897,15 @@ def PreActResNet34(
     activated_shortcuts: str = "first_and_projections",
     padding: str = "torch",
     output_stride: int | None = None,
+    width: int = 1,
     include_preprocessing: bool = True,
     rolled: bool = False,
     rematerialize: bool = False,
     dtype: str | keras.DTypePolicy | None = None,
 ) -> keras.Model:
-    """PreActResNet34: 34 layers (He et al. 2016, arXiv 1603.05027). For the arguments, see `ResNet`.
+    """PreActResNet34: 34 layers (He et al. 2016, arXiv 1603.05027).
+
+    For the arguments, see `ResNet`.
 
     Args:
         weights: None (random), the dataset that pretrained weights were trained on ("cifar10", or "cifar10@1"
@@ -866,12 +935,15 @@ def PreActResNet50(
     activated_shortcuts: str = "first_and_projections",
     padding: str = "torch",
     output_stride: int | None = None,
+    width: int = 1,
     include_preprocessing: bool = True,
     rolled: bool = False,
     rematerialize: bool = False,
     dtype: str | keras.DTypePolicy | None = None,
 ) -> keras.Model:
-    """PreActResNet50: 50 layers (He et al. 2016, arXiv 1603.05027). For the arguments, see `ResNet`.
+    """PreActResNet50: 50 layers (He et al. 2016, arXiv 1603.05027).
+
+    For the arguments, see `ResNet`.
 
     Args:
         weights: None (random), the dataset that pretrained weights were trained on ("cifar10", or "cifar10@1"
@@ -901,12 +973,15 @@ def PreActResNet101(
     activated_shortcuts: str = "first_and_projections",
     padding: str = "torch",
     output_stride: int | None = None,
+    width: int = 1,
     include_preprocessing: bool = True,
     rolled: bool = False,
     rematerialize: bool = False,
     dtype: str | keras.DTypePolicy | None = None,
 ) -> keras.Model:
-    """PreActResNet101: 101 layers (He et al. 2016, arXiv 1603.05027). For the arguments, see `ResNet`.
+    """PreActResNet101: 101 layers (He et al. 2016, arXiv 1603.05027).
+
+    For the arguments, see `ResNet`.
 
     Args:
         weights: None (random), the dataset that pretrained weights were trained on ("cifar10", or "cifar10@1"
@@ -936,12 +1011,15 @@ def PreActResNet152(
     activated_shortcuts: str = "first_and_projections",
     padding: str = "torch",
     output_stride: int | None = None,
+    width: int = 1,
     include_preprocessing: bool = True,
     rolled: bool = False,
     rematerialize: bool = False,
     dtype: str | keras.DTypePolicy | None = None,
 ) -> keras.Model:
-    """PreActResNet152: 152 layers (He et al. 2016, arXiv 1603.05027). For the arguments, see `ResNet`.
+    """PreActResNet152: 152 layers (He et al. 2016, arXiv 1603.05027).
+
+    For the arguments, see `ResNet`.
 
     Args:
         weights: None (random), the dataset that pretrained weights were trained on ("cifar10", or "cifar10@1"
@@ -971,12 +1049,319 @@ def PreActResNet200(
     activated_shortcuts: str = "first_and_projections",
     padding: str = "torch",
     output_stride: int | None = None,
+    width: int = 1,
     include_preprocessing: bool = True,
     rolled: bool = False,
     rematerialize: bool = False,
     dtype: str | keras.DTypePolicy | None = None,
 ) -> keras.Model:
-    """PreActResNet200: 200 layers (He et al. 2016, arXiv 1603.05027). For the arguments, see `ResNet`.
+    """PreActResNet200: 200 layers (He et al. 2016, arXiv 1603.05027).
+
+    For the arguments, see `ResNet`.
+
+    Args:
+        weights: None (random), the dataset that pretrained weights were trained on ("cifar10", or "cifar10@1"
+            for version 1), the path of a weight file, or a dictionary of arrays.
+    """
+    ...
+
+def WideResNet16_8(
+    include_top: bool = True,
+    weights: str | os.PathLike | dict | None = None,
+    input_tensor: keras.KerasTensor | None = None,
+    input_shape: tuple[int | None, ...] | None = None,
+    pooling: str | None = None,
+    classes: int | None = None,
+    classifier_activation: str | Callable | None = "softmax",
+    name: str | None = None,
+    *,
+    activation: str = "full_preactivation",
+    shortcut: str | Shortcut = "identity",
+    branch: str | None = None,
+    projection: str | None = None,
+    stride_on: str | None = None,
+    stem: str | None = None,
+    preprocessing: str | tuple | None = None,
+    stride_in: str = "first",
+    conv_bias: bool = False,
+    activated_shortcuts: str = "first_and_projections",
+    padding: str = "torch",
+    output_stride: int | None = None,
+    width: int = 8,
+    include_preprocessing: bool = True,
+    rolled: bool = False,
+    rematerialize: bool = False,
+    dtype: str | keras.DTypePolicy | None = None,
+) -> keras.Model:
+    """WideResNet16_8: 14 layers, 8 times as wide (Zagoruyko & Komodakis 2016, arXiv 1605.07146).
+
+    For the arguments, see `ResNet`.
+
+    Args:
+        weights: None (random), the dataset that pretrained weights were trained on ("cifar10", or "cifar10@1"
+            for version 1), the path of a weight file, or a dictionary of arrays.
+    """
+    ...
+
+def WideResNet16_10(
+    include_top: bool = True,
+    weights: str | os.PathLike | dict | None = None,
+    input_tensor: keras.KerasTensor | None = None,
+    input_shape: tuple[int | None, ...] | None = None,
+    pooling: str | None = None,
+    classes: int | None = None,
+    classifier_activation: str | Callable | None = "softmax",
+    name: str | None = None,
+    *,
+    activation: str = "full_preactivation",
+    shortcut: str | Shortcut = "identity",
+    branch: str | None = None,
+    projection: str | None = None,
+    stride_on: str | None = None,
+    stem: str | None = None,
+    preprocessing: str | tuple | None = None,
+    stride_in: str = "first",
+    conv_bias: bool = False,
+    activated_shortcuts: str = "first_and_projections",
+    padding: str = "torch",
+    output_stride: int | None = None,
+    width: int = 10,
+    include_preprocessing: bool = True,
+    rolled: bool = False,
+    rematerialize: bool = False,
+    dtype: str | keras.DTypePolicy | None = None,
+) -> keras.Model:
+    """WideResNet16_10: 14 layers, 10 times as wide (Zagoruyko & Komodakis 2016, arXiv 1605.07146).
+
+    For the arguments, see `ResNet`.
+
+    Args:
+        weights: None (random), the dataset that pretrained weights were trained on ("cifar10", or "cifar10@1"
+            for version 1), the path of a weight file, or a dictionary of arrays.
+    """
+    ...
+
+def WideResNet28_10(
+    include_top: bool = True,
+    weights: str | os.PathLike | dict | None = None,
+    input_tensor: keras.KerasTensor | None = None,
+    input_shape: tuple[int | None, ...] | None = None,
+    pooling: str | None = None,
+    classes: int | None = None,
+    classifier_activation: str | Callable | None = "softmax",
+    name: str | None = None,
+    *,
+    activation: str = "full_preactivation",
+    shortcut: str | Shortcut = "identity",
+    branch: str | None = None,
+    projection: str | None = None,
+    stride_on: str | None = None,
+    stem: str | None = None,
+    preprocessing: str | tuple | None = None,
+    stride_in: str = "first",
+    conv_bias: bool = False,
+    activated_shortcuts: str = "first_and_projections",
+    padding: str = "torch",
+    output_stride: int | None = None,
+    width: int = 10,
+    include_preprocessing: bool = True,
+    rolled: bool = False,
+    rematerialize: bool = False,
+    dtype: str | keras.DTypePolicy | None = None,
+) -> keras.Model:
+    """WideResNet28_10: 26 layers, 10 times as wide (Zagoruyko & Komodakis 2016, arXiv 1605.07146).
+
+    For the arguments, see `ResNet`.
+
+    Args:
+        weights: None (random), the dataset that pretrained weights were trained on ("cifar10", or "cifar10@1"
+            for version 1), the path of a weight file, or a dictionary of arrays.
+    """
+    ...
+
+def WideResNet40_2(
+    include_top: bool = True,
+    weights: str | os.PathLike | dict | None = None,
+    input_tensor: keras.KerasTensor | None = None,
+    input_shape: tuple[int | None, ...] | None = None,
+    pooling: str | None = None,
+    classes: int | None = None,
+    classifier_activation: str | Callable | None = "softmax",
+    name: str | None = None,
+    *,
+    activation: str = "full_preactivation",
+    shortcut: str | Shortcut = "identity",
+    branch: str | None = None,
+    projection: str | None = None,
+    stride_on: str | None = None,
+    stem: str | None = None,
+    preprocessing: str | tuple | None = None,
+    stride_in: str = "first",
+    conv_bias: bool = False,
+    activated_shortcuts: str = "first_and_projections",
+    padding: str = "torch",
+    output_stride: int | None = None,
+    width: int = 2,
+    include_preprocessing: bool = True,
+    rolled: bool = False,
+    rematerialize: bool = False,
+    dtype: str | keras.DTypePolicy | None = None,
+) -> keras.Model:
+    """WideResNet40_2: 38 layers, 2 times as wide (Zagoruyko & Komodakis 2016, arXiv 1605.07146).
+
+    For the arguments, see `ResNet`.
+
+    Args:
+        weights: None (random), the dataset that pretrained weights were trained on ("cifar10", or "cifar10@1"
+            for version 1), the path of a weight file, or a dictionary of arrays.
+    """
+    ...
+
+def WideResNet40_4(
+    include_top: bool = True,
+    weights: str | os.PathLike | dict | None = None,
+    input_tensor: keras.KerasTensor | None = None,
+    input_shape: tuple[int | None, ...] | None = None,
+    pooling: str | None = None,
+    classes: int | None = None,
+    classifier_activation: str | Callable | None = "softmax",
+    name: str | None = None,
+    *,
+    activation: str = "full_preactivation",
+    shortcut: str | Shortcut = "identity",
+    branch: str | None = None,
+    projection: str | None = None,
+    stride_on: str | None = None,
+    stem: str | None = None,
+    preprocessing: str | tuple | None = None,
+    stride_in: str = "first",
+    conv_bias: bool = False,
+    activated_shortcuts: str = "first_and_projections",
+    padding: str = "torch",
+    output_stride: int | None = None,
+    width: int = 4,
+    include_preprocessing: bool = True,
+    rolled: bool = False,
+    rematerialize: bool = False,
+    dtype: str | keras.DTypePolicy | None = None,
+) -> keras.Model:
+    """WideResNet40_4: 38 layers, 4 times as wide (Zagoruyko & Komodakis 2016, arXiv 1605.07146).
+
+    For the arguments, see `ResNet`.
+
+    Args:
+        weights: None (random), the dataset that pretrained weights were trained on ("cifar10", or "cifar10@1"
+            for version 1), the path of a weight file, or a dictionary of arrays.
+    """
+    ...
+
+def WideResNet40_8(
+    include_top: bool = True,
+    weights: str | os.PathLike | dict | None = None,
+    input_tensor: keras.KerasTensor | None = None,
+    input_shape: tuple[int | None, ...] | None = None,
+    pooling: str | None = None,
+    classes: int | None = None,
+    classifier_activation: str | Callable | None = "softmax",
+    name: str | None = None,
+    *,
+    activation: str = "full_preactivation",
+    shortcut: str | Shortcut = "identity",
+    branch: str | None = None,
+    projection: str | None = None,
+    stride_on: str | None = None,
+    stem: str | None = None,
+    preprocessing: str | tuple | None = None,
+    stride_in: str = "first",
+    conv_bias: bool = False,
+    activated_shortcuts: str = "first_and_projections",
+    padding: str = "torch",
+    output_stride: int | None = None,
+    width: int = 8,
+    include_preprocessing: bool = True,
+    rolled: bool = False,
+    rematerialize: bool = False,
+    dtype: str | keras.DTypePolicy | None = None,
+) -> keras.Model:
+    """WideResNet40_8: 38 layers, 8 times as wide (Zagoruyko & Komodakis 2016, arXiv 1605.07146).
+
+    For the arguments, see `ResNet`.
+
+    Args:
+        weights: None (random), the dataset that pretrained weights were trained on ("cifar10", or "cifar10@1"
+            for version 1), the path of a weight file, or a dictionary of arrays.
+    """
+    ...
+
+def WideResNet50_2(
+    include_top: bool = True,
+    weights: str | os.PathLike | dict | None = None,
+    input_tensor: keras.KerasTensor | None = None,
+    input_shape: tuple[int | None, ...] | None = None,
+    pooling: str | None = None,
+    classes: int | None = None,
+    classifier_activation: str | Callable | None = "softmax",
+    name: str | None = None,
+    *,
+    activation: str = "original",
+    shortcut: str | Shortcut = "identity",
+    branch: str | None = None,
+    projection: str | None = None,
+    stride_on: str | None = None,
+    stem: str | None = None,
+    preprocessing: str | tuple | None = None,
+    stride_in: str = "first",
+    conv_bias: bool = False,
+    activated_shortcuts: str = "first_and_projections",
+    padding: str = "torch",
+    output_stride: int | None = None,
+    width: int = 2,
+    include_preprocessing: bool = True,
+    rolled: bool = False,
+    rematerialize: bool = False,
+    dtype: str | keras.DTypePolicy | None = None,
+) -> keras.Model:
+    """WideResNet50_2: 50 layers, 2 times as wide (Zagoruyko & Komodakis 2016, arXiv 1605.07146).
+
+    For the arguments, see `ResNet`.
+
+    Args:
+        weights: None (random), the dataset that pretrained weights were trained on ("cifar10", or "cifar10@1"
+            for version 1), the path of a weight file, or a dictionary of arrays.
+    """
+    ...
+
+def WideResNet101_2(
+    include_top: bool = True,
+    weights: str | os.PathLike | dict | None = None,
+    input_tensor: keras.KerasTensor | None = None,
+    input_shape: tuple[int | None, ...] | None = None,
+    pooling: str | None = None,
+    classes: int | None = None,
+    classifier_activation: str | Callable | None = "softmax",
+    name: str | None = None,
+    *,
+    activation: str = "original",
+    shortcut: str | Shortcut = "identity",
+    branch: str | None = None,
+    projection: str | None = None,
+    stride_on: str | None = None,
+    stem: str | None = None,
+    preprocessing: str | tuple | None = None,
+    stride_in: str = "first",
+    conv_bias: bool = False,
+    activated_shortcuts: str = "first_and_projections",
+    padding: str = "torch",
+    output_stride: int | None = None,
+    width: int = 2,
+    include_preprocessing: bool = True,
+    rolled: bool = False,
+    rematerialize: bool = False,
+    dtype: str | keras.DTypePolicy | None = None,
+) -> keras.Model:
+    """WideResNet101_2: 101 layers, 2 times as wide (Zagoruyko & Komodakis 2016, arXiv 1605.07146).
+
+    For the arguments, see `ResNet`.
 
     Args:
         weights: None (random), the dataset that pretrained weights were trained on ("cifar10", or "cifar10@1"

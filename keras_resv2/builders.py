@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from keras_resv2.architectures import ARCHITECTURES, find_architecture
+from keras_resv2.architectures import ARCHITECTURES, Architecture, find_architecture
 from keras_resv2.pretrained import weights_for_builder
 from keras_resv2.resnet import ResNet
 
@@ -34,7 +34,7 @@ def build(architecture: str, **arguments: Any) -> keras.Model:
     return BUILDERS[architecture](**arguments)
 
 
-_DOC = """{builder}: {depth} layers ({source}).
+_DOC = """{builder}: {layers} ({source}).
 
     Args:
         include_top: whether to include the classifier.
@@ -47,7 +47,7 @@ _DOC = """{builder}: {depth} layers ({source}).
         classifier_activation: activation of the classifier; None for logits.
         name: name of the model.
         activation, shortcut, branch, projection, stride_on, stem, preprocessing, stride_in, conv_bias,
-        activated_shortcuts, output_stride, padding, include_preprocessing, rolled, rematerialize, dtype: see
+        activated_shortcuts, output_stride, padding, width, include_preprocessing, rolled, rematerialize, dtype: see
             `keras_resv2.ResNet`.
 
     Returns:
@@ -76,6 +76,18 @@ def _is_path(weights):
     return os.sep in weights or weights.endswith(".h5")
 
 
+def layers_of(architecture: Architecture) -> str:
+    """Returns the depth and width of an architecture in words.
+
+    Example:
+
+    >>> layers_of(ARCHITECTURES["wide_resnet28_10"])
+    '26 layers, 10 times as wide'
+    """
+    layers = f"{architecture.depth} layers"
+    return layers if architecture.width == 1 else f"{layers}, {architecture.width} times as wide"
+
+
 def _make_builder(key, architecture):
     def builder(
         include_top=True,
@@ -99,6 +111,7 @@ def _make_builder(key, architecture):
         activated_shortcuts="first_and_projections",
         padding="torch",
         output_stride=None,
+        width=architecture.width,
         include_preprocessing=True,
         rolled=False,
         rematerialize=False,
@@ -122,7 +135,7 @@ def _make_builder(key, architecture):
     optional = builder.__kwdefaults__ or {}
     builder.__name__ = builder.__qualname__ = architecture.builder
     builder.__annotations__ = {key: kind for key, kind in ResNet.__annotations__.items() if key != "depth"}
-    builder.__doc__ = _DOC.format(**dataclasses.asdict(architecture))
+    builder.__doc__ = _DOC.format(layers=layers_of(architecture), **dataclasses.asdict(architecture))
     return builder
 
 

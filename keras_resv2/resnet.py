@@ -9,7 +9,7 @@ from typing import Any
 
 import keras
 
-from keras_resv2.architectures import find_architecture
+from keras_resv2.architectures import find_architecture, name_architecture
 from keras_resv2.argument_checks import check_choice, check_count
 from keras_resv2.models.config import STEMS, resolve_network
 from keras_resv2.models.graph import deep_graph
@@ -37,6 +37,7 @@ def ResNet(
     activated_shortcuts: str = "first_and_projections",
     padding: str = "torch",
     output_stride: int | None = None,
+    width: int = 1,
     include_top: bool = True,
     weights: str | os.PathLike | dict | None = None,
     input_tensor: keras.KerasTensor | None = None,
@@ -86,6 +87,10 @@ def ResNet(
             dilations; weights are the same. None for all strides.
         padding: zero padding of strided convolutions: "torch", the same on all sides, or "tensorflow", as
             ``padding="same"`` of Keras: more at the end if the side is even.
+        width: multiplier of the number of channels of the 3x3 convolutions, for wide residual networks (Zagoruyko &
+            Komodakis 2016): all channels of basic units, the inner ones of bottlenecks. The default projection of
+            wide CIFAR networks is "B". WRN-28-10 is ``ResNet(26, width=10, activation="full_preactivation")``: its
+            authors count the three projections, but not the classifier.
         include_top: whether to include the classifier.
         weights: None (random), the path of a weight file of this architecture, or a dictionary from
             ``<layer>/<variable>`` to an array, as returned by `keras_resv2.storage.weight_file.read_weights`.
@@ -125,7 +130,7 @@ def ResNet(
     >>> model.output_shape
     (None, 10)
     """
-    structure = (preprocessing, stride_in, conv_bias, activated_shortcuts, padding, output_stride)
+    structure = (preprocessing, stride_in, conv_bias, activated_shortcuts, padding, output_stride, width)
     layout, spec = resolve_network(depth, activation, shortcut, branch, projection, stride_on, stem, *structure)
     classes = _check_head(include_top, pooling, classes, STEMS[layout.stem])
     data_format = keras.config.image_data_format()
@@ -150,7 +155,7 @@ def ResNet(
         if input_tensor is not None:
             sources = keras.utils.get_source_inputs(input_tensor)
             inputs = sources if len(sources) > 1 else sources[0]
-        model = keras.Model(inputs, x, name=name or _default_name(depth, activation))
+        model = keras.Model(inputs, x, name=name or _default_name(depth, activation, width))
         # The layers before the tensor are the caller's: the weights are not theirs.
         own = model if input_tensor is None or inputs is input_tensor else keras.Model(input_tensor, x, name=model.name)
     if weights is not None:
@@ -309,7 +314,7 @@ def _input(input_tensor, input_shape, include_top, layout, data_format) -> Any:
     return keras.Input(shape, name="pixels") if input_tensor is None else input_tensor
 
 
-def _default_name(depth, activation):
-    if activation == "full_preactivation":
-        return f"preact_resnet{depth}"
-    return f"resnet{depth}" if activation == "original" else f"resnet{depth}_{activation}"
+def _default_name(depth, activation, width):
+    name, unnamed = name_architecture(depth, activation, width)
+    others = [activation] if activation not in ("original", "full_preactivation") else []
+    return "_".join([name, *others, *(f"{key}{value}" for key, value in unnamed.items())])

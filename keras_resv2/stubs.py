@@ -16,7 +16,9 @@ from keras_resv2.architectures import ARCHITECTURES
 
 FOLDER = pathlib.Path(__file__).parent
 PATH = FOLDER / "__init__.pyi"
-DOC = '''    """{builder}: {depth} layers ({source}). For the arguments, see `ResNet`.
+DOC = '''    """{builder}: {layers} ({source}).
+
+    For the arguments, see `ResNet`.
 
     Args:
         weights: None (random), the dataset that pretrained weights were trained on ("cifar10", or "cifar10@1"
@@ -51,7 +53,7 @@ def stub():
         by_place = sum(given.kind is not given.KEYWORD_ONLY for given in signature)
         lines.append(f"def {name}(")
         lines += [f"    {argument}," for argument in (*arguments[:by_place], "*", *arguments[by_place:])]
-        doc = DOC.format(builder=name, depth=row.depth, source=row.source)
+        doc = DOC.format(builder=name, layers=named.layers_of(row), source=row.source)
         lines.append(f") -> keras.Model:\n{doc}    ...\n")
     return "\n".join(lines)
 

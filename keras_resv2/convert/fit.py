@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from keras_resv2.architectures import IMAGENET_DEPTHS, find_architecture, is_architecture
+from keras_resv2.architectures import IMAGENET_DEPTHS, WIDEST, find_architecture, is_architecture, name_architecture
 from keras_resv2.argument_checks import some
 from keras_resv2.convert.network import other_network, stem_kernel
 from keras_resv2.convert.weight_shapes import weight_shapes
@@ -80,10 +80,11 @@ class Fit:
         row = find_architecture(architecture)
         own = row.arguments()
         own |= {"branch": structure["branch"]} if _fits_both_branches(row) and "branch" in structure else {}
-        structure = {name: value for name, value in structure.items() if name != "branch"}
+        own |= {"width": structure["width"]} if row.width == 1 != structure.get("width", 1) else {}
+        structure = {name: value for name, value in structure.items() if name not in ("branch", "width")}
         shapes = weight_shapes(classes_of(network), **own, **structure)
         mismatch = KeyMismatch.between(network.layout.expected(shapes, network.tensors), network.tensors)
-        return cls(architecture, _needed(own, structure, shapes), shapes, mismatch)
+        return cls(architecture, _needed(row, own, structure), shapes, mismatch)
 
 
 def best_fit(network, structure, label, architecture=None):
@@ -122,11 +123,11 @@ def best_fit(network, structure, label, architecture=None):
 
 def _architecture(network):
     """Returns the architecture that the names of the tensors indicate, or the nearest one."""
-    prefix = "preact_resnet" if network.layout.activation == "full_preactivation" else "resnet"
+    activation, width = network.layout.activation, _width(network)
     counts, per_unit = _units(network)
     kernel = network.tensors.get(network.layout.key("stem_conv/kernel"))
     wide = kernel is not None and kernel.ndim == 4 and IMAGENET_WIDTHS[0] == network.layout.outputs(kernel)
-    cifar = f"{prefix}{3 * per_unit * max(counts, default=1) + 2}"
+    cifar, _ = name_architecture(3 * per_unit * max(counts, default=1) + 2, activation, width)
     if len(counts) < 4 and not wide and is_architecture(cifar):
         return cifar
     branch = "bottleneck" if per_unit == 3 else "basic"
@@ -136,7 +137,7 @@ def _architecture(network):
         for depth, (own, units) in IMAGENET_UNITS.items()
         if own == branch
     }
-    return f"{prefix}{min(depths, key=depths.__getitem__)}"
+    return name_architecture(min(depths, key=depths.__getitem__), activation, width)[0]
 
 
 def _units(network):
@@ -150,6 +151,17 @@ def _units(network):
     return counts, 3 if key("stage1_unit1_conv3/kernel") in network.tensors else 2
 
 
+def _width(network):
+    """Returns the multiplier of channels: those of the first convolution of a unit by those of the stem."""
+    first, stem = (
+        network.layout.outputs(kernel) if kernel is not None and kernel.ndim == 4 else None
+        for kernel in map(
+            network.tensors.get, map(network.layout.key, ("stage1_unit1_conv1/kernel", "stem_conv/kernel"))
+        )
+    )
+    return first // stem if first and stem and first % stem == 0 and first // stem <= WIDEST else 1
+
+
 def seen_arguments(network):
     """Returns the arguments of `ResNet` that follow from the names and shapes of the tensors."""
     layout, tensors = network.layout, network.tensors
@@ -157,8 +169,10 @@ def seen_arguments(network):
     def has(name):
         return layout.key(name) in tensors
 
-    per_unit = _units(network)[1]
-    unchanged = "stage1_unit1" if per_unit == 2 else "stage1_unit2"  # a unit that changes neither size nor width
+    per_unit, width = _units(network)[1], _width(network)
+    unchanged = (
+        "stage1_unit1" if per_unit == 2 and width == 1 else "stage1_unit2"
+    )  # a unit that changes neither size nor width
     projected = "C" if has(f"{unchanged}_shortcut_conv/kernel") else "B"
     preactivated = layout.activation == "full_preactivation"
     unnormalised = ["stem_conv/bias", f"stage1_unit1_conv{per_unit}/bias", "stage2_unit1_shortcut_conv/bias"]
@@ -167,6 +181,7 @@ def seen_arguments(network):
         "stem": "cifar" if stem_kernel(tensors, layout) == STEMS["cifar"].kernel_size else "imagenet",
         "projection": projected if has("stage2_unit1_shortcut_conv/kernel") else "A",
         "conv_bias": preactivated and any(map(has, unnormalised)),
+        "width": width,
     }
 
 
@@ -184,14 +199,11 @@ def _fits_both_branches(row):
     return row.depth not in IMAGENET_DEPTHS and (row.depth - 2) % 6 == 0 and (row.depth - 2) % 9 == 0
 
 
-def _needed(own, structure, shapes):
-    """Returns the arguments without those that have no effect."""
+def _needed(row, own, structure):
+    """Returns the arguments, beside those of the row, without those that have no effect."""
     bottleneck = resolve_network(**own, **structure)[0].branch == "bottleneck"
     needed = dict(structure)
     if not bottleneck:
         needed.pop("stride_on", None)
-    if structure.get("activated_shortcuts") == "projections" and "stage1_unit1_shortcut_conv/kernel" in shapes:
-        del needed["activated_shortcuts"]  # the first unit's shortcut is a projection
-    needed |= {"branch": own["branch"]} if "branch" in own else {}
-    own = {name: value for name, value in own.items() if name != "branch"}
-    return needed_arguments(own, needed)
+    needed |= {name: value for name, value in own.items() if name not in row.arguments()}
+    return needed_arguments(row.arguments(), needed)

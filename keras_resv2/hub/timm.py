@@ -2,8 +2,8 @@
 
 They contain ``config.json`` (architecture, classes, pixel statistics, crop) and ``model.safetensors``, as written by
 timm's `save_for_hf`. Neither timm nor PyTorch is needed. The names of weights are mapped by
-`keras_resv2.convert.layouts.torchvision` (`resnet18` to `resnet200`) and `keras_resv2.convert.layouts.timm`
-(`resnetv2_18` to `resnetv2_152`).
+`keras_resv2.convert.layouts.torchvision` (`resnet18` to `resnet200`, `wide_resnet50_2`, `wide_resnet101_2`) and
+`keras_resv2.convert.layouts.timm` (`resnetv2_18` to `resnetv2_152`).
 """
 
 import dataclasses
@@ -24,6 +24,7 @@ CONFIG_SIZE, MOST_WEIGHT_BYTES = {CONFIG: (2, 2**24)}, 2**30
 ARCHITECTURES = {
     **{f"resnet{depth}": f"resnet{depth}" for depth in (18, 34, 50, 101, 152, 200)},
     **{f"resnetv2_{depth}": f"preact_resnet{depth}" for depth in (18, 34, 50, 101, 152)},
+    **{f"wide_resnet{depth}_2": f"wide_resnet{depth}_2" for depth in (50, 101)},
 }
 # Keys of `model_args` that do not affect inference, and values that match our networks.
 TRAINING = ("num_classes", "drop_rate", "drop_path_rate", "drop_block_rate")

@@ -40,6 +40,21 @@ class Branch:
     kernel_sizes: tuple[int, ...]
     width_factors: tuple[int, ...]
 
+    def widened(self, width: int) -> "Branch":
+        """Returns the branch of a wide network, with `width` times as many channels in its 3x3 convolutions.
+
+        Basic branches thereby have wider outputs; bottlenecks only become wider inside (Zagoruyko & Komodakis 2016,
+        arXiv 1605.07146, Table 1 and section 3.5).
+
+        Example:
+
+        >>> BRANCHES["bottleneck"].widened(2).width_factors
+        (2, 2, 4)
+        """
+        *inner, last = self.width_factors
+        outer = last if self.kernel_sizes[-1] == 1 else last * width
+        return dataclasses.replace(self, width_factors=(*(factor * width for factor in inner), outer))
+
     @property
     def expansion(self) -> int:
         """Output channels of the branch as a multiple of the stage's width."""

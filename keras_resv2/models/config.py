@@ -170,10 +170,16 @@ def resolve_layout(depth: Any, branch: str | None = None, stem: str | None = Non
         fits_basic = depth > 2 and (depth - 2) % CIFAR_LAYERS_PER_N["basic"] == 0
         branch = "basic" if fits_basic and depth not in CIFAR_BOTTLENECK_DEPTHS else "bottleneck"
     n, remainder = divmod(depth - 2, CIFAR_LAYERS_PER_N[branch])
+    counted = depth > 4 and (depth - 4) % CIFAR_LAYERS_PER_N["basic"] == 0
     if n < 1 or remainder:
         raise ValueError(
             f"depth={depth} is not valid with {branch} branches: choose 6n+2 (basic: 20, 32, 44, 56, 110, ...), "
             f"9n+2 (bottleneck: 164, 1001, ...) or one of {', '.join(map(str, IMAGENET_UNITS))}."
+            + (
+                f" WRN-{depth} counts its projections: build it with depth={depth - 2} and its width."
+                if counted
+                else ""
+            )
         )
     return Layout(branch, (n,) * len(CIFAR_WIDTHS), CIFAR_WIDTHS, stem or "cifar")
 
@@ -215,12 +221,13 @@ def resolve_network(
     activated_shortcuts: str = "first_and_projections",
     padding: str = "torch",
     output_stride: int | None = None,
+    width: int = 1,
 ) -> tuple[Layout, UnitSpec]:
     """Resolves the structural arguments of `ResNet`, with defaults filled in.
 
     Args:
         depth, activation, shortcut, branch, projection, stride_on, stem, preprocessing, stride_in, conv_bias,
-            activated_shortcuts, padding, output_stride: see `keras_resv2.ResNet`.
+            activated_shortcuts, padding, output_stride, width: see `keras_resv2.ResNet`.
 
     Returns:
         ``(Layout, UnitSpec)``: equal for arguments that build the same network.
@@ -233,6 +240,7 @@ def resolve_network(
     >>> resolve_network(20) == resolve_network(20, projection="A", stem="cifar")
     True
     """
+    width = check_count("width", width)
     layout = resolve_layout(depth, branch, stem)
     check_choice("activation", activation, ACTIVATIONS)
     shortcut = get_shortcut(shortcut)
@@ -251,7 +259,7 @@ def resolve_network(
     elif projection is not None:
         check_choice("projection", projection, PROJECTIONS)
     else:
-        projection = "A" if cifar_stages and layout.branch == "basic" else "B"
+        projection = "A" if cifar_stages and layout.branch == "basic" and width == 1 else "B"
     if stride_on is None:
         stride_on = "1x1" if cifar_stages else "3x3"
     check_choice("stride_on", stride_on, STRIDE_ON)
@@ -259,16 +267,18 @@ def resolve_network(
     check_choice("activated_shortcuts", activated_shortcuts, ACTIVATED_SHORTCUTS)
     check_choice("padding", padding, PADDINGS)
     # Arguments without effect, so that equal networks have equal specifications.
-    row = ACTIVATIONS[activation]
+    row, branch_row = ACTIVATIONS[activation], BRANCHES[layout.branch].widened(width)
     if layout.branch == "basic":
         stride_on = "3x3"
+    first_projects = projection == "C" or (projection == "B" and branch_row.expansion > 1)
     if not row.before_branch:
         activated_shortcuts = "none"
+    elif first_projects and activated_shortcuts == "projections":
+        activated_shortcuts = "first_and_projections"
     if "bn" in row.after_last_conv and (STEMS[layout.stem].activate or not row.before_branch):
         conv_bias = False
     pixels = STEMS[layout.stem].dataset.pixels if preprocessing is None else resolve_pixels(preprocessing)
-    rows = row, shortcut, BRANCHES[layout.branch]
-    spec = UnitSpec(*rows, projection, stride_on, activated_shortcuts, conv_bias)
+    spec = UnitSpec(row, shortcut, branch_row, projection, stride_on, activated_shortcuts, conv_bias)
     layout = dataclasses.replace(layout, stride_in=stride_in, pixels=pixels, padding=padding)
     return dataclasses.replace(layout, output_stride=_check_output_stride(output_stride, layout, projection)), spec
 

@@ -157,7 +157,8 @@ def _shortcut(layers):
 
 
 def _projection(layers, bottleneck):
-    if "stage1_unit1_shortcut_conv" in layers and not bottleneck:  # it changes neither size nor width
+    # A shortcut that changes neither size nor width.
+    if "stage1_unit1_shortcut_conv" in layers and not bottleneck and not _widens(layers["stage1_unit1_shortcut_conv"]):
         return "C"
     if "stage2_unit1_shortcut_conv" not in layers:
         averages = any(name.endswith("_shortcut_average") for name in layers)
@@ -165,6 +166,11 @@ def _projection(layers, bottleneck):
     rolled = [layer.unit_weights() for layer in layers.values() if hasattr(layer, "unit_weights")]
     names = {*layers, *(name.split("/")[0] for names in rolled for name in names)}
     return "C" if any(name.endswith("unit2_shortcut_conv") for name in names) else "B"
+
+
+def _widens(conv):
+    inputs, outputs = conv.kernel.shape[-2:]
+    return inputs != outputs
 
 
 def _stem(layers, activation):

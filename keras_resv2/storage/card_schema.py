@@ -27,7 +27,7 @@ CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 MOST_PIXELS = 4096 * 4096
 # Arguments of `ResNet` that the weights depend on; the depth is part of the architecture.
 ARGUMENTS = ("activation", "shortcut", "branch", "projection", "stride_on", "stem", "preprocessing", "stride_in")
-ARGUMENTS += ("conv_bias", "activated_shortcuts", "padding", "output_stride")
+ARGUMENTS += ("conv_bias", "activated_shortcuts", "padding", "output_stride", "width")
 # For weights trained with another library, these may be unknown (None).
 MEASURED = ("test_error", "test_images", "median_error", "recipe", "command", "seed", "steps", "wall_seconds")
 MEASURED += ("hardware", "backend", "commit", "size", "sha256")

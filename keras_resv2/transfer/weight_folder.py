@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import keras
 import numpy as np
 
-from keras_resv2.architectures import find_architecture, is_architecture
+from keras_resv2.architectures import find_architecture, is_architecture, name_architecture
 from keras_resv2.argument_checks import check_choice
 from keras_resv2.builders import build
 from keras_resv2.convert.infer_config import infer_config, output_stride_of
@@ -172,17 +172,19 @@ def _network_of(model, weights, base):
             f"model {model.name!r} has the shortcuts {found['shortcut']!r}, whose parameters are not in its layers: "
             "pass base, the pretrained network that it started from."
         )
+    activation = found.pop("activation")
     arguments = found | {"preprocessing": [list(values) for values in pixels]}
-    activation = arguments.pop("activation")
     depth = 2 + sum(bool(re.fullmatch(r"stage\d+_unit\d+_conv\d/kernel", name)) for name in weights)
-    architecture = f"{'preact_' if activation == 'full_preactivation' else ''}resnet{depth}"
+    width, remainder = divmod(shapes["stage1_unit1_conv1/kernel"][-1], shapes["stem_conv/kernel"][-1])
+    architecture, unnamed = name_architecture(depth, activation, 1 if remainder else width)
+    arguments |= unnamed
     known = is_architecture(architecture) and find_architecture(architecture).activation == activation
     if not known or not _fits(shapes, classes, architecture, arguments):
         raise ValueError(
             f"model {model.name!r} is not one of keras_resv2.list_architectures(), nor one of another depth of 6n+2 or "
             "9n+2: its layers have other names, activations or widths."
         )
-    return architecture, needed_arguments({"depth": depth, "activation": activation}, arguments)
+    return architecture, needed_arguments(find_architecture(architecture).arguments(), arguments)
 
 
 def _fits(shapes, classes, architecture, arguments):

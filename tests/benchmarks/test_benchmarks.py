@@ -112,7 +112,7 @@ def test_the_floor_of_inference_is_a_third_of_a_step(monkeypatch):
 
     monkeypatch.setattr(train.roofline, "_matrix_rate", lambda dtype: 1e9)
     monkeypatch.setattr(train.roofline, "_copy_rate", lambda: 1e15)
-    network = {"name": "resnet8", "depth": 8, "activation": "original"}
+    network = {"name": "resnet8", "arguments": {"depth": 8, "activation": "original"}}
     infer, step = floors([network], ["float32"], batch_size=10)
     adds = keras_resv2.count_multiply_adds(keras_resv2.ResNet(8))
     assert step["seconds"] == pytest.approx(6 * adds * 10 / 1e9)

@@ -1,4 +1,4 @@
-"""Rows of CIFAR weights of tf2cv and chenyaofo: compared with pytorchcv's table, served here, and loaded by name."""
+"""Rows of CIFAR weights of tf2cv, pytorchcv and chenyaofo: compared with pytorchcv's table, and loaded by name."""
 
 import csv
 import hashlib
@@ -24,6 +24,7 @@ from keras_resv2.storage.card import read_card
 
 THIRD_PARTY = ROOT / "keras_resv2/storage/third_party"
 TF2CV = keras_resv2.list_pretrained("*_tf2cv-cifar*")
+WIDE = keras_resv2.list_pretrained("wide_*_pytorchcv-cifar*")
 CHENYAOFO = keras_resv2.list_pretrained("*_chenyaofo-cifar*")
 
 
@@ -48,6 +49,40 @@ def test_rows_are_those_of_pytorchcv():
     assert published == {"preresnet1202_cifar100"}  # whose weights do not exist
 
 
+def test_wide_rows_are_those_of_pytorchcv():
+    pytorchcv = pytest.importorskip("pytorchcv", reason="pytorchcv is not installed")
+    with open(f"{pytorchcv.__path__[0]}/models/common/model_metainfos.csv", newline="") as file:
+        theirs = {row["model_name"]: row for row in csv.DictReader(file)}
+    published = {name for name in theirs if re.fullmatch(r"wrn\d+_\d+_cifar100?", name)}
+    assert len(WIDE) == len(published) == 6
+    for name in WIDE:
+        card = keras_resv2.pretrained_card(name)
+        row = theirs[f"{card.architecture.replace('wide_resnet', 'wrn')}_{card.dataset}"]
+        file = f"{row['model_name']}-{row['error_value']}-{row['checksum'][:8]}.pth"
+        assert (card.origin["file"], card.origin["sha1"]) == (file, row["checksum"])
+        assert card.origin["url"].endswith(f"/osmr/imgclsmob/releases/download/{row['repo_release_tag']}/{file}.zip")
+        assert card.origin["reported_error"] == int(row["error_value"]) / 100
+        assert card.parameters == int(row["net_weights"]), name
+
+
+def test_a_wide_row_is_fetched_and_converted(publish, server, pixels):  # noqa: F811
+    """With pytorchcv's own code, narrower and less deep."""
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    wrn_cifar = pytest.importorskip("pytorchcv.models.wrn_cifar", reason="pytorchcv is not installed")
+    theirs = wrn_cifar.get_wrn_cifar(num_classes=100, blocks=10, width_factor=2).eval()
+    content = io.BytesIO()
+    torch.save(theirs.state_dict(), content)
+    content, name = content.getvalue(), "wide_resnet16_10_pytorchcv-cifar100"
+    file = keras_resv2.pretrained_card(name).origin["file"]
+    small = {"architecture": "wide_resnet10_2", "parameters": sum(p.numel() for p in theirs.parameters())}
+    publish(name, file, zipped(file, content), {"sha1": hashlib.sha1(content).hexdigest()}, **small)
+    ours = keras_resv2.from_pretrained(name, classifier_activation=None)
+    mean, std = (np.array(values) for values in keras_resv2.pretrained_card(name).arguments["preprocessing"])
+    expected = run_torch(torch, theirs, ((pixels - mean) / std).astype("float32"))
+    assert_same(ours.predict(pixels, verbose=0), expected)
+    assert server.requests == [f"/{file}.zip"]
+
+
 def test_rows_of_chenyaofo():
     assert len(CHENYAOFO) == 8
     for name in CHENYAOFO:
@@ -64,12 +99,13 @@ def test_rows_of_chenyaofo():
 def publish(tmp_path, monkeypatch, server):  # noqa: F811
     """A function that serves a file here in place of that of a row."""
 
-    def published(name, file, content, checksum):
+    def published(name, file, content, checksum, **changes):
         shutil.copytree(THIRD_PARTY / name, tmp_path / "rows" / name, dirs_exist_ok=True)
         path = tmp_path / "rows" / name / "1/card.json"
         card = json.loads(path.read_text())
         ending = ".zip" if card["origin"]["url"].endswith(".zip") else ""
         server.files = {f"/{file}{ending}": content}
+        card |= changes
         card["origin"] |= {"file": file, "url": f"{server.root}/{file}{ending}", **checksum}
         path.write_text(json.dumps(card))
         monkeypatch.setattr(local, "weight_folders", lambda: [local.home() / "weights", tmp_path / "rows"])

@@ -18,6 +18,7 @@ NETWORKS = {
     "resnet11bn_cifar10": ("resnet_cifar", dict(blocks=11, bottleneck=True, num_classes=10), "resnet11", 32, {}),
     "preresnet8_svhn": ("preresnet_cifar", dict(blocks=8, bottleneck=False, num_classes=10), "preact_resnet8", 32, {}),
     "preresnet11bn": ("preresnet_cifar", dict(blocks=11, bottleneck=True, num_classes=100), "preact_resnet11", 32, {}),
+    "wrn10_2_cifar10": ("wrn_cifar", dict(num_classes=10, blocks=10, width_factor=2), "wide_resnet10_2", 32, {}),
     "resnet18": ("resnet", dict(blocks=18), "resnet18", 75, {}),
     "preresnet18": ("preresnet", dict(blocks=18), "preact_resnet18", 75, {}),
     "preresnet50b": ("preresnet", dict(blocks=50, conv1_stride=False), "preact_resnet50", 64, {"stride_on": "3x3"}),
