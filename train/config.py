@@ -10,7 +10,8 @@ from keras_resv2.argument_checks import check_choice
 from train.recipe import Recipe
 from train.recipes import RECIPES
 
-ARGUMENTS = ("activation", "shortcut", "projection", "stride_on", "stem")  # of the network
+ARGUMENTS = ("activation", "shortcut", "projection", "stride_on", "stem", "width")  # of the network
+CHOICES = {"projection": ("A", "B", "C"), "stride_on": ("1x1", "3x3"), "stem": ("cifar", "imagenet")}
 FORMS = ("rolled", "rematerialize")  # how the network is computed; does not affect its weights
 RECIPE_FLAGS = ("steps", "batch_size", "weight_decay", "image_size", "dtype", "units_per_batch")
 
@@ -139,7 +140,7 @@ class RunConfig:
             else:
                 words += ["--set", f"{field.name}={value}"]
         for name, value in self.arguments.items():
-            words += [f"--{name}", value]
+            words += [f"--{name}", str(value)]
         words += [f"--{name}" for name in (*(["resize"] if self.resize else []), *self.forms)]
         if self.initial_weights:
             words += ["--initial_weights", self.initial_weights]

@@ -8,15 +8,21 @@ Residual Networks from Dynamical Systems View", arXiv 1710.10348, section 3).
 
 import pathlib
 import re
+from collections.abc import Mapping
+from typing import Any
 
 import keras
 import numpy as np
 
+from keras_resv2.architectures import find_architecture
+from keras_resv2.models.blocks import ACTIVATIONS
+from keras_resv2.models.config import resolve_network
+from keras_resv2.models.structure import check_structure, infer_structure
 from keras_resv2.models.weights import set_weights, weight_names
 from keras_resv2.pretrained import pretrained_card, weight_path
 from keras_resv2.storage.local import pinned_name
-from keras_resv2.storage.weight_file import read_weights
-from train.run_files import WEIGHTS, is_run
+from keras_resv2.storage.weight_file import read_structure, read_weights
+from train.run_files import WEIGHTS, is_run, read_record
 
 UNIT = re.compile(r"(stage\d+)_unit(\d+)_(.+)/(\w+)")
 
@@ -46,6 +52,45 @@ def find_weights(source: str) -> tuple[dict[str, np.ndarray], str]:
     return read_weights(weight_path(card)), pinned_name(source, card)
 
 
+def check_kind(source: str, model: keras.Model, network: Mapping[str, Any]) -> None:
+    """Raises ValueError if weights come from another kind of network, whose weights may have the same names and shapes.
+
+    Pixel statistics, depth and output stride may differ.
+
+    Args:
+        source: see `find_weights`.
+        model: the network that starts from them.
+        network: its arguments of `keras_resv2.models.config.resolve_network`.
+    """
+    path = pathlib.Path(source)
+    if path.is_file():
+        structure = {name: value for name, value in (read_structure(path) or {}).items() if name != "pixels"}
+        check_structure(model, structure, f"--initial_weights={source}")
+        return
+    if is_run(path):
+        settings = read_record(path)["settings"]
+        name, arguments = settings["model"], settings["arguments"]
+    else:
+        card = pretrained_card(source)
+        name, arguments = card.architecture, card.arguments
+    theirs, ours = map(_kind, (find_architecture(name).arguments(**arguments), network))
+    differ = [name for name in ours if ours[name] != theirs[name]]
+    if differ:
+        words = (", ".join(f"{name}={kind[name]}" for name in differ) for kind in (theirs, ours))
+        raise ValueError(f"--initial_weights={source} has {next(words)}, but model {model.name!r} has {next(words)}.")
+
+
+def _kind(network):
+    """Returns what the outputs depend on beside weights, their shapes, and pixel statistics."""
+    layout, spec = resolve_network(**network)
+    of_spec = ("shortcut", "projection", "stride_on", "activated_shortcuts", "conv_bias")
+    return {
+        "activation": next(name for name, row in ACTIVATIONS.items() if row == spec.activation),
+        **{name: getattr(spec, name) for name in of_spec},
+        **{name: getattr(layout, name) for name in ("stem", "stride_in", "padding")},
+    }
+
+
 def set_initial_weights(model: keras.Model, arrays: dict[str, np.ndarray], name: str) -> None:
     """Sets the weights of a network from those of the same or a shallower network.
 
@@ -55,7 +100,8 @@ def set_initial_weights(model: keras.Model, arrays: dict[str, np.ndarray], name:
         name: name of the weights, for messages.
 
     Raises:
-        ValueError: if they do not fit: other units, stages, width or number of classes, or more units.
+        ValueError: if they do not fit: other units, stages, width or number of classes, or more units; or if the
+            network is deeper and repeating its units would not keep its function.
     """
     units, had = _units(weight_names(model)), _units(arrays)
     if set(had) != set(units):
@@ -68,8 +114,28 @@ def set_initial_weights(model: keras.Model, arrays: dict[str, np.ndarray], name:
             "shallower."
         )
     if had != units:
+        _check_growth(model)
         arrays = repeat_units(arrays, units)
     set_weights(model, arrays, f"--initial_weights={name}")
+
+
+def _check_growth(model):
+    found = infer_structure(model)
+    wrong = {
+        name: found[name]
+        for name, right in (
+            ("shortcut", found["shortcut"] == "identity"),
+            ("projection", found["projection"] != "C"),
+            ("activation", found["activation"] != "bn_after_addition"),
+        )
+        if not right
+    }
+    if wrong:
+        words = ", ".join(f"{name}={value}" for name, value in wrong.items())
+        raise ValueError(
+            f"{model.name} with {words} cannot start from a shallower network: units are only repeated with shortcuts "
+            "that are identities."
+        )
 
 
 def repeat_units(arrays: dict[str, np.ndarray], units: dict[str, int]) -> dict[str, np.ndarray]:

@@ -6,15 +6,16 @@ from typing import NamedTuple
 
 import keras
 
+from keras_resv2.architectures import find_architecture
 from keras_resv2.builders import build
 from train.data.inputs import Input, open_input
 from train.data.mixing import MixedBatches
 from train.devices import check_recipe, sync_batch_norm
 from train.distillation import DistilledBatches, open_teacher
 from train.environment import slow_precision
-from train.initial_weights import find_weights, set_initial_weights
+from train.initial_weights import check_kind, find_weights, set_initial_weights
 from train.recipe import Recipe
-from train.run_files import pixels_of_older_run
+from train.run_files import newest_checkpoints, pixels_of_older_run
 from train.stochastic_depth import SwitchedNetwork, UnitSampler
 
 
@@ -49,7 +50,7 @@ def prepare(config, devices):
     recipe = config.values
     check_recipe(recipe, devices)
     if devices.main and (warning := slow_precision(recipe.dtype)):
-        print(f"warning: {warning}", file=sys.stderr, flush=True)
+        _warn(warning)
     keras.utils.set_random_seed(config.seed)
     keras.config.set_dtype_policy(recipe.dtype)
     data = open_input(config.dataset, config.data_dir, recipe, config.seed, config.resize, config.cache, devices)
@@ -63,9 +64,16 @@ def prepare(config, devices):
         input_shape=data.image_shape,
         classifier_activation=None,
     )
-    if config.initial_weights:
+    resumes = config.out is not None and newest_checkpoints(config.out)  # with weights of its own
+    if config.initial_weights and not resumes:
+        check_kind(config.initial_weights, model, find_architecture(config.model).arguments(**config.arguments))
         set_initial_weights(model, *find_weights(config.initial_weights))
     model, recipe = sync_batch_norm(model, devices), recipe.for_images(data.train_images)
+    if devices.main and recipe.warmup_steps >= recipe.steps:
+        _warn(
+            f"the warm-up of {recipe.warmup_steps} steps takes the whole run of {recipe.steps}, at a learning rate of "
+            f"{recipe.warmup_rate:g}: --set warmup_steps=0 follows the schedule."
+        )
     units = teacher = None
     if recipe.leaves_units_out:
         model = SwitchedNetwork(model, scaled=recipe.survival is not None)
@@ -77,3 +85,7 @@ def prepare(config, devices):
         network, teacher = open_teacher(recipe.teacher, data)
         source = DistilledBatches(source, network)
     return Prepared(recipe, dataclasses.replace(data, source=source), model, units, teacher)
+
+
+def _warn(text):
+    print(f"warning: {text}", file=sys.stderr, flush=True)

@@ -23,7 +23,7 @@ from keras_resv2.pretrained import pretrained_card
 from keras_resv2.storage.card import Card
 from keras_resv2.storage.checksum import sha256
 from keras_resv2.storage.local import CARD, verify_checksum
-from keras_resv2.storage.weight_file import count_trainable, read_weights, write_weights
+from keras_resv2.storage.weight_file import count_trainable, read_structure, read_weights, write_weights
 from train.callbacks import draw_curve
 from train.command import run as run_command
 from train.evaluate import evaluate
@@ -181,7 +181,8 @@ def _weight_file(run, half):
     """Returns the run's weight file, or a copy of half the size."""
     if not half:
         return run / WEIGHTS
-    write_weights(read_weights(run / WEIGHTS), run / HALF, half=True)
+    path = run / WEIGHTS
+    write_weights(read_weights(path), run / HALF, half=True, structure=read_structure(path))
     return run / HALF
 
 

@@ -114,7 +114,12 @@ class Recipe:
 
     def __post_init__(self):
         object.__setattr__(self, "interpolate", _interpolation(self.interpolate))
-        _check(_is_schedule(self.schedule), "schedule", self.schedule, "((0, rate), (part of the run, rate), ...)")
+        _check(
+            _is_schedule(self.schedule),
+            "schedule",
+            self.schedule,
+            "((0, rate), (part of the run from 0 to 1, rate), ...)",
+        )
         _check(max(rate for _, rate in self.schedule) > 0, "schedule", self.schedule, "a schedule with a rate above 0")
         _check(self.steps is None or self.steps > 0, "steps", self.steps, "a positive number")
         _check(self.epochs is None or self.epochs > 0, "epochs", self.epochs, "a positive number")
@@ -130,7 +135,7 @@ class Recipe:
             _is_schedule(counts or ((0, 1),)) and all(_is_count(count) for _, count in counts),
             "units_per_batch",
             self.units_per_batch,
-            "a number from 1, or ((0, number), (part of the run, number), ...)",
+            "a number from 1, or ((0, number), (part of the run from 0 to 1, number), ...)",
         )
         _check(self.survival is None or 0 < self.survival <= 1, "survival", self.survival, "above 0 and at most 1")
         _check(
@@ -298,7 +303,7 @@ def _is_schedule(schedule):
         parts = [float(part) for part, rate in schedule if rate >= 0]
     except (TypeError, ValueError):
         return False
-    return parts[:1] == [0] and parts == sorted(parts) and len(parts) == len(schedule)
+    return parts[:1] == [0] and parts == sorted(parts) and parts[-1] <= 1 and len(parts) == len(schedule)
 
 
 def _are_views(views):

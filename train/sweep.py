@@ -29,7 +29,17 @@ from train.job_queue.jobs import JobError, read_jobs
 from train.job_queue.processes import PROGRAM, find_machine
 from train.job_queue.scheduler import Queue
 from train.job_queue.unpacking import read_archives, unpack
-from train.run_files import LOCK, RUN_FILE, TRAIN_IMAGES, differences, kept_version, newest_checkpoints, read_record
+from train.run_files import (
+    LOCK,
+    RUN_FILE,
+    TRAIN_IMAGES,
+    WEIGHTS,
+    checkpoint_step,
+    differences,
+    kept_version,
+    newest_checkpoints,
+    read_record,
+)
 
 BAD_INPUT = 2
 
@@ -170,8 +180,8 @@ def _packing(arguments, jobs, out, say):
     packer = Packer(folder, out, arguments.pack_mib and int(arguments.pack_mib * MIB))
     known = {job.name for job in jobs}
     with contextlib.suppress(FileNotFoundError):  # there are no archives yet
-        held = [run for run, files in read_archives(folder)[0].items() if RUN_FILE in files]
-        lost = sorted(run for run in held if run not in known or not (out / run / RUN_FILE).exists())
+        held = {run: files for run, files in read_archives(folder)[0].items() if RUN_FILE in files}
+        lost = sorted(run for run, files in held.items() if run not in known or _is_behind(out / run, files))
         if lost:
             raise ValueError(
                 f"{folder} contains {lost[0]}, which would be lost: --unpack it first, or pack to another folder."
@@ -185,6 +195,24 @@ def _packing(arguments, jobs, out, say):
         told[:] = left_out
 
     return pack
+
+
+def _is_behind(run, packed):
+    """Returns whether a run has progressed further in the archives than in its directory.
+
+    Args:
+        run: its directory.
+        packed: names of its files in the archives.
+    """
+    if not (run / RUN_FILE).exists():
+        return True
+    if (run / WEIGHTS).exists():
+        return False
+    here, there = (
+        max((checkpoint_step(path) for path in paths), default=-1)
+        for paths in (newest_checkpoints(run), [name for name in packed if name.startswith("checkpoint-")])
+    )
+    return WEIGHTS in packed or there > here
 
 
 def _unpack(folder, out, dry_run):

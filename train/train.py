@@ -21,7 +21,7 @@ from absl import app, flags
 from keras_resv2.data import DATASETS
 from train import loop
 from train.command import run
-from train.config import ARGUMENTS, FORMS, RECIPE_FLAGS, RunConfig
+from train.config import ARGUMENTS, CHOICES, FORMS, RECIPE_FLAGS, RunConfig
 from train.devices import ElsewhereError, make_deterministic, use_devices
 from train.distillation import pinned
 from train.dry_run import describe, time_steps
@@ -35,7 +35,8 @@ FLAGS = flags.FLAGS
 flags.DEFINE_string(
     "model",
     None,
-    "Network: one of `keras-resv2 list --architectures`, or resnet or preact_resnet and a depth of 6n+2 or 9n+2.",
+    "Network: one of `keras-resv2 list --architectures`, or another depth or width, such as preact_resnet38 or "
+    "wide_resnet16_4.",
 )
 flags.DEFINE_enum("dataset", "cifar10", list(DATASETS), "Dataset; arrays: any .npz file, folder: any folder of images.")
 flags.DEFINE_string("data_dir", None, "tensorflow-datasets directory, .npz file, or folder of images.")
@@ -59,9 +60,10 @@ flags.DEFINE_enum("dtype", None, ["float32", "mixed_bfloat16", "mixed_float16"],
 flags.DEFINE_multi_string("set", [], "Any value of the recipe, such as --set flip=random; may be repeated.")
 flags.DEFINE_string("activation", None, "Order of BN and ReLU (Fig. 4), if not the model's default.")
 flags.DEFINE_string("shortcut", None, "Shortcut (Fig. 2), for example 'exclusive_gating(bias=-6)'.")
-flags.DEFINE_enum("projection", None, ["A", "B", "C"], "Shortcut where the size changes.")
-flags.DEFINE_enum("stride_on", None, ["1x1", "3x3"], "Convolution of a bottleneck that has the stride.")
-flags.DEFINE_enum("stem", None, ["cifar", "imagenet"], "First layers; 'cifar' for small images.")
+flags.DEFINE_enum("projection", None, CHOICES["projection"], "Shortcut where the size changes.")
+flags.DEFINE_enum("stride_on", None, CHOICES["stride_on"], "Convolution of a bottleneck that has the stride.")
+flags.DEFINE_enum("stem", None, CHOICES["stem"], "First layers; 'cifar' for small images.")
+flags.DEFINE_integer("width", None, "Multiplier of the channels of the 3x3 convolutions.", lower_bound=1)
 flags.DEFINE_string("initial_weights", None, "Weights to start from: a pretrained name, run directory or weight file.")
 flags.DEFINE_bool("rolled", False, "Run the units of a stage as a loop, which compiles fast at any depth.")
 flags.DEFINE_bool("rematerialize", False, "With --rolled: save memory by recomputing units in the backward pass.")
@@ -118,7 +120,8 @@ def config_from_flags():
         recipe = dataclasses.replace(recipe, teacher=kept_version(recipe.teacher, kept) or pinned(recipe.teacher))
     initial_weights = FLAGS.initial_weights
     if initial_weights:
-        kept = kept_version(initial_weights, recorded.get("initial_weights"))
+        same = recorded.get("initial_weights")
+        kept = same if same == initial_weights else kept_version(initial_weights, same)
         initial_weights = kept or find_weights(initial_weights)[1]
     return RunConfig(
         model=FLAGS.model,

@@ -88,11 +88,14 @@ def from_repository(path, title=None):
 def builders():
     """The named networks as a table, below their reference."""
     rows = "\n".join(
-        f"| `{row.builder}` | {row.depth} | `{row.activation}` | {row.source} |" for row in ARCHITECTURES.values()
+        f"| `{row.builder}` | {row.depth} | {row.width} | `{row.activation}` | {row.source} |"
+        for row in ARCHITECTURES.values()
     )
     return (
         '\n## Builders\n\nEach takes the arguments of `ResNet` except `depth`, and `weights="cifar10"` where weights '
-        "are published.\n\n| builder | layers | activation | source |\n| --- | ---: | --- | --- |\n" + rows + "\n"
+        "are published.\n\n| builder | layers | width | activation | source |\n| --- | ---: | ---: | --- | --- |\n"
+        + rows
+        + "\n"
     )
 
 

@@ -6,6 +6,7 @@ same structure share one compiled program, so that a network of 54 units compile
 
 import dataclasses
 import json
+import re
 from typing import Any
 
 import keras
@@ -103,7 +104,7 @@ class Dissection:
         name: name of the model.
         stem: `Part` from images to the first unit.
         units: list of `Unit`.
-        head: `Part` from the last unit to the class scores before the softmax.
+        head: `Part` from the last unit to the class scores before the softmax or sigmoid.
     """
 
     name: str
@@ -135,8 +136,8 @@ def dissect(model: keras.Model) -> Dissection:
         `Dissection`.
 
     Raises:
-        ValueError: if the model has no residual units, is rolled, or (with Keras up to 3.8) uses mixed precision; the
-            message says which names are required.
+        ValueError: if the model has no residual units, is rolled, is a folded plain pre-activation network, or (with
+            Keras up to 3.8) uses mixed precision; the message says which names are required.
 
     Example:
 
@@ -158,6 +159,7 @@ def dissect(model: keras.Model) -> Dissection:
         match = UNIT.fullmatch(layer.name)
         if match:
             groups.setdefault(match[1], []).append(layer)
+    _check_folded(model, groups)
     if not groups:
         inner = [layer.name for layer in model.layers if isinstance(layer, keras.Model)]
         also = f" Or pass the nested model: model.get_layer({inner[0]!r})." if inner else ""
@@ -175,6 +177,18 @@ def dissect(model: keras.Model) -> Dissection:
             x = groups[name][-1].output
         head = _head(model, x, programs)
     return Dissection(model.name, stem, units, head)
+
+
+def _check_folded(model, groups):
+    """Raises ValueError if folding moved batch normalisation into the unit before, which then is no unit of the paper.
+
+    With shortcuts, only the first unit's is moved, into the stem, which no study deletes.
+    """
+    names = {name: {layer.name.removeprefix(f"{name}_") for layer in layers} for name, layers in groups.items()}
+    for name, own in names.items():
+        normalised = any(re.fullmatch(r"(preact_)?bn\d?", rest) for rest in own)
+        if "preact_relu" in own and "add" not in own and not normalised:
+            raise ValueError(f"unit {name} of model {model.name!r} has no batch normalisation: give it before `fold`.")
 
 
 def _needed():
@@ -256,10 +270,11 @@ def _between(layers, x, output):
 
 
 def _config(layer, scores):
-    """Returns the configuration of a layer; for a classifier without the softmax."""
+    """Returns the configuration of a layer; for a classifier without its softmax or sigmoid."""
     config = layer.get_config()
     activation = getattr(layer, "activation", None)
-    if scores and (activation is keras.activations.softmax or isinstance(activation, keras.layers.Softmax)):
+    squashing = (keras.activations.softmax, keras.activations.sigmoid)
+    if scores and (activation in squashing or isinstance(activation, keras.layers.Softmax)):
         config["activation"] = "linear"
     return config
 

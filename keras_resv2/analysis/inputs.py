@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 from keras_resv2.analysis.dissection import Dissection
+from keras_resv2.data.checks import check_labels, check_pixels, to_array
 
 
 def check_images(parts: Dissection, images: Any, labels: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -14,20 +15,17 @@ def check_images(parts: Dissection, images: Any, labels: Any) -> tuple[np.ndarra
     Args:
         parts: `keras_resv2.analysis.dissection.Dissection`.
         images: ``(n, height, width, 3)``.
-        labels: ``(n,)``, class indices.
+        labels: class indices, as `keras_resv2.evaluation.check_images` takes them.
 
     Returns:
-        ``(images, labels)``.
+        ``(images, labels)``: arrays, ``(n, height, width, 3)`` and int64 ``(n,)``.
 
     Raises:
-        ValueError: if they do not match each other or the network.
+        ValueError: if they do not match each other or the network, or the pixels are not on its scale.
     """
-    images, labels = np.asarray(images), np.asarray(labels)
-    if images.ndim != 4 or labels.shape != images.shape[:1] or not len(labels):
-        raise ValueError(
-            f"images {images.shape} and labels {labels.shape} do not match: images (n, height, width, 3) and "
-            "n class indices are needed."
-        )
+    images = to_array(images, "images")
+    if images.ndim != 4 or not len(images):
+        raise ValueError(f"images have the shape {images.shape}: images (n, height, width, 3) are needed.")
     shape = parts.stem.program.input_shape
     if any(a not in (None, b) for a, b in zip(shape, images.shape[1:], strict=True)):
         raise ValueError(
@@ -38,9 +36,9 @@ def check_images(parts: Dissection, images: Any, labels: Any) -> tuple[np.ndarra
         raise ValueError(
             f"{parts.name} outputs {output}, not class scores: analysis needs a network with its classifier."
         )
-    if not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0 or labels.max() >= output[0]:
-        raise ValueError(f"labels must be whole numbers from 0 to {output[0] - 1}, the classes of {parts.name}.")
-    return images, labels
+    if "preprocessing" in parts.stem.layers:
+        check_pixels(images)
+    return images, check_labels(labels, len(images), output[0], owner=parts.name)
 
 
 def loss_gradient(logits: Any, labels: np.ndarray) -> Any:

@@ -31,8 +31,9 @@ class Propagation:
         input_norm: norm of the unit's input x_l.
         shortcut_norm: norm of the shortcut's output h(x_l).
         branch_norm: norm of the branch's output F(x_l).
-        residual: norm of ``x_L - (x_l + F(x_l) + ... + F(x_{L-1}))`` divided by that of x_L, the output of the stage
-            (eq. 4). NaN if the unit changes the size or shares its activation with the shortcut.
+        residual: norm of ``x_L - (x_l + F(x_l) + ... + F(x_{L-1}))`` divided by that of x_L, the output of the stage's
+            last unit that keeps the size (eq. 4). NaN if the unit changes the size or shares its activation with the
+            shortcut.
         gradient_norm: norm of the loss's gradient at x_l.
         gradient_through_shortcut, gradient_through_branch: norms of its two terms.
         straight_norm: norm of the gradient that reaches x_l from the end of the network only through shortcuts, by
@@ -111,6 +112,10 @@ def _residuals(parts, trace):
     """Computes x_L minus all branches minus x_l, from the end of each stage to its beginning."""
     residuals = np.full(len(parts.units), np.nan)
     for positions in parts.stages().values():
+        while positions and parts.units[positions[-1]].changes_size:  # with the next stage's stride in the last unit
+            positions = positions[:-1]
+        if not positions:
+            continue
         end = trace.inputs[positions[-1] + 1]
         rest, size = end, _norm(end)
         for i in reversed(positions):
@@ -170,12 +175,10 @@ def _factor(unit, x, output, training):
     """
     if unit.changes_size or _shares_activation(unit):
         return None
-    if unit.gate is not None:
-        return unit.gate(x, training)
     ones = keras.ops.ones_like(x)
     if unit.shortcut is None:
         return ones
-    factor = unit.shortcut(ones, training)
+    factor = unit.shortcut(ones, training) if unit.gate is None else unit.gate(x, training)
     return factor if _norm(factor * x - output) <= TOLERANCE * _norm(output) else None
 
 

@@ -62,7 +62,7 @@ def run_study(arguments):
         print(json.dumps(facts, indent=2))
     else:
         for name, values in facts.items():
-            print(text.format(name=name, **values))
+            print(text.format(name=name, **{key: float("nan") if v is None else v for key, v in values.items()}))
     return 0
 
 
@@ -111,14 +111,20 @@ def _open(name, variant, dataset):
     return Case(from_pretrained(name), False)
 
 
+def _finite(function, values):
+    """Returns the minimum or maximum of the values that are not NaN; None if all are, as JSON has no NaN."""
+    values = values[np.isfinite(values)]
+    return float(function(values)) if len(values) else None
+
+
 def _propagation(cases, images, labels, folder, arguments):
     studies, facts = {}, {}
     for name, case in cases.items():
         studies[name] = study = analysis.propagate(case.model, images, labels, training=case.new)
         facts[name] = {
             "batch_statistics": case.new,
-            "least_residual": float(np.nanmin(study.residual)),
-            "largest_residual": float(np.nanmax(study.residual)),
+            "least_residual": _finite(np.min, study.residual),
+            "largest_residual": _finite(np.max, study.residual),
             "gradient_first_to_last": float(study.gradient_norm[0] / study.gradient_norm[-1]),
             "straight_norm": float(study.straight_norm[0]),
             "predicted_norm": float(study.predicted_norm[0]),

@@ -80,7 +80,8 @@ class Fit:
         row = find_architecture(architecture)
         own = row.arguments()
         own |= {"branch": structure["branch"]} if _fits_both_branches(row) and "branch" in structure else {}
-        own |= {"width": structure["width"]} if row.width == 1 != structure.get("width", 1) else {}
+        unnamed = name_architecture(row.depth, row.activation, structure["width"])[1]
+        own |= unnamed if row.width == 1 else {}
         structure = {name: value for name, value in structure.items() if name not in ("branch", "width")}
         shapes = weight_shapes(classes_of(network), **own, **structure)
         mismatch = KeyMismatch.between(network.layout.expected(shapes, network.tensors), network.tensors)

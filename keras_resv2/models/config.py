@@ -166,20 +166,16 @@ def resolve_layout(depth: Any, branch: str | None = None, stem: str | None = Non
         if branch not in (None, own_branch):
             raise ValueError(f"ResNet-{depth} uses {own_branch} branches: omit branch.")
         return Layout(own_branch, counts, IMAGENET_WIDTHS, stem or "imagenet")
+    wide = branch != "bottleneck" and depth % 6 == 4 and 4 < depth <= 100 and depth - 2 not in IMAGENET_UNITS
     if branch is None:
         fits_basic = depth > 2 and (depth - 2) % CIFAR_LAYERS_PER_N["basic"] == 0
         branch = "basic" if fits_basic and depth not in CIFAR_BOTTLENECK_DEPTHS else "bottleneck"
     n, remainder = divmod(depth - 2, CIFAR_LAYERS_PER_N[branch])
-    counted = depth > 4 and (depth - 4) % CIFAR_LAYERS_PER_N["basic"] == 0
     if n < 1 or remainder:
         raise ValueError(
             f"depth={depth} is not valid with {branch} branches: choose 6n+2 (basic: 20, 32, 44, 56, 110, ...), "
             f"9n+2 (bottleneck: 164, 1001, ...) or one of {', '.join(map(str, IMAGENET_UNITS))}."
-            + (
-                f" WRN-{depth} counts its projections: build it with depth={depth - 2} and its width."
-                if counted
-                else ""
-            )
+            + (f" WRN-{depth}-10 is keras_resv2.build('wide_resnet{depth}_10')." if wide else "")
         )
     return Layout(branch, (n,) * len(CIFAR_WIDTHS), CIFAR_WIDTHS, stem or "cifar")
 
@@ -281,6 +277,26 @@ def resolve_network(
     spec = UnitSpec(row, shortcut, branch_row, projection, stride_on, activated_shortcuts, conv_bias)
     layout = dataclasses.replace(layout, stride_in=stride_in, pixels=pixels, padding=padding)
     return dataclasses.replace(layout, output_stride=_check_output_stride(output_stride, layout, projection)), spec
+
+
+def kernel_sizes(layout: Layout, spec: UnitSpec) -> int:
+    """Returns the number of weights of all convolutions of the branches, nearly all of a network.
+
+    Example:
+
+    >>> kernel_sizes(*resolve_network(8))
+    71424
+    """
+    total, channels = 0, layout.widths[0]
+    rows = list(zip(spec.branch.kernel_sizes, spec.branch.width_factors, strict=True))
+    for units, width in zip(layout.units, layout.widths, strict=True):
+        for unit in range(units):
+            inputs = channels if unit == 0 else width * spec.branch.expansion
+            for size, factor in rows:
+                total += size * size * inputs * width * factor
+                inputs = width * factor
+        channels = width * spec.branch.expansion
+    return total
 
 
 def _check_output_stride(output_stride, layout, projection):

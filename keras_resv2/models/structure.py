@@ -157,6 +157,8 @@ def _shortcut(layers):
 
 
 def _projection(layers, bottleneck):
+    if "stage1_unit1_add" not in layers:
+        return None
     # A shortcut that changes neither size nor width.
     if "stage1_unit1_shortcut_conv" in layers and not bottleneck and not _widens(layers["stage1_unit1_shortcut_conv"]):
         return "C"
@@ -192,12 +194,21 @@ def _padding(layers):
 
 def _activated_shortcuts(layers):
     """Finds where the first unit's shortcut and the second stage's projection start."""
-    readers = {name: _sources(layers[name]) for name in ("stage1_unit1_add", "stage2_unit1_add")}
-    if "stage1_unit1_preact_relu" in readers["stage1_unit1_add"]:
+    if "stage1_unit1_shortcut_conv" not in layers and _shortcut_source(layers, "stage1_unit1").endswith("_preact_relu"):
         return "first_and_projections"
     convs = [f"stage{stage}_unit1_shortcut_conv" for stage in (1, 2)]
     activated = [_sources(layers[name]) for name in convs if name in layers]
     return "projections" if activated and all("preact_relu" in str(names) for names in activated) else "none"
+
+
+def _shortcut_source(layers, unit):
+    """Returns the name of the layer that the shortcut of a unit starts from."""
+    name, own = f"{unit}_add", re.compile(rf"{unit}_shortcut_\w+")
+    while name == f"{unit}_add" or own.fullmatch(name):
+        # The shortcut is the first input of the addition; a gate is the first input of what it multiplies.
+        sources = [source for source in _sources(layers[name]) if not source.startswith(f"{unit}_gate_")]
+        name = sources[0]
+    return name
 
 
 def _sources(layer):

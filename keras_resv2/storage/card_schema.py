@@ -11,10 +11,10 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from keras_resv2.architectures import ARCHITECTURES, find_architecture
+from keras_resv2.architectures import ARCHITECTURES, WIDEST, find_architecture
 from keras_resv2.argument_checks import nearest, some
 from keras_resv2.files import check_file_name
-from keras_resv2.models.config import resolve_network
+from keras_resv2.models.config import kernel_sizes, resolve_network
 from keras_resv2.storage.checksum import checksum_of
 
 WEIGHTS_ENDING = ".h5"
@@ -25,6 +25,7 @@ HEX = {"sha256": re.compile("[0-9a-f]{64}"), "sha1": re.compile("[0-9a-f]{40}"),
 MOST_CLASSES, LONGEST_TEXT, LONGEST_NAME, DEEPEST = 100_000, 10_000, 1_000, 8
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 MOST_PIXELS = 4096 * 4096
+MOST_WEIGHTS = 500_000_000  # a network is built before its weights are compared with it
 # Arguments of `ResNet` that the weights depend on; the depth is part of the architecture.
 ARGUMENTS = ("activation", "shortcut", "branch", "projection", "stride_on", "stem", "preprocessing", "stride_in")
 ARGUMENTS += ("conv_bias", "activated_shortcuts", "padding", "output_stride", "width")
@@ -210,10 +211,16 @@ def _check_network(architecture, arguments):
         )
     if not isinstance(arguments.get("conv_bias", False), bool):
         raise ValueError(f"arguments: conv_bias is {_shown(arguments['conv_bias'])} but must be true or false.")
+    width = arguments.get("width", 1)
+    if not _is_count(width) or not 1 <= width <= WIDEST:
+        raise ValueError(f"arguments: width is {_shown(width)} but must be a whole number from 1 to {WIDEST}.")
     try:
-        resolve_network(**row.arguments(**arguments))
+        layout, spec = resolve_network(**row.arguments(**arguments))
     except (ValueError, TypeError, OverflowError) as error:
         raise ValueError(f"arguments: {error}") from None
+    weights = kernel_sizes(layout, spec)
+    if weights > MOST_WEIGHTS:
+        raise ValueError(f"architecture {_shown(architecture)} has {weights:,} weights, more than {MOST_WEIGHTS:,}.")
 
 
 def _check_origin(origin, file):

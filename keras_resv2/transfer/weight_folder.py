@@ -177,7 +177,8 @@ def _network_of(model, weights, base):
     depth = 2 + sum(bool(re.fullmatch(r"stage\d+_unit\d+_conv\d/kernel", name)) for name in weights)
     width, remainder = divmod(shapes["stage1_unit1_conv1/kernel"][-1], shapes["stem_conv/kernel"][-1])
     architecture, unnamed = name_architecture(depth, activation, 1 if remainder else width)
-    arguments |= unnamed
+    branch = "bottleneck" if "stage1_unit1_conv3/kernel" in shapes else "basic"
+    arguments |= {"branch": branch, **unnamed}
     known = is_architecture(architecture) and find_architecture(architecture).activation == activation
     if not known or not _fits(shapes, classes, architecture, arguments):
         raise ValueError(

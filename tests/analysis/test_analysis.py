@@ -255,6 +255,15 @@ def test_identity_shortcuts_make_a_sum(training, pixels, labels):
     assert np.nanmin(theirs.residual) > 0.01
 
 
+def test_the_sum_ends_before_a_last_unit_that_has_the_stride(pixels, labels):
+    ours = analysis.propagate(network(26, activation="full_preactivation", stride_in="last"), pixels, labels)
+    inside = ~np.isnan(ours.residual)
+    kept = ["stage1_unit2", "stage1_unit3", "stage2_unit2", "stage2_unit3"]  # first units change the channels
+    kept += ["stage3_unit2", "stage3_unit3", "stage3_unit4"]
+    assert [unit for unit, yes in zip(ours.units, inside, strict=True) if yes] == kept
+    assert ours.residual[inside].max() < 1e-5
+
+
 @pytest.mark.parametrize("variant", [v for v in VARIANTS if v.get("shortcut") != "none"], ids=str)
 def test_the_gradient_is_that_of_the_whole_network(variant, pixels, labels):
     """Compares the composition of units with differentiation of the whole model by the backend."""
@@ -303,7 +312,10 @@ def test_what_comes_straight_is_the_product_of_the_factors(shortcut, factors, pi
         np.testing.assert_allclose(study.factor[5:8], 1, atol=0.05)
 
 
-@pytest.mark.parametrize("variant", [{"shortcut": "conv1x1"}, {"projection": "C", "shortcut": "identity"}])
+@pytest.mark.parametrize("variant", [
+    {"shortcut": "conv1x1"}, {"projection": "C", "shortcut": "identity"},
+    {"projection": "C", "shortcut": "exclusive_gating(bias=-1)"},
+])  # fmt: skip
 def test_convolutions_on_shortcuts_have_no_factor(variant, pixels, labels):
     """Eq. 8 does not apply: the prediction is what automatic differentiation finds."""
     study = analysis.propagate(network(14, **variant), pixels, labels, training=True)
@@ -317,6 +329,14 @@ def test_a_softmax_layer_is_part_of_the_loss_once(pixels, labels):
     logits = network(8, classifier_activation=None)
     other = keras.Model(logits.input, keras.layers.Softmax()(logits.output))
     usual = ResNet(8, weights=model_arrays(logits))
+    expected, found = (analysis.propagate(model, pixels, labels) for model in (usual, other))
+    np.testing.assert_allclose(found.gradient_norm, expected.gradient_norm, rtol=1e-5)
+
+
+def test_a_sigmoid_is_no_part_of_the_loss(pixels, labels):
+    """Nor is a softmax: the loss is the cross-entropy of the class scores before either."""
+    usual = network(8)
+    other = ResNet(8, weights=model_arrays(usual), classifier_activation="sigmoid")
     expected, found = (analysis.propagate(model, pixels, labels) for model in (usual, other))
     np.testing.assert_allclose(found.gradient_norm, expected.gradient_norm, rtol=1e-5)
 
@@ -566,6 +586,7 @@ def around(inner):
     (not_a_network, r"has no residual units. Its layers must be named stage1_unit1_..., .*stage1_unit1_add"),
     (lambda: around(ResNet(8)), r"Or pass the nested model: model.get_layer\('resnet8'\)."),
     (lambda: ResNet(20, rolled=True), "is rolled: build it without rolled=True"),
+    (lambda: keras_resv2.fold(ResNet(8, shortcut="none", activation="full_preactivation")), "give it before `fold`"),
     (lambda: keras.Sequential([keras.layers.Dense(1)]), "is not a functional keras.Model"),
     (lambda: ResNet(8, include_top=False, input_shape=(32, 32, 3)), "needs a network with its classifier"),
     (lambda: keras_resv2.features(ResNet(8)), "has 3 outputs: analysis needs a single output of class scores"),
@@ -576,9 +597,12 @@ def test_models_that_cannot_be_analysed(make, says, pixels, labels):
 
 
 @pytest.mark.parametrize("change, says", [
-    (dict(labels=np.arange(7)), "do not match"),
-    (dict(labels=np.arange(8) + 5), "whole numbers from 0 to 9, the classes of resnet8"),
-    (dict(labels=np.arange(8) / 10), "whole numbers"),
+    (dict(labels=np.arange(7)), "8 images but 7 labels"),
+    (dict(labels=np.arange(8) + 5), "labels range from 5 to 12, but resnet8 has 10 classes"),
+    (dict(labels=np.arange(8) / 10), "labels"),
+    (dict(images=np.random.default_rng(0).uniform(size=(8, 32, 32, 3))), "expects 0 to 255: do not scale them"),
+    (dict(images=np.full((8, 32, 32, 3), np.nan)), "NaN"),
+    (dict(images=np.zeros((8, 32, 32))), r"images \(n, height, width, 3\) are needed"),
     (dict(images=np.zeros((8, 16, 16, 3))), r"do not fit resnet8, which expects \(n, 32, 32, 3\)"),
     (dict(batch_size=0), "batch_size=0"),
 ])  # fmt: skip

@@ -319,6 +319,7 @@ def test_ours_in_cifar_code(torch, networks, tmp_path, rolled):
 @pytest.mark.parametrize("arguments", [
     dict(activation="full_preactivation"),
     dict(activation="full_preactivation", activated_shortcuts="none", projection="B", preprocessing="tf"),
+    dict(activation="full_preactivation", width=2, projection="A"),
     dict(preprocessing="caffe"),
 ])  # fmt: skip
 def test_our_safetensors_say_what_tensors_do_not(arguments, tmp_path, pixels):

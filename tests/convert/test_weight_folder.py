@@ -69,6 +69,9 @@ def test_the_base_and_the_error_are_on_the_card(pixels, tmp_path):
     (8, {"output_stride": 1, "projection": "C"}, "resnet8"),
     (11, {"output_stride": 1, "stride_on": "3x3"}, "resnet11"),
     (11, {"output_stride": 2}, "resnet11"),
+    (20, {"branch": "bottleneck"}, "resnet20"),
+    (8, {"shortcut": "none", "activation": "full_preactivation"}, "preact_resnet8"),
+    (8, {"activation": "full_preactivation", "width": 2, "projection": "A"}, "wide_resnet10_2"),
 ])  # fmt: skip
 def test_any_depth_is_saved(depth, variant, architecture, pixels, tmp_path):
     """Of 6n+2 and 9n+2 layers, as `convert` takes them."""

@@ -36,7 +36,7 @@ def save(out, step, seconds):
 
 def main():
     parser = argparse.ArgumentParser()
-    for name in ("model", "recipe", "out", "data_dir", "shortcut", "dataset", "dtype"):
+    for name in ("model", "recipe", "out", "data_dir", "shortcut", "dataset", "dtype", "initial_weights"):
         parser.add_argument(f"--{name}")
     for name in ("seed", "steps", "batch_size"):
         parser.add_argument(f"--{name}", type=int)
@@ -58,6 +58,7 @@ def main():
             "recipe": arguments.recipe,
             "recipe_values": json.loads(json.dumps(dataclasses.asdict(recipe))),
             "seed": arguments.seed,
+            **({"initial_weights": arguments.initial_weights} if arguments.initial_weights else {}),
         },
         "environments": [{"hardware": f"{cores} {'core' if cores == 1 else 'cores'} of a processor"}],
     }
@@ -68,6 +69,8 @@ def main():
         )
         print(f"cache {os.environ['JAX_COMPILATION_CACHE_DIR']}", flush=True)
         write_record(out, record)
+        if arguments.initial_weights and not (pathlib.Path(arguments.initial_weights) / "weights.h5").exists():
+            sys.exit("error: the initial weights are those of a run that is not finished.")
         if arguments.seed == 8:
             sys.exit("error: the data are not as they should be.")
         if arguments.seed == 9:

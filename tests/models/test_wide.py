@@ -96,6 +96,8 @@ def test_torchvisions_wide_networks(torchvision):
     theirs = torch_networks.shaken(torchvision.models.wide_resnet50_2(num_classes=5))
     found = keras_resv2.convert.detect(theirs.state_dict())
     assert (found.layout, found.architecture, found.arguments) == ("torchvision", "wide_resnet50_2", {})
+    with pytest.raises(ValueError, match=r"does not fit resnet50: .* It fits wide_resnet50_2"):
+        keras_resv2.convert.detect(theirs.state_dict(), "resnet50")
     ours = found.build(**RAW, input_shape=(64, 64, 3))
     assert ours.name == "wide_resnet50_2"
     x = images((64, 64))
@@ -136,7 +138,9 @@ def test_names_of_no_network(name):
 
 
 @pytest.mark.parametrize("arguments, words", [
-    (dict(depth=28, width=10), r"WRN-28 counts its projections: build it with depth=26"),
+    (dict(depth=28, width=10), r"WRN-28-10 is keras_resv2.build\('wide_resnet28_10'\)\.$"),
+    (dict(depth=52, width=2), r"101, 152, 200\.$"),
+    (dict(depth=28, branch="bottleneck"), r"101, 152, 200\.$"),
     (dict(depth=20, width=0), "width=0 must be a whole number, at least 1"),
     (dict(depth=20, width=1.5), "width=1.5 must be a whole number"),
     (dict(depth=20, width=True), "width=True must be a whole number"),

@@ -1,5 +1,7 @@
 """Runs that start from trained weights, of the same network or of a shallower one."""
 
+import json
+
 import keras
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ import keras_resv2
 from keras_resv2.models.weights import model_arrays
 from keras_resv2.resnet import ResNet
 from keras_resv2.storage.weight_file import save_weights
-from train.initial_weights import find_weights, repeat_units, set_initial_weights
+from train.initial_weights import check_kind, find_weights, repeat_units, set_initial_weights
 
 
 def network(depth, scale=1.0, **arguments):
@@ -57,6 +59,48 @@ def test_the_same_network_uses_the_weights_unchanged(pixels, tmp_path):
     arrays, name = find_weights(str(tmp_path / "weights.h5"))
     set_initial_weights(other, arrays, name)
     np.testing.assert_array_equal(other(pixels), one(pixels))
+
+
+@pytest.mark.parametrize("source, model, says", [
+    (dict(depth=14, activation="relu_before_addition"), dict(depth=14), "activation=relu_before_addition"),
+    (dict(depth=14, shortcut="constant_scaling"), dict(depth=14), "shortcut="),
+    (dict(depth=20, branch="bottleneck", stride_on="3x3"), dict(depth=20, branch="bottleneck"), "stride_on=3x3"),
+])  # fmt: skip
+def test_weights_of_another_kind_of_network_are_refused(source, model, says, tmp_path):
+    """Of the same names and shapes: in a file, in a run directory, and in a weight folder."""
+    made = ResNet(**source)
+    save_weights(made, tmp_path / "weights.h5")
+    ours = ResNet(**model)
+    with pytest.raises(ValueError, match=says):
+        check_kind(str(tmp_path / "weights.h5"), ours, model)
+    arguments = {name: value for name, value in source.items() if name != "depth"}
+    run = tmp_path / "run"
+    run.mkdir()
+    settings = {"model": f"resnet{source['depth']}", "arguments": arguments}
+    (run / "run.json").write_text(json.dumps({"settings": settings, "environments": []}))
+    with pytest.raises(ValueError, match=says):
+        check_kind(str(run), ours, model)
+    if "shortcut" not in source and "branch" not in source:
+        return
+    if "branch" in source:
+        folder = keras_resv2.save_weight_folder(made, "mine-x", [*"abcdefghij"], tmp_path)
+        with pytest.raises(ValueError, match=says):
+            check_kind(str(folder), ours, model)
+    check_kind(str(run), made, source)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        dict(shortcut="constant_scaling"),
+        dict(shortcut="none"),
+        dict(activation="bn_after_addition"),
+        dict(projection="C"),
+    ],
+)
+def test_units_are_only_repeated_where_this_keeps_the_function(arguments):
+    with pytest.raises(ValueError, match="cannot start from a shallower network"):
+        set_initial_weights(ResNet(20, **arguments), model_arrays(ResNet(14, **arguments)), "shallow")
 
 
 def test_pretrained_names_get_their_version():

@@ -81,6 +81,30 @@ def test_all_runs_are_trained_on_cores_of_their_own(tmp_path, capsys):
     assert before == {name: (tmp_path / "runs" / name / "run.json").stat().st_mtime_ns for name in names}
 
 
+def test_a_run_waits_for_the_one_that_it_starts_from(tmp_path):
+    """Although there is a core for it; and it fails if that one does."""
+    out = tmp_path / "runs"
+    after = [job(name=f"after{seed}", initial_weights=str(out / f"a-seed{seed}"), priority=1) for seed in (0, 8)]
+    path = write(tmp_path, *after, job(name="a", seeds=[0, 8], steps=20))
+    assert run(path, out, "--at_once", 2) == 1
+    found = {"a-seed0": "finished", "after0-seed0": "finished", "a-seed8": "failed", "after8-seed0": "failed"}
+    assert states(out) == found
+    assert status(out)["after8-seed0"]["message"] == "starts from a-seed8, which failed"
+    assert (out / "after0-seed0/train.log").stat().st_mtime > (out / "a-seed0/weights.h5").stat().st_mtime
+    assert not (out / "after8-seed0").exists()
+
+
+def test_runs_that_wait_for_each_other_are_refused(tmp_path, capsys):
+    out = tmp_path / "runs"
+    path = write(
+        tmp_path, job(name="a", initial_weights=str(out / "b-seed0")), job(name="b", initial_weights=f"{out}/a-seed0")
+    )
+    assert run(path, out) == 2
+    assert capsys.readouterr().err.count("starts from a run that waits for it") == 2
+    assert run(write(tmp_path, job(initial_weights=str(out / "c-seed0"))), out) == 2
+    assert "is no run, and no job trains it" in capsys.readouterr().err and not out.exists()
+
+
 def test_failures_and_divergence_do_not_stop_other_runs(tmp_path):
     path = write(tmp_path, job(name="a", seeds=[7, 8, 9, 1]))
     assert run(path, tmp_path / "runs", "--at_once", 1) == 1
@@ -224,6 +248,16 @@ WRONG = {
     ),
     "teacher": ('model = "resnet20"\nvalues = {teacher = "resnet20-cifra10"}', "did you mean resnet20-cifar10"),
     "place of weights": ('model = "resnet20"\ninitial_weights = "no/such/run"', "initial_weights='no/such/run'"),
+    "projection": (
+        'model = "resnet20"\narguments = {projection = "A_average"}',
+        "projection='A_average' must be one of",
+    ),
+    "stem": ('model = "resnet20"\narguments = {stem = "cifar_strided"}', "stem='cifar_strided' must be one of"),
+    "width": ('model = "resnet20"\narguments = {width = "2"}', "width='2' must be a whole number"),
+    "rematerialize": ('model = "resnet20"\nrematerialize = true', "requires rolled=true"),
+    "odd": ('model = "resnet20"\nvalues = {mixup = 0.2, batch_size = 5}', "an even number of images"),
+    "plain": ('model = "resnet20"\narguments = {shortcut = "none"}\nvalues = {units_per_batch = 3}', "need shortcuts"),
+    "schedule in steps": ('model = "resnet20"\nvalues = {schedule = [[0, 1], [32000, 0.1]]}', "from 0 to 1"),
     "units": ('model = "resnet20"\nvalues = {units_per_batch = 10}', "must be from 1 to 9"),
     "seeds": ('model = "resnet20"\nseeds = 0', "seeds must be"),
     "name": ('model = "resnet20"\nname = "../runs"', "not a plain relative directory"),
@@ -315,6 +349,42 @@ def test_packed_unpacked_elsewhere_and_resumed(tmp_path, capsys):
     assert "nothing: no run has progressed further" in capsys.readouterr().out
 
 
+def test_older_local_runs_do_not_replace_what_is_packed(tmp_path, capsys):
+    path, out, pack = write(tmp_path, job(name="a", steps=200)), tmp_path / "runs", tmp_path / "pack"
+    assert run(path, out, "--minutes", 0.03, "--pack", pack) == 143
+    step = max(int(name.split("-")[-1][:8]) for name in packed(pack) if "checkpoint" in name)
+    older = out / "a-seed0"
+    for checkpoint in newest_checkpoints(older):
+        checkpoint.rename(older / "checkpoint-00000001.npz")
+    assert step > 1 and run(path, out, "--minutes", 0.03, "--pack", pack) == 2
+    assert "contains a-seed0, which would be lost: --unpack it first" in capsys.readouterr().err
+    assert f"a-seed0/checkpoint-{step:08d}.npz" in packed(pack)
+
+
+def test_a_killed_packing_keeps_a_divided_run(tmp_path, monkeypatch):
+    """Its parts lie in several archives, which are renamed together."""
+    mib = archives.MIB
+    out, pack = tmp_path / "out", tmp_path / "pack"
+    fill(out, {"large": 3 * mib})
+    packer = archives.Packer(pack, out, archives=3, archive_bytes=2 * mib)
+    packer.pack([("large", False)])
+    before = (out / "large/checkpoint-00000010.npz").read_bytes()
+    (out / "large/checkpoint-00000010.npz").rename(out / "large/checkpoint-00000020.npz")
+    add, added = archives._add, []
+
+    def killed(*arguments):
+        added.append(arguments)
+        if len(added) > 2:
+            raise KeyboardInterrupt
+        return add(*arguments)
+
+    monkeypatch.setattr(archives, "_add", killed)
+    with pytest.raises(KeyboardInterrupt):
+        packer.pack([("large", False)])
+    assert unpacking.unpack(pack, tmp_path / "elsewhere") == (["large"], [])
+    assert (tmp_path / "elsewhere/large/checkpoint-00000010.npz").read_bytes() == before
+
+
 def fill(out, sizes):
     """Creates directories of runs with checkpoints of given sizes."""
     rng = np.random.default_rng(0)
@@ -354,7 +424,7 @@ def test_a_full_disk_keeps_the_archives_before(tmp_path, monkeypatch, capsys):
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    (tmp_path / "runs/b-seed0/weights.h5").unlink()
+    path = write(tmp_path, *(job(name=name, steps=3) for name in "abc"))
     monkeypatch.setattr(zipfile.ZipFile, "writestr", full)
     assert run(path, tmp_path / "runs", "--pack", pack) == 0  # the run is done, all the same
     printed = capsys.readouterr().out

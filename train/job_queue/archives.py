@@ -53,7 +53,7 @@ class Packer:
         self._written = {}  # archive -> its content
 
     def pack(self, runs):
-        """Writes the archives that changed, each atomically.
+        """Writes the archives that changed; all are renamed together, as a large run is split across several.
 
         Args:
             runs: list of (name, finished), in order of priority.
@@ -68,8 +68,9 @@ class Packer:
         for last in (False, True):  # a run may remove a checkpoint in the meantime
             plan, left_out = self._plan(runs)
             try:
-                for index, pieces in enumerate(plan):
-                    self._write(index, pieces)
+                with contextlib.ExitStack() as renamed:
+                    written = {index: self._write(index, pieces, renamed) for index, pieces in enumerate(plan)}
+                self._written.update(written)
                 break
             except FileNotFoundError:
                 if last:
@@ -126,15 +127,17 @@ class Packer:
                     break
         return extra
 
-    def _write(self, index, pieces):
+    def _write(self, index, pieces, renamed):
+        """Writes an archive that is renamed at the end of `renamed`, an ExitStack; returns its content."""
         state = [(piece, _stamp(self._out / piece.run / piece.name)) for piece in pieces]
         path = self._folder / archive_name(index)
         if not pieces or (self._written.get(index) == state and path.exists()):
-            return
-        with atomic_write(path) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive:
+            return state
+        partial = renamed.enter_context(atomic_write(path))
+        with zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive:
             manifest = [_add(archive, self._out, piece) for piece in pieces]
             archive.writestr(MANIFEST, json.dumps({"version": 1, "members": manifest}))
-        self._written[index] = state
+        return state
 
 
 def archive_name(index):

@@ -23,8 +23,9 @@ import numpy as np
 
 from keras_resv2.argument_checks import check_choice
 from keras_resv2.data import DATASETS
+from keras_resv2.models.shortcuts import NoShortcut
 from keras_resv2.pretrained import pretrained_card
-from train.config import ARGUMENTS, FORMS, RunConfig
+from train.config import ARGUMENTS, CHOICES, FORMS, RunConfig
 from train.paper_tables.figures import network
 from train.recipes import RECIPES
 from train.run_files import is_run
@@ -86,6 +87,13 @@ class Job:
     priority: float = 0.0
     train_images: int | None = None
 
+    def needs(self, other):
+        """Returns whether this run starts from, or is taught by, the weights of another one."""
+        sources = (self.config.initial_weights, self.config.values.teacher)
+        return other is not self and any(
+            source is not None and pathlib.Path(source).resolve() == other.config.out.resolve() for source in sources
+        )
+
     @property
     def steps(self):
         """Number of updates of the weights; None if it depends on an unknown number of images."""
@@ -130,9 +138,28 @@ def read_jobs(path, out, data_dirs=None):
                 jobs.append(job)
         except (ValueError, TypeError, OSError) as error:
             problems.append(f"{place}: {' '.join(str(error).split())}")
+    problems += [] if problems else _unfinishable(jobs, path, out)
     if problems:
         raise JobError(problems)
     return jobs
+
+
+def _unfinishable(jobs, path, out):
+    """Returns a line for each run whose initial weights or teacher this sweep neither finds nor trains before it."""
+    problems = []
+    for job in jobs:
+        for key, source in (("initial_weights", job.config.initial_weights), ("teacher", job.config.values.teacher)):
+            missing = source is not None and _is_inside(source, out) and not is_run(source)
+            if missing and not any(job.needs(other) for other in jobs):
+                problems.append(f"{path}: {key}={source!r} of {job.name} is no run, and no job trains it.")
+    waiting = list(jobs)
+    while ready := [job for job in waiting if not any(job.needs(other) for other in waiting)]:
+        waiting = [job for job in waiting if job not in ready]
+    return problems + [f"{path}: {job.name} starts from a run that waits for it." for job in waiting]
+
+
+def _is_inside(source, out):
+    return pathlib.Path(out).resolve() in pathlib.Path(source).resolve().parents
 
 
 def make_jobs(table, out, data_dirs):
@@ -153,13 +180,23 @@ def make_jobs(table, out, data_dirs):
     check_choice("recipe", recipe_name, RECIPES)
     recipe = _recipe(recipe_name, table.get("values", {}))
     _check_dataset(dataset, recipe)
-    arguments = {name: str(value) for name, value in table.get("arguments", {}).items()}
+    arguments = {name: value if name == "width" else str(value) for name, value in table.get("arguments", {}).items()}
     for name in arguments:
         check_choice("argument", name, ARGUMENTS)
-    layout, _ = network(table["model"], arguments)
+        if name in CHOICES:
+            check_choice(name, arguments[name], CHOICES[name])
+    layout, spec = network(table["model"], arguments)
     recipe.check_units(sum(layout.units))
     if recipe.leaves_units_out and table.get("rolled"):
         raise ValueError("rolled=true runs units in loops, which units_per_batch and survival cannot skip.")
+    if recipe.leaves_units_out and isinstance(spec.shortcut, NoShortcut):
+        raise ValueError(
+            "units_per_batch and survival need shortcuts: a plain network (shortcut='none') has no others."
+        )
+    if recipe.mixup and recipe.batch_size % 2:
+        raise ValueError(f"mixup={recipe.mixup} needs an even number of images per batch, not {recipe.batch_size}.")
+    if table.get("rematerialize") and not table.get("rolled"):
+        raise ValueError("rematerialize=true requires rolled=true.")
     for key, source in (("initial_weights", table.get("initial_weights")), ("teacher", recipe.teacher)):
         if source is not None:
             _check_weights(key, source, out)
@@ -196,7 +233,7 @@ def make_jobs(table, out, data_dirs):
 def _check_weights(key, source, out):
     """Raises an error unless weights exist, or are those of a run that this sweep may finish first."""
     path = pathlib.Path(source)
-    if path.is_file() or is_run(path) or pathlib.Path(out).resolve() in path.resolve().parents:
+    if path.is_file() or is_run(path) or _is_inside(path, out):
         return
     try:
         pretrained_card(source)

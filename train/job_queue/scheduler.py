@@ -157,14 +157,25 @@ class Queue:
             self._next_show = 0.0
 
     def _next(self):
-        order = self.order()
-        for entry in order:
-            entry.message = ELSEWHERE if is_locked(entry.job.config.out) else ""
-            if not entry.message and not self.fits(entry):
-                entry.message = DOES_NOT_FIT
-        free = [entry for entry in order if entry.message != ELSEWHERE]
+        free = []
+        for entry in self.order():
+            needed = self._needed(entry)
+            if needed and needed.state in ("failed", "diverged"):
+                entry.state, entry.message = "failed", f"starts from {needed.job.name}, which {needed.state}"
+            elif needed:
+                entry.message = f"starts from {needed.job.name}, which is not finished"
+            elif is_locked(entry.job.config.out):
+                entry.message = ELSEWHERE
+            else:
+                entry.message = "" if self.fits(entry) else DOES_NOT_FIT
+                free.append(entry)
         fitting = [entry for entry in free if not entry.message]
         return next(iter(fitting or (free if self._partial else [])), None)
+
+    def _needed(self, entry):
+        """Returns an unfinished entry whose weights a run starts from; None if there is none."""
+        needed = (other for other in self.entries if other.state != "finished" and entry.job.needs(other.job))
+        return next(needed, None)
 
     def _cores(self):
         """Returns the cores for the next run: the free ones, divided among all runs that could start now."""
@@ -172,7 +183,8 @@ class Queue:
             return None
         taken = {core for entry in self._running() for core in entry.process.cores}
         free = [core for core in self._machine.cores if core not in taken]
-        starting = min(self.at_once - len(self._running()), len(self._waiting()))
+        ready = [entry for entry in self._waiting() if not self._needed(entry)]
+        starting = min(self.at_once - len(self._running()), len(ready))
         return tuple(free[: max(1, len(free) // max(1, starting))])
 
     def _reap(self):

@@ -132,6 +132,7 @@ def _holds_another_run(folder, cell, wanted):
         "recipe": RECIPE,
         "seed": 0,
         "resize": None,
+        "initial_weights": None,
     }
     held = completed_settings(held)
     same_values = without_dtype(held["recipe_values"]) == without_dtype(wanted)
