@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 
 from keras_resv2.argument_checks import check_count
-from keras_resv2.data import DATASETS, Dataset, class_folders, described
+from keras_resv2.data import DATASETS, Dataset, class_folders, described, load_split
 from keras_resv2.data.checks import check_finite
+from keras_resv2.data.images import prepare_images
+from keras_resv2.data.registry import known_dataset
 from keras_resv2.files import open_regular
 from keras_resv2.pretrained import pretrained_card
 from keras_resv2.storage import download
@@ -97,6 +99,30 @@ def dataset_of(card: Card, data_dir: str | os.PathLike | None) -> Dataset:
                 row, class_names=names, image_shape=tuple(card.image_shape), streamed=False, tfds=()
             )
     return row
+
+
+def load_images(card: Card, split: str, data_dir: str | os.PathLike | None) -> tuple[np.ndarray, np.ndarray]:
+    """Loads images of a card's dataset in the size that its network takes.
+
+    Args:
+        card: `keras_resv2.pretrained.Card`.
+        split: "train" or "test".
+        data_dir: see `dataset_of`.
+
+    Returns:
+        ``(images, labels)``, as `keras_resv2.data.load_split` returns them. Networks that were fine-tuned on a dataset
+        of smaller or larger images get them resized, as in fine-tuning.
+
+    Raises:
+        ValueError, OSError, ImportError: see `keras_resv2.data.load_split`.
+    """
+    row, stored = dataset_of(card, data_dir), known_dataset(card.dataset)
+    as_stored = row.tfds or (data_dir is not None and os.path.isfile(data_dir))
+    shape = stored.image_shape if stored is not None and as_stored else None
+    if (card.origin or {}).get("layout") != "fine-tuned" or shape is None or shape == row.image_shape:
+        return load_split(row, split, data_dir)
+    images, labels = load_split(dataclasses.replace(row, image_shape=shape), split, data_dir)
+    return prepare_images(images, tuple(card.image_shape[:2])), labels
 
 
 def class_spellings(card: Card) -> list[tuple[str, ...]]:

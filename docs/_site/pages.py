@@ -130,7 +130,6 @@ def card_page(card):
         "recipe": f"`{card.recipe}`",
         "commit": f"`{card.commit}`, {card.backend}",
         "file": f"{card.size / 1e6:.1f} MB, SHA-256 `{card.sha256}`",
-        "license": card.license,
     }
     rows = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
     image = f"curves/{card.name}-{card.version}.png"

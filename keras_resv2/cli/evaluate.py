@@ -5,13 +5,13 @@ import math
 import numpy as np
 
 from keras_resv2.cli.terminal import print_json, start_backend
-from keras_resv2.data import described, fingerprint, load_split
+from keras_resv2.data import described, fingerprint
 from keras_resv2.data.arrays import sample_positions
 from keras_resv2.data.folders import FolderSource
 from keras_resv2.data.sources import open_source
 from keras_resv2.data.splits import TEST
-from keras_resv2.labels import class_names, dataset_of
-from keras_resv2.pretrained import from_pretrained, pretrained_card
+from keras_resv2.labels import class_names, dataset_of, load_images
+from keras_resv2.pretrained import from_pretrained, pretrained_card, weight_path
 
 DISAGREES = 1
 QUICK_IMAGES = 2000
@@ -55,8 +55,9 @@ def run(arguments):
         raise ValueError(
             f"--views is only for networks evaluated on images from disk, such as ImageNet; {card.full_name} is not."
         )
+    weight_path(card)  # downloads and converts, if necessary, before the images are read
     start_backend()
-    images, labels = load_split(dataset_of(card, arguments.data_dir), "test", arguments.data_dir)
+    images, labels = load_images(card, "test", arguments.data_dir)
     same_data = fingerprint(images, labels) == card.dataset_sha256.get("test")
     comparable = card.test_error is not None and len(labels) == card.test_images
     expected = round(card.test_error * len(labels) / 100) if card.test_error is not None and comparable else None
@@ -104,6 +105,7 @@ def _run_streamed(card, arguments):
         raise ValueError(f"--full is only for small datasets; {card.full_name} is evaluated on images from disk.")
     views, interpolation = _views(card, arguments.views), card.image_options["interpolation"]
     source = _open_images(card, arguments.data_dir)
+    weight_path(card)
     if arguments.quick:
         source = _Sample(source, QUICK_IMAGES)
     start_backend()

@@ -1,14 +1,15 @@
 """keras-resv2 finetune NAME --data FOLDER --out DIR"""
 
 import pathlib
+import sys
 
 from keras_resv2.argument_checks import check_choice
 from keras_resv2.cli.terminal import output_folder, print_json, start_backend
 from keras_resv2.files import create_folder
-from keras_resv2.pretrained import from_pretrained, pretrained_card
+from keras_resv2.pretrained import from_pretrained, pretrained_card, weight_path
 from keras_resv2.storage.card_schema import check_class_names
 
-MODEL = "model.keras"
+MODEL, INTERRUPTED = "model.keras", "interrupted.keras"
 PURPOSES = {"train": "to train on", "validation": "to choose the weights by", "test": "to measure the error with"}
 TRAINING = ("epochs", "learning_rate", "rate_decay", "batch_norm", "batch_size", "patience", "seed")
 # Of this command and of train.finetune: default and help.
@@ -121,9 +122,14 @@ def finetune(out, name, settings, environment, quiet=False):
     for key, least in LEAST.items():
         if settings[key] is not None and not settings[key] >= least:
             raise ValueError(f"--{key}={settings[key]}: it must be at least {least}.")
+    for key in ("learning_rate", "rate_decay"):
+        if settings[key] == 0:
+            raise ValueError(f"--{key}=0: it must be above 0; --epochs 0 trains the classifier alone.")
     check_choice("damaged", settings["damaged"], ("skip", "raise"))
     if (output_folder(out) / MODEL).exists():
         raise FileExistsError(f"{out} contains a model: choose another --out.")
+    card = pretrained_card(name)
+    weight_path(card)  # downloads and converts, if necessary, before the images are read
     card = pretrained_card(name)
     if weight_folder_of(out, card, settings["data"]).exists():
         raise FileExistsError(f"{out} contains the weights of another fine-tuning: choose another --out.")
@@ -145,10 +151,15 @@ def finetune(out, name, settings, environment, quiet=False):
         freeze(model, until=settings["freeze_until"])
     training = {key: settings[key] for key in TRAINING}
     augment = tuple(kind for kind in settings["augment"] if kind != "none")
-    model, history = fine_tune(
-        model, data.train, data.validation, **training, augment=augment, verbose=int(not quiet),
-        class_weight="balanced" if settings["balanced"] else None,
-    )  # fmt: skip
+    try:
+        model, history = fine_tune(
+            model, data.train, data.validation, **training, augment=augment, verbose=int(not quiet),
+            class_weight="balanced" if settings["balanced"] else None,
+        )  # fmt: skip
+    except (FloatingPointError, KeyboardInterrupt):
+        model.save(out / INTERRUPTED)
+        print(f"{out / INTERRUPTED} has the best weights so far; they were not evaluated.", file=sys.stderr)
+        raise
     model.save(out / MODEL)
     kept = {"augment": augment} | {key: settings[key] for key in ("balanced", "freeze_until", "dtype")}
     report = write_report(out, model, history, data, card, training | kept, environment)
@@ -158,5 +169,5 @@ def finetune(out, name, settings, environment, quiet=False):
         say(f"{split} error {report[f'{split}_error']:.2f} % of {images} images (95 %: {low:.1f} to {high:.1f})")
     say(f"{folder}: weights and card")
     say(f"keras-resv2 predict {out} IMAGE...")
-    say(f'import keras, keras_resv2; model = keras.models.load_model("{out / MODEL}")')
+    say(f'import keras, keras_resv2; model = keras.models.load_model("{(out / MODEL).as_posix()}")')
     return report

@@ -42,6 +42,9 @@ def main(argv=None):
     except (ValueError, OSError, ImportError, FloatingPointError) as error:
         print(f"keras-resv2: error: {one_line(error)}", file=sys.stderr)
         return BAD_INPUT
+    except MemoryError as error:
+        print(f"keras-resv2: error: not enough memory. {one_line(error)}", file=sys.stderr)
+        return BAD_INPUT
     except KeyboardInterrupt:
         return INTERRUPTED
 

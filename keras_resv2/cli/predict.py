@@ -36,9 +36,6 @@ def run(arguments):
         # Keras also takes 0 or 1; the type is inferred from the default.
         probabilities = from_pretrained(arguments.name).predict(images, verbose=0)  # pyright: ignore[reportArgumentType]
         ranked = dict(zip(found, decode_predictions(probabilities, card, arguments.top), strict=True))
-        if arguments.save:
-            captions = [os.path.basename(arguments.images[place]) for place in found]
-            draw_predictions(list(found.values()), list(ranked.values()), arguments.save, captions)
     if arguments.json:
         print_json([_entry(path, ranked.get(i), problems.get(i)) for i, path in enumerate(arguments.images)])
     else:
@@ -46,6 +43,9 @@ def run(arguments):
             print(arguments.images[place])
             for label, p in row:
                 print(f"  {100 * p:5.1f} %  {label:<12} {'#' * round(40 * p)}".rstrip())
+    if ranked and arguments.save:  # after the predictions, which a file that cannot be written does not take back
+        captions = [os.path.basename(arguments.images[place]) for place in found]
+        draw_predictions(list(found.values()), list(ranked.values()), arguments.save, captions)
     return report_problems(problems)
 
 

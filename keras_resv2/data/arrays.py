@@ -17,7 +17,7 @@ from typing import Protocol
 import numpy as np
 from PIL import Image
 
-from keras_resv2.argument_checks import check_choice
+from keras_resv2.argument_checks import check_choice, some
 from keras_resv2.data.checks import class_numbers
 from keras_resv2.data.folders import class_folders, find_splits, read_folder
 from keras_resv2.data.images import channels_last_hint, decode_image
@@ -185,7 +185,9 @@ def measure_pixels(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, 
 
 def _read(row, split, data_dir):
     if data_dir is not None and os.path.isfile(data_dir):
-        return _load_npz(data_dir, split)[:2]
+        images, labels, given = _load_npz(data_dir, split)
+        known = given is not None and row.class_names
+        return images, _in_order(labels, given, row, data_dir) if known else labels
     if row.tfds:
         if data_dir is None and row.keras and importlib.util.find_spec("tensorflow_datasets") is None:
             return _load_keras(row, split)
@@ -209,6 +211,26 @@ def _load_npz(path, split):
         ) from None
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{path} is not a readable .npz file of images and labels: {error}") from None
+
+
+def _in_order(labels, given, row, where):
+    """Returns the labels of a file in the order of a dataset's classes, by the names of the classes in the file."""
+    names = _texts(given)
+    if names == row.class_names:
+        return labels
+    if sorted(names) != sorted(row.class_names):
+        raise ValueError(
+            f"{where}: its class_names ({some(names)}) are not the classes of {row.name} ({some(row.class_names)}). "
+            "Remove them from the file if its labels have the latter's order."
+        )
+    labels = _as_labels(labels, where)
+    order = np.array([row.class_names.index(name) for name in names], "int32")
+    in_range = bool(len(labels)) and labels.min() >= 0 and labels.max() < len(names)
+    return order[labels] if in_range else labels  # which `load_split` rejects
+
+
+def _texts(names):
+    return tuple(name.decode() if isinstance(name, bytes) else str(name) for name in names.reshape(-1).tolist())
 
 
 def _load_keras(row, split):
@@ -309,7 +331,7 @@ def _class_names(given, labels, where):
             )
         names = tuple(f"class {number}" for number in present.tolist())
     else:
-        names = tuple(name.decode() if isinstance(name, bytes) else str(name) for name in given.reshape(-1).tolist())
+        names = _texts(given)
     if len(names) < 2 or len(set(names)) < len(names):
         raise ValueError(
             f"{where}: {len(names)} classes have {len(set(names))} distinct names: at least two classes are needed, "
@@ -351,8 +373,11 @@ def described(card: DescribesData) -> Dataset:
     with contextlib.suppress(ValueError):
         row = find_dataset(card.dataset)
         fits = row.classes in (0, len(card.class_names)) and row.image_shape
-        # Fine-tuning reads images of all sizes as arrays, resized.
-        if fits and not (row.streamed and (card.origin or {}).get("layout") == "fine-tuned"):
+        tuned = (card.origin or {}).get("layout") == "fine-tuned"
+        # Fine-tuning reads images of all sizes as arrays, resized; a folder of images may have any name.
+        if fits and tuned and not row.streamed:
+            return dataclasses.replace(row, class_names=card.class_names, image_shape=card.image_shape)
+        if fits and not tuned:
             return row
     height, width, channels = card.image_shape
     return Dataset(card.dataset, tuple(card.class_names), (height, width, channels))

@@ -84,13 +84,16 @@ def read_image(
     return np.asarray(fitted(image, size, crop, interpolation))
 
 
-def decode_image(encoded: bytes, place: str, size: tuple[int, int] | None = None) -> np.ndarray:
+def decode_image(
+    encoded: bytes, place: str, size: tuple[int, int] | None = None, crop: float = 1.0, interpolation: str = "bicubic"
+) -> np.ndarray:
     """Decodes an image to an RGB array; the EXIF orientation of JPEG files is ignored.
 
     Args:
         encoded: bytes of an image file.
         place: where the bytes come from, for the message.
         size: (height, width) in pixels, see `read_image`; None for the image's own size.
+        crop, interpolation: see `read_image`.
 
     Returns:
         uint8 ``(height, width, 3)``, 0 to 255.
@@ -104,7 +107,7 @@ def decode_image(encoded: bytes, place: str, size: tuple[int, int] | None = None
     except Exception as error:  # Pillow's decoders raise many types; all mean an image that cannot be read
         reason = "unknown format" if isinstance(error, UnidentifiedImageError) else first_line(error).rstrip(".")
         raise ValueError(f"{place} is not a readable image: {reason}.") from None
-    return np.asarray(image if size is None else fitted(image, size))
+    return np.asarray(image if size is None else fitted(image, size, crop, interpolation))
 
 
 def open_image(file: BinaryIO) -> Image.Image:

@@ -9,6 +9,7 @@ import numpy as np
 
 from keras_resv2.models.folding import TRAINING_ONLY
 from keras_resv2.models.graph import as_functional, calls
+from keras_resv2.models.pixels import takes_raw_pixels
 
 # Outputs are named after the activation of the layer that they come from.
 KINDS = {"softmax": "probabilities", "sigmoid": "probabilities", "linear": "logits"}
@@ -50,7 +51,8 @@ def signature_of(model: keras.Model) -> Signature:
     Signature(shape=(None, 32, 32, 3), dtype='uint8', outputs={'probabilities': (None, 10)})
     """
     inputs = model.inputs[0]
-    dtype = "uint8" if inputs.dtype == "uint8" or _takes_pixels(model) else "float32"
+    raw = inputs.dtype == "uint8" or (_takes_pixels(model) and takes_raw_pixels(model))
+    dtype = "uint8" if raw else "float32"
     return Signature((None, *inputs.shape[1:]), dtype, {k: x.shape for k, x in named_outputs(model).items()})
 
 

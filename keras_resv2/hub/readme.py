@@ -11,6 +11,17 @@ HUB_DATASETS = {
     "imagenet2012": "ILSVRC/imagenet-1k",
 }
 FEW_CLASSES = 20
+# The Hub refuses others in the metadata.
+HUB_LICENSES = frozenset([
+    "apache-2.0", "mit", "bsd", "bsd-2-clause", "bsd-3-clause", "bsd-3-clause-clear", "isc", "zlib",
+    "unlicense", "wtfpl", "ncsa", "artistic-2.0", "bsl-1.0", "afl-3.0", "ecl-2.0", "epl-1.0", "epl-2.0",
+    "eupl-1.1", "eupl-1.2", "mpl-2.0", "osl-3.0", "ms-pl", "ofl-1.1", "postgresql", "gpl", "gpl-2.0", "gpl-3.0",
+    "agpl-3.0", "lgpl", "lgpl-2.1", "lgpl-3.0", "gfdl", "cc", "cc0-1.0", "cc-by-2.0", "cc-by-2.5", "cc-by-3.0",
+    "cc-by-4.0", "cc-by-sa-3.0", "cc-by-sa-4.0", "cc-by-nc-2.0", "cc-by-nc-3.0", "cc-by-nc-4.0", "cc-by-nd-4.0",
+    "cc-by-nc-nd-3.0", "cc-by-nc-nd-4.0", "cc-by-nc-sa-2.0", "cc-by-nc-sa-3.0", "cc-by-nc-sa-4.0",
+    "cdla-sharing-1.0", "cdla-permissive-1.0", "cdla-permissive-2.0", "pddl", "odc-by", "odbl", "etalab-2.0",
+    "openrail", "unknown", "other",
+])  # fmt: skip
 
 
 def readme(card: Card, repository: str, base_model: str | None = None) -> str:
@@ -26,7 +37,7 @@ def readme(card: Card, repository: str, base_model: str | None = None) -> str:
     measured = [] if card.test_error is None else [_result(card)]
     dataset = hub_dataset(card)
     data = ModelCardData(
-        license=card.license.lower(),
+        license=hub_license(card.license),
         library_name="keras",
         pipeline_tag="image-classification",
         tags=["keras-resv2", "resnet", card.architecture],
@@ -37,6 +48,18 @@ def readme(card: Card, repository: str, base_model: str | None = None) -> str:
         eval_results=measured,
     )
     return f"---\n{data.to_yaml()}\n---\n\n{_text(card, repository, base_model)}"
+
+
+def hub_license(text: str) -> str:
+    """Returns the Hub's identifier of a license: that at the beginning of the text, else "other".
+
+    Example:
+
+    >>> hub_license("MIT, as the repository has it"), hub_license("ask the authors")
+    ('mit', 'other')
+    """
+    words = text.lower().replace(",", " ").replace("(", " ").split()
+    return words[0] if words and words[0] in HUB_LICENSES else "other"
 
 
 def hub_dataset(card: Card) -> str | None:
@@ -80,6 +103,7 @@ def facts(card: Card, base_model: str | None = None) -> dict[str, str]:
     return {
         **(_measured(card) if card.origin is None else _origin(card, base_model)),
         "network": f"`{card.architecture}`" + (f" with {arguments}" if arguments else ""),
+        "license": card.license,
         "parameters": f"{card.parameters:,}",
         "images": f"{height} x {width} x {channels}, pixels from 0 to 255, not normalised",
         "classes": ", ".join(card.class_names) if len(card.class_names) <= FEW_CLASSES else f"{len(card.class_names)}",

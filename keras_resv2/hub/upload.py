@@ -91,7 +91,6 @@ def _keras_files(card, weights, folder):
 
 
 def _card_of(source):
-    folder = pathlib.Path(source)
-    if folder.is_dir():
-        return read_card(card_in(folder))
-    return pretrained_card(str(source))
+    if isinstance(source, pathlib.Path):
+        return read_card(card_in(source))
+    return pretrained_card(source)

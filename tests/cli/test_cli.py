@@ -387,6 +387,16 @@ def test_photographs_are_rotated_whatever_their_other_tags(tmp_path, orientation
     np.testing.assert_array_equal(found, by_hand.get(orientation, image))
 
 
+def test_a_sheet_that_cannot_be_written_does_not_lose_the_predictions(image_path, tmp_path, capsys, monkeypatch):
+    def full(*given):
+        raise OSError("encoder error -2 when writing image file")
+
+    monkeypatch.setattr(cli.predict, "draw_predictions", full)
+    assert cli.main(["predict", NAME, image_path, "--save", str(tmp_path / "sheet.jpg")]) == cli.BAD_INPUT
+    printed = capsys.readouterr()
+    assert " %  " in printed.out and "encoder error" in printed.err
+
+
 def test_exif_that_cannot_be_read_is_passed_over(tmp_path):
     image = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype="uint8")
     Image.fromarray(image).save(tmp_path / "photograph.png", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")

@@ -216,6 +216,51 @@ def test_a_fine_tuned_network_of_a_streamed_dataset_is_evaluated_on_arrays(folde
     assert cli.main(["evaluate", str(folder), "--data_dir", str(folders), "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["agrees"] and result["measured_error"] == pytest.approx(result["card_error"])
+    options = keras_resv2.pretrained_card(folder).image_options  # and `predict` shows it the same pixels
+    assert options == {"size": (32, 32), "crop": 1.0, "interpolation": "bicubic"}
+
+
+@pytest.fixture
+def tuned_on_small_cifar(pixels, tmp_path):
+    """A network of two of CIFAR-10's classes in another order and of 16 pixels; a file of images of 32 pixels."""
+    model = keras_resv2.from_pretrained("resnet20-cifar10", classes=2, input_shape=(16, 16, 3))
+    images = keras_resv2.prepare_images(pixels, (16, 16))
+    labels = model.predict(images, verbose=0).argmax(1)
+    labels[:2] = 1 - labels[:2]
+    folder = keras_resv2.save_weight_folder(
+        model, "resnet20-cifar10", ["ship", "cat"], tmp_path / "tuned", base="resnet20-cifar10", test=(images, labels)
+    )
+    np.savez(tmp_path / "a.npz", x_train=pixels, y_train=labels, x_test=pixels, y_test=labels)
+    names = np.array(["cat", "ship"])
+    np.savez(
+        tmp_path / "b.npz", x_train=pixels, y_train=1 - labels, x_test=pixels, y_test=1 - labels, class_names=names
+    )
+    return folder, tmp_path
+
+
+@pytest.mark.parametrize("file", ["a.npz", "b.npz"])
+def test_a_network_that_was_fine_tuned_at_another_size_is_evaluated(file, tuned_on_small_cifar, capsys):
+    """Images are resized as in fine-tuning; names of classes in the file say which label is which."""
+    folder, place = tuned_on_small_cifar
+    assert cli.main(["evaluate", str(folder), "--data_dir", str(place / file), "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["measured_error"] == result["card_error"] == 25.0 and result["agrees"]
+
+
+def test_images_on_disk_for_calibration_are_decoded_alone(folders, monkeypatch):
+    from keras_resv2.cli import export
+
+    card, decoded = keras_resv2.pretrained_card("resnet20-cifar10"), []
+    decode = export.decode_image
+    monkeypatch.setattr(
+        export, "decode_image", lambda *given, **options: decoded.append(given[1]) or decode(*given, **options)
+    )
+    found = export._training_images(card, str(folders), 2)
+    assert found.shape == (2, 32, 32, 3) and [place.split("/")[-2:] for place in decoded] == [
+        ["cat", "0.png"],
+        ["ship", "2.png"],
+    ]
+    np.testing.assert_array_equal(found[1], keras_resv2.read_image(decoded[1], **card.image_options))
 
 
 def test_an_error_of_unknown_images_is_quoted_without_their_number(folders, tmp_path, capsys):

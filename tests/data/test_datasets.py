@@ -145,6 +145,14 @@ def test_arrays_say_what_the_dataset_is(tmp_path):
         assert labels.tolist() == [2, 0] and images.shape == (2, 4, 5, 3)
     named = datasets.open_dataset("arrays", save(tmp_path, class_names=np.array(["x", "y", "z", "none of them"])))
     assert named.class_names == ("x", "y", "z", "none of them")
+    file = save(tmp_path, class_names=np.array(["y", "x", "z"]))
+    card_order = datasets.Dataset("mine", ("x", "y", "z"), named.image_shape)
+    stored, ordered = (
+        datasets.load_split(row, "train", file)[1] for row in (datasets.open_dataset("arrays", file), card_order)
+    )
+    np.testing.assert_array_equal(ordered, np.array([1, 0, 2])[stored])
+    with pytest.raises(ValueError, match=r"its class_names \(y, x, z\) are not the classes of mine \(x, y, w\)"):
+        datasets.load_split(datasets.Dataset("mine", ("x", "y", "w"), named.image_shape), "train", file)
     binary = datasets.open_dataset("arrays", save(tmp_path, class_names=np.array([b"x", b"y", b"z"])))
     assert binary.class_names == ("x", "y", "z")
 

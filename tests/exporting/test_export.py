@@ -16,6 +16,7 @@ from helpers.exported import RUN, assert_same, open_tflite, run_onnx, run_tflite
 from keras_resv2 import ResNet, cli, export
 from keras_resv2.data import DATASETS
 from keras_resv2.exporting.formats import FORMATS, load_exported
+from keras_resv2.exporting.signature import signature_of
 from keras_resv2.models.blocks import ACTIVATIONS
 from keras_resv2.storage.weight_file import save_weights
 
@@ -421,3 +422,11 @@ def test_commands_that_need_no_network_do_not_load_the_exporters():
     """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.endswith("set()\n"), done.stdout + done.stderr
+
+
+def test_networks_of_scaled_pixels_take_floats():
+    """A factor of 255 before the network's own preprocessing says that its images lie between 0 and 1."""
+    body, x = ResNet(8), keras.Input((32, 32, 3))
+    assert signature_of(keras.Model(x, body(keras.layers.Rescaling(255.0)(x)))).dtype == "float32"
+    assert signature_of(keras.Model(x, body(keras.layers.RandomFlip()(x)))).dtype == "uint8"
+    assert signature_of(keras_resv2.fold(body)).dtype == "uint8"

@@ -103,6 +103,26 @@ def test_the_readme_of_fine_tuned_weights(server, tmp_path):
 
 
 @pytest.mark.skipif(Version(keras.__version__) < Version("3.6"), reason="Keras reads the Hub since 3.6")
+@pytest.mark.parametrize("text, identifier", [
+    ("bsd-3-clause, as timm's repository has it", "bsd-3-clause"), ("MIT (Kaiming He)", "mit"), ("my own", "other"),
+])  # fmt: skip
+def test_licenses_are_identifiers_of_the_hub(text, identifier, server, tmp_path):
+    """It refuses others; the whole text is in the table."""
+    publish(tmp_path, name="resnet20-cifar10", license=text)
+    hub.push("me/licensed", str(tmp_path / NAME / "1"))
+    readme = server.files("me/licensed")[1]["README.md"].decode()
+    assert hub_client.ModelCard(readme).data.license == identifier and f"| license | {text} |" in readme
+
+
+def test_a_published_name_is_not_a_folder_here(server, tmp_path, monkeypatch):
+    """As for all other commands: what is measured is what is uploaded."""
+    publish(tmp_path, name=NAME)
+    monkeypatch.chdir(tmp_path)
+    hub.push("me/published", NAME)
+    assert hub.pull("hf://me/published").sha256 == keras_resv2.pretrained_card(NAME).sha256
+    assert keras_resv2.pretrained_card(NAME).sha256 != keras_resv2.pretrained_card(f"./{NAME}").sha256
+
+
 def test_keras_alone_opens_what_is_pushed(server, pixels):
     """The configuration does not contain classes of this package; logits, not saturated probabilities, are compared."""
     hub.push("me/weights", NAME)

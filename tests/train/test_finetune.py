@@ -144,6 +144,31 @@ def test_settings_out_of_range_are_refused_before_the_images_are_read(flag, tmp_
     assert "must be at least" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("flag", ["learning_rate", "rate_decay"])
+def test_rates_of_zero_are_refused_before_the_images_are_read(flag, tmp_path, capsys):
+    from keras_resv2 import cli
+
+    command = ["finetune", "resnet20-cifar10", "--data", str(tmp_path / "absent"), "--out", str(tmp_path / "out")]
+    assert cli.main([*command, f"--{flag}=0"]) == cli.BAD_INPUT
+    assert "must be above 0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("error, status", [(FloatingPointError("the loss is nan"), 2), (KeyboardInterrupt(), 130)])
+def test_what_was_learned_before_the_end_is_kept(error, status, flat_folder, tmp_path, capsys, monkeypatch):
+    from keras_resv2 import cli, transfer
+
+    def diverges(model, *data, **options):
+        model.get_layer("head_dense").bias.assign([7.0] * model.output_shape[1])
+        raise error
+
+    monkeypatch.setattr(transfer, "fine_tune", diverges)
+    command = ["finetune", "resnet20-cifar10", "--data", str(flat_folder), "--out", str(tmp_path / "out")]
+    assert cli.main(command) == status
+    assert "interrupted.keras has the best weights so far" in capsys.readouterr().err
+    kept = keras.models.load_model(tmp_path / "out/interrupted.keras")
+    assert set(np.asarray(kept.get_layer("head_dense").bias)) == {7.0}
+
+
 def test_classes_that_a_card_cannot_name_are_refused_before_training(image_folder, tmp_path, capsys):
     from keras_resv2 import cli
 
