@@ -21,7 +21,7 @@ def residual_network(depth, activation="original", width=1):
     Args:
         depth: number of weighted layers, see `keras_resv2.ResNet`.
         activation: "original" (v1) or "full_preactivation" (v2).
-        width: multiplier of channels, see `keras_resv2.ResNet`.
+        width: widening factor, see `keras_resv2.ResNet`.
 
     Returns:
         `keras.Model`, channels_last.

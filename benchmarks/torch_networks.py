@@ -23,7 +23,7 @@ class ResidualNetwork(nn.Module):
         depth: number of weighted layers, see `keras_resv2.ResNet`.
         activation: "original" (v1) or "full_preactivation" (v2).
         projection: shortcut where the size changes: "A", "B" or "C"; None for the paper's choice.
-        width: multiplier of channels, see `keras_resv2.ResNet`.
+        width: widening factor, see `keras_resv2.ResNet`.
 
     Raises:
         ValueError: if there is no such network.

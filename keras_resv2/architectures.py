@@ -19,7 +19,7 @@ class Architecture:
         depth: number of weighted layers.
         activation: "original" (v1) or "full_preactivation" (v2).
         source: paper that describes it.
-        width: multiplier of the channels of the 3x3 convolutions.
+        width: widening factor, see `keras_resv2.ResNet`.
     """
 
     builder: str
@@ -50,7 +50,7 @@ CIFAR_DEPTHS = (20, 32, 44, 56, 110, 164, 1001)
 IMAGENET_DEPTHS = (18, 34, 50, 101, 152, 200)
 LAYERS_PER_N = (6, 9)  # CIFAR networks: 6n+2 with basic units, 9n+2 with bottlenecks
 DEEPEST, DEEPEST_WIDE, WIDEST = 1202, 100, 32  # a card from an untrusted source may name any depth and width
-# (layers, multiplier of channels). WRN-d-k with three stages of n basic pre-activation units has d = 6n+4: its authors
+# (layers, widening factor). WRN-d-k with three stages of n basic pre-activation units has d = 6n+4: its authors
 # count the three projections and not the classifier. Those of ImageNet are ResNet-v1 with wide bottlenecks.
 WIDE_CIFAR = ((16, 8), (16, 10), (28, 10), (40, 2), (40, 4), (40, 8))
 WIDE_IMAGENET = ((50, 2), (101, 2))
@@ -101,7 +101,7 @@ def find_architecture(name: str) -> Architecture:
 
     Args:
         name: one of `list_architectures()`; "resnet" or "preact_resnet" with another depth of 6n+2 or 9n+2, up to
-            1,202; or "wide_resnet" with a depth of 6n+4 up to 100 (except 52) and a multiplier of channels up to 32.
+            1,202; or "wide_resnet" with a depth of 6n+4 up to 100 (except 52) and a widening factor up to 32.
 
     Returns:
         `Architecture`; `keras_resv2.build` builds those that have no builder function.
@@ -135,8 +135,8 @@ def name_architecture(depth: int, activation: str, width: int = 1) -> tuple[str,
         depth, activation, width: of `ResNet`; the activation is "original" or "full_preactivation".
 
     Returns:
-        ``(name, arguments)``: a name that `find_architecture` may know, and what it does not say: the width, if no
-        wide architecture has this depth and activation.
+        ``(name, arguments)``: a name, which `find_architecture` may not know, and the arguments that it does not imply:
+        the width, if no wide architecture has this depth and activation.
 
     Example:
 

@@ -82,10 +82,10 @@ def layers_of(architecture: Architecture) -> str:
     Example:
 
     >>> layers_of(ARCHITECTURES["wide_resnet28_10"])
-    '26 layers, 10 times as wide'
+    '26 layers, widening factor 10'
     """
     layers = f"{architecture.depth} layers"
-    return layers if architecture.width == 1 else f"{layers}, {architecture.width} times as wide"
+    return layers if architecture.width == 1 else f"{layers}, widening factor {architecture.width}"
 
 
 def _make_builder(key, architecture):

@@ -102,7 +102,7 @@ def dataset_of(card: Card, data_dir: str | os.PathLike | None) -> Dataset:
 
 
 def load_images(card: Card, split: str, data_dir: str | os.PathLike | None) -> tuple[np.ndarray, np.ndarray]:
-    """Loads images of a card's dataset in the size that its network takes.
+    """Loads images of a card's dataset at the size that its network expects.
 
     Args:
         card: `keras_resv2.pretrained.Card`.
@@ -110,8 +110,8 @@ def load_images(card: Card, split: str, data_dir: str | os.PathLike | None) -> t
         data_dir: see `dataset_of`.
 
     Returns:
-        ``(images, labels)``, as `keras_resv2.data.load_split` returns them. Networks that were fine-tuned on a dataset
-        of smaller or larger images get them resized, as in fine-tuning.
+        ``(images, labels)``, as `keras_resv2.data.load_split` returns them. If the network was
+        fine-tuned at a different image size, the images are resized as in fine-tuning.
 
     Raises:
         ValueError, OSError, ImportError: see `keras_resv2.data.load_split`.

@@ -87,10 +87,10 @@ def ResNet(
             dilations; weights are the same. None for all strides.
         padding: zero padding of strided convolutions: "torch", the same on all sides, or "tensorflow", as
             ``padding="same"`` of Keras: more at the end if the side is even.
-        width: multiplier of the number of channels of the 3x3 convolutions, for wide residual networks (Zagoruyko &
-            Komodakis 2016): all channels of basic units, the inner ones of bottlenecks. The default projection of
-            wide CIFAR networks is "B". WRN-28-10 is ``ResNet(26, width=10, activation="full_preactivation")``: its
-            authors count the three projections, but not the classifier.
+        width: widening factor of wide residual networks (Zagoruyko & Komodakis 2016). Multiplies all channels of basic
+            units, and the inner channels of bottlenecks. The default projection of wide CIFAR networks is "B".
+            WRN-28-10 is ``ResNet(26, width=10, activation="full_preactivation")``: its authors count the three
+            projections, but not the classifier.
         include_top: whether to include the classifier.
         weights: None (random), the path of a weight file of this architecture, or a dictionary from
             ``<layer>/<variable>`` to an array, as returned by `keras_resv2.storage.weight_file.read_weights`.

@@ -53,7 +53,7 @@ def find_weights(source: str) -> tuple[dict[str, np.ndarray], str]:
 
 
 def check_kind(source: str, model: keras.Model, network: Mapping[str, Any]) -> None:
-    """Raises ValueError if weights come from another kind of network, whose weights may have the same names and shapes.
+    """Raises ValueError if weights come from another kind of network, even if their names and shapes match.
 
     Pixel statistics, depth and output stride may differ.
 
@@ -81,7 +81,7 @@ def check_kind(source: str, model: keras.Model, network: Mapping[str, Any]) -> N
 
 
 def _kind(network):
-    """Returns what the outputs depend on beside weights, their shapes, and pixel statistics."""
+    """Returns what the outputs depend on apart from the weights, their shapes and the pixel statistics."""
     layout, spec = resolve_network(**network)
     of_spec = ("shortcut", "projection", "stride_on", "activated_shortcuts", "conv_bias")
     return {
@@ -101,7 +101,7 @@ def set_initial_weights(model: keras.Model, arrays: dict[str, np.ndarray], name:
 
     Raises:
         ValueError: if they do not fit: other units, stages, width or number of classes, or more units; or if the
-            network is deeper and repeating its units would not keep its function.
+            network is deeper and repeating units would change the function.
     """
     units, had = _units(weight_names(model)), _units(arrays)
     if set(had) != set(units):
@@ -133,8 +133,8 @@ def _check_growth(model):
     if wrong:
         words = ", ".join(f"{name}={value}" for name, value in wrong.items())
         raise ValueError(
-            f"{model.name} with {words} cannot start from a shallower network: units are only repeated with shortcuts "
-            "that are identities."
+            f"{model.name} with {words} cannot start from a shallower network: repeating units requires identity "
+            "shortcuts."
         )
 
 

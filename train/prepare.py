@@ -71,8 +71,8 @@ def prepare(config, devices):
     model, recipe = sync_batch_norm(model, devices), recipe.for_images(data.train_images)
     if devices.main and recipe.warmup_steps >= recipe.steps:
         _warn(
-            f"the warm-up of {recipe.warmup_steps} steps takes the whole run of {recipe.steps}, at a learning rate of "
-            f"{recipe.warmup_rate:g}: --set warmup_steps=0 follows the schedule."
+            f"the warm-up ({recipe.warmup_steps} steps) covers the whole run ({recipe.steps} steps), at a "
+            f"learning rate of {recipe.warmup_rate:g}; to follow the schedule, pass --set warmup_steps=0."
         )
     units = teacher = None
     if recipe.leaves_units_out:

@@ -63,7 +63,7 @@ flags.DEFINE_string("shortcut", None, "Shortcut (Fig. 2), for example 'exclusive
 flags.DEFINE_enum("projection", None, CHOICES["projection"], "Shortcut where the size changes.")
 flags.DEFINE_enum("stride_on", None, CHOICES["stride_on"], "Convolution of a bottleneck that has the stride.")
 flags.DEFINE_enum("stem", None, CHOICES["stem"], "First layers; 'cifar' for small images.")
-flags.DEFINE_integer("width", None, "Multiplier of the channels of the 3x3 convolutions.", lower_bound=1)
+flags.DEFINE_integer("width", None, "Widening factor of wide residual networks.", lower_bound=1)
 flags.DEFINE_string("initial_weights", None, "Weights to start from: a pretrained name, run directory or weight file.")
 flags.DEFINE_bool("rolled", False, "Run the units of a stage as a loop, which compiles fast at any depth.")
 flags.DEFINE_bool("rematerialize", False, "With --rolled: save memory by recomputing units in the backward pass.")

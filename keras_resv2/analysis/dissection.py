@@ -180,15 +180,17 @@ def dissect(model: keras.Model) -> Dissection:
 
 
 def _check_folded(model, groups):
-    """Raises ValueError if folding moved batch normalisation into the unit before, which then is no unit of the paper.
+    """Raises ValueError if batch normalisation was folded into the previous unit, which then is not one of the paper's.
 
-    With shortcuts, only the first unit's is moved, into the stem, which no study deletes.
+    In networks with shortcuts, only that of the first unit is folded, into the stem, which no study deletes.
     """
     names = {name: {layer.name.removeprefix(f"{name}_") for layer in layers} for name, layers in groups.items()}
     for name, own in names.items():
         normalised = any(re.fullmatch(r"(preact_)?bn\d?", rest) for rest in own)
         if "preact_relu" in own and "add" not in own and not normalised:
-            raise ValueError(f"unit {name} of model {model.name!r} has no batch normalisation: give it before `fold`.")
+            raise ValueError(
+                f"unit {name} of model {model.name!r} has no batch normalisation: analyze the model before folding it."
+            )
 
 
 def _needed():

@@ -101,7 +101,7 @@ def _export(card, names, arguments):
 
 
 def _training_images(card, data_dir, count):
-    """Returns training images for calibration. Of images on disk, only those are decoded."""
+    """Returns training images for calibration; of images on disk, only the selected ones are decoded."""
     row = dataset_of(card, data_dir)
     if row.streamed:
         source = open_source(row.name, data_dir, TRAIN)

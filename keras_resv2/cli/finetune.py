@@ -124,7 +124,7 @@ def finetune(out, name, settings, environment, quiet=False):
             raise ValueError(f"--{key}={settings[key]}: it must be at least {least}.")
     for key in ("learning_rate", "rate_decay"):
         if settings[key] == 0:
-            raise ValueError(f"--{key}=0: it must be above 0; --epochs 0 trains the classifier alone.")
+            raise ValueError(f"--{key}=0: it must be above 0; to train only the classifier, use --epochs 0.")
     check_choice("damaged", settings["damaged"], ("skip", "raise"))
     if (output_folder(out) / MODEL).exists():
         raise FileExistsError(f"{out} contains a model: choose another --out.")
@@ -158,7 +158,7 @@ def finetune(out, name, settings, environment, quiet=False):
         )  # fmt: skip
     except (FloatingPointError, KeyboardInterrupt):
         model.save(out / INTERRUPTED)
-        print(f"{out / INTERRUPTED} has the best weights so far; they were not evaluated.", file=sys.stderr)
+        print(f"{out / INTERRUPTED} has the best weights so far, which were not evaluated.", file=sys.stderr)
         raise
     model.save(out / MODEL)
     kept = {"augment": augment} | {key: settings[key] for key in ("balanced", "freeze_until", "dtype")}

@@ -43,7 +43,7 @@ def run(arguments):
             print(arguments.images[place])
             for label, p in row:
                 print(f"  {100 * p:5.1f} %  {label:<12} {'#' * round(40 * p)}".rstrip())
-    if ranked and arguments.save:  # after the predictions, which a file that cannot be written does not take back
+    if ranked and arguments.save:  # last, so that a failed write does not lose the predictions
         captions = [os.path.basename(arguments.images[place]) for place in found]
         draw_predictions(list(found.values()), list(ranked.values()), arguments.save, captions)
     return report_problems(problems)

@@ -112,7 +112,7 @@ def _open(name, variant, dataset):
 
 
 def _finite(function, values):
-    """Returns the minimum or maximum of the values that are not NaN; None if all are, as JSON has no NaN."""
+    """Returns the minimum or maximum of the finite values; None if there are none, because JSON has no NaN."""
     values = values[np.isfinite(values)]
     return float(function(values)) if len(values) else None
 

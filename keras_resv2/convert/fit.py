@@ -153,7 +153,7 @@ def _units(network):
 
 
 def _width(network):
-    """Returns the multiplier of channels: those of the first convolution of a unit by those of the stem."""
+    """Returns the widening factor: the channels of the first unit's first convolution divided by those of the stem."""
     first, stem = (
         network.layout.outputs(kernel) if kernel is not None and kernel.ndim == 4 else None
         for kernel in map(
@@ -201,7 +201,7 @@ def _fits_both_branches(row):
 
 
 def _needed(row, own, structure):
-    """Returns the arguments, beside those of the row, without those that have no effect."""
+    """Returns the arguments that are needed in addition to those of the row."""
     bottleneck = resolve_network(**own, **structure)[0].branch == "bottleneck"
     needed = dict(structure)
     if not bottleneck:

@@ -214,19 +214,19 @@ def _load_npz(path, split):
 
 
 def _in_order(labels, given, row, where):
-    """Returns the labels of a file in the order of a dataset's classes, by the names of the classes in the file."""
+    """Converts the labels of a file to the class order of a dataset, using the class names in the file."""
     names = _texts(given)
     if names == row.class_names:
         return labels
     if sorted(names) != sorted(row.class_names):
         raise ValueError(
             f"{where}: its class_names ({some(names)}) are not the classes of {row.name} ({some(row.class_names)}). "
-            "Remove them from the file if its labels have the latter's order."
+            f"Remove class_names from the file if its labels follow the order of {row.name}."
         )
     labels = _as_labels(labels, where)
     order = np.array([row.class_names.index(name) for name in names], "int32")
     in_range = bool(len(labels)) and labels.min() >= 0 and labels.max() < len(names)
-    return order[labels] if in_range else labels  # which `load_split` rejects
+    return order[labels] if in_range else labels  # `load_split` rejects labels out of range
 
 
 def _texts(names):

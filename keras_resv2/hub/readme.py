@@ -11,7 +11,7 @@ HUB_DATASETS = {
     "imagenet2012": "ILSVRC/imagenet-1k",
 }
 FEW_CLASSES = 20
-# The Hub refuses others in the metadata.
+# The Hub rejects other identifiers in the metadata.
 HUB_LICENSES = frozenset([
     "apache-2.0", "mit", "bsd", "bsd-2-clause", "bsd-3-clause", "bsd-3-clause-clear", "isc", "zlib",
     "unlicense", "wtfpl", "ncsa", "artistic-2.0", "bsl-1.0", "afl-3.0", "ecl-2.0", "epl-1.0", "epl-2.0",
@@ -51,7 +51,7 @@ def readme(card: Card, repository: str, base_model: str | None = None) -> str:
 
 
 def hub_license(text: str) -> str:
-    """Returns the Hub's identifier of a license: that at the beginning of the text, else "other".
+    """Returns the Hub's identifier for a license: the first word of the text if the Hub accepts it, else "other".
 
     Example:
 

@@ -43,7 +43,7 @@ class Branch:
     def widened(self, width: int) -> "Branch":
         """Returns the branch of a wide network, with `width` times as many channels in its 3x3 convolutions.
 
-        Basic branches thereby have wider outputs; bottlenecks only become wider inside (Zagoruyko & Komodakis 2016,
+        This widens the outputs of basic branches, but only the inside of bottlenecks (Zagoruyko & Komodakis 2016,
         arXiv 1605.07146, Table 1 and section 3.5).
 
         Example:

@@ -279,12 +279,12 @@ def resolve_network(
     return dataclasses.replace(layout, output_stride=_check_output_stride(output_stride, layout, projection)), spec
 
 
-def kernel_sizes(layout: Layout, spec: UnitSpec) -> int:
-    """Returns the number of weights of all convolutions of the branches, nearly all of a network.
+def count_kernel_weights(layout: Layout, spec: UnitSpec) -> int:
+    """Returns the number of weights in the convolutions of all branches, which are nearly all weights of a network.
 
     Example:
 
-    >>> kernel_sizes(*resolve_network(8))
+    >>> count_kernel_weights(*resolve_network(8))
     71424
     """
     total, channels = 0, layout.widths[0]

@@ -118,7 +118,7 @@ class Card:
         """
         origin, size = self.origin or {}, tuple(self.image_shape[:2])
         row = known_dataset(self.dataset)
-        # Fine-tuning reads images of all datasets in one way.
+        # Fine-tuning reads the images of all datasets in the same way.
         streamed = row is not None and row.streamed and origin.get("layout") != "fine-tuned"
         crop = origin.get("crop_pct", USUAL_CROP if streamed else 1.0)
         if isinstance(crop, bool) or not isinstance(crop, int | float) or not LEAST_CROP <= crop <= 1:

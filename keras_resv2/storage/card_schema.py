@@ -14,7 +14,7 @@ from typing import Any
 from keras_resv2.architectures import ARCHITECTURES, WIDEST, find_architecture
 from keras_resv2.argument_checks import nearest, some
 from keras_resv2.files import check_file_name
-from keras_resv2.models.config import kernel_sizes, resolve_network
+from keras_resv2.models.config import count_kernel_weights, resolve_network
 from keras_resv2.storage.checksum import checksum_of
 
 WEIGHTS_ENDING = ".h5"
@@ -218,7 +218,7 @@ def _check_network(architecture, arguments):
         layout, spec = resolve_network(**row.arguments(**arguments))
     except (ValueError, TypeError, OverflowError) as error:
         raise ValueError(f"arguments: {error}") from None
-    weights = kernel_sizes(layout, spec)
+    weights = count_kernel_weights(layout, spec)
     if weights > MOST_WEIGHTS:
         raise ValueError(f"architecture {_shown(architecture)} has {weights:,} weights, more than {MOST_WEIGHTS:,}.")
 

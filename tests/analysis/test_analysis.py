@@ -333,8 +333,8 @@ def test_a_softmax_layer_is_part_of_the_loss_once(pixels, labels):
     np.testing.assert_allclose(found.gradient_norm, expected.gradient_norm, rtol=1e-5)
 
 
-def test_a_sigmoid_is_no_part_of_the_loss(pixels, labels):
-    """Nor is a softmax: the loss is the cross-entropy of the class scores before either."""
+def test_a_sigmoid_is_not_part_of_the_loss(pixels, labels):
+    """The loss is the cross-entropy of the class scores before the sigmoid or softmax."""
     usual = network(8)
     other = ResNet(8, weights=model_arrays(usual), classifier_activation="sigmoid")
     expected, found = (analysis.propagate(model, pixels, labels) for model in (usual, other))
@@ -586,7 +586,7 @@ def around(inner):
     (not_a_network, r"has no residual units. Its layers must be named stage1_unit1_..., .*stage1_unit1_add"),
     (lambda: around(ResNet(8)), r"Or pass the nested model: model.get_layer\('resnet8'\)."),
     (lambda: ResNet(20, rolled=True), "is rolled: build it without rolled=True"),
-    (lambda: keras_resv2.fold(ResNet(8, shortcut="none", activation="full_preactivation")), "give it before `fold`"),
+    (lambda: keras_resv2.fold(ResNet(8, shortcut="none", activation="full_preactivation")), "before folding it"),
     (lambda: keras.Sequential([keras.layers.Dense(1)]), "is not a functional keras.Model"),
     (lambda: ResNet(8, include_top=False, input_shape=(32, 32, 3)), "needs a network with its classifier"),
     (lambda: keras_resv2.features(ResNet(8)), "has 3 outputs: analysis needs a single output of class scores"),

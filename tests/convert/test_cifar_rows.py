@@ -66,7 +66,7 @@ def test_wide_rows_are_those_of_pytorchcv():
 
 
 def test_a_wide_row_is_fetched_and_converted(publish, server, pixels):  # noqa: F811
-    """With pytorchcv's own code, narrower and less deep."""
+    """With a smaller network, built by pytorchcv's own code."""
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
     wrn_cifar = pytest.importorskip("pytorchcv.models.wrn_cifar", reason="pytorchcv is not installed")
     theirs = wrn_cifar.get_wrn_cifar(num_classes=100, blocks=10, width_factor=2).eval()

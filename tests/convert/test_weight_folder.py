@@ -222,7 +222,7 @@ def test_a_fine_tuned_network_of_a_streamed_dataset_is_evaluated_on_arrays(folde
 
 @pytest.fixture
 def tuned_on_small_cifar(pixels, tmp_path):
-    """A network of two of CIFAR-10's classes in another order and of 16 pixels; a file of images of 32 pixels."""
+    """A network for 16x16 images of two CIFAR-10 classes in another order, and files of 32x32 images."""
     model = keras_resv2.from_pretrained("resnet20-cifar10", classes=2, input_shape=(16, 16, 3))
     images = keras_resv2.prepare_images(pixels, (16, 16))
     labels = model.predict(images, verbose=0).argmax(1)
@@ -240,14 +240,14 @@ def tuned_on_small_cifar(pixels, tmp_path):
 
 @pytest.mark.parametrize("file", ["a.npz", "b.npz"])
 def test_a_network_that_was_fine_tuned_at_another_size_is_evaluated(file, tuned_on_small_cifar, capsys):
-    """Images are resized as in fine-tuning; names of classes in the file say which label is which."""
+    """Images are resized as in fine-tuning; class names in the file determine the order of its labels."""
     folder, place = tuned_on_small_cifar
     assert cli.main(["evaluate", str(folder), "--data_dir", str(place / file), "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["measured_error"] == result["card_error"] == 25.0 and result["agrees"]
 
 
-def test_images_on_disk_for_calibration_are_decoded_alone(folders, monkeypatch):
+def test_only_calibration_images_are_decoded_from_disk(folders, monkeypatch):
     from keras_resv2.cli import export
 
     card, decoded = keras_resv2.pretrained_card("resnet20-cifar10"), []

@@ -425,7 +425,7 @@ def test_commands_that_need_no_network_do_not_load_the_exporters():
 
 
 def test_networks_of_scaled_pixels_take_floats():
-    """A factor of 255 before the network's own preprocessing says that its images lie between 0 and 1."""
+    """A factor of 255 before the network's own preprocessing means that input pixels range from 0 to 1."""
     body, x = ResNet(8), keras.Input((32, 32, 3))
     assert signature_of(keras.Model(x, body(keras.layers.Rescaling(255.0)(x)))).dtype == "float32"
     assert signature_of(keras.Model(x, body(keras.layers.RandomFlip()(x)))).dtype == "uint8"

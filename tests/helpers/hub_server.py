@@ -84,7 +84,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_POST(self):
         path, server = self._start(), self.server
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        if path == "/api/validate-yaml":  # the Hub has a list of licenses
+        if path == "/api/validate-yaml":  # the Hub accepts only known licenses
             found = re.search(r"^license: (.*)$", json.loads(body)["content"], re.MULTILINE)
             known = found is None or found[1] in ("apache-2.0", "mit", "bsd-3-clause", "other", "unknown")
             errors = [] if known else [{"message": '"license" must be one of [apache-2.0, mit, ...]'}]

@@ -107,15 +107,15 @@ def test_the_readme_of_fine_tuned_weights(server, tmp_path):
     ("bsd-3-clause, as timm's repository has it", "bsd-3-clause"), ("MIT (Kaiming He)", "mit"), ("my own", "other"),
 ])  # fmt: skip
 def test_licenses_are_identifiers_of_the_hub(text, identifier, server, tmp_path):
-    """It refuses others; the whole text is in the table."""
+    """The Hub rejects other values; the table has the full text."""
     publish(tmp_path, name="resnet20-cifar10", license=text)
     hub.push("me/licensed", str(tmp_path / NAME / "1"))
     readme = server.files("me/licensed")[1]["README.md"].decode()
     assert hub_client.ModelCard(readme).data.license == identifier and f"| license | {text} |" in readme
 
 
-def test_a_published_name_is_not_a_folder_here(server, tmp_path, monkeypatch):
-    """As for all other commands: what is measured is what is uploaded."""
+def test_a_published_name_takes_precedence_over_a_local_folder(server, tmp_path, monkeypatch):
+    """As in all other commands, so that the uploaded weights are those that were measured."""
     publish(tmp_path, name=NAME)
     monkeypatch.chdir(tmp_path)
     hub.push("me/published", NAME)

@@ -39,7 +39,7 @@ def test_parameters_of_torchvisions_documentation(name, count):
 
 
 def test_channels_by_hand():
-    """Basic units are wide inside and outside, bottlenecks inside only; the stem is as before."""
+    """All channels of basic units are multiplied, only the inner ones of bottlenecks; the stem is unchanged."""
     basic = ResNet(8, activation="full_preactivation", width=3)
     kernels = {layer.name: layer.kernel.shape for layer in basic.layers if hasattr(layer, "kernel")}
     assert kernels["stem_conv"] == (3, 3, 3, 16) and kernels["stage1_unit1_shortcut_conv"] == (1, 1, 16, 48)
@@ -83,7 +83,7 @@ def test_rolled_networks_and_their_structure(variant, pixels):
     assert infer_structure(plain)["projection"] == infer_structure(rolled)["projection"] == expected
 
 
-def test_a_projection_in_every_unit_is_told_from_one_where_channels_change():
+def test_projections_in_every_unit_differ_from_projections_where_channels_change():
     assert infer_structure(ResNet(14, width=2, projection="C"))["projection"] == "C"
     assert infer_structure(ResNet(14, projection="C"))["projection"] == "C"
     assert infer_config(ResNet(14, width=2))["projection"] == "B"
@@ -133,7 +133,7 @@ def test_every_named_network_has_its_name():
     "name", ["wide_resnet28", "wide_resnet28_1", "wide_resnet28_0", "wide_resnet30_2", "wide_resnet28_33",
              "wide_resnet4_2", "wide_resnet166_2", "wide_resnet52_2", "preact_wide_resnet28_10", "wide_resnet28_10_2"]
 )  # fmt: skip
-def test_names_of_no_network(name):
+def test_invalid_names(name):
     assert not is_architecture(name)
 
 

@@ -154,7 +154,7 @@ def test_rates_of_zero_are_refused_before_the_images_are_read(flag, tmp_path, ca
 
 
 @pytest.mark.parametrize("error, status", [(FloatingPointError("the loss is nan"), 2), (KeyboardInterrupt(), 130)])
-def test_what_was_learned_before_the_end_is_kept(error, status, flat_folder, tmp_path, capsys, monkeypatch):
+def test_interrupted_fine_tuning_saves_the_best_weights(error, status, flat_folder, tmp_path, capsys, monkeypatch):
     from keras_resv2 import cli, transfer
 
     def diverges(model, *data, **options):

@@ -67,7 +67,7 @@ def test_the_same_network_uses_the_weights_unchanged(pixels, tmp_path):
     (dict(depth=20, branch="bottleneck", stride_on="3x3"), dict(depth=20, branch="bottleneck"), "stride_on=3x3"),
 ])  # fmt: skip
 def test_weights_of_another_kind_of_network_are_refused(source, model, says, tmp_path):
-    """Of the same names and shapes: in a file, in a run directory, and in a weight folder."""
+    """Even with the same names and shapes: from a weight file, a run directory and a weight folder."""
     made = ResNet(**source)
     save_weights(made, tmp_path / "weights.h5")
     ours = ResNet(**model)

@@ -82,14 +82,14 @@ def test_all_runs_are_trained_on_cores_of_their_own(tmp_path, capsys):
 
 
 def test_a_run_waits_for_the_one_that_it_starts_from(tmp_path):
-    """Although there is a core for it; and it fails if that one does."""
+    """Even if a core is free for it; if that run fails, it fails as well."""
     out = tmp_path / "runs"
     after = [job(name=f"after{seed}", initial_weights=str(out / f"a-seed{seed}"), priority=1) for seed in (0, 8)]
     path = write(tmp_path, *after, job(name="a", seeds=[0, 8], steps=20))
     assert run(path, out, "--at_once", 2) == 1
     found = {"a-seed0": "finished", "after0-seed0": "finished", "a-seed8": "failed", "after8-seed0": "failed"}
     assert states(out) == found
-    assert status(out)["after8-seed0"]["message"] == "starts from a-seed8, which failed"
+    assert status(out)["after8-seed0"]["message"] == "depends on a-seed8, which failed"
     assert (out / "after0-seed0/train.log").stat().st_mtime > (out / "a-seed0/weights.h5").stat().st_mtime
     assert not (out / "after8-seed0").exists()
 
@@ -100,9 +100,9 @@ def test_runs_that_wait_for_each_other_are_refused(tmp_path, capsys):
         tmp_path, job(name="a", initial_weights=str(out / "b-seed0")), job(name="b", initial_weights=f"{out}/a-seed0")
     )
     assert run(path, out) == 2
-    assert capsys.readouterr().err.count("starts from a run that waits for it") == 2
+    assert capsys.readouterr().err.count("can never start: it depends on a cycle of runs") == 2
     assert run(write(tmp_path, job(initial_weights=str(out / "c-seed0"))), out) == 2
-    assert "is no run, and no job trains it" in capsys.readouterr().err and not out.exists()
+    assert "is not a run, and no job trains it" in capsys.readouterr().err and not out.exists()
 
 
 def test_failures_and_divergence_do_not_stop_other_runs(tmp_path):

@@ -53,7 +53,7 @@ class Packer:
         self._written = {}  # archive -> its content
 
     def pack(self, runs):
-        """Writes the archives that changed; all are renamed together, as a large run is split across several.
+        """Writes the archives that changed, and renames them together, because a large run may span several.
 
         Args:
             runs: list of (name, finished), in order of priority.
@@ -128,7 +128,7 @@ class Packer:
         return extra
 
     def _write(self, index, pieces, renamed):
-        """Writes an archive that is renamed at the end of `renamed`, an ExitStack; returns its content."""
+        """Writes an archive, which is renamed when the ExitStack `renamed` closes; returns its content."""
         state = [(piece, _stamp(self._out / piece.run / piece.name)) for piece in pieces]
         path = self._folder / archive_name(index)
         if not pieces or (self._written.get(index) == state and path.exists()):

@@ -88,7 +88,7 @@ class Job:
     train_images: int | None = None
 
     def needs(self, other):
-        """Returns whether this run starts from, or is taught by, the weights of another one."""
+        """Returns whether another run provides the initial weights or the teacher of this one."""
         sources = (self.config.initial_weights, self.config.values.teacher)
         return other is not self and any(
             source is not None and pathlib.Path(source).resolve() == other.config.out.resolve() for source in sources
@@ -145,17 +145,17 @@ def read_jobs(path, out, data_dirs=None):
 
 
 def _unfinishable(jobs, path, out):
-    """Returns a line for each run whose initial weights or teacher this sweep neither finds nor trains before it."""
+    """Returns a message for each run whose initial weights or teacher neither exist nor are trained before it."""
     problems = []
     for job in jobs:
         for key, source in (("initial_weights", job.config.initial_weights), ("teacher", job.config.values.teacher)):
             missing = source is not None and _is_inside(source, out) and not is_run(source)
             if missing and not any(job.needs(other) for other in jobs):
-                problems.append(f"{path}: {key}={source!r} of {job.name} is no run, and no job trains it.")
+                problems.append(f"{path}: {key}={source!r} of {job.name} is not a run, and no job trains it.")
     waiting = list(jobs)
     while ready := [job for job in waiting if not any(job.needs(other) for other in waiting)]:
         waiting = [job for job in waiting if job not in ready]
-    return problems + [f"{path}: {job.name} starts from a run that waits for it." for job in waiting]
+    return problems + [f"{path}: {job.name} can never start: it depends on a cycle of runs." for job in waiting]
 
 
 def _is_inside(source, out):
@@ -191,7 +191,7 @@ def make_jobs(table, out, data_dirs):
         raise ValueError("rolled=true runs units in loops, which units_per_batch and survival cannot skip.")
     if recipe.leaves_units_out and isinstance(spec.shortcut, NoShortcut):
         raise ValueError(
-            "units_per_batch and survival need shortcuts: a plain network (shortcut='none') has no others."
+            "units_per_batch and survival need shortcuts: units of a plain network (shortcut='none') cannot be skipped."
         )
     if recipe.mixup and recipe.batch_size % 2:
         raise ValueError(f"mixup={recipe.mixup} needs an even number of images per batch, not {recipe.batch_size}.")

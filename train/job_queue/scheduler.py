@@ -161,9 +161,9 @@ class Queue:
         for entry in self.order():
             needed = self._needed(entry)
             if needed and needed.state in ("failed", "diverged"):
-                entry.state, entry.message = "failed", f"starts from {needed.job.name}, which {needed.state}"
+                entry.state, entry.message = "failed", f"depends on {needed.job.name}, which {needed.state}"
             elif needed:
-                entry.message = f"starts from {needed.job.name}, which is not finished"
+                entry.message = f"depends on {needed.job.name}, which is not finished"
             elif is_locked(entry.job.config.out):
                 entry.message = ELSEWHERE
             else:
@@ -173,7 +173,7 @@ class Queue:
         return next(iter(fitting or (free if self._partial else [])), None)
 
     def _needed(self, entry):
-        """Returns an unfinished entry whose weights a run starts from; None if there is none."""
+        """Returns an unfinished entry that a run depends on; None if there is none."""
         needed = (other for other in self.entries if other.state != "finished" and entry.job.needs(other.job))
         return next(needed, None)
 
