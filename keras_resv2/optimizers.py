@@ -15,8 +15,8 @@ class SGD(keras.optimizers.SGD):
     """Momentum SGD whose L2 weight decay is part of the gradient, as in the papers' code and PyTorch's `SGD`.
 
     The argument `weight_decay` of Keras' own optimizers multiplies the weights by ``1 - learning_rate * weight_decay``
-    after the step, outside the momentum: with momentum 0.9 it has about a tenth of the effect of the same number in a
-    paper or a PyTorch recipe. This optimizer adds ``l2 * weight`` to the gradient instead.
+    separately from the gradient, outside the momentum: with momentum 0.9 it has about a tenth of the effect of the same
+    number in a paper or a PyTorch recipe. This optimizer adds ``l2 * weight`` to the gradient instead.
 
     Args:
         learning_rate: number or `keras.optimizers.schedules.LearningRateSchedule`; the papers start with 0.1.

@@ -6,6 +6,8 @@ import json
 import math
 import pathlib
 import shutil
+import zipfile
+import zlib
 
 import keras
 import numpy as np
@@ -94,6 +96,15 @@ def restore(folder, variables, step=None):
             variable.assign(array)
         return meta
     return None
+
+
+def is_intact(path):
+    """Returns whether a checkpoint is complete and undamaged."""
+    try:
+        with zipfile.ZipFile(path) as file:
+            return file.testzip() is None
+    except (OSError, zipfile.BadZipFile, zlib.error, EOFError):
+        return False
 
 
 def any_in(folder):

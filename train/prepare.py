@@ -8,6 +8,7 @@ import keras
 
 from keras_resv2.architectures import find_architecture
 from keras_resv2.builders import build
+from train.checkpoint import is_intact
 from train.data.inputs import Input, open_input
 from train.data.mixing import MixedBatches
 from train.devices import check_recipe, sync_batch_norm
@@ -64,10 +65,8 @@ def prepare(config, devices):
         input_shape=data.image_shape,
         classifier_activation=None,
     )
-    resumes = config.out is not None and newest_checkpoints(config.out)  # with weights of its own
-    if config.initial_weights and not resumes:
-        check_kind(config.initial_weights, model, find_architecture(config.model).arguments(**config.arguments))
-        set_initial_weights(model, *find_weights(config.initial_weights))
+    if config.initial_weights:
+        _set_initial_weights(model, config)
     model, recipe = sync_batch_norm(model, devices), recipe.for_images(data.train_images)
     if devices.main and recipe.warmup_steps >= recipe.steps:
         _warn(
@@ -85,6 +84,19 @@ def prepare(config, devices):
         network, teacher = open_teacher(recipe.teacher, data)
         source = DistilledBatches(source, network)
     return Prepared(recipe, dataclasses.replace(data, source=source), model, units, teacher)
+
+
+def _set_initial_weights(model, config):
+    """Sets the initial weights, which a run with an intact checkpoint can do without."""
+    try:
+        found = find_weights(config.initial_weights)
+    except (ValueError, OSError):
+        checkpoints = [] if config.out is None else newest_checkpoints(config.out)
+        if not any(map(is_intact, checkpoints)):
+            raise
+        return
+    check_kind(config.initial_weights, model, find_architecture(config.model).arguments(**config.arguments))
+    set_initial_weights(model, *found)
 
 
 def _warn(text):

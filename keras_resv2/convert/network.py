@@ -63,8 +63,9 @@ def find_network(source, layouts, prefix=None):
     """
     homes = {name: _dictionary(source, name) for name in source.tensors}
     names = sorted(source.tensors)
+    place = {name: number for number, name in enumerate(source.tensors)}
     starts = _starts(source.tensors, layouts)
-    found = [network for start in starts if (network := _read(source, names, homes, start, layouts))]
+    found = [network for start in starts if (network := _read(source, names, place, homes, start, layouts))]
     names = [network.prefix for network in found]
     if not found:
         raise ValueError(_nothing(source, layouts))
@@ -115,11 +116,11 @@ def _starts(tensors, layouts):
     return [start for start in dict.fromkeys(starts) if not start or start[-1] in "./"]
 
 
-def _read(source, sorted_names, homes, prefix, layouts):
+def _read(source, sorted_names, place, homes, prefix, layouts):
     home = _dictionary(source, prefix)
     inside = range(bisect.bisect_left(sorted_names, prefix), bisect.bisect_right(sorted_names, prefix + LAST))
-    inside = {sorted_names[index] for index in inside}
-    names = {n.removeprefix(prefix): n for n in source.tensors if n in inside and homes[n] == home}
+    inside = sorted((sorted_names[index] for index in inside), key=place.__getitem__)
+    names = {name.removeprefix(prefix): name for name in inside if homes[name] == home}
     for layout in layouts:
         spelled = _spelled(layout, names, source)
         if getattr(layout, "outer_classifier", False):

@@ -123,18 +123,23 @@ class _Comparison:
         run = _run_keras if isinstance(whole, keras.Model) else _run_torch
         full = STEMS[stem].image_shape[0]
         try:
-            self._images, self._expected, self.close = run(part, network, min(SMALL, full))
+            self._images, self._expected, self._features, self.close = run(part, network, min(SMALL, full))
         except Exception:  # some networks accept only one image size
-            self._images, self._expected, self.close = run(part, network, full)
+            self._images, self._expected, self._features, self.close = run(part, network, full)
         if not np.isfinite(self._expected).all():
             raise FloatingPointError
 
     def __call__(self, found):
         """Returns the largest difference, relative to the range of the outputs."""
+        expected = self._expected
+        if not self._features and found.classes == expected.shape[-1] and expected.ndim == 2:
+            return self._difference(found, {})
+        poolings = ("avg", "max") if expected.ndim == 2 else (None,)
+        return min(self._difference(found, dict(include_top=False, pooling=pooling)) for pooling in poolings)
+
+    def _difference(self, found, options):
         expected, x = self._expected, self._images
-        options = dict(include_preprocessing=False, dtype="float32", classifier_activation=None)
-        if found.classes is None or expected.shape[-1] != found.classes or expected.ndim > 2:
-            options |= dict(include_top=False, pooling="avg" if expected.ndim == 2 else None)
+        options = dict(include_preprocessing=False, dtype="float32", classifier_activation=None, **options)
         if keras.config.image_data_format() == "channels_first":
             x = np.ascontiguousarray(x.transpose(0, 3, 1, 2))
         model = found.build(input_shape=x.shape[1:], **options)
@@ -165,6 +170,9 @@ def _images(size):
     return np.random.default_rng(0).normal(size=(2, size, size, 3)).astype("float32")
 
 
+# Both return images, outputs, whether these are certainly features, and how close other outputs have to be.
+
+
 def _run_torch(module, network, size):
     import torch
 
@@ -183,11 +191,11 @@ def _run_torch(module, network, size):
         outputs = outputs[0]
     outputs = outputs.float().cpu().numpy()
     outputs = outputs.transpose(0, 2, 3, 1) if outputs.ndim == 4 else outputs
-    return x, outputs, CLOSE if weight.dtype in (torch.float32, torch.float64) else CLOSE_IN_HALF
+    return x, outputs, False, CLOSE if weight.dtype in (torch.float32, torch.float64) else CLOSE_IN_HALF
 
 
 def _run_keras(model, network, size):
-    """Runs a Keras model up to the input of its classifier: probabilities may be saturated."""
+    """Runs a Keras model up to the input of its classifier, because probabilities may be saturated."""
     channels_first = keras.config.image_data_format() == "channels_first"
     sides = model.input_shape[2:4] if channels_first else model.input_shape[1:3]
     height, width = (side or size for side in sides)
@@ -199,4 +207,4 @@ def _run_keras(model, network, size):
     given = given.transpose(0, 3, 1, 2) if channels_first else given
     outputs = keras.ops.convert_to_numpy(_call(model, np.ascontiguousarray(given)))
     half = any(str(layer.compute_dtype) in ("float16", "bfloat16") for layer in model.layers)
-    return x, outputs, CLOSE_IN_HALF if half else CLOSE
+    return x, outputs, True, CLOSE_IN_HALF if half else CLOSE

@@ -25,6 +25,7 @@ HEX = {"sha256": re.compile("[0-9a-f]{64}"), "sha1": re.compile("[0-9a-f]{40}"),
 MOST_CLASSES, LONGEST_TEXT, LONGEST_NAME, DEEPEST = 100_000, 10_000, 1_000, 8
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 MOST_PIXELS = 4096 * 4096
+MOST_TIMES = 4  # bytes of a weight file, by those of the convolutions of the branches and the classifier
 MOST_WEIGHTS = 500_000_000  # a network is built before its weights are compared with it
 # Arguments of `ResNet` that the weights depend on; the depth is part of the architecture.
 ARGUMENTS = ("activation", "shortcut", "branch", "projection", "stride_on", "stem", "preprocessing", "stride_in")
@@ -181,7 +182,9 @@ def check_fields(content: dict[str, Any]) -> None:
         raise ValueError(f"name is {_shown(content['name'])} but must not contain an @.")
     if not check_file_name(content["file"], "file").endswith(WEIGHTS_ENDING):
         raise ValueError(f"file is {_shown(content['file'])} but must end in {WEIGHTS_ENDING}.")
-    _check_network(content["architecture"], content["arguments"])
+    largest = 4 * (_count_weights(content["architecture"], content["arguments"]) + len(content["class_names"]) * 2**13)
+    if content["size"] is not None and content["size"] > MOST_TIMES * largest + 2**20:
+        raise ValueError(f"size is {content['size']:,} bytes, too large for weights of {content['architecture']}.")
     if content["origin"] is not None:
         _check_origin(content["origin"], content["file"])
     if content["class_index"] is not None:
@@ -196,8 +199,12 @@ def check_fields(content: dict[str, Any]) -> None:
         raise ValueError(f"{', '.join(needed)} must not be null.")
 
 
-def _check_network(architecture, arguments):
-    """Raises ValueError unless an architecture exists and accepts the arguments."""
+def _count_weights(architecture, arguments):
+    """Returns about how many weights a network has.
+
+    Raises:
+        ValueError: unless the architecture exists and accepts the arguments, and the network has an ordinary size.
+    """
     try:
         row = find_architecture(architecture)
     except ValueError:
@@ -221,6 +228,7 @@ def _check_network(architecture, arguments):
     weights = count_kernel_weights(layout, spec)
     if weights > MOST_WEIGHTS:
         raise ValueError(f"architecture {_shown(architecture)} has {weights:,} weights, more than {MOST_WEIGHTS:,}.")
+    return weights
 
 
 def _check_origin(origin, file):

@@ -173,7 +173,11 @@ def weight_path(card: Card) -> pathlib.Path:
     if beside.exists():
         verify_checksum(beside, card)
         return beside
-    cached = home() / "weights" / check_file_name(card.name, "name") / str(card.version) / name
+    if any(folder in folder_of(card).parents for folder in weight_folders()):
+        place = pathlib.Path("weights", check_file_name(card.name, "name"), str(card.version))
+    else:  # somebody's folder: others may have the same name and version
+        place = pathlib.Path("of_folders", str(card.sha256))
+    cached = home() / place / name
     if not cached.exists():
         if not card.url or card.sha256 is None:
             raise FileNotFoundError(

@@ -58,6 +58,13 @@ def test_files_of_keras_applications_are_their_models(application):
         assert all(np.array_equal(found.weights[key], expected.weights[key]) for key in expected.weights)
 
 
+@pytest.mark.parametrize("options", [dict(include_top=False, pooling="max"), dict(classes=2048)])
+def test_other_heads_of_keras_applications(options):
+    """The largest features instead of their mean; and as many classes as there are features."""
+    theirs = keras.applications.ResNet50(weights=None, input_shape=(64, 64, 3), **options)
+    assert convert.detect(theirs).architecture == "resnet50"
+
+
 def test_the_deepest_of_keras_applications_is_detected():
     theirs = keras.applications.ResNet152V2(weights=None, include_top=False)
     found = convert.detect(theirs)

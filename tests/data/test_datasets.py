@@ -151,6 +151,8 @@ def test_arrays_say_what_the_dataset_is(tmp_path):
         datasets.load_split(row, "train", file)[1] for row in (datasets.open_dataset("arrays", file), card_order)
     )
     np.testing.assert_array_equal(ordered, np.array([1, 0, 2])[stored])
+    unnamed = datasets.Dataset("unknown", ("class 0", "class 1", "class 2"), named.image_shape)
+    np.testing.assert_array_equal(datasets.load_split(unnamed, "train", file)[1], stored)
     with pytest.raises(ValueError, match=r"its class_names \(y, x, z\) are not the classes of mine \(x, y, w\)"):
         datasets.load_split(datasets.Dataset("mine", ("x", "y", "w"), named.image_shape), "train", file)
     binary = datasets.open_dataset("arrays", save(tmp_path, class_names=np.array([b"x", b"y", b"z"])))

@@ -176,7 +176,8 @@ NOT_IN_CARDS = [
     ("image_shape", [10**6, 10**6, 3]), ("image_shape", [0, 32, 3]), ("image_shape", [32.0, 32, 3]),
     ("dataset_sha256", {}), ("dataset_sha256", {"train": 1, "test": 2}), ("test_error", "8"), ("test_error", -1),
     ("test_error", 101), ("test_error", None), ("seed_errors", {"0": None}), ("wall_seconds", -1), ("size", 0),
-    ("size", None), ("size", 1.0), ("sha256", "x" * 64), ("sha256", "0" * 63), ("sha256", None), ("sha256", 5),
+    ("size", None), ("size", 1.0),
+    ("size", 10**9), ("sha256", "x" * 64), ("sha256", "0" * 63), ("sha256", None), ("sha256", 5),
     ("file", 5), ("url", 5), ("url", "ftp://x/y"), ("url", "javascript:x"), ("url", "http://x/\ny"), ("license", None),
     ("origin", 5), ("origin", []), ("origin", {"layout": 5}), ("origin", {"url": "http://x/y.h5"}),
     ("origin", {"url": "ftp://x/y.h5", "file": "y.h5", "md5": "0" * 32}), ("class_index", 5), ("class_index", [1]),
@@ -394,7 +395,7 @@ def test_a_keras_archive_that_expands(tmp_path):
         assert "expands to 100,000,000" in refusal(read_source, tmp_path / "x.keras")
 
 
-@pytest.mark.parametrize("said", [b"[1]", b"5", b'"projection"', b"{", b"[" * 5000])
+@pytest.mark.parametrize("said", [b"[1]", b"5", b'"projection"', b"{", b"[" * 5000, b'{"stem": null}'])
 def test_metadata_of_safetensors(tmp_path, said):
     numpy = pytest.importorskip("safetensors.numpy", reason="safetensors is not installed")
     numpy.save_file({"w": np.ones(3, "float32")}, tmp_path / "x.safetensors", {"keras_resv2": said.decode()})

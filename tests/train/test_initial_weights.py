@@ -10,7 +10,10 @@ import keras_resv2
 from keras_resv2.models.weights import model_arrays
 from keras_resv2.resnet import ResNet
 from keras_resv2.storage.weight_file import save_weights
+from train.config import RunConfig
 from train.initial_weights import check_kind, find_weights, repeat_units, set_initial_weights
+from train.prepare import _set_initial_weights
+from train.recipes import RECIPES
 
 
 def network(depth, scale=1.0, **arguments):
@@ -101,6 +104,21 @@ def test_weights_of_another_kind_of_network_are_refused(source, model, says, tmp
 def test_units_are_only_repeated_where_this_keeps_the_function(arguments):
     with pytest.raises(ValueError, match="cannot start from a shallower network"):
         set_initial_weights(ResNet(20, **arguments), model_arrays(ResNet(14, **arguments)), "shallow")
+
+
+def test_a_run_needs_its_initial_weights_until_it_has_an_intact_checkpoint(tmp_path):
+    model, config = ResNet(8), RunConfig("resnet8", "fast", RECIPES["fast"], initial_weights="gone", out=tmp_path)
+    with pytest.raises(ValueError, match="no pretrained weights 'gone'"):
+        _set_initial_weights(model, config)
+    checkpoint = tmp_path / "checkpoint-00000010.npz"
+    np.savez(checkpoint, meta="{}", v0=np.arange(1000))
+    content = bytearray(checkpoint.read_bytes())
+    content[len(content) // 2] ^= 1
+    checkpoint.write_bytes(content)
+    with pytest.raises(ValueError, match="no pretrained weights 'gone'"):
+        _set_initial_weights(model, config)
+    np.savez(checkpoint, meta="{}", v0=np.arange(1000))
+    _set_initial_weights(model, config)
 
 
 def test_pretrained_names_get_their_version():

@@ -94,6 +94,32 @@ def test_a_run_waits_for_the_one_that_it_starts_from(tmp_path):
     assert not (out / "after8-seed0").exists()
 
 
+def test_a_chain_fails_as_a_whole(tmp_path):
+    """In any order, and not with the exit status of a sweep that ran out of time."""
+    out = tmp_path / "runs"
+    path = write(
+        tmp_path,
+        job(name="c", initial_weights=str(out / "b-seed0"), priority=2),
+        job(name="b", initial_weights=str(out / "a-seed8"), priority=1),
+        job(name="a", seeds=[8]),
+    )
+    assert run(path, out, "--at_once", 1) == 1
+    assert set(states(out).values()) == {"failed"}
+
+
+def test_weight_files_below_the_sweep_and_runs_that_began_need_no_other_run(tmp_path):
+    out = tmp_path / "runs"
+    out.mkdir()
+    (out / "weights.h5").touch()
+    began = begun(out, "b-seed0", 100, 10.0, 1000, "here")
+    path = write(
+        tmp_path, job(name="a", initial_weights=str(out / "weights.h5")),
+        job(name="b", steps=1000, initial_weights=str(out / "gone-seed0")),
+    )  # fmt: skip
+    found = jobs.read_jobs(path, out)
+    assert newest_checkpoints(began) and not any(one.needs(other) for one in found for other in found)
+
+
 def test_runs_that_wait_for_each_other_are_refused(tmp_path, capsys):
     out = tmp_path / "runs"
     path = write(

@@ -28,7 +28,7 @@ from keras_resv2.pretrained import pretrained_card
 from train.config import ARGUMENTS, CHOICES, FORMS, RunConfig
 from train.paper_tables.figures import network
 from train.recipes import RECIPES
-from train.run_files import is_run
+from train.run_files import WEIGHTS, is_run, newest_checkpoints
 
 try:
     import tomllib
@@ -89,10 +89,18 @@ class Job:
 
     def needs(self, other):
         """Returns whether another run provides the initial weights or the teacher of this one."""
-        sources = (self.config.initial_weights, self.config.values.teacher)
         return other is not self and any(
-            source is not None and pathlib.Path(source).resolve() == other.config.out.resolve() for source in sources
+            pathlib.Path(source).resolve() == other.config.out.resolve() for source in self.sources().values()
         )
+
+    def sources(self):
+        """Returns the weights that this run still needs, by the name of the setting: initial_weights, teacher."""
+        begun = newest_checkpoints(self.config.out) or (self.config.out / WEIGHTS).exists()
+        needed = {
+            "initial_weights": None if begun else self.config.initial_weights,
+            "teacher": self.config.values.teacher,
+        }
+        return {name: source for name, source in needed.items() if source is not None}
 
     @property
     def steps(self):
@@ -148,8 +156,8 @@ def _unfinishable(jobs, path, out):
     """Returns a message for each run whose initial weights or teacher neither exist nor are trained before it."""
     problems = []
     for job in jobs:
-        for key, source in (("initial_weights", job.config.initial_weights), ("teacher", job.config.values.teacher)):
-            missing = source is not None and _is_inside(source, out) and not is_run(source)
+        for key, source in job.sources().items():
+            missing = _is_inside(source, out) and not pathlib.Path(source).exists()
             if missing and not any(job.needs(other) for other in jobs):
                 problems.append(f"{path}: {key}={source!r} of {job.name} is not a run, and no job trains it.")
     waiting = list(jobs)

@@ -157,12 +157,14 @@ class Queue:
             self._next_show = 0.0
 
     def _next(self):
+        while doomed := [entry for entry in self._waiting() if self._fails(self._needed(entry))]:
+            for entry in doomed:
+                needed = self._needed(entry)
+                entry.state, entry.message = "failed", f"depends on {needed.job.name}, which {needed.state}"
         free = []
         for entry in self.order():
             needed = self._needed(entry)
-            if needed and needed.state in ("failed", "diverged"):
-                entry.state, entry.message = "failed", f"depends on {needed.job.name}, which {needed.state}"
-            elif needed:
+            if needed:
                 entry.message = f"depends on {needed.job.name}, which is not finished"
             elif is_locked(entry.job.config.out):
                 entry.message = ELSEWHERE
@@ -171,6 +173,10 @@ class Queue:
                 free.append(entry)
         fitting = [entry for entry in free if not entry.message]
         return next(iter(fitting or (free if self._partial else [])), None)
+
+    @staticmethod
+    def _fails(entry):
+        return entry is not None and entry.state in ("failed", "diverged")
 
     def _needed(self, entry):
         """Returns an unfinished entry that a run depends on; None if there is none."""

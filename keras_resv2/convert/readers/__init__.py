@@ -203,7 +203,10 @@ def _arguments(text, label):
     """Parses the arguments in the metadata of a file of this package."""
     try:
         said = json.loads(text)
-        return {name: said[name] for name in (*STRUCTURE, *CONVENTIONS) if name in said}
+        said = {name: said[name] for name in (*STRUCTURE, *CONVENTIONS) if name in said}
+        if None in said.values():
+            raise ValueError("null")
+        return said
     except (ValueError, TypeError, RecursionError):
         raise ValueError(
             f"{label} says in its metadata that its network is {str(text)[:80]!r}, which cannot be read."
