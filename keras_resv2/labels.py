@@ -122,7 +122,8 @@ def load_images(card: Card, split: str, data_dir: str | os.PathLike | None) -> t
     if (card.origin or {}).get("layout") != "fine-tuned" or shape is None or shape == row.image_shape:
         return load_split(row, split, data_dir)
     images, labels = load_split(dataclasses.replace(row, image_shape=shape), split, data_dir)
-    return prepare_images(images, tuple(card.image_shape[:2])), labels
+    height, width, _ = card.image_shape
+    return prepare_images(images, (height, width)), labels
 
 
 def class_spellings(card: Card) -> list[tuple[str, ...]]:
