@@ -12,8 +12,10 @@ import numpy as np
 from keras_resv2.argument_checks import check_count
 from keras_resv2.data import DATASETS, Dataset, class_folders, described, load_split
 from keras_resv2.data.checks import check_finite
+from keras_resv2.data.folders import FolderSource
 from keras_resv2.data.images import prepare_images
 from keras_resv2.data.registry import known_dataset
+from keras_resv2.data.sources import Source, open_source
 from keras_resv2.files import open_regular
 from keras_resv2.pretrained import pretrained_card
 from keras_resv2.storage import download
@@ -124,6 +126,26 @@ def load_images(card: Card, split: str, data_dir: str | os.PathLike | None) -> t
     images, labels = load_split(dataclasses.replace(row, image_shape=shape), split, data_dir)
     height, width, _ = card.image_shape
     return prepare_images(images, (height, width)), labels
+
+
+def open_images(card: Card, split: str, data_dir: str | os.PathLike | None) -> Source | None:
+    """Opens images of a card's dataset on disk, without decoding any.
+
+    Args:
+        card, split, data_dir: see `load_images`.
+
+    Returns:
+        Source of encoded images; None if the data are arrays, for `load_images`.
+
+    Raises:
+        ValueError, OSError, ImportError: see `keras_resv2.data.sources.open_source`.
+    """
+    row = dataset_of(card, data_dir)
+    if row.streamed:
+        return open_source(row.name, data_dir, split)
+    if row.tfds or data_dir is None or not os.path.isdir(data_dir):
+        return None
+    return FolderSource(data_dir, split, row.class_names)
 
 
 def class_spellings(card: Card) -> list[tuple[str, ...]]:

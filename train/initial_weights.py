@@ -121,17 +121,13 @@ def set_initial_weights(model: keras.Model, arrays: dict[str, np.ndarray], name:
 
 def _check_growth(model):
     found = infer_structure(model)
-    wrong = {
-        name: found[name]
-        for name, right in (
-            ("shortcut", found["shortcut"] == "identity"),
-            ("projection", found["projection"] != "C"),
-            ("activation", found["activation"] != "bn_after_addition"),
-        )
-        if not right
+    keeps = {
+        "shortcut": found["shortcut"] == "identity",
+        "projection": found["projection"] != "C",
+        "activation": found["activation"] != "bn_after_addition",
     }
-    if wrong:
-        words = ", ".join(f"{name}={value}" for name, value in wrong.items())
+    if not all(keeps.values()):
+        words = ", ".join(f"{name}={found[name]}" for name, holds in keeps.items() if not holds)
         raise ValueError(
             f"{model.name} with {words} cannot start from a shallower network: repeating units requires identity "
             "shortcuts."

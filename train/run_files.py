@@ -65,6 +65,17 @@ def newest_checkpoints(run):
     return sorted(pathlib.Path(run).glob(CHECKPOINTS), reverse=True)
 
 
+def newest_step(paths):
+    """Returns the highest step of checkpoints, by their names; -1 without any.
+
+    Example:
+
+    >>> newest_step(["checkpoint-00000150.npz", "checkpoint-00000300.npz"]), newest_step([])
+    (300, -1)
+    """
+    return max(map(checkpoint_step, paths), default=-1)
+
+
 def checkpoint_step(path):
     """Returns the step of a checkpoint from its name.
 

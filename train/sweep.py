@@ -34,10 +34,10 @@ from train.run_files import (
     RUN_FILE,
     TRAIN_IMAGES,
     WEIGHTS,
-    checkpoint_step,
     differences,
     kept_version,
     newest_checkpoints,
+    newest_step,
     read_record,
 )
 
@@ -208,11 +208,8 @@ def _is_behind(run, packed):
         return True
     if (run / WEIGHTS).exists():
         return False
-    here, there = (
-        max((checkpoint_step(path) for path in paths), default=-1)
-        for paths in (newest_checkpoints(run), [name for name in packed if name.startswith("checkpoint-")])
-    )
-    return WEIGHTS in packed or there > here
+    there = newest_step(name for name in packed if name.startswith("checkpoint-"))
+    return WEIGHTS in packed or there > newest_step(newest_checkpoints(run))
 
 
 def _unpack(folder, out, dry_run):

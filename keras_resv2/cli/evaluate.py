@@ -2,15 +2,11 @@
 
 import math
 
-import numpy as np
-
 from keras_resv2.cli.terminal import print_json, start_backend
 from keras_resv2.data import described, fingerprint
-from keras_resv2.data.arrays import sample_positions
-from keras_resv2.data.folders import FolderSource
-from keras_resv2.data.sources import open_source
+from keras_resv2.data.arrays import evenly_spaced, sample_positions
 from keras_resv2.data.splits import TEST
-from keras_resv2.labels import class_names, dataset_of, load_images
+from keras_resv2.labels import class_names, load_images, open_images
 from keras_resv2.pretrained import from_pretrained, pretrained_card, weight_path
 
 DISAGREES = 1
@@ -57,7 +53,7 @@ def run(arguments):
         )
     weight_path(card)  # downloads and converts, if necessary, before the images are read
     start_backend()
-    images, labels = load_images(card, "test", arguments.data_dir)
+    images, labels = load_images(card, TEST, arguments.data_dir)
     same_data = fingerprint(images, labels) == card.dataset_sha256.get("test")
     comparable = card.test_error is not None and len(labels) == card.test_images
     expected = round(card.test_error * len(labels) / 100) if card.test_error is not None and comparable else None
@@ -104,7 +100,8 @@ def _run_streamed(card, arguments):
     if arguments.full:
         raise ValueError(f"--full is only for small datasets; {card.full_name} is evaluated on images from disk.")
     views, interpolation = _views(card, arguments.views), card.image_options["interpolation"]
-    source = _open_images(card, arguments.data_dir)
+    source = open_images(card, TEST, arguments.data_dir)
+    assert source is not None  # of a dataset that is streamed, or of class folders
     weight_path(card)
     if arguments.quick:
         source = _Sample(source, QUICK_IMAGES)
@@ -136,18 +133,12 @@ def _print_reported(card):
         print(f"Its authors report {origin['reported_error']:.2f} % ({origin.get('reported_by', 'no details')}).")
 
 
-def _open_images(card, data_dir):
-    """Opens the test images of a card's dataset: class folders, or a tensorflow-datasets directory."""
-    row = dataset_of(card, data_dir)
-    return open_source(row.name, data_dir, TEST) if row.streamed else FolderSource(data_dir, TEST, row.class_names)
-
-
 class _Sample:
     """Evenly spaced images of a source: class folders are sorted by class."""
 
     def __init__(self, source, count):
         self._source, self.place = source, lambda i: source.place(self._positions[i])
-        self._positions = np.linspace(0, len(source) - 1, min(count, len(source))).astype(int)
+        self._positions = evenly_spaced(len(source), count)
 
     def __len__(self):
         return len(self._positions)

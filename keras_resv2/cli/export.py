@@ -1,19 +1,16 @@
 """keras-resv2 export NAME --format F --out PATH"""
 
-import os
 import sys
 
 import numpy as np
 
 from keras_resv2.cli.terminal import print_json
-from keras_resv2.data.arrays import sample_positions
-from keras_resv2.data.folders import FolderSource
+from keras_resv2.data.arrays import evenly_spaced, sample_positions
 from keras_resv2.data.images import decode_image
-from keras_resv2.data.sources import open_source
 from keras_resv2.data.splits import TRAIN
 from keras_resv2.exporting import PRECISIONS
 from keras_resv2.exporting.formats import FORMATS
-from keras_resv2.labels import class_names, dataset_of, load_images
+from keras_resv2.labels import class_names, load_images, open_images
 from keras_resv2.pretrained import from_pretrained, pretrained_card, weight_path
 from keras_resv2.startup import without_native_messages
 
@@ -102,15 +99,11 @@ def _export(card, names, arguments):
 
 def _training_images(card, data_dir, count):
     """Returns training images for calibration; of images on disk, only the selected ones are decoded."""
-    row = dataset_of(card, data_dir)
-    if row.streamed:
-        source = open_source(row.name, data_dir, TRAIN)
-    elif not row.tfds and os.path.isdir(data_dir):
-        source = FolderSource(data_dir, TRAIN, row.class_names)
-    else:
+    source = open_images(card, TRAIN, data_dir)
+    if source is None:
         images, labels = load_images(card, TRAIN, data_dir)
         return images[sample_positions(labels, count)]
-    positions = np.linspace(0, len(source) - 1, min(count, len(source))).astype(int)  # folders are sorted by class
+    positions = evenly_spaced(len(source), count)  # folders are sorted by class
     return np.stack([decode_image(source[i][0], source.place(i), **card.image_options) for i in positions])
 
 

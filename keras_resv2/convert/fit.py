@@ -8,6 +8,8 @@ from keras_resv2.convert.network import other_network, stem_kernel
 from keras_resv2.convert.weight_shapes import weight_shapes
 from keras_resv2.models.config import IMAGENET_UNITS, IMAGENET_WIDTHS, STEMS, needed_arguments, resolve_network
 
+FIRST_CONV = "stage1_unit1_conv1"
+
 
 @dataclasses.dataclass(frozen=True)
 class KeyMismatch:
@@ -154,13 +156,11 @@ def _units(network):
 
 def _width(network):
     """Returns the widening factor: the channels of the first unit's first convolution divided by those of the stem."""
-    first, stem = (
-        network.layout.outputs(kernel) if kernel is not None and kernel.ndim == 4 else None
-        for kernel in map(
-            network.tensors.get, map(network.layout.key, ("stage1_unit1_conv1/kernel", "stem_conv/kernel"))
-        )
-    )
-    return first // stem if first and stem and first % stem == 0 and first // stem <= WIDEST else 1
+    first, stem = (network.tensors.get(network.layout.key(f"{name}/kernel")) for name in (FIRST_CONV, "stem_conv"))
+    if first is None or stem is None or first.ndim != 4 or stem.ndim != 4 or not stem.size:
+        return 1
+    width, remainder = divmod(network.layout.outputs(first), network.layout.outputs(stem))
+    return width if not remainder and 1 <= width <= WIDEST else 1
 
 
 def seen_arguments(network):
@@ -171,9 +171,8 @@ def seen_arguments(network):
         return layout.key(name) in tensors
 
     per_unit, width = _units(network)[1], _width(network)
-    unchanged = (
-        "stage1_unit1" if per_unit == 2 and width == 1 else "stage1_unit2"
-    )  # a unit that changes neither size nor width
+    # A unit that changes neither size nor width.
+    unchanged = "stage1_unit1" if per_unit == 2 and width == 1 else "stage1_unit2"
     projected = "C" if has(f"{unchanged}_shortcut_conv/kernel") else "B"
     preactivated = layout.activation == "full_preactivation"
     unnormalised = ["stem_conv/bias", f"stage1_unit1_conv{per_unit}/bias", "stage2_unit1_shortcut_conv/bias"]

@@ -143,10 +143,20 @@ def sample_positions(labels: np.ndarray, count: int) -> np.ndarray:
     >>> sample_positions(np.array([1, 0, 1, 0]), 2).tolist(), sample_positions(np.array([0, 0, 1, 1]), 2).tolist()
     ([0, 1], [0, 3])
     """
-    count = min(count, len(labels))
     if (np.diff(labels.astype("int64")) >= 0).all():
-        return np.linspace(0, len(labels) - 1, count).astype(int)
-    return np.arange(count)
+        return evenly_spaced(len(labels), count)
+    return np.arange(min(count, len(labels)))
+
+
+def evenly_spaced(length: int, count: int) -> np.ndarray:
+    """Returns `count` positions from the first to the last of `length`; all if there are not as many.
+
+    Example:
+
+    >>> evenly_spaced(9, 3).tolist()
+    [0, 4, 8]
+    """
+    return np.linspace(0, length - 1, min(count, length)).astype(int)
 
 
 def fingerprint(images: np.ndarray, labels: np.ndarray) -> str:

@@ -11,7 +11,7 @@ from keras_resv2.models.batch_norm import to_stock_layers
 from keras_resv2.pretrained import pretrained_card, weight_path
 from keras_resv2.resnet import build_named
 from keras_resv2.storage.card import folder_of, read_card
-from keras_resv2.storage.local import CARD, card_in
+from keras_resv2.storage.local import CARD
 
 KERAS_FILES = ("config.json", "metadata.json", "model.weights.h5")  # names used by `keras.saving`
 EXTRAS = ("history.csv", "curve.png")  # optional files next to a card and its weights
@@ -50,7 +50,7 @@ def push(repository: str, source: str, private: bool = False, base_model: str | 
     for what, name in (("repository", repository), ("base_model", base_model)):
         if name is not None and not NAME.fullmatch(name):
             raise ValueError(f"{what} {name!r} must be of the form user/name.")
-    card = _card_of(source)
+    card = pretrained_card(source)
     weights = weight_path(card)
     if card.sha256 is None:  # just converted: the card with size and checksum is next to the weights
         card = read_card(weights.parent / CARD)
@@ -88,9 +88,3 @@ def _keras_files(card, weights, folder):
     finally:
         keras.config.set_image_data_format(data_format)
     return {name: folder / "keras" / name for name in KERAS_FILES}
-
-
-def _card_of(source):
-    if isinstance(source, pathlib.Path):
-        return read_card(card_in(source))
-    return pretrained_card(source)

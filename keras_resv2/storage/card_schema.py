@@ -26,6 +26,7 @@ MOST_CLASSES, LONGEST_TEXT, LONGEST_NAME, DEEPEST = 100_000, 10_000, 1_000, 8
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 MOST_PIXELS = 4096 * 4096
 MOST_TIMES = 4  # bytes of a weight file, by those of the convolutions of the branches and the classifier
+MOST_FEATURES = 2**13  # inputs of a classifier
 MOST_WEIGHTS = 500_000_000  # a network is built before its weights are compared with it
 # Arguments of `ResNet` that the weights depend on; the depth is part of the architecture.
 ARGUMENTS = ("activation", "shortcut", "branch", "projection", "stride_on", "stem", "preprocessing", "stride_in")
@@ -182,7 +183,8 @@ def check_fields(content: dict[str, Any]) -> None:
         raise ValueError(f"name is {_shown(content['name'])} but must not contain an @.")
     if not check_file_name(content["file"], "file").endswith(WEIGHTS_ENDING):
         raise ValueError(f"file is {_shown(content['file'])} but must end in {WEIGHTS_ENDING}.")
-    largest = 4 * (_count_weights(content["architecture"], content["arguments"]) + len(content["class_names"]) * 2**13)
+    weights = _count_weights(content["architecture"], content["arguments"])
+    largest = 4 * (weights + MOST_FEATURES * len(content["class_names"]))
     if content["size"] is not None and content["size"] > MOST_TIMES * largest + 2**20:
         raise ValueError(f"size is {content['size']:,} bytes, too large for weights of {content['architecture']}.")
     if content["origin"] is not None:

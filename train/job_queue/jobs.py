@@ -95,12 +95,12 @@ class Job:
 
     def sources(self):
         """Returns the weights that this run still needs, by the name of the setting: initial_weights, teacher."""
-        begun = newest_checkpoints(self.config.out) or (self.config.out / WEIGHTS).exists()
-        needed = {
-            "initial_weights": None if begun else self.config.initial_weights,
-            "teacher": self.config.values.teacher,
-        }
-        return {name: source for name, source in needed.items() if source is not None}
+        needed, out = {}, self.config.out
+        if self.config.initial_weights and not (newest_checkpoints(out) or (out / WEIGHTS).exists()):
+            needed["initial_weights"] = self.config.initial_weights
+        if self.config.values.teacher:
+            needed["teacher"] = self.config.values.teacher
+        return needed
 
     @property
     def steps(self):

@@ -23,6 +23,7 @@ from train.run_files import (
     WEIGHTS,
     differences,
     newest_checkpoints,
+    newest_step,
     read_record,
 )
 
@@ -128,7 +129,7 @@ def _unpack_run(run, files, out):
         settings, finished = record["settings"], WALL_SECONDS in record and WEIGHTS in content
     except (ValueError, KeyError, TypeError):
         raise ValueError(f"{RUN_FILE} is damaged.") from None
-    steps = [int(name.split("-")[1].partition(".")[0]) for name in content if name.startswith("checkpoint-")]
+    packed = newest_step(name for name in content if name.startswith("checkpoint-"))
     if not target.exists():
         _write_new(content, target)
         return True
@@ -143,8 +144,7 @@ def _unpack_run(run, files, out):
             raise ValueError(f"{target} contains checkpoints without {RUN_FILE}.")
         else:
             there = False
-        newest = max((int(path.stem.split("-")[1]) for path in newest_checkpoints(target)), default=-1)
-        if there or (not finished and max(steps, default=-1) <= newest):
+        if there or (not finished and packed <= newest_step(newest_checkpoints(target))):
             return False
         for name in sorted(content, key=lambda name: name == RUN_FILE):  # last, because it marks the run as finished
             _replace(target / name, content[name])
