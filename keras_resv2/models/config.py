@@ -285,7 +285,7 @@ def count_kernel_weights(layout: Layout, spec: UnitSpec) -> int:
     Example:
 
     >>> count_kernel_weights(*resolve_network(8))
-    71424
+    73728
     """
     total, channels = 0, layout.widths[0]
     rows = list(zip(spec.branch.kernel_sizes, spec.branch.width_factors, strict=True))
