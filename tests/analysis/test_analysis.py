@@ -37,6 +37,14 @@ VARIANTS = [
 
 
 @pytest.fixture
+def pixels():
+    """Images of distinct colors: networks with random weights give noise of one color nearly equal scores."""
+    rng = np.random.default_rng(2)
+    noise = rng.integers(-32, 33, (8, 32, 32, 3))
+    return np.clip(rng.integers(0, 256, (8, 1, 1, 3)) + noise, 0, 255).astype("uint8")
+
+
+@pytest.fixture
 def labels(pixels):
     return np.random.default_rng(1).integers(0, 10, len(pixels))
 
@@ -50,6 +58,16 @@ def network(depth=14, **arguments):
             weight.assign(rng.uniform(0.5, 1.5, weight.shape))
         elif weight.name in ("beta", "moving_mean"):
             weight.assign(rng.normal(0, 0.1, weight.shape))
+    return model
+
+
+def centered(model, pixels):
+    """Shifts the biases of the classifier so that no class wins for all images, whatever the initial weights are.
+
+    Without it, lesions of a random network may change no prediction.
+    """
+    bias = model.layers[-1].bias
+    bias.assign(bias - ops.mean(ops.log(ops.cast(model(pixels), "float32")), axis=0))
     return model
 
 
@@ -92,6 +110,7 @@ def test_lesions_of_other_forms(form, pixels):
         model = network(8, dtype=form)
     else:
         model = {"stock layers": keras_resv2.to_stock_layers, "folded": keras_resv2.fold}[form](network(8))
+    centered(model, pixels)
     labels = model.predict(pixels, verbose=0).argmax(-1)
     labels[:2] = 9 - labels[:2]
     study = analysis.delete_each(model, pixels, labels, batch_size=8)
@@ -111,7 +130,7 @@ def test_lesions_of_other_forms(form, pixels):
 
 @pytest.mark.parametrize("activation, last", [("original", "bn2"), ("full_preactivation", "conv2")])
 def test_a_deleted_unit_is_one_whose_branch_gives_zero(activation, last, pixels):
-    model = network(activation=activation)
+    model = centered(network(activation=activation), pixels)
     intact = model.predict(pixels, verbose=0)
     labels, parts = intact.argmax(-1), analysis.dissect(model)
     study = analysis.delete_each(model, pixels, labels, batch_size=3)
@@ -130,9 +149,10 @@ def test_a_deleted_unit_is_one_whose_branch_gives_zero(activation, last, pixels)
         assert study.errors[i] == 100 * np.mean(expected.argmax(-1) != labels)
 
 
-def test_a_plain_network_is_a_chain_of_layers(pixels, labels):
+def test_a_plain_network_is_a_chain_of_layers(pixels):
     """Deleted units are skipped in the chain; those that change the size cannot be."""
-    model = network(shortcut="none")
+    model = centered(network(shortcut="none"), pixels)
+    labels = model.predict(pixels, verbose=0).argmax(-1)
     study = analysis.delete_each(model, pixels, labels)
     for unit, measured in zip(study.units, study.errors, strict=True):
         if unit in ("stage2_unit1", "stage3_unit1"):
@@ -143,10 +163,12 @@ def test_a_plain_network_is_a_chain_of_layers(pixels, labels):
             if not layer.name.startswith(f"{unit}_"):
                 x = layer(x)
         assert measured == 100 * np.mean(ops.convert_to_numpy(x).argmax(-1) != labels)
+    assert study.intact_error == 0 < np.nanmax(study.errors)
 
 
-def test_random_deletions_are_those_units_together(pixels, labels):
-    model = network(activation="full_preactivation")
+def test_random_deletions_are_those_units_together(pixels):
+    model = centered(network(activation="full_preactivation"), pixels)
+    labels = model.predict(pixels, verbose=0).argmax(-1)
     study = analysis.delete_random(model, pixels, labels, counts=[1, 3, 6], draws=3, seed=1)
     assert study.deleted.tolist() == [1, 1, 1, 3, 3, 3, 6, 6, 6]
     assert len(set(study.errors[6:])) == 1 and study.units[6] == study.units[8]  # all of them: one way
@@ -157,12 +179,14 @@ def test_random_deletions_are_those_units_together(pixels, labels):
             layer.set_weights([np.zeros_like(layer.get_weights()[0])])
         assert measured == error(model, pixels, labels)
         model.set_weights(kept)
+    assert len(set(study.errors)) > 1
     k, low, median, high = study.quartiles()[1]
     assert k == 3 and [low, median, high] == np.percentile(study.errors[3:6], [25, 50, 75]).tolist()
 
 
-def test_reordering_is_swapping_weights(pixels, labels):
-    model = network(20, activation="full_preactivation")
+def test_reordering_is_swapping_weights(pixels):
+    model = centered(network(20, activation="full_preactivation"), pixels)
+    labels = model.predict(pixels, verbose=0).argmax(-1)
     study = analysis.reorder(model, pixels, labels, swaps=[1, 2], draws=3)
     names = [unit.name for unit in analysis.dissect(model).units]
     kept = {layer.name: layer.get_weights() for layer in model.layers}
@@ -177,6 +201,7 @@ def test_reordering_is_swapping_weights(pixels, labels):
         from scipy.stats import kendalltau
 
         assert tau == pytest.approx(kendalltau(range(9), order).statistic)
+    assert study.intact_error == 0 < study.errors.max()
 
 
 def test_what_a_study_costs():
@@ -202,7 +227,8 @@ def test_paths_without_gradients_have_no_range():
 
 
 def test_an_interrupted_study_resumes(pixels, tmp_path):
-    model, path = network(14, activation="full_preactivation"), tmp_path / "studies" / "each.json"
+    model = centered(network(14, activation="full_preactivation"), pixels)
+    path = tmp_path / "studies" / "each.json"
     labels = model.predict(pixels, verbose=0).argmax(-1)
     whole = analysis.delete_each(model, pixels, labels, batch_size=3)
     assert len(set(whole.errors)) > 1
