@@ -18,6 +18,8 @@ from keras_resv2.models.pixels import takes_raw_pixels
 ROUNDING_SHARE, ROUNDING_AT_LEAST = 0.0005, 2
 # Copies of CIFAR-10 are not all identical: in some, a part of the test images was decoded from JPEG files.
 OTHER_COPY_SHARE = 0.0025
+# Images per forward pass: at most so many, with at most so many pixels, so that the feature maps fit into memory.
+MOST_IMAGES, MOST_PIXELS = 500, 256 * 224 * 224
 
 
 def error_agrees(wrong: float, expected: float, images: int, same_copy: bool = True) -> bool:
@@ -43,14 +45,30 @@ def error_agrees(wrong: float, expected: float, images: int, same_copy: bool = T
     return abs(wrong - expected) <= allowed
 
 
-def measure_error(model: Any, images: Any, labels: Any, batch_size: int = 500) -> float:
+def default_batch_size(image_shape: Sequence[int], most: int = MOST_IMAGES) -> int:
+    """Returns the number of images of a forward pass: fewer for larger images.
+
+    Args:
+        image_shape: ``(height, width, channels)``; the order does not matter.
+        most: upper limit.
+
+    Example:
+
+    >>> default_batch_size((32, 32, 3)), default_batch_size((224, 224, 3)), default_batch_size((448, 448, 3))
+    (500, 256, 64)
+    """
+    height, width = sorted(image_shape)[-2:]
+    return int(np.clip(MOST_PIXELS // (height * width), 1, most))
+
+
+def measure_error(model: Any, images: Any, labels: Any, batch_size: int | None = None) -> float:
     """Measures the top-1 error with a single view per image.
 
     Args:
         model: see `find_mistakes`.
         images: ``(n, height, width, 3)``, raw pixels from 0 to 255: an array, a tensor or a list of images.
         labels: ``(n,)`` or ``(n, 1)``, class indices from 0.
-        batch_size: images per forward pass.
+        batch_size: images per forward pass; None for 500, or fewer for images of more than 160 x 160 pixels.
 
     Returns:
         Percentage of the images whose highest score is not that of the label.
@@ -65,7 +83,8 @@ def measure_error(model: Any, images: Any, labels: Any, batch_size: int = 500) -
     >>> measure_error(from_pretrained("resnet20-cifar10"), images, labels)  # doctest: +SKIP
     """
     images, labels = check_images(model, images, labels)
-    return 100.0 * float(find_mistakes(model, slices(images, labels, check_count("batch_size", batch_size))).mean())
+    batch_size = default_batch_size(images.shape[1:]) if batch_size is None else check_count("batch_size", batch_size)
+    return 100.0 * float(find_mistakes(model, slices(images, labels, batch_size)).mean())
 
 
 def check_images(model: Any, images: Any, labels: Any = None) -> tuple[np.ndarray, Any]:

@@ -103,13 +103,16 @@ def dataset_of(card: Card, data_dir: str | os.PathLike | None) -> Dataset:
     return row
 
 
-def load_images(card: Card, split: str, data_dir: str | os.PathLike | None) -> tuple[np.ndarray, np.ndarray]:
+def load_images(
+    card: Card, split: str, data_dir: str | os.PathLike | None, most: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Loads images of a card's dataset at the size that its network expects.
 
     Args:
         card: `keras_resv2.pretrained.Card`.
         split: "train" or "test".
         data_dir: see `dataset_of`.
+        most: see `keras_resv2.data.load_split`.
 
     Returns:
         ``(images, labels)``, as `keras_resv2.data.load_split` returns them. If the network was
@@ -122,7 +125,7 @@ def load_images(card: Card, split: str, data_dir: str | os.PathLike | None) -> t
     as_stored = row.tfds or (data_dir is not None and os.path.isfile(data_dir))
     shape = stored.image_shape if stored is not None and as_stored else None
     if (card.origin or {}).get("layout") != "fine-tuned" or shape is None or shape == row.image_shape:
-        return load_split(row, split, data_dir)
+        return load_split(row, split, data_dir, most=most)
     images, labels = load_split(dataclasses.replace(row, image_shape=shape), split, data_dir)
     height, width, _ = card.image_shape
     return prepare_images(images, (height, width)), labels

@@ -8,7 +8,7 @@ from PIL import Image
 
 from keras_resv2.argument_checks import check_count
 from keras_resv2.data.checks import check_finite, check_labels, class_numbers
-from keras_resv2.evaluation import check_images, highest_class, measure_error, predictions, slices
+from keras_resv2.evaluation import check_images, default_batch_size, highest_class, measure_error, predictions, slices
 
 BINS = 15
 JPEG_QUALITY = 75
@@ -153,13 +153,13 @@ def interval(wrong: float, images: float) -> tuple[float, float]:
     return 100 * float(middle - half), 100 * float(middle + half)
 
 
-def class_scores(model: Any, images: np.ndarray, batch_size: int = 500) -> np.ndarray:
+def class_scores(model: Any, images: np.ndarray, batch_size: int | None = None) -> np.ndarray:
     """Returns the outputs of a classifier for images, computed in batches.
 
     Args:
         model: `keras.Model` from pixels to class scores, or any object with `predict_on_batch`.
         images: ``(n, height, width, 3)``, pixels from 0 to 255.
-        batch_size: images per forward pass.
+        batch_size: images per forward pass; None for 500, or fewer for images of more than 160 x 160 pixels.
 
     Returns:
         ``(n, classes)``.
@@ -169,14 +169,14 @@ def class_scores(model: Any, images: np.ndarray, batch_size: int = 500) -> np.nd
     >>> class_scores(from_pretrained("resnet20-cifar10"), images).shape  # doctest: +SKIP
     (10000, 10)
     """
-    check_count("batch_size", batch_size)
     images, _ = check_images(model, images)
+    batch_size = default_batch_size(images.shape[1:]) if batch_size is None else check_count("batch_size", batch_size)
     batches = slices(images, range(len(images)), batch_size)
     return np.concatenate([scores for scores, _ in predictions(model, batches)])
 
 
 def full_report(
-    model: Any, images: np.ndarray, labels: np.ndarray, batch_size: int = 500, logits: np.ndarray | None = None
+    model: Any, images: np.ndarray, labels: np.ndarray, batch_size: int | None = None, logits: np.ndarray | None = None
 ) -> dict:
     """Computes all metrics of a classifier that returns logits.
 
@@ -184,7 +184,7 @@ def full_report(
         model: `keras.Model` from pixels to logits, or any object with `predict_on_batch`.
         images: uint8 ``(n, height, width, 3)``.
         labels: ``(n,)`` class indices.
-        batch_size: images per forward pass.
+        batch_size: see `class_scores`.
         logits: ``(n, classes)``, outputs of the model for the images if already known; None to run the model.
 
     Returns:

@@ -162,7 +162,9 @@ def draw_grad_cam(study, images, path, class_names=None):
         plain, overlaid = grid.reshape(rows, -1)[row, 2 * column : 2 * column + 2]
         number = int(study.classes[i])
         plain.imshow(image)
-        plain.set_title(class_names[number] if class_names else f"class {number}", fontsize="small", loc="left")
+        plain.set_title(
+            class_names[number] if class_names else f"class {number}", fontsize="small", loc="left", parse_math=False
+        )
         overlaid.imshow(image.mean(-1), cmap="gray")
         shown = overlaid.imshow(heat, cmap="viridis", alpha=0.6, vmin=0, vmax=1)
     figure.suptitle(f"{study.network}: Grad-CAM at {study.layer}")

@@ -1,11 +1,12 @@
 """keras-resv2 evaluate NAME --data_dir DIR"""
 
 import math
+import os
 
 from keras_resv2.cli.terminal import print_json, start_backend
-from keras_resv2.data import described, fingerprint
-from keras_resv2.data.arrays import evenly_spaced, sample_positions
-from keras_resv2.data.splits import TEST
+from keras_resv2.data import described, find_splits, fingerprint
+from keras_resv2.data.arrays import sample_positions
+from keras_resv2.data.splits import TEST, evenly_spaced
 from keras_resv2.labels import class_names, load_images, open_images
 from keras_resv2.pretrained import from_pretrained, pretrained_card, weight_path
 
@@ -52,10 +53,14 @@ def run(arguments):
             f"--views is only for networks evaluated on images from disk, such as ImageNet; {card.full_name} is not."
         )
     weight_path(card)  # downloads and converts, if necessary, before the images are read
+    source = open_images(card, TEST, arguments.data_dir) if arguments.quick else None  # None for arrays
+    sampled = source is not None and len(source) > QUICK_IMAGES
     start_backend()
-    images, labels = load_images(card, TEST, arguments.data_dir)
-    same_data = fingerprint(images, labels) == card.dataset_sha256.get("test")
-    comparable = card.test_error is not None and len(labels) == card.test_images
+    images, labels = load_images(card, TEST, arguments.data_dir, most=QUICK_IMAGES if sampled else None)
+    known = card.dataset_sha256.get("test")
+    same_data = fingerprint(images, labels) == known if known and not sampled else None
+    comparable = card.test_error is not None and len(labels) == card.test_images and not sampled
+    trained_on = _may_contain_training_images(card, arguments.data_dir)
     expected = round(card.test_error * len(labels) / 100) if card.test_error is not None and comparable else None
     if arguments.quick and len(labels) > QUICK_IMAGES:
         positions = sample_positions(labels, QUICK_IMAGES)
@@ -69,7 +74,7 @@ def run(arguments):
     scores = class_scores(model, images)
     measured = 100.0 * float((highest_class(scores) != labels).mean())
     wrong = measured * len(labels) / 100
-    agrees = None if expected is None else error_agrees(wrong, expected, len(labels), same_data)
+    agrees = None if expected is None else error_agrees(wrong, expected, len(labels), bool(same_data))
     result = {
         "name": card.full_name,
         "form": "folded" if arguments.folded else "rolled" if arguments.rolled else "plain",
@@ -79,6 +84,7 @@ def run(arguments):
         "card_error": card.test_error if expected is None else 100 * expected / len(labels),
         "agrees": agrees,
         "same_images_as_card": same_data,
+        "may_contain_training_images": trained_on,
         "reported_error": (card.origin or {}).get("reported_error"),
     }
     if arguments.full:
@@ -86,13 +92,21 @@ def run(arguments):
     if arguments.json:
         print_json(result)
     else:
-        print(f"{card.full_name}: {measured:.2f} % of {len(labels):,} test images; {_comparison(result, card)}.")
+        kind = "images" if trained_on else "test images"
+        print(f"{card.full_name}: {measured:.2f} % of {len(labels):,} {kind}; {_comparison(result, card)}.")
         _print_reported(card)
-        if agrees is not None and not same_data:
+        if trained_on:
+            print("There is no folder test/: images that the network was trained on may be among them.")
+        if agrees is not None and same_data is False:
             print("These test images are not identical to those that the card was measured on.")
         if arguments.full:
             _print_full(result, class_names(card))
     return DISAGREES if agrees is False else 0
+
+
+def _may_contain_training_images(card, data_dir):
+    """Returns whether a fine-tuned network is evaluated on a folder without splits, like the one it was trained on."""
+    return (card.origin or {}).get("layout") == "fine-tuned" and os.path.isdir(data_dir) and not find_splits(data_dir)
 
 
 def _run_streamed(card, arguments):

@@ -5,9 +5,9 @@ import sys
 import numpy as np
 
 from keras_resv2.cli.terminal import print_json
-from keras_resv2.data.arrays import evenly_spaced, sample_positions
+from keras_resv2.data.arrays import sample_positions
 from keras_resv2.data.images import decode_image
-from keras_resv2.data.splits import TRAIN
+from keras_resv2.data.splits import TRAIN, evenly_spaced
 from keras_resv2.exporting import PRECISIONS
 from keras_resv2.exporting.formats import FORMATS
 from keras_resv2.labels import class_names, load_images, open_images

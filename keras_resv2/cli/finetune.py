@@ -7,7 +7,6 @@ from keras_resv2.argument_checks import check_choice
 from keras_resv2.cli.terminal import output_folder, print_json, start_backend
 from keras_resv2.files import create_folder
 from keras_resv2.pretrained import from_pretrained, pretrained_card, weight_path
-from keras_resv2.storage.card_schema import check_class_names
 
 MODEL, INTERRUPTED = "model.keras", "interrupted.keras"
 PURPOSES = {"train": "to train on", "validation": "to choose the weights by", "test": "to measure the error with"}
@@ -29,7 +28,8 @@ SETTINGS = {
     "rate_decay": (0.8, "factor of the learning rate from one stage to the one before it (default 0.8)"),
     "patience": (
         None,
-        "epochs without fewer validation mistakes after which training stops (default: half of the epochs)",
+        "epochs without fewer validation mistakes after which training stops (default: half of the epochs; all of them "
+        "after a cross-validation)",
     ),
     "seed": (0, "seed of the split, the folds, the new classifier, order and augmentation (default 0)"),
 }
@@ -133,12 +133,16 @@ def finetune(out, name, settings, environment, quiet=False):
     card = pretrained_card(name)
     if weight_folder_of(out, card, settings["data"]).exists():
         raise FileExistsError(f"{out} contains the weights of another fine-tuning: choose another --out.")
+    folder = pathlib.Path(settings["data"])
+    if folder.is_dir() and out.resolve().is_relative_to(folder.resolve()):
+        raise ValueError(f"--out {out} must not be in --data: it would look like a class there.")
+    if settings["freeze_until"]:
+        freeze(from_pretrained(name), until=settings["freeze_until"])  # before the images are read
     size = (settings["image_size"],) * 2 if settings["image_size"] else card.image_shape[:2]
     shares = settings["validation"], settings["test"]
     data = load_finetune_data(
         settings["data"], settings["data_dir"], size, shares, settings["seed"], settings["damaged"]
     )
-    check_class_names(data.class_names, f"--data {settings['data']}")
     for problem in data.damaged:
         say(f"skipped: {problem}")
     counts = ", ".join(f"{len(getattr(data, split)[1]):,} {purpose}" for split, purpose in PURPOSES.items())

@@ -22,7 +22,7 @@ from keras_resv2.data.checks import class_numbers
 from keras_resv2.data.folders import class_folders, find_splits, read_folder
 from keras_resv2.data.images import channels_last_hint, decode_image
 from keras_resv2.data.registry import Dataset, find_dataset
-from keras_resv2.data.splits import TEST, TRAIN
+from keras_resv2.data.splits import TEST, TRAIN, evenly_spaced
 from keras_resv2.data.tfds_records import TfdsRecords, open_builder
 
 SPLITS = (TRAIN, TEST)
@@ -66,7 +66,11 @@ def open_dataset(name: str, data_dir: str | os.PathLike | None = None) -> Datase
 
 
 def load_split(
-    dataset: str | Dataset, split: str, data_dir: str | os.PathLike | None = None, resize: bool = False
+    dataset: str | Dataset,
+    split: str,
+    data_dir: str | os.PathLike | None = None,
+    resize: bool = False,
+    most: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Loads all images and labels of one split.
 
@@ -77,6 +81,7 @@ def load_split(
             have, a folder of images works too. None for the default directory of tensorflow-datasets, which downloads
             missing data, or that of `keras.datasets` if tensorflow-datasets is not installed.
         resize: whether to resize images of another size (bilinear).
+        most: number of images of a folder to read, evenly spaced; None for all. Datasets of other forms are complete.
 
     Returns:
         ``(images, labels)``: uint8 ``(n, height, width, channels)`` on the 0-255 scale and int32 ``(n,)``. Grayscale
@@ -105,7 +110,7 @@ def load_split(
     if row.image_shape is None:
         row = open_dataset(row.name, data_dir)
     assert row.image_shape is not None  # that of the data
-    images, labels = _read(row, split, data_dir)
+    images, labels = _read(row, split, data_dir, most)
     where = data_dir or row.name
     shape = images.shape
     images, labels = _as_images(images, where), _as_labels(labels, where)
@@ -148,17 +153,6 @@ def sample_positions(labels: np.ndarray, count: int) -> np.ndarray:
     return np.arange(min(count, len(labels)))
 
 
-def evenly_spaced(length: int, count: int) -> np.ndarray:
-    """Returns `count` positions from the first to the last of `length`; all if there are not as many.
-
-    Example:
-
-    >>> evenly_spaced(9, 3).tolist()
-    [0, 4, 8]
-    """
-    return np.linspace(0, length - 1, min(count, length)).astype(int)
-
-
 def fingerprint(images: np.ndarray, labels: np.ndarray) -> str:
     """Returns the SHA-256, in hex, of the bytes of images and labels, which identifies the data."""
     digest = hashlib.sha256(np.ascontiguousarray(images).data)
@@ -193,7 +187,7 @@ def measure_pixels(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, 
     return tuple(np.round(mean, DECIMALS).tolist()), tuple(np.round(std, DECIMALS).tolist())
 
 
-def _read(row, split, data_dir):
+def _read(row, split, data_dir, most):
     if data_dir is not None and os.path.isfile(data_dir):
         images, labels, given = _load_npz(data_dir, split)
         known = given is not None and row.class_names
@@ -204,7 +198,7 @@ def _read(row, split, data_dir):
         return _load_tfds(row, split, data_dir)
     if data_dir is None:
         raise ValueError(f"{row.name} needs a data_dir: an .npz file with x_train, y_train, x_test, y_test.")
-    return _load_folder(row, split, data_dir)
+    return _load_folder(row, split, data_dir, most)
 
 
 def _load_npz(path, split):
@@ -272,7 +266,7 @@ def _load_tfds(row, split, data_dir):
     return images[order], np.array(labels)[order]
 
 
-def _load_folder(row, split, data_dir):
+def _load_folder(row, split, data_dir, most):
     """Reads images as in fine-tuning: resized to the short side and center-cropped; without splits, all of them."""
     splits = find_splits(data_dir)
     folder = splits.get(split)
@@ -283,7 +277,7 @@ def _load_folder(row, split, data_dir):
             f"{data_dir} does not contain a folder {split}/ with one folder of images per class, and is not an .npz "
             "file."
         )
-    found = read_folder(folder, row.image_shape[:2], class_names=row.class_names)
+    found = read_folder(folder, row.image_shape[:2], class_names=row.class_names, most=most)
     for problem in found.damaged:
         warnings.warn(f"{problem} It is skipped.", stacklevel=4)
     return found.images, found.labels

@@ -119,7 +119,7 @@ def check_labels(
 def check_pixels(images: np.ndarray, argument: str = "images") -> None:
     """Raises ValueError if pixels are not on the scale of 0 to 255, which a model with preprocessing expects.
 
-    For uint8 pixels up to 1 it only warns, because the images may be black.
+    For uint8 pixels up to 1, and all pixels up to 16, it only warns, because the images may be dark.
 
     Args:
         images: array of any shape.
@@ -144,6 +144,8 @@ def check_pixels(images: np.ndarray, argument: str = "images") -> None:
         if images.dtype != np.uint8:
             raise ValueError(f"{text}do not scale them.")
         warnings.warn(f"{text}do not scale them.", stacklevel=3)
+    elif low >= 0 and SCALED < high <= STANDARDISED:
+        warnings.warn(f"{text}multiply them, unless all images are dark.", stacklevel=3)
     elif low < -OVERSHOOT or (low < 0 and high <= STANDARDISED):
         raise ValueError(f"{text}do not subtract the mean, the model does.")
     elif high > 255 + OVERSHOOT:

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from keras_resv2.argument_checks import check_choice, some
+from keras_resv2.argument_checks import check_choice, check_count, some
 from keras_resv2.data.images import check_size, most_bytes, read_image
-from keras_resv2.data.splits import TEST, TRAIN, assign_splits, is_hidden, names_a_split
+from keras_resv2.data.splits import TEST, TRAIN, assign_splits, evenly_spaced, is_hidden, names_a_split
 from keras_resv2.files import open_regular
 
 NO_IMAGES = (".txt", ".csv", ".json", ".md", ".db", ".ini")  # files that may be next to images
@@ -85,7 +85,7 @@ def class_folders(folder: str | os.PathLike) -> set[str]:
 
 
 def _check_no_other_splits(folder, names):
-    """Raises ValueError if folders contain folders of the same name and one of them is named like a split."""
+    """Raises ValueError if a folder is named like a split and is no class, as its contents show."""
     inside = {name: set(_folders(folder / name)) for name in names}
     for name in (name for name in names if names_a_split(name)):
         for other in names:
@@ -95,6 +95,12 @@ def _check_no_other_splits(folder, names):
                     f"{folder}: {name} and {other} both contain a folder {shared[0]}, so they look like splits and not "
                     "like classes: rename them to train, val and test."
                 )
+        if len(names) > 1 and len(inside[name]) > 1 and not _holds_files(folder / name):
+            raise ValueError(
+                f"{folder}: {name} contains the folders {some(sorted(inside[name]))} and no images, so it looks like a "
+                f"split and not like a class beside {some([other for other in names if other != name])}: pass "
+                f"{folder / name}, or rename it."
+            )
 
 
 def scan_classes(folder: str | os.PathLike, class_names: Sequence[str] | None = None) -> ClassFolders:
@@ -159,6 +165,13 @@ def _folders(folder):
     if not folder.is_dir():
         return []
     return sorted(path.name for path in folder.iterdir() if path.is_dir() and not is_hidden(path.name))
+
+
+def _holds_files(folder):
+    """Returns whether a folder itself contains files that may be images."""
+    return any(
+        path.is_file() and not is_hidden(path.name) and _ending(path.name) not in NO_IMAGES for path in folder.iterdir()
+    )
 
 
 def _files(folder):
@@ -262,6 +275,7 @@ def read_folder(
     size: tuple[int, int],
     damaged: str = "skip",
     class_names: Sequence[str] | None = None,
+    most: int | None = None,
 ) -> ImageFolder:
     """Reads a folder with one folder of images per class.
 
@@ -273,6 +287,7 @@ def read_folder(
         size: (height, width) of the returned images, in pixels.
         damaged: how to handle a file that is not an image: "skip" it, or "raise" an error.
         class_names: the classes in order; None for all folders, sorted.
+        most: number of images to read, evenly spaced over all files; None for all.
 
     Returns:
         `ImageFolder`.
@@ -290,6 +305,8 @@ def read_folder(
     folder = pathlib.Path(folder)
     check_choice("damaged", damaged, ("skip", "raise"))
     check_size(size)
+    if most is not None:
+        check_count("most", most)
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is not an existing folder: pass one with a folder of images per class.")
     if None in size:
@@ -302,18 +319,19 @@ def read_folder(
             f"{folder} contains only one folder, {', '.join(files.class_names)}: it needs one folder of images per "
             "class."
         )
-    images = np.empty((len(files.paths), *size, 3), "uint8")
+    chosen = evenly_spaced(len(files.paths), len(files.paths) if most is None else most)
+    images = np.empty((len(chosen), *size, 3), "uint8")
     kept, problems = [], []
-    for i, path in enumerate(files.paths):
+    for i in chosen:
         try:
-            images[len(kept)] = read_image(path, size)
+            images[len(kept)] = read_image(files.paths[i], size)
             kept.append(i)
         except (ValueError, FileNotFoundError) as error:  # missing: the target of a link
             if damaged == "raise":
                 raise type(error)(f'{error} damaged="skip" skips such files.') from None
             problems.append(str(error))
     labels = files.labels[kept]
-    for label in sorted(set(files.labels) - set(labels)):
+    for label in sorted(set(files.labels[chosen]) - set(labels)):
         raise ValueError(
             f"class folder {folder / files.class_names[label]} contains no images: every class needs some."
         )

@@ -20,8 +20,12 @@ WORDS = {
     TEST: ("test", "testing", "testset"),
 }
 KINDS = {word: kind for kind, words in WORDS.items() for word in words}
-# Created by systems and programs, not part of a dataset: Jupyter, Synology, Windows, macOS, Linux.
-HIDDEN = re.compile(r"[.@$]|__MACOSX$|System Volume Information$|lost\+found$")
+# Created by systems and programs, not part of a dataset: Jupyter, Synology and QNAP, Windows, macOS, Linux.
+HIDDEN = re.compile(
+    r"\.|@eaDir$|@Recycle$|@__thumb$|@Recently-Snapshot$|#recycle$|#snapshot$|\$RECYCLE\.BIN$|__MACOSX$"
+    r"|System Volume Information$|lost\+found$",
+    re.IGNORECASE,
+)
 
 
 def is_hidden(name: str) -> bool:
@@ -30,6 +34,8 @@ def is_hidden(name: str) -> bool:
     Example:
 
     >>> is_hidden(".ipynb_checkpoints"), is_hidden("cat")
+    (True, False)
+    >>> is_hidden("@eaDir"), is_hidden("$5")
     (True, False)
     """
     return bool(HIDDEN.match(name))
@@ -140,3 +146,14 @@ def split_images(
         for part, chosen in zip(parts, np.split(members, ends[:-1]), strict=True):
             part.extend(chosen)
     return tuple(np.sort(part) for part in parts)
+
+
+def evenly_spaced(length: int, count: int) -> np.ndarray:
+    """Returns `count` positions from the first to the last of `length`; all if there are not as many.
+
+    Example:
+
+    >>> evenly_spaced(9, 3).tolist()
+    [0, 4, 8]
+    """
+    return np.linspace(0, length - 1, min(count, length)).astype(int)

@@ -21,7 +21,7 @@ from keras_resv2.transfer.body import BodyTraining, warmup_epochs
 from keras_resv2.transfer.callbacks import BestWeights
 from keras_resv2.transfer.checks import check_callbacks, check_positive, input_spec_of
 from keras_resv2.transfer.class_weights import balance, check_class_weight
-from keras_resv2.transfer.freezing import set_batch_norm
+from keras_resv2.transfer.freezing import check_batch_norm_trains, set_batch_norm
 from keras_resv2.transfer.head import RATE, Features, classifier_of, compile_classifier, fit_classifier
 from keras_resv2.transfer.input_spec import loss_weights
 from keras_resv2.transfer.inputs import open_inputs
@@ -111,7 +111,7 @@ def fine_tune(
             1 / 2.6).
         warmup: share of the steps in which the learning rate rises from zero; at least 20 steps, or half of all.
         batch_norm: "frozen": moving statistics, scale and offset stay as they are, now and in a later `fit` (until
-            ``unfreeze(model, batch_norm=True)``); or "trained".
+            ``unfreeze(model, batch_norm=True)``); or "trained", which requires batch normalisation that is not frozen.
         batch_size: images per step; batches from the caller keep their size. If devices share a batch (a
             `tf.distribute` strategy, `keras.distribution.DataParallel`), it is rounded down to a multiple of their
             number.
@@ -153,6 +153,8 @@ def fine_tune(
     check_choice("batch_norm", batch_norm, ("frozen", "trained"))
     factors = check_class_weight(class_weight, spec.classes)
     callbacks, augment = check_callbacks(callbacks), check_augment(augment)
+    if batch_norm == "trained" and epochs != 0:
+        check_batch_norm_trains(model)
     train, validation = open_inputs(train, validation, spec, seed)
     if verbose and train.class_names:
         print(f"classes: {', '.join(train.class_names)}", flush=True)

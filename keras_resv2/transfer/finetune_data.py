@@ -8,9 +8,11 @@ import pathlib
 import numpy as np
 
 from keras_resv2.data import assign_splits, find_splits, read_folder, split_images
+from keras_resv2.data.folders import scan_classes
 from keras_resv2.data.images import decode_image
 from keras_resv2.data.splits import TEST, TRAIN, VALIDATION, names_a_split
 from keras_resv2.data.tfds_records import TfdsRecords, open_builder
+from keras_resv2.storage.card_schema import check_class_names
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +68,7 @@ def load_finetune_data(
 
     Raises:
         FileNotFoundError: `data` looks like a folder that does not exist.
+        NotADirectoryError: `data` is a file.
         ValueError: as `read_folder`; or the dataset has no labelled images.
         ImportError: tensorflow-datasets is not installed.
 
@@ -75,7 +78,9 @@ def load_finetune_data(
     ('daisy', 'tulip')
     """
     if os.path.isdir(data):
-        splits, class_names, problems = _read_folder(pathlib.Path(data), size, damaged)
+        splits, class_names, problems = _read_folder(pathlib.Path(data), size, damaged, shares)
+    elif os.path.exists(data):
+        raise NotADirectoryError(f"--data {data} is a file: it must be a folder with one folder of images per class.")
     elif data.startswith((".", os.sep, "~")) or data.count("/") > 1 or os.path.isdir(os.path.dirname(data)):
         raise FileNotFoundError(f"--data {data} is not a folder that exists.")
     else:
@@ -89,13 +94,22 @@ def load_finetune_data(
     )
 
 
+def _missing(splits, shares):
+    return {split: share for split, share in zip((VALIDATION, TEST), shares, strict=True) if split not in splits}
+
+
+def _sizes(missing):
+    """Returns the shares of the training images and of the splits that are taken from them."""
+    return 1 - sum(missing.values()), *missing.values()
+
+
 def _add_missing(splits, shares, seed, class_names):
     """Takes missing splits from the training images."""
-    missing = {split: share for split, share in zip((VALIDATION, TEST), shares, strict=True) if split not in splits}
+    missing = _missing(splits, shares)
     if not missing:
         return splits
     images, labels, names = splits[TRAIN]
-    positions = split_images(labels, (1 - sum(missing.values()), *missing.values()), seed, class_names)
+    positions = split_images(labels, _sizes(missing), seed, class_names)
     divided = {
         split: (images[where], labels[where], [names[i] for i in where])
         for split, where in zip((TRAIN, *missing), positions, strict=True)
@@ -103,16 +117,25 @@ def _add_missing(splits, shares, seed, class_names):
     return {**splits, **divided}
 
 
-def _read_folder(folder, size, damaged):
+def _read_folder(folder, size, damaged, shares):
     folders = find_splits(folder)
     if not folders:
         folders = {TRAIN: folder}
     if TRAIN not in folders:
         raise ValueError(f"{folder} holds {', '.join(path.name for path in folders.values())}, but no folder train/.")
-    splits, problems, class_names = {}, [], ()
+    # Everything that can be checked without decoding images, which takes minutes for large folders.
+    train = scan_classes(folders[TRAIN])
+    class_names = train.class_names
+    check_class_names(class_names, f"--data {folder}")
     for split, path in folders.items():
-        read = read_folder(path, size, damaged, class_names or None)
-        class_names = read.class_names
+        if split != TRAIN:
+            scan_classes(path, class_names)
+    missing = _missing(folders, shares)
+    if missing:
+        split_images(train.labels, _sizes(missing), 0, class_names)
+    splits, problems = {}, []
+    for split, path in folders.items():
+        read = read_folder(path, size, damaged, class_names)
         splits[split] = read.images, read.labels, read.paths
         problems += read.damaged
     return splits, class_names, tuple(problems)
@@ -121,11 +144,17 @@ def _read_folder(folder, size, damaged):
 def _read_tfds(name, data_dir, size):
     try:
         builder = open_builder(name, data_dir)
+    except ImportError:
+        raise ImportError(
+            f"--data {name} is not a folder that exists; reading a dataset of that name requires "
+            "tensorflow-datasets: pip install tensorflow-datasets"
+        ) from None
     except ValueError as error:
         raise ValueError(
             f"--data {name} is not a folder, and tensorflow-datasets cannot read labelled images of it: {error}"
         ) from None
     class_names = tuple(builder.info.features["label"].names)
+    check_class_names(class_names, f"--data {name}")
     records = {split: TfdsRecords(builder, split) for split in builder.info.splits if names_a_split(split)}
     labelled = {split: source for split, source in records.items() if source[0][1] >= 0}
     problems = [f"{name}: the split {split} has images without labels." for split in records if split not in labelled]

@@ -192,6 +192,19 @@ def set_batch_norm(layers: list[keras.layers.Layer], trainable: bool) -> None:
     _match_rolled(inner)
 
 
+def check_batch_norm_trains(model: keras.Model) -> None:
+    """Raises ValueError if all batch normalisation of a model is frozen, but the body around it is not."""
+    layers = list(with_inner([model]))
+    norms = [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
+    others = [layer for layer in layers if layer not in norms and not inner_layers(layer) and layer.trainable_weights]
+    trains = any(layer not in classifiers_of(model) for layer in others)
+    if trains and norms and not any(layer.trainable_weights for layer in norms):
+        raise ValueError(
+            'batch_norm="trained", but all batch normalisation of the model is frozen, as `fine_tune` and `unfreeze` '
+            "leave it: call unfreeze(model, batch_norm=True) first."
+        )
+
+
 def with_inner(layers: Iterable[keras.layers.Layer]) -> Iterator[keras.layers.Layer]:
     """Yields layers, each before the layers inside it; for rolled units the layers of the unit."""
     for layer in layers:

@@ -12,7 +12,8 @@ import numpy as np
 
 from keras_resv2.argument_checks import some
 from keras_resv2.data import ImageFolder, read_folder, split_images
-from keras_resv2.evaluation import batch_devices
+from keras_resv2.data.folders import scan_classes
+from keras_resv2.evaluation import batch_devices, default_batch_size
 from keras_resv2.transfer.input_spec import InputSpec, class_probabilities, loss_weights
 
 BATCH = 256
@@ -61,14 +62,15 @@ class LabelledImages:
         )
 
     def batches(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray | None]]:
-        """Yields ``(images, labels, weights)``, one pass over all images. Arrays are cut into batches of `BATCH`.
+        """Yields ``(images, labels, weights)``, one pass over all images, arrays in batches of at most `BATCH`.
 
         Raises:
             ValueError, TypeError: if a batch has another form, or does not fit the model.
         """
         if self.labels is not None:
-            for first in range(0, len(self.labels), BATCH):
-                part = slice(first, first + BATCH)
+            size = default_batch_size(self.images.shape[1:], BATCH)
+            for first in range(0, len(self.labels), size):
+                part = slice(first, first + size)
                 yield self.images[part], self.labels[part], None if self.weights is None else self.weights[part]
             return
         indexed = isinstance(self.images, keras.utils.PyDataset)
@@ -104,7 +106,7 @@ class LabelledImages:
         if hasattr(self.images, "element_spec"):  # a tf.data.Dataset stays in TensorFlow
             return self.images.map(convert.in_tensorflow), None
         if isinstance(self.images, keras.utils.PyDataset):
-            return _ConvertedDataset(self.images, lambda batch: convert(*self.validate(batch))), None
+            return _ConvertedDataset(self, convert), None
         return self._repeat(convert), count
 
     def _repeat(self, convert):
@@ -129,8 +131,6 @@ class _Converter:
     def in_tensorflow(self, images, labels, weights=None):
         import tensorflow as tf
 
-        if labels.shape.rank is None:
-            raise ValueError("labels of a tf.data.Dataset need a known rank: tf.ensure_shape(labels, [None]) sets it.")
         if labels.shape.rank == 2 and labels.shape[1] != 1:
             probabilities = tf.cast(labels, "float32")
         else:
@@ -145,18 +145,19 @@ class _Converter:
 
 
 class _ConvertedDataset(keras.utils.PyDataset):
-    """A PyDataset that applies a function to each batch of another one."""
+    """A PyDataset of the checked and converted batches of another one. It can be pickled, for worker processes."""
 
-    def __init__(self, batches: keras.utils.PyDataset, convert: Callable):
+    def __init__(self, images: LabelledImages, convert: Callable):
+        batches = images.images
         super().__init__(batches.workers, batches.use_multiprocessing, batches.max_queue_size)
-        self._batches, self._convert = batches, convert
+        self._images, self._batches, self._convert = images, batches, convert
 
     @property
     def num_batches(self):
         return self._batches.num_batches
 
     def __getitem__(self, index):
-        return self._convert(self._batches[index])
+        return self._convert(*self._images.validate(self._batches[index]))
 
     def on_epoch_begin(self):
         self._batches.on_epoch_begin()
@@ -180,14 +181,17 @@ def open_inputs(
     Raises:
         ValueError, TypeError: `fine_tune` does not take them.
     """
+    share = isinstance(validation, (int, float)) and not isinstance(validation, bool)
+    if share and not 0 < validation < 1:
+        raise ValueError(f"validation={validation} must be a share between 0 and 1.")
+    if isinstance(validation, (str, os.PathLike)) and not os.path.isdir(validation):
+        raise FileNotFoundError(f"validation={os.fspath(validation)!r} is not an existing folder.")
     train = _open("train", train, spec)
-    if isinstance(validation, (int, float)) and not isinstance(validation, bool):
+    if share:
         if not train.in_memory:
             raise ValueError(
                 f"validation={validation}: batches cannot be split: pass validation batches, or None for no validation."
             )
-        if not 0 < validation < 1:
-            raise ValueError(f"validation={validation} must be a share between 0 and 1.")
         parts = split_images(train.class_indices, (1 - validation, validation), seed, train.class_names)
         return train.subset("train", parts[0]), train.subset("validation", parts[1])
     return train, None if validation is None else _open("validation", validation, spec, train.class_names)
@@ -196,16 +200,14 @@ def open_inputs(
 def _open(argument, value, spec, class_names=None):
     names = None
     if isinstance(value, (str, os.PathLike)):
+        if os.path.isdir(value):  # before its images are read
+            _check_class_count(argument, class_names or scan_classes(value).class_names, spec)
         value = read_folder(value, spec.image_shape[:2], class_names=class_names)
         for problem in value.damaged:
             warnings.warn(f"{problem} It is left out.", stacklevel=4)
     if isinstance(value, ImageFolder):
         value, names = (value.images, _renumbered(argument, value, class_names)), class_names or value.class_names
-        if len(names) != spec.classes:
-            raise ValueError(
-                f"{argument} has {len(names)} classes ({some(names)}), but the model has {spec.classes} outputs: build "
-                f"it with classes={len(names)}, such as from_pretrained(name, classes={len(names)})."
-            )
+        _check_class_count(argument, names, spec)
     if _holds_arrays(value):
         images, labels, weights = spec.validate(argument, *value)
         spec.check_pixels(argument, images)
@@ -224,7 +226,21 @@ def _open(argument, value, spec, class_names=None):
             f"{argument} is a {type(value).__name__}, which can be iterated only once, and every epoch iterates it: "
             "pass an iterable that starts again, such as list(batches)."
         )
+    elements = getattr(value, "element_spec", None)
+    labels = elements[1] if isinstance(elements, tuple) and len(elements) > 1 else None
+    if getattr(getattr(labels, "shape", None), "rank", 0) is None:
+        raise ValueError(
+            f"{argument}: labels of a tf.data.Dataset need a known rank: tf.ensure_shape(labels, [None]) sets it."
+        )
     return LabelledImages(argument, spec, value)
+
+
+def _check_class_count(argument, names, spec):
+    if len(names) != spec.classes:
+        raise ValueError(
+            f"{argument} has {len(names)} classes ({some(names)}), but the model has {spec.classes} outputs: build it "
+            f"with classes={len(names)}, such as from_pretrained(name, classes={len(names)})."
+        )
 
 
 def _renumbered(argument, folder, class_names):

@@ -7,6 +7,7 @@ import sys
 import keras
 import numpy as np
 
+from keras_resv2.data import fingerprint
 from keras_resv2.data.images import draw_predictions
 from keras_resv2.evaluation import highest_class
 from keras_resv2.figures import add_grid, add_legend, new_figure, save_figure
@@ -17,7 +18,6 @@ from keras_resv2.transfer.finetune_data import FinetuneData
 from keras_resv2.transfer.weight_folder import name_for, save_weight_folder
 
 REPORT, SHEET, SHOWN = "report.json", "mistakes.png", 24
-BATCH = 256
 # Of the drawn confusion matrix: its largest side in inches; up to how many classes names and counts are drawn.
 LARGEST, NAMED, COUNTED = 24, 100, 30
 
@@ -46,7 +46,7 @@ def write_report(
         The content of report.json, a dictionary.
     """
     out, (images, labels) = pathlib.Path(out), data.test
-    scores = class_scores(model, images, BATCH)
+    scores = class_scores(model, images)
     confusion = confusion_matrix(labels, highest_class(scores), len(data.class_names))
     wrong = int(confusion.sum() - np.trace(confusion))
     best = next((row for row in history if row["best"]), history[-1])
@@ -105,6 +105,8 @@ def write_weight_folder(
     """
     weights = weight_folder_of(out, base, data).parent.name
     facts = {key: report[key] for key in ("hardware", "backend", "versions", "commit")}
+    if pathlib.Path(data).is_dir():  # images of tensorflow-datasets are read in another order
+        facts["dataset_sha256"] = {"test": fingerprint(*test)}
     return save_weight_folder(model, weights, report["class_names"], out, base=name, test=test, facts=facts)
 
 
@@ -184,7 +186,7 @@ def draw_history(history: list[dict], path: pathlib.Path, title: str) -> None:
         if row["best"] and "validation_error" in row:
             errors.plot(epoch, row["validation_error"], "k*", ms=10, label="kept")
     add_legend(figure, errors)
-    figure.suptitle(title)
+    figure.suptitle(title, parse_math=False)
     save_figure(figure, path)
 
 
@@ -202,8 +204,8 @@ def draw_confusion(confusion: np.ndarray, class_names: tuple[str, ...], path: pa
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     if len(class_names) <= NAMED:
         ticks = range(len(class_names))
-        axes.set_xticks(ticks, class_names, rotation=90)
-        axes.set_yticks(ticks, class_names)
+        axes.set_xticks(ticks, class_names, rotation=90, parse_math=False)  # a name may contain $
+        axes.set_yticks(ticks, class_names, parse_math=False)
     axes.set(title="test images", xlabel="predicted class", ylabel="true class")
     if len(class_names) <= COUNTED:
         for row, column in np.argwhere(confusion):

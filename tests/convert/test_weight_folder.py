@@ -172,11 +172,14 @@ def test_evaluate_takes_class_folders(split, folders, tmp_path, capsys, monkeypa
     assert cli.main(["evaluate", "resnet20-cifar10", "--data_dir", str(data), "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["images"] == 6 and result["measured_error"] == pytest.approx(100 * wrong.mean())
-    # Folders are sorted by class: a part of the images has some of every class.
+    # Folders are sorted by class: a part of the images has some of every class, and only these are decoded.
     monkeypatch.setattr(cli.evaluate, "QUICK_IMAGES", 2)
+    read, decode = [], keras_resv2.data.folders.read_image
+    monkeypatch.setattr(keras_resv2.data.folders, "read_image", lambda *a: read.append(a) or decode(*a))
     assert cli.main(["evaluate", "resnet20-cifar10", "--data_dir", str(data), "--json", "--quick"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["images"] == 2 and result["measured_error"] == 100 * wrong[[0, 5]].mean() and result["agrees"] is None
+    assert len(read) == 2
 
 
 def test_folders_of_other_classes_are_refused(folders, tmp_path, capsys):

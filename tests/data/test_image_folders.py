@@ -78,6 +78,30 @@ def test_splits_by_other_words_are_refused(tmp_path):
         keras_resv2.read_folder(tmp_path / "alone", (8, 8))
 
 
+@pytest.mark.parametrize("beside", ["unlabeled/1.png", "Test/1.png"])
+def test_a_split_beside_other_folders_is_not_a_class(beside, tmp_path):
+    make(tmp_path, "Train Images/cat/0.png", "Train Images/dog/0.png", beside)
+    with pytest.raises(ValueError, match="Train Images contains the folders cat, dog and no images, so it looks like"):
+        keras_resv2.read_folder(tmp_path, (8, 8))
+
+
+def test_classes_and_files_whose_names_start_with_symbols(tmp_path):
+    make(tmp_path, "$1/0.png", "five/@bob.png", "@home/2.png", "@eadir/3.png")
+    read = keras_resv2.read_folder(tmp_path, (8, 8))
+    assert read.class_names == ("$1", "@home", "five") and read.paths == ("$1/0.png", "@home/2.png", "five/@bob.png")
+
+
+def test_some_images_of_a_folder(tmp_path):
+    """Only those are decoded: damaged files between them are not noticed."""
+    make(tmp_path, *(f"a/{i}.png" for i in range(5)), *(f"b/{i}.png" for i in range(4)))
+    (tmp_path / "a" / "1.png").write_bytes(b"")
+    read = keras_resv2.read_folder(tmp_path, (8, 8), damaged="raise", most=3)
+    assert read.paths == ("a/0.png", "a/4.png", "b/3.png") and read.labels.tolist() == [0, 0, 1]
+    assert read.images[:, 0, 0, 0].tolist() == [0, 4, 8]  # the gray levels that `make` writes
+    with pytest.raises(ValueError, match="most=0"):
+        keras_resv2.read_folder(tmp_path, (8, 8), most=0)
+
+
 def test_a_class_may_be_called_train(tmp_path):
     make(tmp_path, "train/0.png", "bus/1.png", "test_tube/2.png")
     assert find_splits(tmp_path) == {}

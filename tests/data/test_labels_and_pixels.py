@@ -89,6 +89,9 @@ def test_pixels_that_only_look_odd_are_taken(model, pixels):
         measure_error(plain, pixels / 255, LABELS)
     with pytest.warns(UserWarning, match="do not scale them"):
         measure_error(model, pixels // 128, LABELS)
+    for dark in (pixels // 16, pixels / 255 * 1.001):  # 4-bit images, and scaled ones that overshoot
+        with pytest.warns(UserWarning, match="multiply them, unless all images are dark"):
+            measure_error(model, dark, LABELS)
 
 
 def test_which_pixels_a_model_takes():

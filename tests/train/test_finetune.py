@@ -179,6 +179,66 @@ def test_classes_that_a_card_cannot_name_are_refused_before_training(image_folde
     assert "rename the class" in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
+def refused(capsys, *arguments):
+    """Returns the error of a command that is refused."""
+    from keras_resv2 import cli
+
+    assert cli.main(["finetune", "resnet20-cifar10", *map(str, arguments)]) == cli.BAD_INPUT
+    return capsys.readouterr().err
+
+
+def test_what_would_fail_later_is_refused_before_images_are_decoded(flat_folder, tmp_path, capsys, monkeypatch):
+    from keras_resv2.transfer import finetune_data
+
+    def decodes(*arguments):
+        raise AssertionError("images are read")
+
+    monkeypatch.setattr(finetune_data, "read_folder", decodes)
+    with pytest.raises(AssertionError, match="images are read"):
+        refused(capsys, "--data", flat_folder, "--out", tmp_path / "out")
+    error = refused(capsys, "--data", flat_folder, "--out", flat_folder / "out")
+    assert "must not be in --data: it would look like a class" in error
+    error = refused(capsys, "--data", flat_folder, "--out", tmp_path / "out", "--freeze_until", "stage4")
+    assert "stage4" in error and "stage3" in error
+    error = refused(capsys, "--data", flat_folder / "red" / "broken.png", "--out", tmp_path / "out")
+    assert "is a file: it must be a folder" in error
+    shutil.copytree(flat_folder, tmp_path / "kaggle" / "train")
+    (tmp_path / "kaggle" / "test").mkdir()
+    shutil.copy(flat_folder / "red" / "grey.png", tmp_path / "kaggle" / "test" / "1.png")
+    error = refused(capsys, "--data", tmp_path / "kaggle", "--out", tmp_path / "out")
+    assert "test contains no class folders" in error
+    few = tmp_path / "few"
+    for name in ("cat", "dog"):
+        (few / name).mkdir(parents=True)
+        shutil.copy(flat_folder / "red" / "grey.png", few / name / "0.png")
+    assert "has 1 images, but 3 parts need" in refused(capsys, "--data", few, "--out", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_network_measured_on_images_that_it_was_trained_on(run, flat_folder, image_folder, capsys):
+    """A folder without test/ may be the one that the network was trained on."""
+    from keras_resv2 import cli
+
+    assert cli.main(["evaluate", str(run[0]), "--data_dir", str(flat_folder)]) == 0
+    assert "There is no folder test/: images that the network was trained on" in capsys.readouterr().out
+    assert cli.main(["evaluate", str(run[0]), "--data_dir", str(image_folder), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["may_contain_training_images"] is False and found["images"] == 9
+
+
+def test_the_test_images_of_a_fine_tuning_are_recognised(image_folder, tmp_path, capsys):
+    from keras_resv2 import cli
+
+    done = cli.main([
+        "finetune", "resnet20-cifar10", "--data", str(image_folder), "--out", str(tmp_path / "out"), "--epochs", "0",
+    ])  # fmt: skip
+    capsys.readouterr()
+    assert done == 0
+    assert cli.main(["evaluate", str(tmp_path / "out"), "--data_dir", str(image_folder), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["same_images_as_card"] is True and found["agrees"] is True
+
+
 def test_shares_are_shares(flat_folder, tmp_path):
     arguments = ("--model", "resnet20-cifar10", "--data", flat_folder, "--out", tmp_path / "out", "--test", 0)
     done = finetune(*arguments)
@@ -263,6 +323,11 @@ def test_datasets_that_cannot_be_fine_tuned_on(labels, key, words, tmp_path):
 def test_the_figure_of_a_large_confusion_matrix_has_a_bounded_size(tmp_path):
     draw_confusion(np.eye(1000, dtype=int), [f"class {i}" for i in range(1000)], tmp_path / "confusion.png")
     assert max(Image.open(tmp_path / "confusion.png").size) < 3000
+
+
+def test_class_names_in_figures_are_not_formulas(tmp_path):
+    draw_confusion(np.eye(2, dtype=int), ("under_$5_to_$10", "US$ and $"), tmp_path / "confusion.png")
+    assert (tmp_path / "confusion.png").exists()
 
 
 def test_confusion_and_classes_by_hand():

@@ -1,6 +1,7 @@
 """Freezing and fine-tuning: what stays as it was, what is learned, and what bad input gets."""
 
 import itertools
+import pickle
 import shutil
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from keras_resv2.transfer.augmentation import AugmentedBatches
 from keras_resv2.transfer.callbacks import BestWeights
 from keras_resv2.transfer.class_weights import balance
 from keras_resv2.transfer.discriminative_learning_rates import DiscriminativeAdam, learning_rate_factors
-from keras_resv2.transfer.freezing import set_batch_norm
+from keras_resv2.transfer.freezing import check_batch_norm_trains, set_batch_norm
 from keras_resv2.transfer.head import body_of
 from keras_resv2.transfer.input_spec import InputSpec
 from keras_resv2.transfer.inputs import open_inputs
@@ -449,6 +450,47 @@ class Triples(keras.utils.PyDataset):
 
     def __getitem__(self, i):
         return tuple(array[30 * i : 30 * i + 30] for array in self.arrays)
+
+
+def test_a_pydataset_reaches_worker_processes(pixels):
+    """Keras pickles it for worker processes on platforms that do not fork."""
+    batches = Batches(pixels, np.arange(8) % 2)
+    train, _ = open_inputs(batches, None, InputSpec((32, 32, 3), 2), 0)
+    data, _ = train.for_fit(3, np.array([1.0, 3.0]))
+    copied = pickle.loads(pickle.dumps(data))
+    for i in range(3):
+        for array, again in zip(data[i], copied[i], strict=True):
+            np.testing.assert_array_equal(array, again)
+
+
+def test_batch_normalisation_that_cannot_train_is_an_error(pixels):
+    model = keras_resv2.ResNet(8, classes=2)
+    data = pixels, np.arange(8) % 2
+    keras_resv2.unfreeze(model)
+    with pytest.raises(ValueError, match="all batch normalisation of the model is frozen.*unfreeze.*batch_norm=True"):
+        keras_resv2.fine_tune(model, data, batch_norm="trained")
+    for trains in (keras_resv2.freeze(keras_resv2.ResNet(8, classes=2)), keras_resv2.unfreeze(model, batch_norm=True)):
+        check_batch_norm_trains(trains)  # a linear probe; and what the message says
+
+
+def test_wrong_data_are_refused_before_images_are_decoded(tmp_path, monkeypatch):
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "0.png").write_bytes(b"not an image")
+    model = keras_resv2.ResNet(8, classes=3)
+    with pytest.raises(ValueError, match=r"has 2 classes \(cat, dog\), but the model has 3 outputs"):
+        keras_resv2.fine_tune(model, tmp_path)
+    model = keras_resv2.ResNet(8, classes=2)
+    with pytest.raises(FileNotFoundError, match="vall' is not an existing folder"):
+        keras_resv2.fine_tune(model, tmp_path, str(tmp_path / "vall"))
+    with pytest.raises(ValueError, match="validation=1.5 must be a share"):
+        keras_resv2.fine_tune(model, tmp_path, 1.5)
+    tf = pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
+    unknown = tf.data.Dataset.from_generator(
+        lambda: iter(()), output_signature=(tf.TensorSpec((None, 32, 32, 3), "uint8"), tf.TensorSpec(None, "int32"))
+    )
+    with pytest.raises(ValueError, match="train: labels of a tf.data.Dataset need a known rank"):
+        keras_resv2.fine_tune(model, unknown, None)
 
 
 def test_weights_reach_the_second_part(quick_classifier):
