@@ -108,11 +108,14 @@ def compress_images(images: np.ndarray, quality: int = JPEG_QUALITY) -> np.ndarr
     """Compresses images as JPEG with Pillow and decodes them again.
 
     Args:
-        images: uint8 ``(n, height, width, 3)``.
+        images: uint8 ``(n, height, width, channels)``, one channel or three.
         quality: JPEG quality, 1 to 95.
 
     Returns:
-        uint8 ``(n, height, width, 3)``.
+        uint8, of the same shape.
+
+    Raises:
+        ValueError: if the images have another number of channels.
 
     Example:
 
@@ -120,12 +123,22 @@ def compress_images(images: np.ndarray, quality: int = JPEG_QUALITY) -> np.ndarr
     (1, 8, 8, 3)
     """
 
+    _check_jpeg(images)
+
     def compress(image):
         file = io.BytesIO()
-        Image.fromarray(image).save(file, "JPEG", quality=quality)
-        return np.asarray(Image.open(file))
+        Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(file, "JPEG", quality=quality)
+        return np.asarray(Image.open(file)).reshape(image.shape)
 
     return np.stack([compress(image) for image in images])
+
+
+def _check_jpeg(images):
+    if images.ndim != 4 or images.shape[-1] not in (1, 3) or images.dtype != np.uint8:
+        raise ValueError(
+            f"images are {images.dtype} {images.shape}: JPEG compression needs uint8 (n, height, width, channels), one "
+            "channel or three."
+        )
 
 
 def interval(wrong: float, images: float) -> tuple[float, float]:
@@ -199,6 +212,7 @@ def full_report(
     >>> full_report(from_pretrained(NAME, classifier_activation=None), images, labels)  # doctest: +SKIP
     """
     images, labels = check_images(model, images, labels)
+    _check_jpeg(images)
     scores = class_scores(model, images, batch_size) if logits is None else logits
     errors = class_errors(highest_class(scores), labels, scores.shape[1])
     return {

@@ -12,7 +12,7 @@ import keras
 from keras_resv2.architectures import find_architecture, name_architecture
 from keras_resv2.argument_checks import check_choice, check_count
 from keras_resv2.models.config import STEMS, resolve_network
-from keras_resv2.models.graph import deep_graph
+from keras_resv2.models.graph import data_format_of, deep_graph
 from keras_resv2.models.layers import LayerFactory
 from keras_resv2.models.network import body, preprocess
 from keras_resv2.models.preprocessing import pixels_of_channels
@@ -78,7 +78,8 @@ def ResNet(
             the last three with the names of keras.applications but always in RGB order; or ``(mean, std)``, each of
             three numbers on the 0-255 scale. None for CIFAR-10's, or ImageNet's with an "imagenet" stem.
         stride_in: unit of a stage that has the stride: "first"; or "last", where the last unit carries the stride of
-            the next stage (keras.applications' ResNetV2), with a subsampled shortcut.
+            the next stage (keras.applications' ResNetV2), with a subsampled shortcut, unless the projection is
+            "C" or "A_average".
         conv_bias: whether convolutions that are not followed by BN have a bias.
         activated_shortcuts: which shortcuts of pre-activation networks start from the activation before
             the branch: "first_and_projections" (the paper), "projections" (timm) or "none".
@@ -105,7 +106,7 @@ def ResNet(
             itself.
         rolled: whether all units of a stage after the first form one layer that loops over stacked weights
             (`keras_resv2.models.scan`): deep networks then build and compile as fast as shallow ones. Weight files and
-            outputs are the same.
+            outputs are the same. Stages with fewer than three units of the same shape remain layers.
         rematerialize: whether the backward pass of a rolled network recomputes the activations inside the units, so
             that a step needs memory for one unit at a time.
         dtype: Keras dtype policy, such as "mixed_bfloat16"; None for the global policy. The classifier's output is
@@ -257,7 +258,7 @@ def feature_info(model: keras.Model) -> list[Feature]:
     ('stage4', 512, 32)
     """
     stride, found = 1, []
-    axis = -1 if keras.config.image_data_format() == "channels_last" else 1
+    axis = -1 if data_format_of(model) == "channels_last" else 1
     for name, layers in _groups(model).items():
         for layer in layers:  # branches and stem only: shortcuts have the same strides
             if re.fullmatch(r"stem_(conv|pool|pool_subsample)|stage\d+_unit\d+_conv\d", layer.name):

@@ -76,5 +76,8 @@ def test_the_full_report(scores):
     weights = np.bincount(labels, minlength=7) / 200
     assert np.dot(report["class_errors"], weights) == pytest.approx(error, abs=0.01)
     assert report["jpeg_error"] == pytest.approx(error, abs=0.01)  # grey of one value survives the compression
+    assert metrics.full_report(Scores(logits), images[..., :1], labels) == report  # in grayscale
+    with pytest.raises(ValueError, match="one channel or three"):
+        metrics.full_report(Scores(logits), np.concatenate([images, images], axis=-1), labels)
     with pytest.raises(ValueError, match="NaN"):
         metrics.full_report(Scores(np.full((200, 7), np.nan)), images, labels)

@@ -304,6 +304,15 @@ def test_biases_that_keras_would_add_along_the_width_are_rejected():
     assert left == ["stage2_unit1_bn1", "stage2_unit1_bn2"]
 
 
+def test_feature_info_of_a_model_of_the_other_data_format():
+    keras.config.set_image_data_format("channels_first")
+    try:
+        model = keras_resv2.ResNet(8)
+    finally:
+        keras.config.set_image_data_format("channels_last")
+    assert [info.channels for info in keras_resv2.feature_info(model)] == [16, 32, 64]
+
+
 @pytest.mark.parametrize("options", [{}, {"rolled": True}, {"stride_in": "last"}, {"include_top": False}])
 @pytest.mark.parametrize("depth, stem", [(50, None), (34, "imagenet_unpooled"), (20, None), (18, "cifar")])
 def test_feature_info_is_what_the_maps_have(depth, stem, options):

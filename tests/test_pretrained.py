@@ -1,5 +1,6 @@
 """Weight files and cards: what is found, what is rejected, and that nothing is left incomplete."""
 
+import dataclasses
 import gc
 import json
 import shutil
@@ -12,6 +13,7 @@ import pytest
 
 import keras_resv2
 from helpers.published import publish
+from keras_resv2.models.shortcuts import Shortcut
 from keras_resv2.models.weights import model_arrays
 from keras_resv2.pretrained import is_pretrained
 from keras_resv2.storage import local as store
@@ -107,6 +109,8 @@ def test_weights_of_another_architecture_are_rejected_without_changes(tmp_path, 
 OTHER_STRUCTURES = [
     (dict(shortcut="constant_scaling"), dict(), "shortcut="),
     (dict(), dict(shortcut="dropout"), "shortcut="),
+    (dict(shortcut="exclusive_gating"), dict(shortcut="shortcut_only_gating"), "shortcut="),
+    (dict(shortcut="shortcut_only_gating"), dict(shortcut="exclusive_gating"), "shortcut="),
     (dict(activation="original"), dict(activation="relu_before_addition"), "activation="),
     (dict(preprocessing="tf"), dict(), "pixels="),
     (dict(padding="tensorflow"), dict(), "padding="),
@@ -349,3 +353,25 @@ def test_a_name_never_means_two_files(zoo):
     with pytest.raises(ValueError, match=f"two files: this package's, and that in {own}"):
         keras_resv2.from_pretrained("resnet20-cifar10@1")
     assert keras_resv2.pretrained_card("resnet20-cifar10@2").version == 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Highway(Shortcut):
+    """A gate whose carry replaces the shortcut; the layers have names of their own."""
+
+    name = "highway"
+
+    def __call__(self, shortcut, branch, gate_input, strides, layers, name):
+        gate = layers.gate(gate_input, branch, strides, 0.0, f"{name}_gate")
+        carry = layers.rescaling(gate, -1.0, f"{name}_shortcut_carry", offset=1.0)
+        return layers.multiply(carry, shortcut, f"{name}_shortcut_gated"), branch
+
+
+def test_a_gate_of_the_users_own_is_saved(tmp_path):
+    model = keras_resv2.ResNet(8, activation="full_preactivation", shortcut=Highway())
+    save_weights(model, tmp_path / "weights.h5")
+    keras_resv2.ResNet(8, activation="full_preactivation", shortcut=Highway(), weights=tmp_path / "weights.h5")
+    with pytest.raises(ValueError, match="shortcut="):
+        keras_resv2.ResNet(
+            8, activation="full_preactivation", shortcut="exclusive_gating(bias=0)", weights=tmp_path / "weights.h5"
+        )

@@ -3,7 +3,7 @@
 from train.recipe import Recipe
 
 RECIPES = {
-    # He et al. 2016, section 4 and appendix: 64k steps, rate divided by 10 at 32k and 48k, 400 warmup steps at 0.01.
+    # He et al. 2016, appendix: 64k steps, rate divided by 10 at 32k and 48k, 400 warmup steps at 0.01.
     "paper": Recipe(
         steps=64_000,
         batch_size=128,

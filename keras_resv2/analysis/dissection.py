@@ -12,9 +12,10 @@ from typing import Any
 import keras
 
 from keras_resv2.analysis.programs import Program
-from keras_resv2.models.graph import UNIT, calls, deep_graph, is_cast
+from keras_resv2.models.graph import UNIT, as_functional, calls, deep_graph, is_cast, is_strided
 from keras_resv2.models.scan import is_rolled
 
+SQUASHING = ("softmax", "sigmoid")  # activations of classifiers
 NAMES = (
     "stage1_unit1_..., stage1_unit2_..., ...; of each unit the addition of shortcut and branch is stage1_unit1_add, "
     "with the shortcut first"
@@ -59,6 +60,7 @@ class Unit:
         gate: `Part` for the factor of x computed by a gate, ``1 - g(x)``; None without a gate.
         plain: whether the unit has no shortcut and consists only of its branch.
         input_shape, output_shape: shapes of the feature maps, without the batch dimension.
+        strided: whether the unit has a stride above 1, which unknown sides of feature maps do not show.
     """
 
     name: str
@@ -70,11 +72,12 @@ class Unit:
     plain: bool
     input_shape: tuple
     output_shape: tuple
+    strided: bool = False
 
     @property
     def changes_size(self) -> bool:
         """Whether the output shape differs from the input shape."""
-        return self.input_shape != self.output_shape
+        return self.strided or self.input_shape != self.output_shape
 
     @property
     def deletable(self) -> bool:
@@ -210,7 +213,7 @@ def _source(layers):
 
 def _unit(name, layers, x, programs):
     output, stage = layers[-1].output, int(UNIT.sub(r"\2", layers[0].name))
-    shapes = dict(input_shape=tuple(x.shape[1:]), output_shape=tuple(output.shape[1:]))
+    shapes = dict(input_shape=tuple(x.shape[1:]), output_shape=tuple(output.shape[1:]), strided=is_strided(layers))
     additions = [layer for layer in layers if layer.name == f"{name}_add"]
     if not additions:
         return Unit(name, stage, None, _part(layers, x, output, programs), None, None, True, **shapes)
@@ -237,6 +240,11 @@ def _head(model, x, programs):
         )
     output = outputs[0]
     last = next((layer for layer in model.layers if layer.output is output), None)
+    if last is None or as_functional(last) is not None:
+        raise ValueError(
+            f"the class scores of model {model.name!r} are computed by a model inside it: analysis needs a classifier "
+            "of layers after the last unit."
+        )
     if isinstance(last, keras.layers.Softmax):
         output = last.input
     return _part(model.layers, x, output, programs, scores=True)
@@ -275,8 +283,8 @@ def _config(layer, scores):
     """Returns the configuration of a layer; for a classifier without its softmax or sigmoid."""
     config = layer.get_config()
     activation = getattr(layer, "activation", None)
-    squashing = (keras.activations.softmax, keras.activations.sigmoid)
-    if scores and (activation in squashing or isinstance(activation, keras.layers.Softmax)):
+    squashing = getattr(activation, "__name__", "") in SQUASHING or isinstance(activation, keras.layers.Softmax)
+    if scores and squashing:
         config["activation"] = "linear"
     return config
 
@@ -289,7 +297,8 @@ def _wiring(layers, x):
 
 def _program(layers, configs, x, output):
     """Rebuilds the layers; their weights are not used."""
-    start = keras.Input(x.shape[1:], dtype=x.dtype)
+    # A stem that reads integers gets floats, for gradients with respect to the pixels.
+    start = keras.Input(x.shape[1:], dtype=x.dtype if keras.backend.is_float_dtype(x.dtype) else "float32")
     tensors, copies = {id(x): start}, []
     for layer, config in zip(layers, configs, strict=True):
         copies.append(type(layer).from_config(config))

@@ -7,13 +7,13 @@ import keras
 import numpy as np
 from PIL import Image
 
+from keras_resv2.analysis.dissection import SQUASHING
 from keras_resv2.analysis.programs import Program
 from keras_resv2.argument_checks import check_count
 from keras_resv2.models.copying import call_layers, copy_model
-from keras_resv2.models.graph import as_functional, check_functional, deep_graph
+from keras_resv2.models.graph import as_functional, check_functional, data_format_of, deep_graph
 
 POOLINGS = (keras.layers.GlobalAveragePooling2D, keras.layers.GlobalMaxPooling2D)
-SQUASHING = ("softmax", "sigmoid")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,11 +43,11 @@ class GradCam:
         Returns:
             float32 ``(n, height, width)``.
         """
-        highest = self.maps.max((1, 2), keepdims=True)
-        scaled = self.maps / np.where(highest > 0, highest, 1)
         height, width = size
-        images = [Image.fromarray(one).resize((width, height), Image.Resampling.BILINEAR) for one in scaled]
-        return np.stack([np.asarray(image) for image in images])
+        images = [Image.fromarray(one).resize((width, height), Image.Resampling.BILINEAR) for one in self.maps]
+        maps = np.stack([np.asarray(image) for image in images])
+        highest = maps.max((1, 2), keepdims=True)
+        return maps / np.where(highest > 0, highest, 1)
 
 
 def grad_cam(model: keras.Model, images: np.ndarray, classes: Any = None, batch_size: int = 32) -> GradCam:
@@ -81,18 +81,19 @@ def grad_cam(model: keras.Model, images: np.ndarray, classes: Any = None, batch_
     """
     check_count("batch_size", batch_size)
     features, head, layer = _split(model)
+    channels_first = data_format_of(features) == "channels_first"
     images, classes = _check(model, np.asarray(images), classes)
     program, values = Program(head, head.variables), [variable.value for variable in head.variables]
     found = []
     for first in range(0, len(images), batch_size):
         part = slice(first, first + batch_size)
         wanted = classes[part] if classes is not None else None
-        found.append(_cam(features.predict_on_batch(images[part]), program, values, wanted))
+        found.append(_cam(features.predict_on_batch(images[part]), program, values, wanted, channels_first))
     chosen, scores, maps = map(np.concatenate, zip(*found, strict=True))
     return GradCam(model.name, layer, chosen, scores, maps)
 
 
-def _cam(activations, program, values, classes):
+def _cam(activations, program, values, classes, channels_first):
     """Computes classes, logits and maps of a batch."""
     activations = keras.ops.convert_to_tensor(activations)
     logits = program(values, activations)
@@ -100,7 +101,7 @@ def _cam(activations, program, values, classes):
     classes = scores.argmax(1) if classes is None else classes
     gradient = program.vjp(values, activations, keras.ops.one_hot(classes, scores.shape[1], dtype=logits.dtype))
     gradient, activations = (keras.ops.convert_to_numpy(keras.ops.cast(x, "float32")) for x in (gradient, activations))
-    if keras.config.image_data_format() == "channels_first":
+    if channels_first:
         gradient, activations = (np.moveaxis(x, 1, -1) for x in (gradient, activations))
     weights = gradient.mean((1, 2), keepdims=True)
     return classes, scores[np.arange(len(classes)), classes], np.maximum((weights * activations).sum(-1), 0)

@@ -13,6 +13,7 @@ import numpy as np
 
 from keras_resv2.analysis.dissection import dissect
 from keras_resv2.analysis.trace import Trace
+from keras_resv2.models.graph import data_format_of
 
 TOLERANCE = 1e-2  # of a shortcut's output: layers may compute in bfloat16
 
@@ -92,15 +93,16 @@ def propagate(model: keras.Model, images: np.ndarray, labels: np.ndarray, traini
     """
     parts = dissect(model)
     trace = Trace(parts, images, labels, training)
-    columns = {**_forward(parts, trace), **_backward(parts, trace, training)}
+    channels_first = data_format_of(model) == "channels_first"
+    columns = {**_forward(parts, trace, channels_first), **_backward(parts, trace, training)}
     stages = np.array([unit.stage for unit in parts.units])
     columns = {key: np.array(values, "float64") for key, values in columns.items()}
     return Propagation(network=parts.name, units=[unit.name for unit in parts.units], stages=stages, **columns)
 
 
-def _forward(parts, trace):
+def _forward(parts, trace, channels_first):
     return {
-        "variance": [_variance(x) for x in trace.inputs[:-1]],
+        "variance": [_variance(x, channels_first) for x in trace.inputs[:-1]],
         "input_norm": [_norm(x) for x in trace.inputs[:-1]],
         "shortcut_norm": [_norm(x) for x in trace.shortcuts],
         "branch_norm": [_norm(x) for x in trace.branches],
@@ -188,8 +190,8 @@ def _norm(x):
     return float(np.sqrt(np.mean(array * array)))
 
 
-def _variance(x):
+def _variance(x, channels_first):
     """Computes the variance over images and positions, averaged over channels."""
-    channels = 1 if keras.config.image_data_format() == "channels_first" and len(x.shape) == 4 else len(x.shape) - 1
+    channels = 1 if channels_first and len(x.shape) == 4 else len(x.shape) - 1
     axes = tuple(axis for axis in range(len(x.shape)) if axis != channels)
     return float(keras.ops.mean(keras.ops.var(keras.ops.cast(x, "float32"), axis=axes)))

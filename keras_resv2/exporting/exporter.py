@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from keras_resv2.argument_checks import check_choice
+from keras_resv2.data.splits import evenly_spaced
 from keras_resv2.exporting import PRECISIONS
 from keras_resv2.exporting.formats import FORMATS, Contents
 from keras_resv2.exporting.network import plain_network
@@ -17,6 +18,7 @@ from keras_resv2.files import atomic_write, check_parent, write_lines
 from keras_resv2.models.folding import fold
 
 ROUNDING = 1e-3  # of float32 outputs, relative to the largest: more is another network
+COMPARED = 64  # representative images
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,8 +32,8 @@ class Exported:
         size: bytes.
         input: type and shape of the input, as "uint8 (batch, 32, 32, 3)".
         outputs: names of the outputs, all float32.
-        difference: largest difference from the Keras model in float32, over random images (int8: over the
-            representative ones); None if the runtime is not installed.
+        difference: largest difference from the Keras model in float32, over random images (int8: over 64 of the
+            representative ones, evenly spaced); None if the runtime is not installed.
     """
 
     path: pathlib.Path
@@ -107,7 +109,7 @@ def export(
     contents = Contents(network, signature, class_names, precision, representative, unit_switches)
     with atomic_write(path) as partial:
         FORMATS[format].write(contents, partial)
-        images = signature.random_images() if representative is None else representative[:64]
+        images = signature.random_images() if representative is None else _some(representative)
         difference = _compare(reference, signature, partial, format, precision, images)
     if labels and class_names:
         write_lines(class_names, labels)
@@ -168,6 +170,10 @@ def check_export(
         raise FileExistsError(f"{labels} exists: choose another path, or pass overwrite=True (--overwrite).")
 
 
+def _some(images):
+    return np.asarray(images)[evenly_spaced(len(images), COMPARED)]
+
+
 def _labels(path, format):
     """Returns the path of the file for the class names beside an exported file; None if the format has none."""
     labels = FORMATS[format].labels
@@ -199,9 +205,12 @@ def _check_class_names(class_names, network):
         return
     if isinstance(class_names, str) or any("\n" in str(name) for name in class_names):
         raise ValueError("class_names must be a list of names, each of one line.")
-    counts = {x.shape[-1] for x in named_outputs(network).values()}
-    if counts != {len(class_names)}:
-        raise ValueError(f"there are {len(class_names)} class_names, but {min(counts)} outputs of {network.name!r}.")
+    rows = {name: x.shape[-1] for name, x in named_outputs(network).items() if len(x.shape) == 2}
+    if len(class_names) not in rows.values():
+        found = ", ".join(f"{name} has {count} values" for name, count in rows.items()) or "none is a row of scores"
+        raise ValueError(
+            f"there are {len(class_names)} class_names, but no output of {network.name!r} with as many: {found}."
+        )
 
 
 def _compare(reference, signature, path, format, precision, images):

@@ -174,6 +174,14 @@ def _activated(layer, y, rank, writer, name=None):
     return writer.add(ACTIVATIONS[kind], [y], name or f"{layer.name}/{kind}", **options)
 
 
+def _softmax(layer, names, x, writer):
+    if not isinstance(layer.axis, int):
+        raise ValueError(f"there is no ONNX form for layer {layer.name!r}: a Softmax over several axes.")
+    rank = len(x.shape)
+    axis = layer.axis % rank
+    return writer.add("Softmax", names, layer.name, axis=writer.axis(axis) if rank == 4 else axis)
+
+
 def _relu(layer, names, x, writer):
     if (layer.max_value, layer.negative_slope, layer.threshold) != (None, 0, 0):
         raise ValueError(f"there is no ONNX form for layer {layer.name!r}: a ReLU with parameters.")
@@ -205,6 +213,7 @@ WRITERS = {
     keras.layers.GlobalMaxPooling2D: _global_pooling("GlobalMaxPool"),
     keras.layers.Activation: _activation,
     keras.layers.ReLU: _relu,
+    keras.layers.Softmax: _softmax,
     keras.layers.Add: _merge("Add"),
     keras.layers.Multiply: _merge("Mul"),
     **dict.fromkeys(TRAINING_ONLY, lambda layer, names, x, writer: names[0]),

@@ -11,18 +11,10 @@ from keras_resv2.exporting import INPUT
 from keras_resv2.exporting.onnx_layers import write_layer
 from keras_resv2.exporting.signature import named_outputs
 from keras_resv2.exporting.unit_switches import SWITCHES, UnitSwitches
-from keras_resv2.models.graph import as_functional, calls
+from keras_resv2.models.graph import as_functional, calls, data_format_of
 
 OPSET = 17  # with all operators used here, and read by every ONNX Runtime since 1.12 (2022)
 IR_VERSION = 8  # the one that came with this opset
-# Others have an attribute of that name too, which may be the global setting or, in padding, other axes.
-WITH_DATA_FORMAT = (
-    keras.layers.Conv2D,
-    keras.layers.MaxPooling2D,
-    keras.layers.AveragePooling2D,
-    keras.layers.GlobalAveragePooling2D,
-    keras.layers.GlobalMaxPooling2D,
-)
 TO_CHANNELS_FIRST, TO_CHANNELS_LAST = (0, 3, 1, 2), (0, 2, 3, 1)
 
 
@@ -60,7 +52,7 @@ def write_onnx(network, signature, path, class_names=None, precision="float32", 
 
     outputs = named_outputs(network)
     switches = UnitSwitches(network) if unit_switches else None
-    writer = Writer(_data_format(network), {INPUT, *outputs}, half=precision == "float16")
+    writer = Writer(data_format_of(network), {INPUT, *outputs}, half=precision == "float16")
     if switches:
         switches.write_input(writer)
     x = INPUT
@@ -221,14 +213,3 @@ def _write_calls(model, x, writer, prefix, switches=None):
         inner_outputs = keras.tree.flatten(inner.output)
         values.update((id(old), results[id(new)]) for old, new in zip(node.outputs, inner_outputs, strict=True))
     return values
-
-
-def _data_format(network):
-    """That of the convolutions and poolings, which is one for all in a network that works."""
-    for node in calls(network):
-        layer, inner = node.operation, as_functional(node.operation)
-        if inner is not None:
-            return _data_format(inner)
-        if isinstance(layer, WITH_DATA_FORMAT):
-            return layer.data_format
-    return keras.config.image_data_format()

@@ -119,6 +119,6 @@ def _with_black_and_white(images):
     """The images with two pixels set, so that the input's range is 0 to 255 and uint8 pixels stand for themselves."""
     if images.min() == 0 and images.max() == 255:
         return images
-    images = np.array(images)
+    images = np.array(images, order="C")  # of which `reshape` is a view
     images.reshape(len(images), -1)[0, :2] = 0, 255
     return images

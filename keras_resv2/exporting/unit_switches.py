@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 
-from keras_resv2.models.graph import UNIT, unit_calls
+from keras_resv2.models.graph import UNIT, is_strided, unit_calls
 
 SWITCHES = "unit_switches"  # name of the input, and of the metadata that names the units
 
@@ -24,7 +24,7 @@ class UnitSwitches:
         units: list of dictionaries: ``name``, ``stage``, ``switch`` (its position in the input, or None).
 
     Raises:
-        ValueError: if the network has no residual units.
+        ValueError: if the network has no residual units, or none that has a switch.
     """
 
     def __init__(self, network):
@@ -40,6 +40,7 @@ class UnitSwitches:
             source = next(x for node in own for x in node.input_tensors if id(x) not in made)
             additions = [node for node in own if node.operation.name == f"{name}_add"]
             plain, same_size = not additions, source.shape == own[-1].outputs[0].shape
+            same_size = same_size and not is_strided(node.operation for node in own)  # sides may be unknown
             switch = self.count if same_size or not plain else None
             self.count += switch is not None
             unit = {"name": name, "stage": int(UNIT.sub(r"\2", own[0].operation.name)), "switch": switch}
@@ -48,6 +49,9 @@ class UnitSwitches:
             self._last[id(own[-1].outputs[0])] = (unit, source, plain)
             if additions:
                 self._additions[additions[0].operation.name] = unit
+
+        if not self.count:
+            raise ValueError(f"model {network.name!r} has no unit to switch: without shortcuts, all change the size.")
 
     def write_input(self, writer):
         """Adds the switches, one value for each unit."""

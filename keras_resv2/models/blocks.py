@@ -77,7 +77,8 @@ PROJECTIONS = {
 # The convolution of a bottleneck that has the stride.
 STRIDE_ON = {"1x1": 0, "3x3": 1}
 
-# The unit of a stage that has the stride; in the last unit the shortcut subsamples, whatever the projection.
+# The unit of a stage that has the stride. In the last unit the shortcut subsamples with projections A and B, averages
+# with A_average, and is a strided convolution with C.
 STRIDE_IN = ("first", "last")
 
 # Zero padding of strided convolutions of 3x3 or 7x7.

@@ -5,7 +5,7 @@ import re
 
 import keras
 
-from keras_resv2.models.graph import unit_calls
+from keras_resv2.models.graph import data_format_of, is_strided, unit_calls
 from keras_resv2.models.scan import is_rolled
 
 SHOWN = 6  # maximum number of units drawn per stage; otherwise the first two and the last
@@ -45,18 +45,19 @@ def network_svg(model: keras.Model) -> str:
     stages = _stages(model)
     if not stages:
         raise ValueError(f"model {model.name!r} has no residual units: layers must be named stage1_unit1_...")
+    channels_first = data_format_of(model) == "channels_first"
     title = f"{model.name}: {sum(len(units) for units in stages.values())} residual units"
     parts, x = [], MARGIN
-    parts.append(_end(x, "input", _size(model.input_shape)))
+    parts.append(_end(x, "input", _size(model.input_shape, channels_first)))
     x += BOX + 38
     for number, units in stages.items():
         start = x
         for unit in _drawn(units):
             parts.append(_dots(x) if unit is None else _unit(x, unit))
             x += BOX + GAP
-        parts.append(_below(start, x - GAP, f"stage {number}", units))
+        parts.append(_below(start, x - GAP, f"stage {number}", units, channels_first))
         x += 12
-    parts.append(_end(x, "output", _size(model.output_shape)))
+    parts.append(_end(x, "output", _size(model.output_shape, channels_first)))
     width = x + BOX + MARGIN
     return f"""<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {HEIGHT}" width="{width}" role="img"
  aria-label="{html.escape(title)}" font-family="system-ui, sans-serif" font-size="13" text-anchor="middle">
@@ -79,7 +80,8 @@ def _stages(model):
                 "number": number,
                 "shape": shape,
                 "shortcut": any(node.operation.name == f"{name}_add" for node in nodes),
-                "projects": tuple(nodes[0].input_tensors[0].shape) != tuple(shape),
+                "projects": tuple(nodes[0].input_tensors[0].shape) != tuple(shape)
+                or is_strided(node.operation for node in nodes),
             }
         )
     return stages
@@ -90,10 +92,10 @@ def _drawn(units):
     return units if len(units) <= SHOWN else [*units[:2], None, units[-1]]
 
 
-def _size(shape):
+def _size(shape, channels_first):
     """Formats height x width x channels, or the number of classes."""
     shape = [("any" if side is None else side) for side in shape[1:]]
-    if len(shape) == 3 and keras.config.image_data_format() == "channels_first":
+    if len(shape) == 3 and channels_first:
         shape = [*shape[1:], shape[0]]
     return " x ".join(map(str, shape))
 
@@ -121,10 +123,10 @@ def _end(x, name, size):
     return f'{box}{label}<text class="small" x="{middle}" y="{MIDDLE + 36}">{size}</text>\n'
 
 
-def _below(start, end, name, units):
+def _below(start, end, name, units, channels_first):
     middle = (start + end) / 2
     count = f"{len(units)} unit{'s' if len(units) > 1 else ''}"
-    lines = [(name, 40, ""), (_size(units[-1]["shape"]), 56, "small"), (count, 71, "small")]
+    lines = [(name, 40, ""), (_size(units[-1]["shape"], channels_first), 56, "small"), (count, 71, "small")]
     texts = (f'<text x="{middle}" y="{MIDDLE + y}" class="{kind}">{text}</text>' for text, y, kind in lines)
     rule = f'<path d="M{start} {MIDDLE + 24}H{end}" stroke="#bbb"/>'
     return rule + "".join(texts) + "\n"

@@ -18,8 +18,8 @@ import numpy as np
 
 from keras_resv2.models.adapters import is_plain
 from keras_resv2.models.batch_norm import BatchNormalization
-from keras_resv2.models.copying import LayerCopies, call_layers, new_inputs
-from keras_resv2.models.graph import calls, check_functional, deep_graph
+from keras_resv2.models.copying import LayerCopies, call_layers, copy_model, new_inputs
+from keras_resv2.models.graph import as_functional, calls, check_functional, deep_graph
 from keras_resv2.models.layers import misplaces_bias
 
 # Exact types: a subclass may compute anything.
@@ -74,10 +74,15 @@ def fold(model: keras.Model) -> keras.Model:
 
 
 def _rebuild(model, plan):
-    copies = LayerCopies(lambda layer: _copy(layer, plan), fold)
+    def nested(network):
+        return copy_model(as_functional(network)) if network in plan.training else fold(network)
+
+    copies = LayerCopies(lambda layer: _copy(layer, plan), nested)
 
     def call(node, arguments, options):
-        return arguments[0] if node.operation in plan.left_out else copies[node.operation](*arguments, **options)
+        if node.operation in plan.left_out:
+            return next(iter((*arguments, *options.values())))  # also of a layer called by keyword
+        return copies[node.operation](*arguments, **options)
 
     inputs = new_inputs(model)
     outputs = call_layers(model, inputs, call)
@@ -111,12 +116,14 @@ class _Plan:
     """What is done with the layers that are not copied unchanged.
 
     Attributes:
+        training: layers of which a call has ``training=True``.
         left_out: layers that are removed: their input replaces their output.
         batch_norms: dictionary from a convolution to the batch normalisation folded into it.
         scales: dictionary from a convolution to the factors of its input channels.
         offsets: dictionary from a `Rescaling` that no longer scales to the offset that it still adds.
     """
 
+    training: set = dataclasses.field(default_factory=set)
     left_out: set = dataclasses.field(default_factory=set)
     batch_norms: dict = dataclasses.field(default_factory=dict)
     scales: dict = dataclasses.field(default_factory=dict)
@@ -124,14 +131,19 @@ class _Plan:
 
 
 def _plan(graph):
-    plan = _Plan()
+    plan = _Plan({node.operation for node in graph.nodes if _trains(node)})
     for node in graph.nodes:
         layer, reader = node.operation, graph.only_reader(node)
-        if _trains(node):
+        if layer in plan.training:
             continue
         if type(layer) in TRAINING_ONLY and node.outputs[0].dtype == node.input_tensors[0].dtype:
             plan.left_out.add(layer)
-        elif type(layer) in LINEAR_MAPS and reader and not _trains(reader) and _normalizes(reader.operation, node):
+        elif (
+            type(layer) in LINEAR_MAPS
+            and reader
+            and reader.operation not in plan.training
+            and _normalizes(reader.operation, node)
+        ):
             plan.batch_norms[layer] = reader.operation
             plan.left_out.add(reader.operation)
         elif type(layer) is keras.layers.Rescaling and layer.compute_dtype == "float32":

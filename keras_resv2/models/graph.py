@@ -5,13 +5,21 @@ import gc
 import re
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import keras
 
 # Keras traverses a graph recursively, with up to eight calls per unit of a network; there are up to 600 units.
 RECURSION_LIMIT = 20_000
+# Others have an attribute `data_format` too, which may be the global setting or, in padding, other axes.
+_WITH_DATA_FORMAT = (
+    keras.layers.Conv2D,
+    keras.layers.MaxPooling2D,
+    keras.layers.AveragePooling2D,
+    keras.layers.GlobalAveragePooling2D,
+    keras.layers.GlobalMaxPooling2D,
+)
 UNIT = re.compile(r"(stage(\d+)_unit(\d+))_.*")  # names of the layers of residual units
 
 
@@ -180,3 +188,27 @@ def check_functional(model: Any) -> keras.Model:
             )
         raise ValueError(f"{model!r} is not a functional keras.Model, such as the builders of keras_resv2 return.")
     return functional
+
+
+def data_format_of(model: keras.Model) -> str:
+    """Returns the order of the axes of a model's feature maps, whatever the global setting is.
+
+    Args:
+        model: a functional `keras.Model`, which may contain others.
+
+    Returns:
+        "channels_last" or "channels_first"; the global setting for a model without convolutions and poolings.
+
+    Example:
+
+    >>> import keras_resv2
+    >>> data_format_of(keras_resv2.ResNet(8))
+    'channels_last'
+    """
+    found = (layer.data_format for layer in all_layers(model) if isinstance(layer, _WITH_DATA_FORMAT))
+    return next(found, keras.config.image_data_format())
+
+
+def is_strided(layers: Iterable[Any]) -> bool:
+    """Returns whether any of the layers, convolutions or poolings, has a stride above 1."""
+    return any(max(keras.tree.flatten(getattr(layer, "strides", 1))) > 1 for layer in layers)

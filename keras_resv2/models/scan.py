@@ -51,6 +51,18 @@ class RolledUnits(keras.layers.Layer):
         self._unit, self._values = (lambda: unit), (lambda: values or {})
 
     @property
+    def trainable(self):
+        """Whether the units train. Setting it sets all layers of the unit, as it sets those inside other layers."""
+        return keras.layers.Layer.trainable.fget(self)
+
+    @trainable.setter
+    def trainable(self, value):
+        keras.layers.Layer.trainable.fset(self, value)
+        self.unit.trainable = value
+        if self.built:
+            self.match_unit()
+
+    @property
     def unit(self):
         """The unit, whose own weights are not used."""
         return self._unit()
@@ -80,15 +92,23 @@ class RolledUnits(keras.layers.Layer):
 
     def _start(self, layer, variable):
         """Returns the initializer of a stack: the units' given values, or separate draws of the unit's initializer."""
-        initializer = getattr(layer, f"{variable.name}_initializer")
+        initializer = getattr(layer, f"{variable.name}_initializer", None)
         names, values = self.layer_names(layer.name), self._values()
+        index = [id(weight) for weight in layer.weights].index(id(variable))
+
+        def draw(shape):
+            if initializer is not None:
+                return fast_initializer(initializer.clone())(shape, dtype="float32")
+            fresh = type(layer).from_config(layer.get_config())  # a layer that names its initializers otherwise
+            fresh(layer.input)
+            return fresh.weights[index].value
 
         def start(shape, dtype):
             parts = []
             for name in names:
                 value = values.get(f"{name}/{variable.name}")
                 if value is None or value.shape != tuple(shape[1:]):
-                    value = fast_initializer(initializer.clone())(shape[1:], dtype="float32")
+                    value = draw(shape[1:])
                 parts.append(keras.ops.convert_to_numpy(value))
             return keras.ops.convert_to_tensor(np.stack(parts), dtype)
 
@@ -102,7 +122,11 @@ class RolledUnits(keras.layers.Layer):
     def layer_names(self, layer):
         """Returns a layer's name in each unit."""
         match = re.fullmatch(r"(stage\d+_unit)(\d+)(_.*)", layer)
-        assert match is not None, layer  # the layers of the unit are named after it
+        if match is None:
+            raise ValueError(
+                f"layer {layer!r} of a custom shortcut has no name by which the units of a rolled network are told "
+                "apart: the names of its layers must start with `name`, the name of the unit."
+            )
         stage, first, rest = match.groups()
         return [f"{stage}{unit}{rest}" for unit in range(int(first), int(first) + self.count)]
 
@@ -125,9 +149,9 @@ class RolledUnits(keras.layers.Layer):
         }
 
     def call(self, x, training=None):
-        training = bool(training) and self.trainable
-        variables = self.unit.variables
-        moving = [variable for variable in variables if not variable.trainable] if training else []
+        training, variables = bool(training), self.unit.variables
+        moves = [training and not variable.trainable for variable in variables]
+        moving = [variable for variable, own in zip(variables, moves, strict=True) if own]
 
         def unit(x, *weights):
             with keras.StatelessScope(state_mapping=list(zip(variables, weights, strict=True))) as scope:
@@ -139,8 +163,7 @@ class RolledUnits(keras.layers.Layer):
         values = [s.value if v.trainable else keras.ops.copy(s.value) for s, v in zip(stacks, variables, strict=True)]
         scan = {"jax": _jax_scan, "tensorflow": _tensorflow_scan}.get(keras.backend.backend(), _python_scan)
         y, moved = scan(keras.remat(unit) if self.rematerialize else unit, x, values, moving)
-        moving_stacks = [stack for stack, variable in zip(stacks, variables, strict=True) if not variable.trainable]
-        for stack, value in zip(moving_stacks if moving else [], moved, strict=True):
+        for stack, value in zip([stack for stack, own in zip(stacks, moves, strict=True) if own], moved, strict=True):
             stack.assign(value)
         return y
 

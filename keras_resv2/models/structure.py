@@ -148,11 +148,14 @@ def _activation(layers):
 
 
 def _shortcut(layers):
-    """Returns "identity", "none", or the name of the first layer that neither of them has."""
-    units = {layer: match[1] for layer in layers if (match := re.fullmatch(r"stage\d+_unit\d+_(?!to_)(.+)", layer))}
-    others = [rest for rest in units.values() if not UNIT_LAYERS.fullmatch(rest)]
+    """Returns "identity", "none", or the names of all layers of units that neither of them has, joined by "+"."""
+    inside = [
+        layer.name for rolled in layers.values() if hasattr(rolled, "unit_weights") for layer in rolled.unit.layers
+    ]
+    units = (re.fullmatch(r"stage\d+_unit\d+_(?!to_)(.+)", name) for name in (*layers, *inside))
+    others = {match[1] for match in units if match and not UNIT_LAYERS.fullmatch(match[1])}
     if others:
-        return others[0]
+        return "+".join(sorted(others))
     return "identity" if "stage1_unit1_add" in layers else "none"
 
 
@@ -206,8 +209,8 @@ def _shortcut_source(layers, unit):
     name, own = f"{unit}_add", re.compile(rf"{unit}_shortcut_\w+")
     while name == f"{unit}_add" or own.fullmatch(name):
         # The shortcut is the first input of the addition; a gate is the first input of what it multiplies.
-        sources = [source for source in _sources(layers[name]) if not source.startswith(f"{unit}_gate_")]
-        name = sources[0]
+        sources = _sources(layers[name])
+        name = next((source for source in sources if not source.startswith(f"{unit}_gate_")), sources[0])
     return name
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import keras
 
-from keras_resv2.models.graph import check_functional
+from keras_resv2.models.graph import check_functional, data_format_of
 from keras_resv2.models.pixels import takes_raw_pixels
 from keras_resv2.transfer.freezing import flat_layers
 from keras_resv2.transfer.head import check_classifier, classifier_of
@@ -50,8 +50,11 @@ def input_spec_of(model: keras.Model) -> InputSpec:
     check_functional(model)
     if len(model.inputs) != 1 or len(model.inputs[0].shape) != 4:
         raise ValueError(f"model {model.name!r} must have one input, images (n, height, width, 3).")
-    if keras.config.image_data_format() != "channels_last":
-        raise ValueError("fine_tune needs channels_last: call keras.config.set_image_data_format('channels_last').")
+    if data_format_of(model) != "channels_last":
+        raise ValueError(
+            "fine_tune needs a model of channels_last: call keras.config.set_image_data_format('channels_last') before "
+            "it is built."
+        )
     if len(model.outputs) != 1:
         raise ValueError(f"model {model.name!r} has {len(model.outputs)} outputs: fine_tune trains one classifier.")
     check_classifier(model)

@@ -16,6 +16,7 @@ from keras_resv2.convert.weight_shapes import weight_shapes
 from keras_resv2.evaluation import measure_error
 from keras_resv2.files import check_file_name
 from keras_resv2.models.config import STEMS, needed_arguments, resolve_layout
+from keras_resv2.models.graph import data_format_of
 from keras_resv2.models.structure import pixels_of
 from keras_resv2.models.weights import model_arrays
 from keras_resv2.pretrained import in_data_format, pretrained_card
@@ -195,20 +196,24 @@ def _fits(shapes, classes, architecture, arguments):
 def _image_shape(model, architecture, arguments):
     stem = arguments.get("stem") or resolve_layout(find_architecture(architecture).depth).stem
     shape = model.input_shape[1:]
-    if keras.config.image_data_format() == "channels_first":
+    if data_format_of(model) == "channels_first":
         shape = (*shape[1:], shape[0])
     sides = zip(shape, STEMS[stem].image_shape, strict=True)
     height, width, channels = (usual if side is None else side for side, usual in sides)
     return height, width, channels
 
 
+def _features(model, images):
+    if data_format_of(model) == "channels_first":
+        images = images.transpose(0, 3, 1, 2)
+    return body_of(model).predict_on_batch(images)
+
+
 def _compare(model, built, shape):
     images = np.random.default_rng(0).integers(0, 256, (4, *shape), dtype="uint8")
-    if keras.config.image_data_format() == "channels_first":
-        images = images.transpose(0, 3, 1, 2)
     half = any(getattr(layer, "compute_dtype", "float32") not in (None, "float32") for layer in model.layers)
     tolerance = HALF_TOLERANCE if half else TOLERANCE
-    actual, rebuilt = (np.asarray(body_of(network).predict_on_batch(images), "float64") for network in (model, built))
+    actual, rebuilt = (np.asarray(_features(network, images), "float64") for network in (model, built))
     if not np.abs(actual - rebuilt).max() <= tolerance * max(1.0, np.abs(actual).max()):
         raise ValueError(
             f"model {model.name!r} has other outputs than the network that keras_resv2 builds with layers of these "

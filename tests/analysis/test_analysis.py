@@ -221,6 +221,36 @@ def test_a_study_of_dropout_resumes_in_a_network_of_the_same_weights(pixels, lab
     assert np.array_equal(first.errors, second.errors)
 
 
+@pytest.mark.parametrize("activation", ["softmax", keras.ops.softmax, keras.layers.Softmax()])
+def test_gradients_are_those_of_logits_whatever_form_the_softmax_has(activation, pixels, labels):
+    keras.utils.set_random_seed(0)
+    logits = network(8, classifier_activation=None)
+    scores = ResNet(8, classifier_activation=activation, weights=model_arrays(logits))
+    found, expected = (analysis.path_gradients(m, pixels, labels, samples=4) for m in (scores, logits))
+    np.testing.assert_allclose(found.norms, expected.norms, rtol=1e-5)
+    assert expected.whole_norm > 0
+
+
+def test_classifiers_inside_another_model_are_refused(pixels, labels):
+    body = ResNet(8, include_top=False, input_shape=(32, 32, 3))
+    head = keras.Sequential([keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(10, "softmax")])
+    x = keras.Input(body.output.shape[1:])
+    functional = keras.Model(x, keras.layers.Dense(10)(keras.layers.GlobalAveragePooling2D()(x)))
+    for inside in (head, functional):
+        with pytest.raises(
+            ValueError, match="are computed by a model inside it: analysis needs a classifier of layers"
+        ):
+            analysis.propagate(keras.Model(body.input, inside(body.output)), pixels, labels)
+
+
+def test_models_that_take_integers_have_gradients(pixels, labels):
+    floats = network(8)
+    integers = ResNet(8, input_tensor=keras.Input((32, 32, 3), dtype="uint8"), weights=model_arrays(floats))
+    found, expected = (analysis.path_gradients(m, pixels, labels, samples=4) for m in (integers, floats))
+    np.testing.assert_allclose(found.norms, expected.norms, rtol=1e-5)
+    assert expected.whole_norm > 0
+
+
 def test_paths_without_gradients_have_no_range():
     with pytest.raises(ValueError, match="paths with a gradient"):
         PathGradients("none", 3, np.arange(4), np.zeros(4), 0.0).effective_range()
@@ -382,14 +412,10 @@ def test_the_variance_is_that_of_each_channel():
     """With NumPy, in both data formats; flat features have their channels last in both."""
     x = np.random.default_rng(0).normal(size=(4, 6, 5, 3)) * np.array([1.0, 2.0, 3.0])
     expected = x.var(axis=(0, 1, 2)).mean()
-    assert propagation._variance(x) == pytest.approx(expected, rel=1e-4)
+    assert propagation._variance(x, False) == pytest.approx(expected, rel=1e-4)
+    assert propagation._variance(x.transpose(0, 3, 1, 2), True) == pytest.approx(expected, rel=1e-4)
     flat = x[:, 0, 0]
-    keras.config.set_image_data_format("channels_first")
-    try:
-        assert propagation._variance(x.transpose(0, 3, 1, 2)) == pytest.approx(expected, rel=1e-4)
-        assert propagation._variance(flat) == pytest.approx(flat.var(axis=0).mean(), rel=1e-4)
-    finally:
-        keras.config.set_image_data_format("channels_last")
+    assert propagation._variance(flat, True) == pytest.approx(flat.var(axis=0).mean(), rel=1e-4)
 
 
 def test_each_gradient_has_two_parts(pixels, labels):

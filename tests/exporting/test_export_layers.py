@@ -77,6 +77,14 @@ def test_onnx_refuses_what_it_has_no_form_for(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("format", HERE)
+def test_a_softmax_layer(format, tmp_path):
+    model = randomised(ResNet(8, classifier_activation=None))
+    model = keras.Model(model.input, layers.Softmax()(model.output))
+    export(model, tmp_path / "n", format)
+    assert_same(RUN[format](tmp_path / "n", images())["probabilities"], run_keras(model, images()))
+
+
 def test_networks_of_other_graphs(tmp_path):
     """Averages in the shortcuts and another stem, in every format."""
     model = randomised(ResNet(8, projection="A_average", stem="cifar_pooled", classifier_activation=None))

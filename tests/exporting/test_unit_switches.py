@@ -11,6 +11,7 @@ import keras_resv2
 from keras_resv2 import ResNet, cli, export
 from keras_resv2.analysis import delete_each
 from keras_resv2.analysis.dissection import dissect
+from keras_resv2.exporting.unit_switches import UnitSwitches
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
 pytest.importorskip("onnx", reason="onnx is not installed")
@@ -76,6 +77,17 @@ def test_errors_of_a_trained_network(tmp_path):
     np.testing.assert_allclose(errors, study.errors)
 
 
+@pytest.mark.parametrize("shape", [(32, 32, 3), (None, None, 3)])
+def test_strides_are_noticed_whatever_the_size_of_the_images(shape):
+    """The last units of stages 1 and 2 keep the channels and halve the sides, which may be unknown."""
+    plain = ResNet(14, shortcut="none", activation="full_preactivation", stride_in="last", input_shape=shape)
+    units = UnitSwitches(plain).units
+    changes = [(unit["name"], unit["switch"]) for unit in units if unit["changes_size"]]
+    expected = ["stage1_unit2", "stage2_unit1", "stage2_unit2", "stage3_unit1"]
+    assert changes == [(name, None) for name in expected]
+    assert [unit.name for unit in dissect(plain).units if not unit.deletable] == expected
+
+
 def test_refusals(tmp_path, capsys):
     model = ResNet(8)
     with pytest.raises(ValueError, match="unit_switches=True is for format='onnx'"):
@@ -85,6 +97,8 @@ def test_refusals(tmp_path, capsys):
     with pytest.raises(ValueError, match="no residual units"):
         other = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3)])
         export(other, tmp_path / "x.onnx", "onnx", unit_switches=True)
+    with pytest.raises(ValueError, match="no unit to switch: without shortcuts, all change the size"):
+        export(ResNet(11, shortcut="none"), tmp_path / "x.onnx", "onnx", unit_switches=True)
     assert not list(tmp_path.iterdir())
     command = ["export", "resnet20-cifar10", "--format", "onnx", "--out", str(tmp_path / "y.onnx"), "--unit_switches"]
     assert cli.main(command) == 0

@@ -227,6 +227,28 @@ def test_dropout_that_is_called_in_training_mode_is_kept():
     assert 0.2 < np.mean(outputs == 0) < 0.8
 
 
+def test_calls_in_training_mode_keep_their_layers():
+    """A layer called twice, once in training mode; and a model inside the model, called so."""
+    x, drop = keras.Input((8, 8, 3)), layers.Dropout(0.5, seed=0)
+    both = keras.layers.Concatenate()([drop(x), drop(x, training=True)])
+    outputs = keras.ops.convert_to_numpy(fold(keras.Model(x, both))(np.ones((4, 8, 8, 3), "float32")))
+    assert 0.2 < np.mean(outputs[..., 3:] == 0) < 0.8
+    inner_x = keras.Input((8, 8, 3))
+    inner = randomise(keras.Model(inner_x, layers.BatchNormalization()(layers.Conv2D(4, 3)(inner_x))))
+    model = keras.Model(x, inner(x, training=True))
+    images = random_images(8, 8) / np.float32(64)
+    expected, found = (keras.ops.convert_to_numpy(network(images)) for network in (model, fold(model)))
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    assert np.abs(expected - model.predict(images, verbose=0)).max() > 0.1  # statistics of the batch
+
+
+@pytest.mark.parametrize("layer", [layers.Dropout(0.5), layers.BatchNormalization()])
+def test_layers_called_by_keyword(layer):
+    x = keras.Input((8, 8, 3))
+    model = randomise(keras.Model(x, layer(inputs=layers.Conv2D(4, 3)(x))))
+    assert_same_outputs(fold(model), model, random_images(8, 8) / np.float32(64))
+
+
 @pytest.mark.parametrize("activation, left", [("original", 0), ("full_preactivation", 4)])
 def test_features_too(activation, left):
     """In pre-activation networks the stem's convolution is an output, so nothing is folded into it."""

@@ -1,5 +1,6 @@
 """A rolled network equals the unrolled one: weights, names, outputs, gradients, moving statistics, files."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -12,6 +13,7 @@ import pytest
 import keras_resv2
 from helpers.comparing import randomised, run_keras
 from keras_resv2.models.scan import RolledUnits
+from keras_resv2.models.shortcuts import Shortcut
 from keras_resv2.models.weights import model_arrays
 from keras_resv2.storage.weight_file import load_weights, read_weights, save_weights
 
@@ -129,6 +131,55 @@ def test_frozen_units_keep_their_statistics(pixels):
     model.train_on_batch(pixels[:, :16, :16], np.arange(8))
     for old, new in zip(before, layer.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
+
+
+def test_trainable_reaches_the_units(pixels):
+    """As in the network that is not rolled: `trainable` sets all layers inside."""
+    plain = build("full_preactivation")
+    rolled = keras_resv2.unfreeze(build("full_preactivation", rolled=True, weights=model_arrays(plain)))
+    moved = []
+    for model in (plain, keras_resv2.freeze(rolled)):
+        model.trainable = False
+        assert not model.trainable_variables
+        model.trainable = True
+        model.compile(keras.optimizers.SGD(0.01), "sparse_categorical_crossentropy", run_eagerly=EAGERLY)
+        before = model_arrays(model)
+        model.train_on_batch(pixels[:, :16, :16], np.arange(8))
+        after = model_arrays(model)
+        moved.append({name for name in before if np.abs(after[name] - before[name]).max() > 0})
+    assert "stage1_unit2_bn1/moving_mean" in moved[0] and moved[1] == moved[0]
+
+
+def test_dropout_of_frozen_units_is_that_of_keras(pixels):
+    """Which drops in training, whether its layer is trainable or not."""
+    model = keras_resv2.freeze(keras_resv2.ResNet(20, shortcut="dropout", rolled=True))
+    layer = model.get_layer("stage1_unit2_to_3")
+    x = np.ones((1, 32, 32, 16), "float32")
+    first, second = (keras.ops.convert_to_numpy(layer(x, training=True)) for _ in range(2))
+    assert np.abs(first - second).max() > 1e-6
+
+
+@dataclasses.dataclass(frozen=True)
+class Filtered(Shortcut):
+    """A shortcut of the user's own, whose layer names its weights and initializers in ways of its own."""
+
+    named: bool = True
+    name = "filtered"
+
+    def __call__(self, shortcut, branch, gate_input, strides, layers, name):
+        layer = keras.layers.DepthwiseConv2D(3, padding="same", **{"name": f"{name}_shortcut_dw"} if self.named else {})
+        return layer(shortcut), branch
+
+
+def test_shortcuts_with_layers_of_any_kind(pixels):
+    rolled = keras_resv2.ResNet(20, shortcut=Filtered(), rolled=True, classifier_activation=None)
+    arrays = model_arrays(rolled)
+    kernels = [arrays[f"stage1_unit{i}_shortcut_dw/kernel"] for i in (2, 3)]
+    assert np.abs(kernels[0] - kernels[1]).max() > 0.01
+    plain = keras_resv2.ResNet(20, shortcut=Filtered(), weights=arrays, classifier_activation=None)
+    np.testing.assert_allclose(run_keras(rolled, pixels), run_keras(plain, pixels), rtol=1e-4, atol=1e-4)
+    with pytest.raises(ValueError, match="names of its layers must start with `name`"):
+        keras_resv2.ResNet(20, shortcut=Filtered(named=False), rolled=True)
 
 
 @needs_remat

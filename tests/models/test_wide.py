@@ -12,6 +12,7 @@ from keras_resv2.architectures import ARCHITECTURES, find_architecture, is_archi
 from keras_resv2.convert.infer_config import infer_config
 from keras_resv2.convert.weight_shapes import weight_shapes
 from keras_resv2.models.flops import count_multiply_adds
+from keras_resv2.models.scan import is_rolled
 from keras_resv2.models.structure import infer_structure
 from keras_resv2.models.weights import model_arrays
 from keras_resv2.storage.weight_file import save_weights
@@ -72,12 +73,13 @@ def test_outputs_are_those_of_plain_pytorch(activation, depth, projection, pixel
 
 
 @pytest.mark.parametrize("variant", [
-    dict(depth=14, activation="full_preactivation"), dict(depth=14), dict(depth=14, projection="A"),
-    dict(depth=20, branch="bottleneck"),
+    dict(depth=20, activation="full_preactivation"), dict(depth=20), dict(depth=20, projection="A"),
+    dict(depth=20, projection="C"), dict(depth=29, branch="bottleneck"),
 ])  # fmt: skip
 def test_rolled_networks_and_their_structure(variant, pixels):
     plain = randomised(ResNet(**variant, width=2, classifier_activation=None))
     rolled = ResNet(**variant, width=2, classifier_activation=None, rolled=True, weights=model_arrays(plain))
+    assert is_rolled(rolled) and not is_rolled(plain)
     assert_same(run_keras(rolled, pixels), run_keras(plain, pixels))
     expected = variant.get("projection", "B")
     assert infer_structure(plain)["projection"] == infer_structure(rolled)["projection"] == expected

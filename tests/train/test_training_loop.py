@@ -21,7 +21,7 @@ from train.steps import JaxSteps, make_steps
 
 
 def test_paper_recipe_is_the_papers():
-    """He et al. 2016, section 4: 64k steps of 128, 0.01 for 400 steps, then 0.1, divided by 10 at 32k and 48k."""
+    """He et al. 2016, appendix: 64k steps of 128, 0.01 for 400 steps, then 0.1, divided by 10 at 32k and 48k."""
     recipe = RECIPES["paper"]
     assert (recipe.steps, recipe.batch_size, recipe.momentum, recipe.weight_decay) == (64_000, 128, 0.9, 1e-4)
     assert (recipe.pad, recipe.pad_mode, recipe.flip, recipe.nesterov) == (4, "mean", "random", False)

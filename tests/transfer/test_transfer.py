@@ -467,7 +467,7 @@ def test_batch_normalisation_that_cannot_train_is_an_error(pixels):
     model = keras_resv2.ResNet(8, classes=2)
     data = pixels, np.arange(8) % 2
     keras_resv2.unfreeze(model)
-    with pytest.raises(ValueError, match="all batch normalisation of the model is frozen.*unfreeze.*batch_norm=True"):
+    with pytest.raises(ValueError, match=r"all batch normalisation of the model is frozen.*unfreeze.*batch_norm=True"):
         keras_resv2.fine_tune(model, data, batch_norm="trained")
     for trains in (keras_resv2.freeze(keras_resv2.ResNet(8, classes=2)), keras_resv2.unfreeze(model, batch_norm=True)):
         check_batch_norm_trains(trains)  # a linear probe; and what the message says
@@ -483,13 +483,13 @@ def test_wrong_data_are_refused_before_images_are_decoded(tmp_path, monkeypatch)
     model = keras_resv2.ResNet(8, classes=2)
     with pytest.raises(FileNotFoundError, match="vall' is not an existing folder"):
         keras_resv2.fine_tune(model, tmp_path, str(tmp_path / "vall"))
-    with pytest.raises(ValueError, match="validation=1.5 must be a share"):
+    with pytest.raises(ValueError, match=r"validation=1.5 must be a share"):
         keras_resv2.fine_tune(model, tmp_path, 1.5)
     tf = pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
     unknown = tf.data.Dataset.from_generator(
         lambda: iter(()), output_signature=(tf.TensorSpec((None, 32, 32, 3), "uint8"), tf.TensorSpec(None, "int32"))
     )
-    with pytest.raises(ValueError, match="train: labels of a tf.data.Dataset need a known rank"):
+    with pytest.raises(ValueError, match=r"train: labels of a tf.data.Dataset need a known rank"):
         keras_resv2.fine_tune(model, unknown, None)
 
 
