@@ -213,22 +213,22 @@ def _source(layers):
 
 def _unit(name, layers, x, programs):
     output, stage = layers[-1].output, int(UNIT.sub(r"\2", layers[0].name))
-    shapes = dict(input_shape=tuple(x.shape[1:]), output_shape=tuple(output.shape[1:]), strided=is_strided(layers))
+    sizes = tuple(x.shape[1:]), tuple(output.shape[1:]), is_strided(layers)
     additions = [layer for layer in layers if layer.name == f"{name}_add"]
     if not additions:
-        return Unit(name, stage, None, _part(layers, x, output, programs), None, None, True, **shapes)
+        return Unit(name, stage, None, _part(layers, x, output, programs), None, None, True, *sizes)
     shortcut, branch = additions[0].input
     total = additions[0].output
     carries = [layer.output for layer in layers if layer.name == f"{name}_gate_carry"]
     return Unit(
         name,
         stage,
-        shortcut=None if shortcut is x else _part(layers, x, shortcut, programs),
-        branch=_part(layers, x, branch, programs),
-        after=None if total is output else _part(layers, total, output, programs),
-        gate=_part(layers, x, carries[0], programs) if carries else None,
-        plain=False,
-        **shapes,
+        None if shortcut is x else _part(layers, x, shortcut, programs),
+        _part(layers, x, branch, programs),
+        None if total is output else _part(layers, total, output, programs),
+        _part(layers, x, carries[0], programs) if carries else None,
+        False,
+        *sizes,
     )
 
 

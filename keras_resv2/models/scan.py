@@ -53,11 +53,11 @@ class RolledUnits(keras.layers.Layer):
     @property
     def trainable(self):
         """Whether the units train. Setting it sets all layers of the unit, as it sets those inside other layers."""
-        return keras.layers.Layer.trainable.fget(self)
+        return super().trainable
 
     @trainable.setter
     def trainable(self, value):
-        keras.layers.Layer.trainable.fset(self, value)
+        keras.layers.Layer.trainable.__set__(self, value)
         self.unit.trainable = value
         if self.built:
             self.match_unit()

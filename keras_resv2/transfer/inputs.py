@@ -181,18 +181,18 @@ def open_inputs(
     Raises:
         ValueError, TypeError: `fine_tune` does not take them.
     """
-    share = isinstance(validation, (int, float)) and not isinstance(validation, bool)
-    if share and not 0 < validation < 1:
+    share = validation if isinstance(validation, (int, float)) and not isinstance(validation, bool) else None
+    if share is not None and not 0 < share < 1:
         raise ValueError(f"validation={validation} must be a share between 0 and 1.")
     if isinstance(validation, (str, os.PathLike)) and not os.path.isdir(validation):
         raise FileNotFoundError(f"validation={os.fspath(validation)!r} is not an existing folder.")
     train = _open("train", train, spec)
-    if share:
+    if share is not None:
         if not train.in_memory:
             raise ValueError(
                 f"validation={validation}: batches cannot be split: pass validation batches, or None for no validation."
             )
-        parts = split_images(train.class_indices, (1 - validation, validation), seed, train.class_names)
+        parts = split_images(train.class_indices, (1 - share, share), seed, train.class_names)
         return train.subset("train", parts[0]), train.subset("validation", parts[1])
     return train, None if validation is None else _open("validation", validation, spec, train.class_names)
 
