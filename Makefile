@@ -75,7 +75,7 @@ results: $(VENV)/.demo
 archive:
 	git archive --format=tar.gz --prefix=keras-resv2/ --output=keras-resv2.tar.gz HEAD
 
-# The pip that comes with Python 3.10 had not chosen versions after 20 minutes.
+# The pip that comes with Python 3.10 had not resolved the dependencies after 20 minutes.
 %/.venv:
 	$(PYTHON) -m venv $*
 	$*/bin/python -m pip install --quiet --upgrade pip

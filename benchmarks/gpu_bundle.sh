@@ -8,7 +8,7 @@
 #
 #     repo.bundle     the commit that is checked out (`git clone` takes it; train.publish needs the commit)
 #     wheels/         Keras and what it needs, for CPython 3.12 on Linux
-#     data.a, data.b  the halves of the dataset, for machines that take little at a time
+#     data.a, data.b  the dataset, split into two files for upload limits
 #     start.sh        to be run there, from the folder: installs, checks, and leaves `env.sh`
 set -eu
 [ $# -ge 1 ] || { sed -n '2,/^set/s/^# \{0,1\}//p' "$0" >&2; exit 2; }

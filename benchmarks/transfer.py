@@ -1,7 +1,7 @@
 """Transfer learning, measured: four ways to train a classifier on few images.
 
-    python -m benchmarks.transfer --data digits --data fashion_mnist=/usr/share/datasets/fashion-mnist \
-        --data emoji=package --out results
+    python -m benchmarks.transfer --data digits --data fashion_mnist=FOLDER --data emoji=FOLDER \
+        --out results
 
 - probe: a new classifier on the features of the frozen pretrained body.
 - fine-tuned: `keras_resv2.fine_tune` with its defaults: the classifier first, then all layers, batch normalisation

@@ -1093,7 +1093,7 @@ def WideResNet16_8(
     rematerialize: bool = False,
     dtype: str | keras.DTypePolicy | None = None,
 ) -> keras.Model:
-    """WideResNet16_8: 14 layers, widening factor 8 (Zagoruyko & Komodakis 2016, arXiv 1605.07146).
+    """WideResNet16_8: 14 layers (depth= of ResNet), widening factor 8 (Zagoruyko & Komodakis 2016, arXiv 1605.07146).
 
     For the arguments, see `ResNet`.
 
@@ -1131,7 +1131,7 @@ def WideResNet16_10(
     rematerialize: bool = False,
     dtype: str | keras.DTypePolicy | None = None,
 ) -> keras.Model:
-    """WideResNet16_10: 14 layers, widening factor 10 (Zagoruyko & Komodakis 2016, arXiv 1605.07146).
+    """WideResNet16_10: 14 layers (depth= of ResNet), widening factor 10 (Zagoruyko & Komodakis 2016, arXiv 1605.07146).
 
     For the arguments, see `ResNet`.
 
@@ -1169,7 +1169,7 @@ def WideResNet28_10(
     rematerialize: bool = False,
     dtype: str | keras.DTypePolicy | None = None,
 ) -> keras.Model:
-    """WideResNet28_10: 26 layers, widening factor 10 (Zagoruyko & Komodakis 2016, arXiv 1605.07146).
+    """WideResNet28_10: 26 layers (depth= of ResNet), widening factor 10 (Zagoruyko & Komodakis 2016, arXiv 1605.07146).
 
     For the arguments, see `ResNet`.
 
@@ -1207,7 +1207,7 @@ def WideResNet40_2(
     rematerialize: bool = False,
     dtype: str | keras.DTypePolicy | None = None,
 ) -> keras.Model:
-    """WideResNet40_2: 38 layers, widening factor 2 (Zagoruyko & Komodakis 2016, arXiv 1605.07146).
+    """WideResNet40_2: 38 layers (depth= of ResNet), widening factor 2 (Zagoruyko & Komodakis 2016, arXiv 1605.07146).
 
     For the arguments, see `ResNet`.
 
@@ -1245,7 +1245,7 @@ def WideResNet40_4(
     rematerialize: bool = False,
     dtype: str | keras.DTypePolicy | None = None,
 ) -> keras.Model:
-    """WideResNet40_4: 38 layers, widening factor 4 (Zagoruyko & Komodakis 2016, arXiv 1605.07146).
+    """WideResNet40_4: 38 layers (depth= of ResNet), widening factor 4 (Zagoruyko & Komodakis 2016, arXiv 1605.07146).
 
     For the arguments, see `ResNet`.
 
@@ -1283,7 +1283,7 @@ def WideResNet40_8(
     rematerialize: bool = False,
     dtype: str | keras.DTypePolicy | None = None,
 ) -> keras.Model:
-    """WideResNet40_8: 38 layers, widening factor 8 (Zagoruyko & Komodakis 2016, arXiv 1605.07146).
+    """WideResNet40_8: 38 layers (depth= of ResNet), widening factor 8 (Zagoruyko & Komodakis 2016, arXiv 1605.07146).
 
     For the arguments, see `ResNet`.
 
@@ -1321,7 +1321,7 @@ def WideResNet50_2(
     rematerialize: bool = False,
     dtype: str | keras.DTypePolicy | None = None,
 ) -> keras.Model:
-    """WideResNet50_2: 50 layers, widening factor 2 (Zagoruyko & Komodakis 2016, arXiv 1605.07146).
+    """WideResNet50_2: 50 layers (depth= of ResNet), widening factor 2 (Zagoruyko & Komodakis 2016, arXiv 1605.07146).
 
     For the arguments, see `ResNet`.
 
@@ -1359,7 +1359,7 @@ def WideResNet101_2(
     rematerialize: bool = False,
     dtype: str | keras.DTypePolicy | None = None,
 ) -> keras.Model:
-    """WideResNet101_2: 101 layers, widening factor 2 (Zagoruyko & Komodakis 2016, arXiv 1605.07146).
+    """WideResNet101_2: 101 layers (depth= of ResNet), widening factor 2 (Zagoruyko & Komodakis 2016, arXiv 1605.07146).
 
     For the arguments, see `ResNet`.
 

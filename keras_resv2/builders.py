@@ -82,10 +82,10 @@ def layers_of(architecture: Architecture) -> str:
     Example:
 
     >>> layers_of(ARCHITECTURES["wide_resnet28_10"])
-    '26 layers, widening factor 10'
+    '26 layers (depth= of ResNet), widening factor 10'
     """
     layers = f"{architecture.depth} layers"
-    return layers if architecture.width == 1 else f"{layers}, widening factor {architecture.width}"
+    return layers if architecture.width == 1 else f"{layers} (depth= of ResNet), widening factor {architecture.width}"
 
 
 def _make_builder(key, architecture):

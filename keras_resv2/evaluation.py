@@ -81,6 +81,7 @@ def measure_error(model: Any, images: Any, labels: Any, batch_size: int | None =
     Example:
 
     >>> measure_error(from_pretrained("resnet20-cifar10"), images, labels)  # doctest: +SKIP
+    8.2
     """
     images, labels = check_images(model, images, labels)
     batch_size = default_batch_size(images.shape[1:]) if batch_size is None else check_count("batch_size", batch_size)

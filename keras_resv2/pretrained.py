@@ -163,6 +163,8 @@ def from_pretrained(
     Raises:
         ValueError: if the name or version is unknown, the file is damaged, or an argument is invalid.
         OSError: if the weights are missing or cannot be downloaded.
+        ImportError: if third-party weights need a package that is not installed: huggingface_hub for timm's, PyTorch
+            for .pth files.
 
     Example:
 

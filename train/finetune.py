@@ -2,8 +2,8 @@
 
     python -m train.finetune --model preact_resnet20-cifar10 --data flowers --out runs/flowers
 
---data is a folder with a folder of images per class (any size and format, grey or coloured), or with train/, test/ and,
-optionally, val/ of such folders; or the name of a dataset of tensorflow-datasets. Without test/, val/ measures the
+--data is a folder with a folder of images per class (any size and format, grayscale or color), or with train/, test/
+and, optionally, val/ of such folders; or the name of a dataset of tensorflow-datasets. Without test/, val/ measures the
 error. Missing splits are taken from the training images; the seed determines which.
 --out gets the model (model.keras), report.json with the metrics, history.csv and curve.png, the confusion matrix (CSV
 and PNG), mistakes.png with the most confident mistakes, split.json with the split of each image, and a weight folder.

@@ -1,6 +1,6 @@
 """Recipes: how a network is trained, as values that are validated together.
 
-Weight decay is L2 regularisation added to the gradient, ``wd * w``, as in the papers' code.
+Weight decay is L2 regularization added to the gradient, ``wd * w``, as in the papers' code.
 """
 
 import ast

@@ -55,7 +55,7 @@ def network_files():
         yield f"network/{entry['file']}", content
     plain = None
     if has_plain:
-        plain, content = exported(str(PLAIN), "The same layers without shortcuts")
+        plain, content = exported(str(PLAIN), "A plain network, without shortcuts")
         yield f"network/{plain['file']}", content
     index = {
         "runtime": sorted(runtime) == sorted(names),

@@ -61,6 +61,9 @@ API = {
         "keras_resv2.analysis.paths.path_gradients", "keras_resv2.analysis.paths.PathGradients",
         "keras_resv2.analysis.paths.share_left", "keras_resv2.analysis.dissection.dissect",
         "keras_resv2.analysis.grad_cam.grad_cam", "keras_resv2.analysis.grad_cam.GradCam",
+        "keras_resv2.analysis.plots.draw_propagation", "keras_resv2.analysis.plots.draw_deletions",
+        "keras_resv2.analysis.plots.draw_random_deletions", "keras_resv2.analysis.plots.draw_reorderings",
+        "keras_resv2.analysis.plots.draw_paths", "keras_resv2.analysis.plots.draw_grad_cam",
     ]),
     "convert": ("Conversion", [
         "keras_resv2.convert.detection.from_pytorch", "keras_resv2.convert.detection.from_keras_applications",
@@ -93,9 +96,8 @@ def builders():
     )
     return (
         '\n## Builders\n\nEach takes the arguments of `ResNet` except `depth`, and `weights="cifar10"` where weights '
-        "are published.\n\n| builder | layers | width | activation | source |\n| --- | ---: | ---: | --- | --- |\n"
-        + rows
-        + "\n"
+        "are published.\n\n| builder | depth of `ResNet` | width | activation | source |\n"
+        "| --- | ---: | ---: | --- | --- |\n" + rows + "\n"
     )
 
 

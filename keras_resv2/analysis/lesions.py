@@ -166,6 +166,12 @@ def delete_random(
 
     Raises:
         ValueError: as in `delete_each`, or if a count is below 1 or above the number of units that can be deleted.
+
+    Example:
+
+    >>> study = delete_random(model, images, labels, counts=[1, 3, 6], draws=5)  # doctest: +SKIP
+    >>> study.quartiles()[:, 0].tolist()  # doctest: +SKIP
+    [1.0, 3.0, 6.0]
     """
     parts = dissect(model)
     possible = [i for i, unit in enumerate(parts.units) if unit.deletable]
@@ -206,6 +212,12 @@ def reorder(
 
     Raises:
         ValueError: as in `delete_each`, or if no stage has two units that can be swapped.
+
+    Example:
+
+    >>> study = reorder(model, images, labels, swaps=[1, 3], draws=5)  # doctest: +SKIP
+    >>> study.taus.shape  # doctest: +SKIP
+    (10,)
     """
     parts = dissect(model)
     stages = [[i for i in stage if not parts.units[i].changes_size] for stage in parts.stages().values()]

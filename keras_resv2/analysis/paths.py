@@ -40,6 +40,13 @@ def paths_by_length(units: int) -> list[int]:
 def share_left(units: int, deleted: int) -> float:
     """Returns the share of paths that remain after deleting units: each deletion halves it.
 
+    Args:
+        units: number of units of the network.
+        deleted: number of deleted units.
+
+    Raises:
+        ValueError: if `deleted` is not from 0 to `units`.
+
     Example:
 
     >>> share_left(54, 1), share_left(54, 10)

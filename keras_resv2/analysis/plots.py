@@ -1,14 +1,19 @@
 """Draws the papers' figures from results of `keras_resv2.analysis`. Requires matplotlib."""
 
+import os
 import pathlib
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from keras_resv2.analysis.paths import paths_by_length
+from keras_resv2.analysis.grad_cam import GradCam
+from keras_resv2.analysis.lesions import Deletions, RandomDeletions, Reorderings
+from keras_resv2.analysis.paths import PathGradients, paths_by_length
+from keras_resv2.analysis.propagation import Propagation
 from keras_resv2.figures import BLUE, COLORS, GRAY, VERMILION, add_grid, add_legend, new_figure, save_figure
 
 
-def draw_propagation(studies, path):
+def draw_propagation(studies: Mapping[str, Propagation], path: str | os.PathLike) -> None:
     """Plots signal variance, gradient norm and the two norms of eq. 8 by unit, one line per network.
 
     Args:
@@ -40,7 +45,7 @@ def draw_propagation(studies, path):
     _save(figure, path)
 
 
-def draw_deletions(studies, path):
+def draw_deletions(studies: Mapping[str, Deletions], path: str | os.PathLike) -> None:
     """Plots the error without each unit (Veit et al. 2016, Fig. 3). Units that change the size are marked.
 
     Units that cannot be deleted (those that change the size in a network without shortcuts) have no error and leave a
@@ -65,7 +70,7 @@ def draw_deletions(studies, path):
     _save(figure, path)
 
 
-def draw_random_deletions(study, path, title=None):
+def draw_random_deletions(study: RandomDeletions, path: str | os.PathLike, title: str | None = None) -> None:
     """Plots median and quartiles of the error without k random units (Veit et al. 2016, Fig. 5 a).
 
     Args:
@@ -87,7 +92,7 @@ def draw_random_deletions(study, path, title=None):
     _save(figure, path)
 
 
-def draw_reorderings(study, path, title=None):
+def draw_reorderings(study: Reorderings, path: str | os.PathLike, title: str | None = None) -> None:
     """Plots the error against Kendall's tau of the order of the units (Veit et al. 2016, Fig. 5 b).
 
     Args:
@@ -108,7 +113,7 @@ def draw_reorderings(study, path, title=None):
     _save(figure, path)
 
 
-def draw_paths(study, path, title=None):
+def draw_paths(study: PathGradients, path: str | os.PathLike, title: str | None = None) -> None:
     """Plots the numbers of paths, their gradients and the product by length (Veit et al. 2016, Fig. 6).
 
     Args:
@@ -139,7 +144,9 @@ def draw_paths(study, path, title=None):
     _save(figure, path)
 
 
-def draw_grad_cam(study, images, path, class_names=None):
+def draw_grad_cam(
+    study: GradCam, images: np.ndarray, path: str | os.PathLike, class_names: Sequence[str] | None = None
+) -> None:
     """Draws each image next to a copy with its map overlaid, in pairs of columns.
 
     Args:

@@ -4,8 +4,8 @@
 >>> model = convert.from_pytorch("resnet18.pth")  # doctest: +SKIP
 >>> convert.save_pytorch(model, "resnet18.safetensors", layout="torchvision")  # doctest: +SKIP
 
-Each family of networks is one file that says how its names correspond to those of
-`keras_resv2.models.network`: `torchvision`, `cifar`, `timm`, `applications`.
+Each layout is a module of `keras_resv2.convert.layouts` that maps the names of a library to those of
+`keras_resv2.models.network`.
 """
 
 import importlib

@@ -68,15 +68,15 @@ def export(
         path: path of the file, or of the folder of a SavedModel; written atomically.
         format: "saved_model", "tflite" or "onnx". The first two are written on Keras' TensorFlow backend, ONNX on
             all three.
-        precision: "float32"; of TFLite and ONNX also "float16", weights of half the size; of TFLite also "int8",
-            weights and activations, a quarter of the size.
+        precision: "float32"; "float16" (TFLite and ONNX), which halves the size of the weights; or "int8" (TFLite),
+            which quantizes weights and activations to a quarter of the size.
         representative: for int8: uint8 images ``(n, height, width, 3)``, a few hundred typical inputs, used to
             calibrate the activation ranges.
         folded: whether batch normalisation goes into the convolutions where that is exact (`keras_resv2.fold`).
-        class_names: in the order of the outputs; kept with the network: in the metadata of ONNX, in
-            ``assets.extra/labels.txt`` of a SavedModel, in ``<name>.labels.txt`` beside a TFLite file.
-        unit_switches: of ONNX: whether the file has a second input of that name, float32 ``(units,)``, all ones
-            unless it is given: a 0 deletes a residual unit as `keras_resv2.analysis.delete_each` does. The metadata
+        class_names: names of the classes in the order of the outputs, stored with the network: in the metadata of ONNX,
+            in ``assets.extra/labels.txt`` of a SavedModel, in ``<name>.labels.txt`` beside a TFLite file.
+        unit_switches: whether an ONNX file gets a second, optional input of that name, float32 ``(units,)``, ones by
+            default: a 0 deletes a residual unit as `keras_resv2.analysis.delete_each` does. The metadata
             ``unit_switches`` is JSON of the units in this order. Batch normalisation is not folded then.
         overwrite: whether an existing file, or a SavedModel's folder, is replaced.
 

@@ -1,5 +1,6 @@
 """`push`: uploads weights to a repository on the Hugging Face Hub."""
 
+import os
 import pathlib
 import tempfile
 
@@ -17,7 +18,7 @@ KERAS_FILES = ("config.json", "metadata.json", "model.weights.h5")  # names used
 EXTRAS = ("history.csv", "curve.png")  # optional files next to a card and its weights
 
 
-def push(repository: str, source: str, private: bool = False, base_model: str | None = None) -> str:
+def push(repository: str, source: str | os.PathLike, private: bool = False, base_model: str | None = None) -> str:
     """Uploads weights to the Hub in one commit: the weight file, its card, its history and a README.
 
     The commit also contains the network as saved by Keras, with Keras layers only, so that

@@ -40,9 +40,9 @@ MOST_AXES = 8
 def save_weights(model: keras.Model, path: str | os.PathLike) -> None:
     """Writes all weights of a model to an HDF5 file, as float32.
 
-    The file is written atomically. For a network of this package, as built, it also contains what `load_weights` and
-    ``ResNet(weights=path)`` compare: activation order, kind of shortcut, strides, pixel statistics. Many variants have
-    weights of the same names and shapes, and other outputs.
+    The file is written atomically. For a network of this package, as built, it also contains what
+    ``ResNet(weights=path)`` and the other builders compare: activation order, kind of shortcut, strides, pixel
+    statistics. Many variants have weights of the same names and shapes, and other outputs.
 
     Args:
         model: a `keras.Model` whose layers have unique names.

@@ -124,7 +124,7 @@ def fine_tune(
         callbacks: a Keras callback or a list of them, for the training of the body, not for cross-validation.
             `ReduceLROnPlateau` and `LearningRateScheduler` are rejected, because the learning rate follows its own
             schedule.
-        seed: of split, folds, order and augmentation.
+        seed: random seed of the split, the folds, the order of images and the augmentation.
         verbose: 0 silent, 1 a line per epoch.
 
     Returns:

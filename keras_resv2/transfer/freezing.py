@@ -51,10 +51,10 @@ def freeze(model: keras.Model, until: str | None = CLASSIFIER) -> keras.Model:
 
 
 def unfreeze(model: keras.Model, since: str | None = None, batch_norm: bool = False) -> keras.Model:
-    """Makes layers trainable again, all but batch normalisation.
+    """Makes layers trainable again, except batch normalisation.
 
-    Few images, or images of another kind, make poor batch statistics, and the network loses what it has learned while
-    the moving statistics follow them. So all batch normalisation after `since` is frozen, unless `batch_norm` is True.
+    Batch statistics of few or unusual images are unreliable: updating the moving statistics with them destroys what
+    the network has learned. All batch normalisation from `since` on is therefore frozen unless `batch_norm` is True.
     Compile the model afterwards.
 
     Args:
