@@ -170,7 +170,7 @@ def details(card):
 
 def papers():
     """The papers' tables beside ours."""
-    runs = collect(ROOT / "weights")
+    runs = collect(ROOT / "weights", ROOT / "train" / "results")
     parts = ["# The papers' tables", "", "Ours beside theirs; cells that no run reproduces come with the command."]
     for name in TABLES:
         text = as_markdown(compare(name, runs))

@@ -497,9 +497,25 @@ def test_without_runs_the_cards_alone_count(folders, capsys, monkeypatch):
 
 
 def test_the_command_on_this_checkout():
-    done = subprocess.run(
-        [sys.executable, "-m", "train.reproduce", "resnet", "--weights_dir", "weights"],
-        capture_output=True, text=True, cwd=ROOT,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert "ResNet-1202" in done.stdout
+    for table, words in (("resnet", "ResNet-1202"), ("table2", "BN after addition, ResNet-110")):
+        done = subprocess.run(
+            [sys.executable, "-m", "train.reproduce", table, "--weights_dir", "weights"],
+            capture_output=True, text=True, cwd=ROOT,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert words in done.stdout
+
+
+def test_records_of_unpublished_runs(folders, capsys, monkeypatch):
+    """Those of this repository: all five orders of Table 2 by one short recipe, which reproduces nothing."""
+    monkeypatch.chdir(folders)
+    (folders / "weights").mkdir(exist_ok=True)
+    assert reproduce.main(["table2", "--format", "json"]) == 0
+    cells = json.loads(capsys.readouterr().out)["cells"]
+    short = [cell["other_recipes"] for cell in cells if cell["column"] == "ResNet-110"]
+    assert [found["steps"] for (found,) in short] == [1950] * 5
+    assert not any(cell["reproduction"] for cell in cells)
+    for path in reproduce.RESULTS.glob("**/run.json"):
+        last = (path.parent / "history.csv").read_text().splitlines()[-1].split(",")
+        assert float(last[5]) == json.loads(path.read_text())["test_error_at_end"]
+        assert "/" not in json.loads(path.read_text())["command"]

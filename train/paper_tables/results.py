@@ -66,12 +66,12 @@ class Run:
         return [f"{k}={v}" for k, v in self.values.items() if k not in apart and v != usual.get(k)]
 
 
-def collect(weights_dir, runs=None):
+def collect(weights_dir, *runs):
     """Collects all measured runs on complete datasets of the registry, each once.
 
     Args:
         weights_dir: folder of published weights.
-        runs: folder with the folders of runs; None for none.
+        *runs: folders with the folders of runs; None is ignored.
 
     Returns:
         List of `Run`. For a published run the error is that of the card, which is that of the file in float32.
@@ -80,13 +80,14 @@ def collect(weights_dir, runs=None):
         FileNotFoundError: if a folder does not exist.
         ValueError: if a card or a run.json is damaged.
     """
-    for folder in filter(None, (weights_dir, runs)):
+    runs = [folder for folder in runs if folder is not None]
+    for folder in (weights_dir, *runs):
         if not pathlib.Path(folder).is_dir():
             raise FileNotFoundError(f"the folder {folder} does not exist.")
     cards = [path for path in pathlib.Path(weights_dir).glob(f"*/*/{CARD}") if path.parent.name.isdigit()]
     # The newest version first, which takes precedence if two versions have the same run.
     cards.sort(key=lambda path: (path.parent.parent.name, -int(path.parent.name)))
-    records = sorted(pathlib.Path(runs).glob(f"**/{RUN_FILE}")) if runs else []
+    records = [path for folder in runs for path in sorted(pathlib.Path(folder).glob(f"**/{RUN_FILE}"))]
     # If a seed was trained twice, a finished run takes precedence over a diverged one.
     trained = sorted(itertools.chain(*map(_finished, records)), key=lambda run: run.diverged)
     found = {}
