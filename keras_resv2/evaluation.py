@@ -57,6 +57,8 @@ def default_batch_size(image_shape: Sequence[int], most: int = MOST_IMAGES) -> i
     >>> default_batch_size((32, 32, 3)), default_batch_size((224, 224, 3)), default_batch_size((448, 448, 3))
     (500, 256, 64)
     """
+    if len(image_shape) < 2:  # features
+        return most
     height, width = sorted(image_shape)[-2:]
     return int(np.clip(MOST_PIXELS // (height * width), 1, most))
 

@@ -6,8 +6,9 @@ import os
 from keras_resv2.cli.terminal import print_json, start_backend
 from keras_resv2.data import described, find_splits, fingerprint
 from keras_resv2.data.arrays import sample_positions
+from keras_resv2.data.folders import scan_classes
 from keras_resv2.data.splits import TEST, evenly_spaced
-from keras_resv2.labels import class_names, load_images, open_images
+from keras_resv2.labels import class_names, dataset_of, load_images, open_images
 from keras_resv2.pretrained import from_pretrained, pretrained_card, weight_path
 
 DISAGREES = 1
@@ -53,8 +54,7 @@ def run(arguments):
             f"--views is only for networks evaluated on images from disk, such as ImageNet; {card.full_name} is not."
         )
     weight_path(card)  # downloads and converts, if necessary, before the images are read
-    source = open_images(card, TEST, arguments.data_dir) if arguments.quick else None  # None for arrays
-    sampled = source is not None and len(source) > QUICK_IMAGES
+    sampled = arguments.quick and _files_in_folder(card, arguments.data_dir) > QUICK_IMAGES
     start_backend()
     images, labels = load_images(card, TEST, arguments.data_dir, most=QUICK_IMAGES if sampled else None)
     known = card.dataset_sha256.get("test")
@@ -104,9 +104,20 @@ def run(arguments):
     return DISAGREES if agrees is False else 0
 
 
+def _files_in_folder(card, data_dir):
+    """Returns the number of test images in a folder of class folders; 0 for data in another form."""
+    row = dataset_of(card, data_dir)
+    if row.tfds or not os.path.isdir(data_dir):
+        return 0
+    test = find_splits(data_dir).get(TEST)
+    return len(scan_classes(data_dir if test is None else test, row.class_names).paths)
+
+
 def _may_contain_training_images(card, data_dir):
     """Returns whether a fine-tuned network is evaluated on a folder without splits, like the one it was trained on."""
-    return (card.origin or {}).get("layout") == "fine-tuned" and os.path.isdir(data_dir) and not find_splits(data_dir)
+    if (card.origin or {}).get("layout") != "fine-tuned" or not os.path.isdir(data_dir):
+        return False
+    return not dataset_of(card, data_dir).tfds and not find_splits(data_dir)
 
 
 def _run_streamed(card, arguments):

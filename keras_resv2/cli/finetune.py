@@ -5,6 +5,7 @@ import sys
 
 from keras_resv2.argument_checks import check_choice
 from keras_resv2.cli.terminal import output_folder, print_json, start_backend
+from keras_resv2.data import find_splits
 from keras_resv2.files import create_folder
 from keras_resv2.pretrained import from_pretrained, pretrained_card, weight_path
 
@@ -134,7 +135,9 @@ def finetune(out, name, settings, environment, quiet=False):
     if weight_folder_of(out, card, settings["data"]).exists():
         raise FileExistsError(f"{out} contains the weights of another fine-tuning: choose another --out.")
     folder = pathlib.Path(settings["data"])
-    if folder.is_dir() and out.resolve().is_relative_to(folder.resolve()):
+    splits = find_splits(folder) if folder.is_dir() else {}
+    places = splits.values() if splits or not folder.is_dir() else [folder]
+    if any(out.resolve().is_relative_to(place.resolve()) for place in places):
         raise ValueError(f"--out {out} must not be in --data: it would look like a class there.")
     if settings["freeze_until"]:
         freeze(from_pretrained(name), until=settings["freeze_until"])  # before the images are read

@@ -87,6 +87,7 @@ def class_folders(folder: str | os.PathLike) -> set[str]:
 def _check_no_other_splits(folder, names):
     """Raises ValueError if a folder is named like a split and is no class, as its contents show."""
     inside = {name: set(_folders(folder / name)) for name in names}
+    nested = {name for name in names if len(inside[name]) > 1 and not _holds_files(folder / name)}
     for name in (name for name in names if names_a_split(name)):
         for other in names:
             shared = sorted(inside[name] & inside[other])
@@ -95,7 +96,7 @@ def _check_no_other_splits(folder, names):
                     f"{folder}: {name} and {other} both contain a folder {shared[0]}, so they look like splits and not "
                     "like classes: rename them to train, val and test."
                 )
-        if len(names) > 1 and len(inside[name]) > 1 and not _holds_files(folder / name):
+        if name in nested and nested != set(names):  # classes may all be divided into folders
             raise ValueError(
                 f"{folder}: {name} contains the folders {some(sorted(inside[name]))} and no images, so it looks like a "
                 f"split and not like a class beside {some([other for other in names if other != name])}: pass "

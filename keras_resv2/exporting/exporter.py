@@ -16,6 +16,7 @@ from keras_resv2.exporting.network import plain_network
 from keras_resv2.exporting.signature import by_name, named_outputs, signature_of
 from keras_resv2.files import atomic_write, check_parent, write_lines
 from keras_resv2.models.folding import fold
+from keras_resv2.models.graph import data_format_of
 
 ROUNDING = 1e-3  # of float32 outputs, relative to the largest: more is another network
 COMPARED = 64  # representative images
@@ -205,11 +206,12 @@ def _check_class_names(class_names, network):
         return
     if isinstance(class_names, str) or any("\n" in str(name) for name in class_names):
         raise ValueError("class_names must be a list of names, each of one line.")
-    rows = {name: x.shape[-1] for name, x in named_outputs(network).items() if len(x.shape) == 2}
-    if len(class_names) not in rows.values():
-        found = ", ".join(f"{name} has {count} values" for name, count in rows.items()) or "none is a row of scores"
+    axis = 1 if data_format_of(network) == "channels_first" else -1
+    counts = {name: x.shape[axis if len(x.shape) == 4 else -1] for name, x in named_outputs(network).items()}
+    if len(class_names) not in counts.values():
+        found = ", ".join(f"{name} has {count}" for name, count in counts.items())
         raise ValueError(
-            f"there are {len(class_names)} class_names, but no output of {network.name!r} with as many: {found}."
+            f"there are {len(class_names)} class_names, but no output of {network.name!r} has as many classes: {found}."
         )
 
 

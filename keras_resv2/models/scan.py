@@ -49,6 +49,8 @@ class RolledUnits(keras.layers.Layer):
         self.count, self.rematerialize = count, rematerialize
         # Wrapped in a function, so that Keras does not track the unit's own weights as this layer's.
         self._unit, self._values = (lambda: unit), (lambda: values or {})
+        if not self.trainable:  # as in files saved before the units followed
+            unit.trainable = False
 
     @property
     def trainable(self):
@@ -75,17 +77,18 @@ class RolledUnits(keras.layers.Layer):
         stacks = []
         for variable in self.unit.variables:
             layer = layers.get(id(variable))
+            # By kind of variable, not by `trainable`: frozen weights may train later, and the order of saved weights
+            # must not change.
+            moves = not layer or variable.name.startswith("moving_")
             stack = self.add_weight(
-                name=f"{_short(layer.name)}_{variable.name}" if layer else variable.name,
+                name=f"{_short(self.layer_names(layer.name)[0])}_{variable.name}" if layer else variable.name,
                 shape=(self.count, *variable.shape),
                 dtype=variable.dtype,
                 initializer=self._start(layer, variable) if layer else self._seeds,
-                # By kind of variable, not by `trainable`: frozen weights may train later, and the order of saved
-                # weights must not change.
-                trainable=bool(layer) and not variable.name.startswith("moving_"),
+                trainable=not moves,
                 autocast=False,  # the layers of the unit cast them
             )
-            stacks.append((stack, layer.name if layer else None, variable.name))
+            stacks.append((stack, layer.name if layer else None, variable.name, moves))
         self._stacks = stacks
         self._values = dict
         self.match_unit()
@@ -143,14 +146,14 @@ class RolledUnits(keras.layers.Layer):
         """
         return {
             f"{name}/{variable}": (stack, index)
-            for stack, layer, variable in self._stacks
+            for stack, layer, variable, _ in self._stacks
             if layer
             for index, name in enumerate(self.layer_names(layer))
         }
 
     def call(self, x, training=None):
         training, variables = bool(training), self.unit.variables
-        moves = [training and not variable.trainable for variable in variables]
+        moves = [training and own for *_, own in self._stacks]  # which weights the forward pass changes
         moving = [variable for variable, own in zip(variables, moves, strict=True) if own]
 
         def unit(x, *weights):
@@ -160,7 +163,7 @@ class RolledUnits(keras.layers.Layer):
 
         stacks = [stack for stack, *_ in self._stacks]
         # PyTorch assigns in place: recomputation in the backward pass must see the values of the forward pass.
-        values = [s.value if v.trainable else keras.ops.copy(s.value) for s, v in zip(stacks, variables, strict=True)]
+        values = [keras.ops.copy(s.value) if own else s.value for s, own in zip(stacks, moves, strict=True)]
         scan = {"jax": _jax_scan, "tensorflow": _tensorflow_scan}.get(keras.backend.backend(), _python_scan)
         y, moved = scan(keras.remat(unit) if self.rematerialize else unit, x, values, moving)
         for stack, value in zip([stack for stack, own in zip(stacks, moves, strict=True) if own], moved, strict=True):

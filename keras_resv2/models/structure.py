@@ -26,7 +26,7 @@ def infer_structure(model: keras.Model) -> dict[str, Any]:
     Returns:
         Dictionary with activation, shortcut, projection, stride_on, stride_in, stem, padding, conv_bias and
         activated_shortcuts; None where an argument has no meaning for the network. The shortcut is "identity" or
-        "none", or the name of a layer that only other shortcuts have.
+        "none", or the names of all layers that only other shortcuts have, joined by "+".
 
     Raises:
         ValueError: if the model is not such a network, or its batch normalisation is folded.

@@ -93,6 +93,7 @@ def unfreeze(model: keras.Model, since: str | None = None, batch_norm: bool = Fa
     for layer, state in [*around, *before, *((layer, True) for layer in with_inner(layers)), *own, *after]:
         layer.trainable = state
     set_batch_norm(layers, trainable=batch_norm)
+    _match_rolled(with_inner([model]))
     return model
 
 
@@ -197,11 +198,11 @@ def check_batch_norm_trains(model: keras.Model) -> None:
     layers = list(with_inner([model]))
     norms = [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
     others = [layer for layer in layers if layer not in norms and not inner_layers(layer) and layer.trainable_weights]
-    trains = any(layer not in classifiers_of(model) for layer in others)
-    if trains and norms and not any(layer.trainable_weights for layer in norms):
+    trains = any(not isinstance(layer, keras.layers.Dense) for layer in others)
+    if trains and norms and not any(layer.trainable for layer in norms):
         raise ValueError(
             'batch_norm="trained", but all batch normalisation of the model is frozen, as `fine_tune` and `unfreeze` '
-            "leave it: call unfreeze(model, batch_norm=True) first."
+            "leave it: call unfreeze(model, since=..., batch_norm=True) first."
         )
 
 

@@ -200,8 +200,9 @@ def open_inputs(
 def _open(argument, value, spec, class_names=None):
     names = None
     if isinstance(value, (str, os.PathLike)):
-        if os.path.isdir(value):  # before its images are read
-            _check_class_count(argument, class_names or scan_classes(value).class_names, spec)
+        found = class_names or (scan_classes(value).class_names if os.path.isdir(value) else ())
+        if len(found) > 1:  # before the images are read, which rejects a single class
+            _check_class_count(argument, found, spec)
         value = read_folder(value, spec.image_shape[:2], class_names=class_names)
         for problem in value.damaged:
             warnings.warn(f"{problem} It is left out.", stacklevel=4)

@@ -85,6 +85,13 @@ def test_a_split_beside_other_folders_is_not_a_class(beside, tmp_path):
         keras_resv2.read_folder(tmp_path, (8, 8))
 
 
+def test_classes_that_are_all_divided_into_folders(tmp_path):
+    make(
+        tmp_path, *(f"{name}/{i}.png" for i, name in enumerate(("bus/city", "bus/school", "train/steam", "train/old")))
+    )
+    assert keras_resv2.read_folder(tmp_path, (8, 8)).class_names == ("bus", "train")
+
+
 def test_classes_and_files_whose_names_start_with_symbols(tmp_path):
     make(tmp_path, "$1/0.png", "five/@bob.png", "@home/2.png", "@eadir/3.png")
     read = keras_resv2.read_folder(tmp_path, (8, 8))

@@ -160,9 +160,11 @@ def test_class_names_of_one_of_several_outputs(tmp_path):
     model = randomised(ResNet(8))
     both = keras.Model(model.input, {"maps": model.get_layer("stage1_unit1_add").output, "scores": model.output})
     export(both, tmp_path / "n.onnx", "onnx", class_names=CLASSES)
+    maps = keras.Model(model.input, {"maps": both.outputs[0]})
+    export(maps, tmp_path / "maps.onnx", "onnx", class_names=[str(i) for i in range(16)])  # segmentation
     scores = keras.Model(model.input, {"few": keras.layers.Dense(3)(model.output), "scores": model.output})
     with pytest.raises(
-        ValueError, match=r"are 4 class_names, but no output .* with as many: few has 3 values, scores h"
+        ValueError, match=r"are 4 class_names, but no output .* has as many classes: few has 3, scores h"
     ):
         export(scores, tmp_path / "m.onnx", "onnx", class_names=list("abcd"))
 
@@ -385,7 +387,7 @@ def test_bad_arguments_are_refused_before_anything_is_written(tmp_path, monkeypa
         ("precision='int8' is for format='tflite'; onnx is written in float32", model, "onnx", {"precision": "int8"}),
         ("representative is for precision='int8', not 'float32'", model, "onnx", {"representative": images()}),
         (
-            "there are 3 class_names, but no output of .* with as many: probabilities has 10 values",
+            "there are 3 class_names, but no output of .* has as many classes: probabilities has 10",
             model,
             "onnx",
             {"class_names": list("abc")},

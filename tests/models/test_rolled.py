@@ -150,6 +150,16 @@ def test_trainable_reaches_the_units(pixels):
     assert "stage1_unit2_bn1/moving_mean" in moved[0] and moved[1] == moved[0]
 
 
+def test_files_whose_frozen_units_contain_layers_that_train(pixels):
+    """As saved before `trainable` reached them; and a rolled network frozen in two steps."""
+    model = build("full_preactivation", rolled=True)
+    layer = model.get_layer("stage1_unit2_to_3")
+    config = {**layer.get_config(), "trainable": False}
+    assert not RolledUnits.from_config(config).unit.trainable_variables
+    keras_resv2.unfreeze(keras_resv2.unfreeze(model), since="stage3")
+    assert not [v.path for v in model.trainable_variables if v.path.endswith(("gamma", "beta"))]
+
+
 def test_dropout_of_frozen_units_is_that_of_keras(pixels):
     """Which drops in training, whether its layer is trainable or not."""
     model = keras_resv2.freeze(keras_resv2.ResNet(20, shortcut="dropout", rolled=True))
@@ -157,6 +167,16 @@ def test_dropout_of_frozen_units_is_that_of_keras(pixels):
     x = np.ones((1, 32, 32, 16), "float32")
     first, second = (keras.ops.convert_to_numpy(layer(x, training=True)) for _ in range(2))
     assert np.abs(first - second).max() > 1e-6
+
+
+@dataclasses.dataclass(frozen=True)
+class Misnamed(Shortcut):
+    """A shortcut whose layer has the same name in all units."""
+
+    name = "misnamed"
+
+    def __call__(self, shortcut, branch, gate_input, strides, layers, name):
+        return keras.layers.Conv2D(shortcut.shape[-1], 1, name="own")(shortcut), branch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,6 +200,8 @@ def test_shortcuts_with_layers_of_any_kind(pixels):
     np.testing.assert_allclose(run_keras(rolled, pixels), run_keras(plain, pixels), rtol=1e-4, atol=1e-4)
     with pytest.raises(ValueError, match="names of its layers must start with `name`"):
         keras_resv2.ResNet(20, shortcut=Filtered(named=False), rolled=True)
+    with pytest.raises(ValueError, match="names of its layers must start with `name`"):
+        keras_resv2.ResNet(20, shortcut=Misnamed(), rolled=True)
 
 
 @needs_remat

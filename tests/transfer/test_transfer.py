@@ -471,6 +471,9 @@ def test_batch_normalisation_that_cannot_train_is_an_error(pixels):
         keras_resv2.fine_tune(model, data, batch_norm="trained")
     for trains in (keras_resv2.freeze(keras_resv2.ResNet(8, classes=2)), keras_resv2.unfreeze(model, batch_norm=True)):
         check_batch_norm_trains(trains)  # a linear probe; and what the message says
+    x = keras.Input((32, 32, 3))
+    plain = keras.layers.BatchNormalization(center=False, scale=False)(keras.layers.Conv2D(4, 3)(x))
+    check_batch_norm_trains(keras.Model(x, keras.layers.Dense(2)(keras.layers.Flatten()(plain))))
 
 
 def test_wrong_data_are_refused_before_images_are_decoded(tmp_path, monkeypatch):
