@@ -1,7 +1,8 @@
-"""Evaluates and publishes averaged weights (`average` of a recipe) with their own moving statistics.
+"""Evaluates and publishes weights with moving statistics that are measured for them.
 
-Averaged weights produce other activations than those that the moving statistics of batch normalisation tracked, so the
-statistics are measured again: the mean over batches of each batch's mean and variance (Izmailov et al. 2018, arXiv
+Averaged weights (`average` of a recipe), and a whole network that was trained without some of its units
+(`units_per_batch`), produce other activations than those that the moving statistics of batch normalisation tracked. So
+the statistics are measured again: the mean over batches of each batch's mean and variance (Izmailov et al. 2018, arXiv
 1803.05407, section 3.2), on training images without crop, cutout or mixup.
 """
 
@@ -17,25 +18,30 @@ STATISTICS_IMAGES = 10_000
 
 
 @contextlib.contextmanager
-def averaged_weights(model, optimizer, steps, source):
-    """Context manager that temporarily gives a network averaged weights and matching statistics, and restores its own.
+def measured_weights(model, optimizer, steps, source, averaged):
+    """Context manager that temporarily gives a network the weights to evaluate and their statistics.
+
+    The weights and statistics of the training are restored afterwards.
 
     Args:
         model: `keras.Model`.
-        optimizer: returned by `train.optimizer.make_optimizer` for a recipe with `average`.
+        optimizer: returned by `train.optimizer.make_optimizer`; with `averaged`, for a recipe with `average`.
         steps: returned by `train.steps.make_steps` for both.
         source: `train.data.source.BatchSource`.
+        averaged: whether the weights are the averages of the optimizer.
 
     Example:
 
-    >>> with averaged_weights(model, optimizer, steps, source):  # doctest: +SKIP
+    >>> with measured_weights(model, optimizer, steps, source, averaged=True):  # doctest: +SKIP
     ...     error = measure(steps)
     """
     steps.sync()
     variables = [*model.trainable_variables, *model.non_trainable_variables]
     before = [np.array(keras.ops.convert_to_numpy(v)) for v in variables]
     try:
-        for variable, average in zip(model.trainable_variables, averages(optimizer), strict=True):
+        for variable, average in zip(
+            model.trainable_variables, averages(optimizer) if averaged else (), strict=averaged
+        ):
             variable.assign(average)
         if hasattr(model, "switches"):  # evaluate the whole network
             model.switches.assign(np.ones(model.switches.shape))

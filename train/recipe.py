@@ -218,6 +218,11 @@ class Recipe:
             return ()
         return ((0, self.units_per_batch),) if isinstance(self.units_per_batch, int) else self.units_per_batch
 
+    def unit_count(self, step):
+        """Returns the number of units that a batch trains at a step; None without `units_per_batch`."""
+        done = step / self.steps
+        return next((count for part, count in reversed(self.unit_counts()) if part <= done), None)
+
     def check_units(self, units):
         """Raises ValueError if `units_per_batch` exceeds the number of units of a network."""
         most = max((count for _, count in self.unit_counts()), default=0)

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import functools
 import itertools
 import pathlib
 import time
@@ -14,7 +13,7 @@ from keras_resv2.data.checks import NotFiniteError
 from keras_resv2.files import write_history
 from keras_resv2.storage.weight_file import save_weights
 from train import checkpoint
-from train.averaging import averaged_weights
+from train.averaging import measured_weights
 from train.optimizer import make_optimizer
 from train.run_files import HISTORY, WEIGHTS
 
@@ -108,7 +107,6 @@ class RunState:
         with devices.sync_errors(ValueError, OSError):
             checkpoint.check_room(self.out, self._variables)
             self.progress = Progress.from_checkpoint(checkpoint.restore(self.out, self._variables, step) or {})
-        self._result = contextlib.nullcontext  # in this context the network has the weights to evaluate and publish
         self._batches = source.batches(self.progress.step)
         self._ready = list(itertools.islice(self._batches, 1))
         self._started = time.monotonic() - self.progress.seconds
@@ -117,8 +115,13 @@ class RunState:
     def attach(self, steps):
         """Sets the object that computes the steps, see `train.steps.make_steps`."""
         self._steps = steps
-        if self._recipe.average:
-            self._result = functools.partial(averaged_weights, self.model, self.optimizer, steps, self.source)
+
+    def _result(self):
+        """Returns a context manager in which the network has the weights to evaluate and publish."""
+        averaged, count = bool(self._recipe.average), self._recipe.unit_count(self.progress.step)
+        if not averaged and (count is None or count == self.model.switches.shape[0]):
+            return contextlib.nullcontext()
+        return measured_weights(self.model, self.optimizer, self._steps, self.source, averaged)
 
     @property
     def ready(self):

@@ -3,7 +3,9 @@
 A recipe can select units in two ways:
 
 - `units_per_batch` (Veit et al. 2016, arXiv 1605.06431, section 5): a fixed number of random units in each
-  batch, or a number that changes during the run, without scaling.
+  batch, or a number that changes during the run, without scaling. The whole network has other activations than those of
+  a part of its units, so its batch normalisation statistics are measured for it before it is evaluated and saved
+  (`train.averaging`), unless the last batches trained all units.
 - `survival` (stochastic depth: Huang et al. 2016, arXiv 1603.09382, eq. 4): each unit independently, with a
   probability that decreases linearly from 1 at the input to `survival` at the last unit. The branch of a used unit is
   divided by its probability, so that the whole network can be tested unchanged (the paper multiplies at test time
@@ -62,9 +64,7 @@ class UnitSampler:
         if self._recipe.survival is not None:
             used = rng.random(self._units) < self._probabilities
             return np.where(used, 1 / self._probabilities, 0).astype("float32")
-        done = step / self._recipe.steps
-        count = [count for part, count in self._recipe.unit_counts() if part <= done][-1]
-        return (rng.permutation(self._units) < count).astype("float32")
+        return (rng.permutation(self._units) < self._recipe.unit_count(step)).astype("float32")
 
 
 @keras.saving.register_keras_serializable(package="keras_resv2_train")

@@ -11,7 +11,7 @@ import pytest
 import keras_resv2
 from keras_resv2.data.sources import open_source
 from keras_resv2.models.scan import is_rolled
-from train.averaging import averaged_weights
+from train.averaging import measured_weights
 from train.config import RunConfig
 from train.data.device_data import DeviceData
 from train.data.image_stream import TrainStream
@@ -316,7 +316,7 @@ def test_averaged_weights_and_their_statistics(images, form):
     steps.sync()
     everything = [*model.variables, *optimizer.variables]
     before = [array(v).copy() for v in everything]
-    with averaged_weights(model, optimizer, steps, source):
+    with measured_weights(model, optimizer, steps, source, averaged=True):
         np.testing.assert_array_equal(array(network.get_layer("stem_conv").kernel), array(averages(optimizer)[0]))
         stem = keras.Model(network.input, network.get_layer("stem_conv").output)
         maps = array(stem(images)).astype("float64")
@@ -339,7 +339,10 @@ def test_the_result_is_given_back_when_a_measurement_fails(images):
     source = DeviceData(images, np.arange(30) % 10, recipe, 0)
     optimizer = make_optimizer(recipe, model.trainable_variables)
     before = model.get_weights()
-    with pytest.raises(KeyError), averaged_weights(model, optimizer, make_steps(model, optimizer, source), source):
+    with (
+        pytest.raises(KeyError),
+        measured_weights(model, optimizer, make_steps(model, optimizer, source), source, averaged=True),
+    ):
         raise KeyError
     for one, other in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)

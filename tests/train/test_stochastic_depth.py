@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from helpers.paths import ROOT
+from keras_resv2.models.weights import model_arrays
 from keras_resv2.resnet import ResNet
 from keras_resv2.storage.weight_file import read_weights
 from train import loop
@@ -170,6 +171,33 @@ def test_a_resumed_run_ends_with_the_same_bits(tmp_path, digits):
     run(tmp_path / "cut")
     whole, cut = (read_weights(tmp_path / name / "weights.h5") for name in ("whole", "cut"))
     assert all(np.array_equal(whole[name], cut[name]) for name in whole | cut)
+
+
+@pytest.mark.parametrize("counts, measured", [("2", True), ("((0, 2), (0.5, 3))", False)])
+def test_the_whole_network_has_its_own_statistics(counts, measured, tmp_path, digits):
+    """Those of all units on training images, unless the last batches trained all units."""
+    recipe = FAST.with_values([f"units_per_batch={counts}"], steps=8)
+    keras.utils.set_random_seed(0)
+    network = ResNet(8, classifier_activation=None)
+    images, labels = digits[0]
+    source, units = DeviceData(images[:128], labels[:128], recipe, 0), UnitSampler(recipe, 3, seed=0)
+    evaluated = []
+
+    def measure(predictor):
+        evaluated.append(predictor.predict_on_batch(images[:4]))
+        return {"test_error": 50.0}
+
+    loop.train(SwitchedNetwork(network), source, measure, recipe, tmp_path, units=units)
+    saved = read_weights(tmp_path / "weights.h5")
+    again = ResNet(8, classifier_activation=None, weights=saved)
+    np.testing.assert_allclose(again.predict(images[:4], verbose=0), evaluated[-1], rtol=1e-3, atol=1e-3)
+    for layer in again.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = 0.0
+    again(images[:128], training=True)  # all images in one batch, as they are measured
+    found = model_arrays(again)
+    close = [np.allclose(found[name], saved[name], rtol=1e-3, atol=1e-3) for name in saved if "/moving_" in name]
+    assert all(close) == measured
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="one backend shows it")
