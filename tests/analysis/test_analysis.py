@@ -238,7 +238,7 @@ def test_classifiers_inside_another_model_are_refused(pixels, labels):
     functional = keras.Model(x, keras.layers.Dense(10)(keras.layers.GlobalAveragePooling2D()(x)))
     for inside in (head, functional):
         with pytest.raises(
-            ValueError, match="are computed by a model inside it: analysis needs a classifier of layers"
+            ValueError, match="are computed by a model inside it or by an operation that is not a layer"
         ):
             analysis.propagate(keras.Model(body.input, inside(body.output)), pixels, labels)
 
