@@ -242,8 +242,8 @@ def _head(model, x, programs):
     last = next((layer for layer in model.layers if layer.output is output), None)
     if last is None or as_functional(last) is not None:
         raise ValueError(
-            f"the class scores of model {model.name!r} are computed by a model inside it or by an operation that is not "
-            "a layer: analysis needs a classifier of layers after the last unit."
+            f"the class scores of model {model.name!r} are computed by a model inside it or by an operation that is "
+            "not a layer: analysis needs a classifier of layers after the last unit."
         )
     if isinstance(last, keras.layers.Softmax):
         output = last.input
