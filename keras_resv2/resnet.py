@@ -164,7 +164,7 @@ def ResNet(
         if not isinstance(weights, dict):
             check_structure(own, read_structure(weights), weights)
         for key, (variable, array) in matched.items():
-            if key not in layers.created and isinstance(variable, keras.Variable):  # layers of the user's shortcut
+            if key not in layers.created and hasattr(variable, "assign"):  # layers of the user's shortcut, not rolled
                 variable.assign(array)
     return model
 

@@ -169,7 +169,11 @@ def all_layers(layer: keras.layers.Layer) -> Iterator[Any]:
 
 def as_functional(model: Any) -> keras.Model | None:
     """Returns a functional model, or the functional model of a `keras.Sequential`; None for anything else."""
-    if isinstance(model, keras.Sequential) and hasattr(model, "inputs"):
+    if isinstance(model, keras.Sequential):
+        try:
+            model.inputs  # noqa: B018
+        except (AttributeError, ValueError):  # it has no input shape; older versions of Keras raise ValueError
+            return None
         return keras.Model(model.inputs[0], model.outputs[0], name=model.name)
     return model if isinstance(model, keras.Model) and hasattr(model, "operations") else None
 

@@ -14,6 +14,7 @@ from helpers.comparing import run_keras
 from keras_resv2 import ResNet, fold
 from keras_resv2.evaluation import find_mistakes, slices
 from keras_resv2.models.blocks import ACTIVATIONS
+from keras_resv2.models.graph import calls, is_cast
 from keras_resv2.models.shortcuts import SHORTCUTS
 
 OTHER_BACKENDS = [name for name in ("tensorflow", "jax", "torch") if name != keras.backend.backend()]
@@ -314,7 +315,9 @@ def test_half_precision_is_as_exact_as_before(dtype, within, activation):
         folded = fold(model)
         assert {weight.dtype for weight in folded.weights} == {"float32"}
         assert folded.get_layer("stem_conv").compute_dtype == dtype.removeprefix("mixed_")
-        assert (folded.get_layer("preprocessing").scale == 1.0) == (dtype == "mixed_bfloat16")
+        # Older versions of Keras keep the casts of mixed precision in the graph, between preprocessing and convolution.
+        absorbed = dtype == "mixed_bfloat16" and not any(map(is_cast, calls(model)))
+        assert (folded.get_layer("preprocessing").scale == 1.0) == absorbed
         expected = run_keras(exact, x)
         before, after = (np.sqrt(np.mean((run_keras(each, x) - expected) ** 2)) for each in (model, folded))
         ratios.append(after / before)
