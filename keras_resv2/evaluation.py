@@ -63,6 +63,11 @@ def default_batch_size(image_shape: Sequence[int], most: int = MOST_IMAGES) -> i
     return int(np.clip(MOST_PIXELS // (height * width), 1, most))
 
 
+def resolve_batch_size(batch_size: int | None, image_shape: Sequence[int]) -> int:
+    """Returns a batch size that was given, or the default for None; raises ValueError if it is not a count."""
+    return default_batch_size(image_shape) if batch_size is None else check_count("batch_size", batch_size)
+
+
 def measure_error(model: Any, images: Any, labels: Any, batch_size: int | None = None) -> float:
     """Measures the top-1 error with a single view per image.
 
@@ -86,7 +91,7 @@ def measure_error(model: Any, images: Any, labels: Any, batch_size: int | None =
     8.2
     """
     images, labels = check_images(model, images, labels)
-    batch_size = default_batch_size(images.shape[1:]) if batch_size is None else check_count("batch_size", batch_size)
+    batch_size = resolve_batch_size(batch_size, images.shape[1:])
     return 100.0 * float(find_mistakes(model, slices(images, labels, batch_size)).mean())
 
 

@@ -6,9 +6,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from keras_resv2.argument_checks import check_count
 from keras_resv2.data.checks import check_finite, check_labels, class_numbers
-from keras_resv2.evaluation import check_images, default_batch_size, highest_class, measure_error, predictions, slices
+from keras_resv2.evaluation import check_images, highest_class, measure_error, predictions, resolve_batch_size, slices
 
 BINS = 15
 JPEG_QUALITY = 75
@@ -122,7 +121,6 @@ def compress_images(images: np.ndarray, quality: int = JPEG_QUALITY) -> np.ndarr
     >>> compress_images(np.full((1, 8, 8, 3), 128, "uint8")).shape
     (1, 8, 8, 3)
     """
-
     _check_jpeg(images)
 
     def compress(image):
@@ -183,8 +181,7 @@ def class_scores(model: Any, images: np.ndarray, batch_size: int | None = None) 
     (10000, 10)
     """
     images, _ = check_images(model, images)
-    batch_size = default_batch_size(images.shape[1:]) if batch_size is None else check_count("batch_size", batch_size)
-    batches = slices(images, range(len(images)), batch_size)
+    batches = slices(images, range(len(images)), resolve_batch_size(batch_size, images.shape[1:]))
     return np.concatenate([scores for scores, _ in predictions(model, batches)])
 
 

@@ -39,10 +39,9 @@ def measured_weights(model, optimizer, steps, source, averaged):
     variables = [*model.trainable_variables, *model.non_trainable_variables]
     before = [np.array(keras.ops.convert_to_numpy(v)) for v in variables]
     try:
-        for variable, average in zip(
-            model.trainable_variables, averages(optimizer) if averaged else (), strict=averaged
-        ):
-            variable.assign(average)
+        if averaged:
+            for variable, average in zip(model.trainable_variables, averages(optimizer), strict=True):
+                variable.assign(average)
         if hasattr(model, "switches"):  # evaluate the whole network
             model.switches.assign(np.ones(model.switches.shape))
         _measure_statistics(model, steps, source)

@@ -5,6 +5,7 @@ same structure share one compiled program, so that a network of 54 units compile
 """
 
 import dataclasses
+import functools
 import json
 import re
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import keras
 
 from keras_resv2.analysis.programs import Program
-from keras_resv2.models.graph import UNIT, as_functional, calls, deep_graph, is_cast, is_strided
+from keras_resv2.models.graph import UNIT, as_functional, calls, changes_size, deep_graph, is_cast
 from keras_resv2.models.scan import is_rolled
 
 SQUASHING = ("softmax", "sigmoid")  # activations of classifiers
@@ -60,7 +61,7 @@ class Unit:
         gate: `Part` for the factor of x computed by a gate, ``1 - g(x)``; None without a gate.
         plain: whether the unit has no shortcut and consists only of its branch.
         input_shape, output_shape: shapes of the feature maps, without the batch dimension.
-        strided: whether the unit has a stride above 1, which unknown sides of feature maps do not show.
+        changes_size: whether the feature maps of the output have another shape than those of the input.
     """
 
     name: str
@@ -72,12 +73,7 @@ class Unit:
     plain: bool
     input_shape: tuple
     output_shape: tuple
-    strided: bool = False
-
-    @property
-    def changes_size(self) -> bool:
-        """Whether the output shape differs from the input shape."""
-        return self.strided or self.input_shape != self.output_shape
+    changes_size: bool
 
     @property
     def deletable(self) -> bool:
@@ -213,22 +209,27 @@ def _source(layers):
 
 def _unit(name, layers, x, programs):
     output, stage = layers[-1].output, int(UNIT.sub(r"\2", layers[0].name))
-    sizes = tuple(x.shape[1:]), tuple(output.shape[1:]), is_strided(layers)
+    unit = functools.partial(
+        Unit,
+        name,
+        stage,
+        input_shape=tuple(x.shape[1:]),
+        output_shape=tuple(output.shape[1:]),
+        changes_size=changes_size(x, output, layers),
+    )
     additions = [layer for layer in layers if layer.name == f"{name}_add"]
     if not additions:
-        return Unit(name, stage, None, _part(layers, x, output, programs), None, None, True, *sizes)
+        branch = _part(layers, x, output, programs)
+        return unit(shortcut=None, branch=branch, after=None, gate=None, plain=True)
     shortcut, branch = additions[0].input
     total = additions[0].output
     carries = [layer.output for layer in layers if layer.name == f"{name}_gate_carry"]
-    return Unit(
-        name,
-        stage,
-        None if shortcut is x else _part(layers, x, shortcut, programs),
-        _part(layers, x, branch, programs),
-        None if total is output else _part(layers, total, output, programs),
-        _part(layers, x, carries[0], programs) if carries else None,
-        False,
-        *sizes,
+    return unit(
+        shortcut=None if shortcut is x else _part(layers, x, shortcut, programs),
+        branch=_part(layers, x, branch, programs),
+        after=None if total is output else _part(layers, total, output, programs),
+        gate=_part(layers, x, carries[0], programs) if carries else None,
+        plain=False,
     )
 
 

@@ -54,13 +54,19 @@ def run(arguments):
             f"--views is only for networks evaluated on images from disk, such as ImageNet; {card.full_name} is not."
         )
     weight_path(card)  # downloads and converts, if necessary, before the images are read
-    sampled = arguments.quick and _files_in_folder(card, arguments.data_dir) > QUICK_IMAGES
+    row, folder = dataset_of(card, arguments.data_dir), arguments.data_dir
+    in_folders = not row.tfds and os.path.isdir(folder)
+    test = find_splits(folder).get(TEST) if in_folders else None
+    sampled = False  # whether only some images of a folder are decoded
+    if arguments.quick and in_folders:
+        sampled = len(scan_classes(folder if test is None else test, row.class_names).paths) > QUICK_IMAGES
+    # A fine-tuned network on a folder without splits, such as the one that it was trained on.
+    trained_on = in_folders and test is None and (card.origin or {}).get("layout") == "fine-tuned"
     start_backend()
     images, labels = load_images(card, TEST, arguments.data_dir, most=QUICK_IMAGES if sampled else None)
     known = card.dataset_sha256.get("test")
     same_data = fingerprint(images, labels) == known if known and not sampled else None
     comparable = card.test_error is not None and len(labels) == card.test_images and not sampled
-    trained_on = _may_contain_training_images(card, arguments.data_dir)
     expected = round(card.test_error * len(labels) / 100) if card.test_error is not None and comparable else None
     if arguments.quick and len(labels) > QUICK_IMAGES:
         positions = sample_positions(labels, QUICK_IMAGES)
@@ -102,22 +108,6 @@ def run(arguments):
         if arguments.full:
             _print_full(result, class_names(card))
     return DISAGREES if agrees is False else 0
-
-
-def _files_in_folder(card, data_dir):
-    """Returns the number of test images in a folder of class folders; 0 for data in another form."""
-    row = dataset_of(card, data_dir)
-    if row.tfds or not os.path.isdir(data_dir):
-        return 0
-    test = find_splits(data_dir).get(TEST)
-    return len(scan_classes(data_dir if test is None else test, row.class_names).paths)
-
-
-def _may_contain_training_images(card, data_dir):
-    """Returns whether a fine-tuned network is evaluated on a folder without splits, like the one it was trained on."""
-    if (card.origin or {}).get("layout") != "fine-tuned" or not os.path.isdir(data_dir):
-        return False
-    return not dataset_of(card, data_dir).tfds and not find_splits(data_dir)
 
 
 def _run_streamed(card, arguments):

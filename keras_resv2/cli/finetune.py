@@ -135,8 +135,7 @@ def finetune(out, name, settings, environment, quiet=False):
     if weight_folder_of(out, card, settings["data"]).exists():
         raise FileExistsError(f"{out} contains the weights of another fine-tuning: choose another --out.")
     folder = pathlib.Path(settings["data"])
-    splits = find_splits(folder) if folder.is_dir() else {}
-    places = splits.values() if splits or not folder.is_dir() else [folder]
+    places = (list(find_splits(folder).values()) or [folder]) if folder.is_dir() else []
     if any(out.resolve().is_relative_to(place.resolve()) for place in places):
         raise ValueError(f"--out {out} must not be in --data: it would look like a class there.")
     if settings["freeze_until"]:

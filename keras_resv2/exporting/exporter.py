@@ -19,7 +19,7 @@ from keras_resv2.models.folding import fold
 from keras_resv2.models.graph import data_format_of
 
 ROUNDING = 1e-3  # of float32 outputs, relative to the largest: more is another network
-COMPARED = 64  # representative images
+COMPARED = 64  # images, at most
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,7 +110,8 @@ def export(
     contents = Contents(network, signature, class_names, precision, representative, unit_switches)
     with atomic_write(path) as partial:
         FORMATS[format].write(contents, partial)
-        images = signature.random_images() if representative is None else _some(representative)
+        images = signature.random_images() if representative is None else representative
+        images = np.asarray(images)[evenly_spaced(len(images), COMPARED)]
         difference = _compare(reference, signature, partial, format, precision, images)
     if labels and class_names:
         write_lines(class_names, labels)
@@ -169,10 +170,6 @@ def check_export(
     labels = _labels(path, format)
     if class_names and labels is not None and labels.exists() and not overwrite:
         raise FileExistsError(f"{labels} exists: choose another path, or pass overwrite=True (--overwrite).")
-
-
-def _some(images):
-    return np.asarray(images)[evenly_spaced(len(images), COMPARED)]
 
 
 def _labels(path, format):

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 
-from keras_resv2.models.graph import UNIT, is_strided, unit_calls
+from keras_resv2.models.graph import UNIT, changes_size, unit_calls
 
 SWITCHES = "unit_switches"  # name of the input, and of the metadata that names the units
 
@@ -39,8 +39,8 @@ class UnitSwitches:
             made = {id(x) for node in own for x in node.outputs}
             source = next(x for node in own for x in node.input_tensors if id(x) not in made)
             additions = [node for node in own if node.operation.name == f"{name}_add"]
-            plain, same_size = not additions, source.shape == own[-1].outputs[0].shape
-            same_size = same_size and not is_strided(node.operation for node in own)  # sides may be unknown
+            plain = not additions
+            same_size = not changes_size(source, own[-1].outputs[0], (node.operation for node in own))
             switch = self.count if same_size or not plain else None
             self.count += switch is not None
             unit = {"name": name, "stage": int(UNIT.sub(r"\2", own[0].operation.name)), "switch": switch}

@@ -5,7 +5,7 @@ import re
 
 import keras
 
-from keras_resv2.models.graph import data_format_of, is_strided, unit_calls
+from keras_resv2.models.graph import changes_size, data_format_of, unit_calls
 from keras_resv2.models.scan import is_rolled
 
 SHOWN = 6  # maximum number of units drawn per stage; otherwise the first two and the last
@@ -80,8 +80,9 @@ def _stages(model):
                 "number": number,
                 "shape": shape,
                 "shortcut": any(node.operation.name == f"{name}_add" for node in nodes),
-                "projects": tuple(nodes[0].input_tensors[0].shape) != tuple(shape)
-                or is_strided(node.operation for node in nodes),
+                "projects": changes_size(
+                    nodes[0].input_tensors[0], nodes[-1].outputs[0], (node.operation for node in nodes)
+                ),
             }
         )
     return stages

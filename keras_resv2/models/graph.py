@@ -213,6 +213,9 @@ def data_format_of(model: keras.Model) -> str:
     return next(found, keras.config.image_data_format())
 
 
-def is_strided(layers: Iterable[Any]) -> bool:
-    """Returns whether any of the layers, convolutions or poolings, has a stride above 1."""
-    return any(max(keras.tree.flatten(getattr(layer, "strides", 1))) > 1 for layer in layers)
+def changes_size(x: Any, y: Any, layers: Iterable[Any]) -> bool:
+    """Returns whether the feature maps `y` have another shape than `x`, from which the layers compute them.
+
+    Sides of unknown length do not show this, so the strides of convolutions and poolings count too.
+    """
+    return x.shape != y.shape or any(max(keras.tree.flatten(getattr(layer, "strides", 1))) > 1 for layer in layers)

@@ -197,9 +197,9 @@ def check_batch_norm_trains(model: keras.Model) -> None:
     """Raises ValueError if all batch normalisation of a model is frozen, but the body around it is not."""
     layers = list(with_inner([model]))
     norms = [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
-    others = [layer for layer in layers if layer not in norms and not inner_layers(layer) and layer.trainable_weights]
-    trains = any(not isinstance(layer, keras.layers.Dense) for layer in others)
-    if trains and norms and not any(layer.trainable for layer in norms):
+    no_body = (keras.layers.BatchNormalization, keras.layers.Dense)
+    body = [layer for layer in layers if not isinstance(layer, no_body) and not inner_layers(layer)]
+    if norms and not any(layer.trainable for layer in norms) and any(layer.trainable_weights for layer in body):
         raise ValueError(
             'batch_norm="trained", but all batch normalisation of the model is frozen, as `fine_tune` and `unfreeze` '
             "leave it: call unfreeze(model, since=..., batch_norm=True) first."
