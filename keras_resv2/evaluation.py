@@ -10,7 +10,7 @@ import numpy as np
 from keras_resv2.argument_checks import check_count
 from keras_resv2.data.checks import check_finite, check_labels, check_pixels, to_array
 from keras_resv2.data.crops import center_crop, read_crop
-from keras_resv2.data.images import channels_last_hint
+from keras_resv2.data.images import channels_hint
 from keras_resv2.data.streaming import batches
 from keras_resv2.models.pixels import takes_raw_pixels
 
@@ -119,7 +119,7 @@ def check_images(model: Any, images: Any, labels: Any = None) -> tuple[np.ndarra
     shape = getattr(model, "input_shape", None)
     known = shape if isinstance(shape, tuple) else (None,) * images.ndim
     if len(known) != images.ndim or any(a not in (None, b) for a, b in zip(known[1:], images.shape[1:], strict=True)):
-        hint = channels_last_hint(images.shape) or (
+        hint = channels_hint(images.shape, known[1:]) or (
             ": keras_resv2.prepare_images resizes them; images[None] makes a batch of one"
         )
         raise ValueError(

@@ -1,5 +1,6 @@
 """Draws the papers' figures from results of `keras_resv2.analysis`. Requires matplotlib."""
 
+import itertools
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -28,7 +29,7 @@ def draw_propagation(studies: Mapping[str, Propagation], path: str | os.PathLike
     >>> draw_propagation({"new": propagate(network, images, labels)}, "propagation.png")  # doctest: +SKIP
     """
     figure, (left, middle, right) = new_figure(3, (14, 4.6))
-    for color, (title, study) in zip(COLORS * 3, studies.items(), strict=False):
+    for color, (title, study) in zip(itertools.cycle(COLORS), studies.items(), strict=False):
         units = np.arange(1, len(study.units) + 1)
         left.plot(units, study.variance, color=color, label=title)
         middle.plot(units, study.gradient_norm, color=color)
@@ -59,7 +60,7 @@ def draw_deletions(studies: Mapping[str, Deletions], path: str | os.PathLike) ->
         ImportError: if matplotlib is not installed.
     """
     figure, (axes,) = new_figure()
-    for color, (title, study) in zip(COLORS * 3, studies.items(), strict=False):
+    for color, (title, study) in zip(itertools.cycle(COLORS), studies.items(), strict=False):
         units = np.arange(1, len(study.units) + 1)
         axes.plot(units, study.errors, color=color, marker=".", label=title)
         axes.plot(units[study.changes_size], study.errors[study.changes_size], "D", color=color, markersize=5)

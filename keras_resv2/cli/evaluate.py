@@ -62,7 +62,7 @@ def run(arguments):
         sampled = len(scan_classes(folder if test is None else test, row.class_names).paths) > QUICK_IMAGES
     # A fine-tuned network on a folder without splits, such as the one that it was trained on.
     trained_on = in_folders and test is None and (card.origin or {}).get("layout") == "fine-tuned"
-    start_backend()
+    _start(arguments)
     images, labels = load_images(card, TEST, arguments.data_dir, most=QUICK_IMAGES if sampled else None)
     known = card.dataset_sha256.get("test")
     same_data = fingerprint(images, labels) == known if known and not sampled else None
@@ -110,6 +110,14 @@ def run(arguments):
     return DISAGREES if agrees is False else 0
 
 
+def _start(arguments):
+    """Starts the backend and checks --dtype, before images are decoded."""
+    start_backend()
+    import keras
+
+    keras.dtype_policies.get(arguments.dtype)
+
+
 def _run_streamed(card, arguments):
     """Measures an ImageNet network on center crops of images that are read from disk."""
     if arguments.full:
@@ -120,7 +128,7 @@ def _run_streamed(card, arguments):
     weight_path(card)
     if arguments.quick:
         source = _Sample(source, QUICK_IMAGES)
-    start_backend()
+    _start(arguments)
     from keras_resv2.evaluation import measure_streamed_error
 
     model = _inference_model(arguments, input_shape=(None, None, 3))

@@ -4,7 +4,7 @@ import sys
 
 import numpy as np
 
-from keras_resv2.cli.terminal import print_json
+from keras_resv2.cli.terminal import print_json, start_backend
 from keras_resv2.data.arrays import sample_positions
 from keras_resv2.data.images import decode_image
 from keras_resv2.data.splits import TRAIN, evenly_spaced
@@ -67,8 +67,12 @@ def run(arguments):
         )
     names = _names(card)
     weight_path(card)  # downloads and converts, if necessary, and says so
+    representative = None
+    if arguments.precision == "int8":  # read here, because the next block hides warnings about images
+        representative = _training_images(card, arguments.data_dir, arguments.images)
+    start_backend()
     with without_native_messages():
-        exported = _export(card, names, arguments)
+        exported = _export(names, representative, arguments)
     if arguments.json:
         print_json({"name": card.full_name, **vars(exported), "path": str(exported.path)})
     else:
@@ -78,12 +82,9 @@ def run(arguments):
     return 0
 
 
-def _export(card, names, arguments):
+def _export(names, representative, arguments):
     from keras_resv2.exporting.exporter import export
 
-    representative = None
-    if arguments.precision == "int8":
-        representative = _training_images(card, arguments.data_dir, arguments.images)
     return export(
         from_pretrained(arguments.name),
         arguments.out,

@@ -138,9 +138,11 @@ def finetune(out, name, settings, environment, quiet=False):
     places = (list(find_splits(folder).values()) or [folder]) if folder.is_dir() else []
     if any(out.resolve().is_relative_to(place.resolve()) for place in places):
         raise ValueError(f"--out {out} must not be in --data: it would look like a class there.")
-    if settings["freeze_until"]:
-        freeze(from_pretrained(name), until=settings["freeze_until"])  # before the images are read
     size = (settings["image_size"],) * 2 if settings["image_size"] else card.image_shape[:2]
+    if settings["freeze_until"] or settings["image_size"]:  # both are checked before the images are read
+        network = from_pretrained(name, input_shape=(*size, 3))
+        if settings["freeze_until"]:
+            freeze(network, until=settings["freeze_until"])
     shares = settings["validation"], settings["test"]
     data = load_finetune_data(
         settings["data"], settings["data_dir"], size, shares, settings["seed"], settings["damaged"]

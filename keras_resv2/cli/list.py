@@ -6,7 +6,7 @@ import json
 
 from keras_resv2.architectures import ARCHITECTURES
 from keras_resv2.cli.terminal import megabytes, new_table, percent, print_json, print_table, start_backend
-from keras_resv2.pretrained import in_data_format, list_pretrained, pretrained_card
+from keras_resv2.pretrained import list_pretrained, pretrained_card
 
 RESULTS_COLUMNS = (
     "name",
@@ -115,7 +115,7 @@ def csv_table(cards):
             card.architecture,
             **card.arguments,
             classes=len(card.class_names),
-            input_shape=in_data_format(card.image_shape),
+            input_shape=card.image_shape,
         )
         low, high = interval(round(card.test_error * card.test_images / 100), card.test_images)
         writer.writerow([

@@ -18,8 +18,10 @@ from keras_resv2.builders import build
 from keras_resv2.cli.network_names import check_network
 from keras_resv2.data import described, find_dataset, load_split, open_dataset
 from keras_resv2.data.arrays import sample_positions
+from keras_resv2.data.splits import TEST
 from keras_resv2.figures import check_matplotlib
 from keras_resv2.files import write_csv
+from keras_resv2.labels import load_images
 from keras_resv2.pretrained import from_pretrained, is_pretrained, pretrained_card
 from keras_resv2.storage.local import is_folder
 
@@ -39,8 +41,14 @@ def run_study(arguments):
     for name in arguments.names:
         _check_name(name, variant)
     shortcuts = variant.pop("shortcut", [None])
-    dataset = _dataset(arguments)
-    images, labels = load_split(dataset, "test", arguments.data_dir)
+    if arguments.draws < 1:
+        raise ValueError(f"--draws {arguments.draws} must be at least 1.")
+    cards = [pretrained_card(name) for name in arguments.names if not is_architecture(name)]
+    dataset = _dataset(arguments, cards)
+    if cards:
+        images, labels = load_images(cards[0], TEST, arguments.data_dir)
+    else:
+        images, labels = load_split(dataset, TEST, arguments.data_dir)
     limit = arguments.images
     if limit is not None and not 1 <= limit <= len(labels):
         raise ValueError(f"--images {limit} must be from 1 to {len(labels)}.")
@@ -90,9 +98,8 @@ class Case:
     new: bool
 
 
-def _dataset(arguments):
-    """Returns the dataset of the study: that of the pretrained networks, otherwise the one given."""
-    cards = [pretrained_card(name) for name in arguments.names if not is_architecture(name)]
+def _dataset(arguments, cards):
+    """Returns the dataset of the study: that of the pretrained networks' cards, otherwise the one given."""
     found = {(known.name, known.class_names, known.image_shape): known for known in map(described, cards)}
     if arguments.dataset is not None or not found:
         known = open_dataset(find_dataset(arguments.dataset or "cifar10").name, arguments.data_dir)
@@ -250,7 +257,7 @@ STUDIES = {  # the function, what is printed, and on how many images without --i
 @contextlib.contextmanager
 def _progress(title):
     """Shows a progress bar if the output is a terminal."""
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    columns = TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(title, total=None)
         yield lambda done, of: progress.update(task, completed=done, total=of)

@@ -8,7 +8,7 @@ from keras_resv2.architectures import is_architecture
 from keras_resv2.cli.network_names import check_network
 from keras_resv2.cli.terminal import new_table, print_json, print_table, start_backend
 from keras_resv2.files import atomic_write, check_parent
-from keras_resv2.pretrained import in_data_format, pretrained_card
+from keras_resv2.pretrained import pretrained_card
 
 
 def add_arguments(parser):
@@ -31,7 +31,7 @@ def run(arguments):
 
     own = {}
     if card:
-        own = {**card.arguments, "classes": len(card.class_names), "input_shape": in_data_format(card.image_shape)}
+        own = {**card.arguments, "classes": len(card.class_names), "input_shape": card.image_shape}
     model = build(card.architecture if card else arguments.name, **own)  # its weights are not needed
     facts = {
         "name": model.name,

@@ -14,11 +14,15 @@ BAD_INPUT = 2  # exit code
 
 
 def start_backend():
-    """Imports Keras and its backend without messages of TensorFlow's libraries."""
+    """Imports Keras and its backend without messages of TensorFlow's libraries.
+
+    Networks of the commands are channels-last, like the images that they read, whatever Keras' configuration file says.
+    """
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # off by default on processors without AVX-512, but faster
     with without_native_messages():
         import keras
 
+        keras.config.set_image_data_format("channels_last")
         keras.ops.convert_to_numpy(keras.ops.zeros(()))
 
 
@@ -41,8 +45,8 @@ def new_table(columns, right):
 
 
 def print_table(table):
-    """Prints a table as wide as the terminal; without a terminal, as wide as the table."""
-    Console(width=None if sys.stdout.isatty() else 1000).print(table)
+    """Prints a table as wide as the terminal; without a terminal, as wide as the table. Cells are plain text."""
+    Console(width=None if sys.stdout.isatty() else 1000, markup=False, emoji=False).print(table)
 
 
 def output_folder(out):

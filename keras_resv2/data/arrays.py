@@ -20,7 +20,7 @@ from PIL import Image
 from keras_resv2.argument_checks import check_choice, some
 from keras_resv2.data.checks import class_numbers
 from keras_resv2.data.folders import class_folders, find_splits, read_folder
-from keras_resv2.data.images import channels_last_hint, decode_image
+from keras_resv2.data.images import channels_hint, decode_image
 from keras_resv2.data.registry import Dataset, find_dataset
 from keras_resv2.data.splits import TEST, TRAIN, evenly_spaced
 from keras_resv2.data.tfds_records import TfdsRecords, open_builder
@@ -305,7 +305,7 @@ def _as_images(images, where):
         raise ValueError(
             f"{where}: images have the shape {images.shape}: it must be (n, height, width, 3), or for grayscale images "
             "(n, height, "
-            f"width){channels_last_hint(images.shape)}."
+            f"width){channels_hint(images.shape)}."
         )
     return images
 

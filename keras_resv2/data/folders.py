@@ -10,10 +10,11 @@ import numpy as np
 from PIL import Image
 
 from keras_resv2.argument_checks import check_choice, check_count, some
-from keras_resv2.data.images import check_size, most_bytes, read_image
+from keras_resv2.data.images import FORMATS, check_size, most_bytes, read_image
 from keras_resv2.data.splits import TEST, TRAIN, assign_splits, evenly_spaced, is_hidden, names_a_split
 from keras_resv2.files import open_regular
 
+READABLE = {*FORMATS, "MPO"}  # .mpo: several JPEG images in one file, which opens as the first of them
 NO_IMAGES = (".txt", ".csv", ".json", ".md", ".db", ".ini")  # files that may be next to images
 
 
@@ -25,7 +26,7 @@ class ClassFolders:
         class_names: in the order of the labels.
         paths: paths of all files that may be images.
         labels: int32 ``(n,)``, positions in `class_names`.
-        readable: bool ``(n,)``: whether Pillow supports the file's extension.
+        readable: bool ``(n,)``: whether the file's extension is that of one of `keras_resv2.data.images.FORMATS`.
     """
 
     class_names: tuple[str, ...]
@@ -145,7 +146,7 @@ def scan_classes(folder: str | os.PathLike, class_names: Sequence[str] | None = 
         raise ValueError(
             f"{folder} contains {some(unknown)}, not one of the classes {some(list(class_names or ()))}: remove it."
         )
-    endings = {ending for ending, kind in Image.registered_extensions().items() if kind in Image.OPEN}
+    endings = {ending for ending, kind in Image.registered_extensions().items() if kind in READABLE & Image.OPEN.keys()}
     class_names = tuple(folders) if class_names is None else tuple(class_names)
     for name in folders:
         if class_names.count(name) > 1:

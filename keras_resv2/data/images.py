@@ -145,6 +145,7 @@ def upright(image: Image.Image) -> Image.Image:
     `PIL.ImageOps.exif_transpose` also rewrites the other tags, and fails on photographs with a tag that Pillow can read
     but not write. Here only the pixels are rotated. Unreadable EXIF data is ignored.
     """
+    image.load()  # before the orientation is read: Pillow rotates TIFF images itself while it decodes them
     try:
         orientation = image.getexif().get(ORIENTATION, 1)
     except Exception:  # as many types as for decoding pixels
@@ -268,22 +269,31 @@ def prepare_images(images: Any, size: tuple[int, int]) -> np.ndarray:
     if images.ndim != 3 and not (images.ndim == 4 and images.shape[3] == 3):
         raise ValueError(
             f"images have the shape {images.shape}: it must be (n, h, w), (n, h, w, 1) or (n, h, w, 3)"
-            f"{channels_last_hint(images.shape)}."
+            f"{channels_hint(images.shape)}."
         )
     if not len(images):
         return np.empty((0, *size, 3), "uint8")
     return np.stack([np.asarray(fitted(to_rgb(Image.fromarray(image)), size)) for image in images])
 
 
-def channels_last_hint(shape: Sequence[int]) -> str:
-    """Returns a hint for messages about images of a channels-first shape; empty for any other shape.
+def channels_hint(shape: Sequence[int], expected: Sequence[int | None] = (None, None, 3)) -> str:
+    """Returns a hint for messages about images with the channels in the wrong position; otherwise empty.
+
+    Args:
+        shape: of the images, with the batch.
+        expected: shape of an image of the model.
 
     Example:
 
-    >>> channels_last_hint((8, 3, 32, 32)), channels_last_hint((8, 32, 32, 4))
+    >>> channels_hint((8, 3, 32, 32)), channels_hint((8, 32, 32, 4))
     (': x.transpose(0, 2, 3, 1) moves the channels last', '')
+    >>> channels_hint((8, 32, 32, 3), (3, None, None))
+    ': x.transpose(0, 3, 1, 2) moves the channels first'
     """
     first = len(shape) == 4 and shape[1] in (1, 3) and shape[3] not in (1, 3)
+    last = len(shape) == 4 and shape[3] in (1, 3) and shape[1] not in (1, 3)
+    if len(expected) == 3 and expected[0] in (1, 3) and expected[2] not in (1, 3):
+        return ": x.transpose(0, 3, 1, 2) moves the channels first" if last else ""
     return ": x.transpose(0, 2, 3, 1) moves the channels last" if first else ""
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from keras_resv2.data.checks import check_labels, check_pixels, to_array
-from keras_resv2.data.images import channels_last_hint
+from keras_resv2.data.images import channels_hint
 
 SUM_TOLERANCE = 1e-3  # of a row of class probabilities: float16 rounds
 
@@ -49,7 +49,7 @@ class InputSpec:
         )
         if not fits:
             size = tuple(32 if side is None else side for side in self.image_shape[:2])
-            hint = channels_last_hint(images.shape) or (
+            hint = channels_hint(images.shape, self.image_shape) or (
                 ": it needs one channel, such as images.mean(-1, keepdims=True)"
                 if self.image_shape[2] == 1 and images.shape[1:3] == size
                 else f": images = keras_resv2.prepare_images(images, {size}) converts grayscale and other sizes; "

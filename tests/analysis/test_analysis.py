@@ -548,6 +548,23 @@ def test_command_line_lesions(data, tmp_path, capsys):
     assert rows_of(tmp_path / "resnet20-cifar10-deletions.csv") == rows
 
 
+def test_command_line_checks_draws_before_the_studies(data, tmp_path, capsys):
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    flags = ["--data_dir", str(data), "--out", str(tmp_path / "out"), "--images", "4", "--draws", "0"]
+    assert main(["analyze", "lesions", "resnet20-cifar10", *flags]) == 2
+    assert "--draws 0 must be at least 1" in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_command_line_resizes_images_for_a_fine_tuned_network(data, tmp_path):
+    """As fine-tuning and `evaluate` do: the network takes 48 x 48 pixels, the dataset has 32 x 32."""
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    publish(tmp_path / "weights", image_shape=(48, 48, 3), origin={"layout": "fine-tuned"})
+    folder = str(tmp_path / "weights/resnet20-cifar10/1")
+    flags = ["--data_dir", str(data), "--out", str(tmp_path / "out"), "--images", "2"]
+    assert main(["analyze", "cam", folder, *flags]) == 0
+    assert np.load(next((tmp_path / "out").glob("*-cam.npy"))).shape == (2, 12, 12)
+
+
 def test_command_line_accepts_a_weight_folder(data, tmp_path, capsys):
     """The name of the files is that of its card."""
     publish(tmp_path / "weights", name="resnet32-cifar10")

@@ -11,6 +11,7 @@ import struct
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import pytest
 from PIL import Image
@@ -140,6 +141,43 @@ def test_channels_first_are_told_how_to_come_last():
         with pytest.raises(ValueError, match=r"x\.transpose\(0, 2, 3, 1\) moves the channels last\.") as refusal:
             refuse()
         assert "prepare_images" not in str(refusal.value)
+
+
+def test_channels_last_are_told_how_to_come_first():
+    """A network with channels first."""
+    inputs = keras.Input((3, 32, 32))
+    pooled = keras.layers.GlobalAveragePooling2D(data_format="channels_first")(inputs)
+    model = keras.Model(inputs, keras.layers.Dense(10)(pooled))
+    with pytest.raises(
+        ValueError, match=r"expects \(n, 3, 32, 32\): x\.transpose\(0, 3, 1, 2\) moves the channels first"
+    ):
+        keras_resv2.measure_error(model, np.zeros((4, 32, 32, 3), "uint8"), np.zeros(4, "int64"))
+
+
+@pytest.mark.parametrize("command", ["predict", "embed", "evaluate"])
+def test_commands_ignore_the_data_format_of_the_configuration(command, image_path, tiny_data, tmp_path, capsys):
+    """They read files, so users cannot move the channels."""
+    flags = {"predict": [image_path], "embed": [image_path, "--out", str(tmp_path / "out.npz")]}
+    flags["evaluate"] = ["--data_dir", str(tiny_data)]
+    keras.config.set_image_data_format("channels_first")
+    try:
+        found = cli.main([command, NAME, *flags[command]]), capsys.readouterr().out
+    finally:
+        keras.config.set_image_data_format("channels_last")
+    assert found == (cli.main([command, NAME, *flags[command]]), capsys.readouterr().out) and found[0] != cli.BAD_INPUT
+
+
+def test_text_of_cards_is_printed_as_it_is(tmp_path, capsys):
+    """Not as markup of the library that draws tables, which dropped [old] and failed at [/b]."""
+    publish(tmp_path, hardware="a [old] machine [/b] :smile:")
+    assert cli.main(["summary", str(tmp_path / "resnet20-cifar10/1")]) == 0
+    assert "a [old] machine [/b] :smile:" in capsys.readouterr().out
+
+
+def test_evaluate_checks_the_precision_before_images(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(cli.evaluate, "load_images", lambda *a, **k: pytest.fail("images were read"))
+    assert cli.main(["evaluate", NAME, "--data_dir", str(tmp_path), "--dtype", "bfloat"]) == cli.BAD_INPUT
+    assert "bfloat" in capsys.readouterr().err
 
 
 def test_evaluate_in_full(tiny_data, capsys, monkeypatch):
@@ -368,12 +406,17 @@ def _exif(orientation, tag, kind, value):
     return b"Exif\0\0II*\0" + struct.pack("<IH", 8, 2) + entries + bytes(4)
 
 
+@pytest.mark.parametrize("ending", ["png", "tif"])
 @pytest.mark.parametrize("orientation", range(9))
-def test_photographs_are_rotated_whatever_their_other_tags(tmp_path, orientation):
-    """An image height of -1, which Pillow can read but not write; 0 is not an orientation."""
+def test_photographs_are_rotated_whatever_their_other_tags(tmp_path, orientation, ending):
+    """An image height of -1, which Pillow can read but not write; 0 is no orientation. Pillow rotates TIFF itself."""
     image = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype="uint8")
-    exif = _exif(orientation, 0x0101, 9, struct.pack("<i", -1))
-    Image.fromarray(image).save(tmp_path / "photograph.png", exif=exif)
+    if ending == "png":
+        exif: object = _exif(orientation, 0x0101, 9, struct.pack("<i", -1))
+    else:
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+    Image.fromarray(image).save(tmp_path / f"photograph.{ending}", exif=exif)
     by_hand = {  # CIPA DC-008: where row 0 and column 0 of the stored image are seen
         2: image[:, ::-1],  # top, right
         3: image[::-1, ::-1],  # bottom, right
@@ -383,7 +426,7 @@ def test_photographs_are_rotated_whatever_their_other_tags(tmp_path, orientation
         7: image.transpose(1, 0, 2)[::-1, ::-1],  # right, bottom
         8: np.rot90(image),  # left, bottom
     }
-    found = read_image(tmp_path / "photograph.png", (16, 16))
+    found = read_image(tmp_path / f"photograph.{ending}", (16, 16))
     np.testing.assert_array_equal(found, by_hand.get(orientation, image))
 
 

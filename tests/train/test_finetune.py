@@ -144,6 +144,19 @@ def test_settings_out_of_range_are_refused_before_the_images_are_read(flag, tmp_
     assert "must be at least" in capsys.readouterr().err
 
 
+def test_image_sizes_are_checked_before_the_images_are_read(tmp_path, capsys, monkeypatch):
+    """By the network itself: those for ImageNet need at least 32 pixels."""
+    from keras_resv2 import cli
+
+    def refuses(name, input_shape):
+        raise ValueError(f"{input_shape} is too small")
+
+    monkeypatch.setattr(cli.finetune, "from_pretrained", refuses)
+    command = ["finetune", "resnet20-cifar10", "--data", str(tmp_path / "absent"), "--image_size", "24"]
+    assert cli.main([*command, "--out", str(tmp_path / "out")]) == cli.BAD_INPUT
+    assert "(24, 24, 3) is too small" in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("flag", ["learning_rate", "rate_decay"])
 def test_rates_of_zero_are_refused_before_the_images_are_read(flag, tmp_path, capsys):
     from keras_resv2 import cli
