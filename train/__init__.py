@@ -19,7 +19,7 @@ def _leave(number, frame):
 
 
 # Python uses this name while it looks for the module of `python -m`: from here on, while libraries load, Ctrl-C exits
-# quietly. Commands that save first install their own handlers later.
+# quietly. `train.command.run` and commands that save first install other handlers later.
 if sys.argv[:1] == ["-m"]:
     signal.signal(signal.SIGINT, _leave)
     prepare_streams()

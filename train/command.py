@@ -1,8 +1,11 @@
 """Runs the commands of this package that use absl flags."""
 
+import signal
 import sys
 
 from absl import app
+
+from train import INTERRUPTED
 
 HELP = ("help", "helpshort", "helpfull", "helpxml", "?")
 
@@ -10,13 +13,18 @@ HELP = ("help", "helpshort", "helpfull", "helpxml", "?")
 def run(main):
     """Runs `main` with the remaining arguments of the command line, and exits.
 
-    Like `absl.app.run`, but with exit code 0 for ``--help``, like other programs.
+    Like `absl.app.run`, but with exit code 0 for ``--help``, like other programs, and 130 without a traceback after
+    Ctrl-C, which is a KeyboardInterrupt again from here on, so that commands can save their work.
 
     Args:
         main: function of the list of arguments that are not flags, starting with the program's name.
     """
+    if callable(signal.getsignal(signal.SIGINT)):  # not ignored, as in the background of a shell
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         app.run(main)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
     except SystemExit:
         if any(word.startswith("-") and word.lstrip("-") in HELP for word in sys.argv[1:]):
             sys.exit(0)

@@ -159,6 +159,9 @@ def check_recipe(recipe, devices):
     if devices.strategy and recipe.dtype == "mixed_float16":
         # Keras checks the gradients of only one replica for overflow.
         raise ValueError("mixed_float16 on several devices requires the JAX backend; mixed_bfloat16 runs on both.")
+    if devices.strategy and recipe.leaves_units_out:
+        # Synchronised batch normalisation cannot be inside a conditional operation.
+        raise ValueError("units_per_batch and survival on several devices require the JAX backend: set KERAS_BACKEND.")
 
 
 def sync_batch_norm(model, devices):

@@ -18,7 +18,7 @@ from absl import app, flags
 
 import train.evaluate
 from keras_resv2.data import DATASETS, chance_error
-from keras_resv2.files import atomic_write
+from keras_resv2.files import atomic_write, check_file_name
 from keras_resv2.pretrained import pretrained_card
 from keras_resv2.storage.card import Card
 from keras_resv2.storage.checksum import sha256
@@ -91,6 +91,8 @@ def publish(run, data_dir, weights_dir, version=None, variant=None, seed_runs=()
     _check_commits(run, record)
     if settings["arguments"] and not variant:
         raise ValueError(f"{run} has arguments {settings['arguments']}: pass --variant.")
+    if variant and "@" in check_file_name(variant, "--variant"):
+        raise ValueError(f"--variant {variant} must not contain an @, which separates a name and its version.")
     name = "_".join(filter(None, (settings["model"], variant))) + f"-{label}"
     folder = _new_version(pathlib.Path(weights_dir) / name, version)
     weights = _weight_file(run, half)
@@ -171,7 +173,7 @@ def _without_places(command):
     """Returns a command with runs in runs/ and files in the working directory, instead of their place here."""
     words = shlex.split(command)
     for i, word in enumerate(words):
-        flag, _, value = word.rpartition("=") if words[i - 1] == "--set" else (words[i - 1], "", word)
+        flag, _, value = word.partition("=") if words[i - 1] == "--set" else (words[i - 1], "", word)
         if flag in ("--initial_weights", "teacher"):
             words[i] = word.removesuffix(value) + short_place(value)
     return shlex.join(words)

@@ -17,6 +17,8 @@ from train.averaging import measured_weights
 from train.optimizer import make_optimizer
 from train.run_files import HISTORY, WEIGHTS
 
+RECENT = 100  # steps on which moving statistics of batch normalisation depend: 0.9 ** 100 is 3e-5
+
 
 class Diverged(FloatingPointError):
     """Raised when the loss or a weight is NaN or infinite.
@@ -118,8 +120,9 @@ class RunState:
 
     def _result(self):
         """Returns a context manager in which the network has the weights to evaluate and publish."""
-        averaged, count = bool(self._recipe.average), self._recipe.unit_count(self.progress.step)
-        if not averaged and (count is None or count == self.model.switches.shape[0]):
+        averaged, recent = bool(self._recipe.average), range(max(0, self.progress.step - RECENT), self.progress.step)
+        counts = {self._recipe.unit_count(step) for step in recent} - {None}
+        if not averaged and all(count == self.model.switches.shape[0] for count in counts):
             return contextlib.nullcontext()
         return measured_weights(self.model, self.optimizer, self._steps, self.source, averaged)
 

@@ -1,6 +1,6 @@
 """Trains many networks: a queue of runs of `train.train`, each in its own directory and process.
 
-    python -m train.sweep --jobs train/jobs/two_cores.toml --out runs --data_dir cifar10.npz --minutes 60
+    python -m train.sweep --jobs train/jobs/table2_short.toml --out runs --data_dir cifar10.npz --minutes 60
 
 Run the same command to resume after any interruption. Runs that are closest to their end come first, then those with
 the highest priority. With --minutes, runs that would not finish in time are not started, and runs save and stop before

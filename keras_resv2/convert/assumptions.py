@@ -19,7 +19,10 @@ ACTIVATED = {
     "(else: activated_shortcuts='projections' or 'first_and_projections')",
 }
 SUBSAMPLING = "that shortcuts of option A take every second pixel (else, for averages: projection='A_average')"
-ZERO_CHANNELS = "that the zero channels of option A lie on both sides alike (else: zero_channels='after')"
+ZERO_CHANNELS = {
+    "both_sides": "that the zero channels of option A lie on both sides alike (else: zero_channels='after')",
+    "after": "that the zero channels of option A lie after the others (else: zero_channels='both_sides')",
+}
 EPSILON = "that batch normalisation adds 1e-5 to the variance (else: epsilon=...)"
 OTHERS = "that activations are ReLU and nothing is blurred or dilated (no others are built)"
 PIXELS = "that pixels are normalised with {} (else: preprocessing=(mean, std))"
@@ -54,6 +57,6 @@ def assumptions(layout, structure, said, weights, *, ours=False, compared=False)
         if "stage1_unit1_preact_bn/gamma" in weights and layout.name == "cifar_preactivation":
             phrases["activated_shortcuts"] = ACTIVATED[structure["activated_shortcuts"]]
         if option_a:
-            phrases |= {"projection": SUBSAMPLING, "zero_channels": ZERO_CHANNELS}
+            phrases |= {"projection": SUBSAMPLING, "zero_channels": ZERO_CHANNELS[structure["zero_channels"]]}
         phrases |= {"epsilon": EPSILON, "others": OTHERS}
     return tuple(phrase for argument, phrase in phrases.items() if argument not in said)

@@ -218,7 +218,7 @@ def _detect(source, architecture, prefix, structure, layouts):
         if found.classes is not None and source.whole is None and source.config is None:
             assumed += (CLASSIFIER,)
         if structure["projection"].startswith("A") and "zero_channels" not in said and source.whole is None:
-            assumed += (ZERO_CHANNELS_ASSUMED,)
+            assumed += (ZERO_CHANNELS_ASSUMED[structure["zero_channels"]],)
     return dataclasses.replace(found, assumed=(*assumed, *filter(None, [doubt])))
 
 
@@ -227,8 +227,8 @@ def _detected(source, network, architecture, structure):
     structure = dict(structure)
     epsilon, zero_channels = structure.pop("epsilon"), structure.pop("zero_channels")
     check_choice("zero_channels", zero_channels, ZERO_CHANNELS)
-    if isinstance(epsilon, bool) or not isinstance(epsilon, numbers.Real) or not 0 < float(epsilon) < 1:
-        raise ValueError(f"epsilon={epsilon!r} must be a number above 0, such as 1e-5.")
+    if isinstance(epsilon, bool) or not isinstance(epsilon, numbers.Real) or not 0 <= float(epsilon) < 1:
+        raise ValueError(f"epsilon={epsilon!r} must be a number of at least 0 and below 1, such as 1e-5.")
     if not isinstance(structure.get("conv_bias", False), bool):
         raise ValueError(f"conv_bias={structure['conv_bias']!r} must be True or False.")
     fit = best_fit(network, structure, source.label, architecture)

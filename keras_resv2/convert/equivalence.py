@@ -16,7 +16,10 @@ def with_epsilon(weights, epsilon):
 
     Args:
         weights: dictionary from ``<layer>/<variable>`` to an array.
-        epsilon: epsilon of the network's batch normalisation.
+        epsilon: epsilon of the network's batch normalisation; 0 in torchvision's detectors.
+
+    Raises:
+        ValueError: if a variance and `epsilon` are 0, so that the network's outputs are not finite.
 
     Example:
 
@@ -28,6 +31,8 @@ def with_epsilon(weights, epsilon):
     changed = dict(weights)
     for name in [name for name in weights if name.endswith("/moving_variance")]:
         total = weights[name].astype("float64") + epsilon
+        if not (total > 0).all():
+            raise ValueError(f"{name} has zeros, and epsilon={epsilon} adds nothing: the outputs would be infinite.")
         changed[name] = np.maximum(total - EPSILON, 0)
         gamma = name.replace("moving_variance", "gamma")
         if gamma in weights:
@@ -75,18 +80,33 @@ def with_zeros_on_both_sides(weights):
     >>> _order(np.array([0, 1]), 4).tolist()
     [2, 0, 1, 3]
     """
-    orders, stages = {}, sorted({int(n[5:].split("_")[0]) for n in weights if n.startswith("stage")})
-    order = np.arange(weights["stem_conv/kernel"].shape[-1])
-    for stage in stages:
-        last = max((n for n in weights if re.match(rf"stage{stage}_unit1_conv\d/kernel", n)), key=str)
-        order = orders[stage] = _order(order, weights[last].shape[-1])
-    changed = {}
+    changed, orders = {}, _orders(weights)
     for name, array in weights.items():
         reads, makes = _channels(name, weights)
         if reads in orders:
             array = array[..., orders[reads], :]
         changed[name] = array[..., orders[makes]] if makes in orders else array
     return changed
+
+
+def feature_order(weights):
+    """Returns the channel of the other network's last feature maps for each channel of ours.
+
+    Args:
+        weights: see `with_zeros_on_both_sides`, before or after it.
+    """
+    orders = _orders(weights)
+    return orders[max(orders)]
+
+
+def _orders(weights):
+    """Returns the order of the channels of each stage, see `_order`."""
+    orders, stages = {}, sorted({int(n[5:].split("_")[0]) for n in weights if n.startswith("stage")})
+    order = np.arange(weights["stem_conv/kernel"].shape[-1])
+    for stage in stages:
+        last = max((n for n in weights if re.match(rf"stage{stage}_unit1_conv\d/kernel", n)), key=str)
+        order = orders[stage] = _order(order, weights[last].shape[-1])
+    return orders
 
 
 def _order(before, channels):

@@ -15,8 +15,8 @@ COPIES = ("ema", "swa", "averag", "shadow", "teacher", "momentum", "target")
 
 # Patterns of names that tell networks which this package does not build, and what those networks have.
 OTHER_NETWORKS = (
-    (r"(^|\.)(stem\.)?conv1\.0\.weight$|(^|\.)stem\.conv1\.weight$", "has a deep stem of several convolutions (timm's "
-     "'c', 'd', 's', 't' networks)"),
+    (r"(^|\.)(stem\.)?conv1\.[2-9]\.weight$|(^|\.)stem\.conv2\.weight$", "has a deep stem of several "
+     "convolutions (timm's 'c', 'd', 's', 't' networks)"),
     (r"(^|/)conv[2-9]_conv/kernel$", "has a deep stem of several convolutions (KerasHub's `resnet_vd` networks, which "
      "also average before their projections)"),
     (r"\.(se|eca|cbam|attn)\.", "has attention in its units (SE, ECA and the like)"),
@@ -205,7 +205,7 @@ def other_network(tensors):
 
     Example:
 
-    >>> other_network({"conv1.0.weight": None, "bn1.running_mean": None})
+    >>> other_network({"conv1.0.weight": None, "conv1.3.weight": None})
     "has a deep stem of several convolutions (timm's 'c', 'd', 's', 't' networks)"
     """
     for pattern, phrase in OTHER_NETWORKS:

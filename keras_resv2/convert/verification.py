@@ -5,9 +5,11 @@ import itertools
 import keras
 import numpy as np
 
+from keras_resv2.convert.equivalence import feature_order
 from keras_resv2.convert.layouts.pytorch import PyTorchLayout
 from keras_resv2.convert.network import Network, classifier_layer
-from keras_resv2.convert.source_pixels import pixels_beside, pixels_of_config
+from keras_resv2.convert.source_pixels import CONFIG, config_beside, pixels_beside, pixels_of_config
+from keras_resv2.convert.timm_config import check_network
 from keras_resv2.models.blocks import ACTIVATED_SHORTCUTS
 from keras_resv2.models.config import STEMS
 
@@ -22,10 +24,16 @@ def said_by(source, network):
 
     They are the pixel statistics of a configuration beside a file, or of a timm module; and the epsilon of the batch
     normalisation of a module or model.
+
+    Raises:
+        ValueError: if the configuration names a network that this package does not build.
     """
     whole = source.whole
     if whole is None:
-        pixels = pixels_beside(source.label) if isinstance(network.layout, PyTorchLayout) else None
+        if not isinstance(network.layout, PyTorchLayout):
+            return {}
+        check_network(config_beside(source.label, CONFIG), source.label)
+        pixels = pixels_beside(source.label)
         return {} if pixels is None else {"preprocessing": pixels}
     pixels = None if isinstance(whole, keras.Model) else pixels_of_config(getattr(whole, "pretrained_cfg", None))
     stated = {} if pixels is None else {"preprocessing": pixels}
@@ -65,33 +73,38 @@ def agreeing(source, network, structure, said, make):
         compare = _Comparison(source.whole, network, structure["stem"])
     except Exception as error:  # foreign code may require or raise anything
         return first, structure, f"that its outputs are ours: they were not compared ({type(error).__name__})"
-    smallest = distance = compare(first)
+    smallest = distance = compare(first, structure)
     if distance <= compare.close:
         return first, structure, None
     for changes in itertools.islice(_changes(network, structure, said), MOST_TRIES):
         other = {**structure, **changes}
         found = make(other)
-        distance = compare(found)
+        distance = compare(found, other)
         if distance <= compare.close:
             return found, other, None
         smallest = min(smallest, distance)
+    of_module = "" if isinstance(source.whole, keras.Model) else " Its state_dict() is converted without being run."
     raise ValueError(
         f"{source.label} gives other outputs than {first.architecture} with the same tensors: they differ by "
         f"{smallest:.2g} of their range, so it computes what this package does not build (another activation, blurred "
-        "or dilated convolutions, pixels that it normalises itself). Its state_dict() is converted without being run."
+        f"or dilated convolutions, pixels that it normalises itself).{of_module}"
     )
 
 
 def _changes(network, structure, said):
-    """Yields other arguments for which PyTorch networks have the same tensors, one at a time and in pairs."""
-    if not isinstance(network.layout, PyTorchLayout):
-        return
-    options = {"stem": [name for name in stems_like(structure["stem"]) if not STEMS[name].pool_zeros]}
+    """Yields other arguments with which a network has the same tensors, one at a time and in pairs.
+
+    Code with Keras differs in option A, and otherwise by its layout.
+    """
+    of_pytorch = isinstance(network.layout, PyTorchLayout)
+    options = {}
+    if of_pytorch:
+        options["stem"] = [name for name in stems_like(structure["stem"]) if not STEMS[name].pool_zeros]
     if structure["projection"].startswith("A"):
         options |= {"zero_channels": ["both_sides", "after"], "projection": ["A", "A_average"]}
-    if structure["branch"] == "bottleneck":
+    if of_pytorch and structure["branch"] == "bottleneck":
         options["stride_on"] = ["1x1", "3x3"]
-    if network.layout.activation == "full_preactivation":
+    if of_pytorch and network.layout.activation == "full_preactivation":
         options["activated_shortcuts"] = list(ACTIVATED_SHORTCUTS)
     free = {
         name: [value for value in values if value != structure.get(name)]
@@ -129,16 +142,19 @@ class _Comparison:
         if not np.isfinite(self._expected).all():
             raise FloatingPointError
 
-    def __call__(self, found):
-        """Returns the largest difference, relative to the range of the outputs."""
+    def __call__(self, found, structure):
+        """Returns the largest difference of `found`, made of `structure`, relative to the range of the outputs."""
         expected = self._expected
         if not self._features and found.classes == expected.shape[-1] and expected.ndim == 2:
-            return self._difference(found, {})
+            return self._difference(found, expected, {})
+        if structure["projection"].startswith("A") and structure["zero_channels"] == "after":
+            order = feature_order(found.weights)
+            expected = expected[..., order] if len(order) == expected.shape[-1] else expected
         poolings = ("avg", "max") if expected.ndim == 2 else (None,)
-        return min(self._difference(found, dict(include_top=False, pooling=pooling)) for pooling in poolings)
+        return min(self._difference(found, expected, dict(include_top=False, pooling=pooling)) for pooling in poolings)
 
-    def _difference(self, found, options):
-        expected, x = self._expected, self._images
+    def _difference(self, found, expected, options):
+        x = self._images
         options = dict(include_preprocessing=False, dtype="float32", classifier_activation=None, **options)
         if keras.config.image_data_format() == "channels_first":
             x = np.ascontiguousarray(x.transpose(0, 3, 1, 2))

@@ -88,7 +88,8 @@ def load_split(
         images are repeated in three channels.
 
     Raises:
-        ValueError: if there is no such dataset or split, or `data_dir` does not contain it.
+        ValueError: if there is no such dataset or split, or `data_dir` does not contain it: images of another size,
+            or labels of more or, in a complete split, fewer classes.
         FileNotFoundError: if `data_dir` does not exist.
         ImportError: if reading a directory requires tensorflow-datasets, which is not installed.
 
@@ -128,6 +129,12 @@ def load_split(
             f"{where}: labels of {split} range from {labels.min()} to {labels.max()}; those of {row.name} must be from "
             "0 to "
             f"{row.classes - 1}."
+        )
+    present = len(np.unique(labels))
+    if len(labels) == row.examples.get(split) and present < row.classes:
+        raise ValueError(
+            f"{where}: the {len(labels):,} images of {split} have labels of {present} classes; {row.name} has "
+            f"{row.classes}: these are the images of another dataset."
         )
     return images, labels
 

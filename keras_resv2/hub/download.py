@@ -18,7 +18,8 @@ def pull(reference: str) -> Card:
 
     Raises:
         ValueError: if the reference is malformed, the repository or revision does not exist, it contains neither a card
-            nor a timm network that this package builds, or the weight file is damaged.
+            nor a timm network that this package builds, the card has no size or checksum, or the weight file is
+            damaged.
         ConnectionError: if the Hub cannot be reached, or HF_HUB_OFFLINE=1 is set, and the cache has no copy.
         ImportError: if huggingface_hub is not installed.
 
@@ -38,6 +39,8 @@ def pull(reference: str) -> Card:
         card = read_card(folder / local.CARD)
     except ValueError as error:
         raise ValueError(f"{reference}: {error}") from None
+    if card.size is None or card.sha256 is None:
+        raise ValueError(f"{reference}: its card states no size or checksum of {card.file}, so it is not downloaded.")
     if not (folder / card.file).is_file():  # from the card's commit, in case the branch has moved
         fetch({local.CARD: (0, LARGEST), card.file: (card.size, card.size)})
     path = folder / card.file

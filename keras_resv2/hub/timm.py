@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from keras_resv2.argument_checks import nearest
 from keras_resv2.convert.source_pixels import LARGEST, named_pixels
+from keras_resv2.convert.timm_config import check_model_args
 from keras_resv2.files import check_file_name
 from keras_resv2.hub.client import PREFIX, fetch_files
 from keras_resv2.storage import download, local
@@ -26,9 +27,6 @@ ARCHITECTURES = {
     **{f"resnetv2_{depth}": f"preact_resnet{depth}" for depth in (18, 34, 50, 101, 152)},
     **{f"wide_resnet{depth}_2": f"wide_resnet{depth}_2" for depth in (50, 101)},
 }
-# Keys of `model_args` that do not affect inference, and values that match our networks.
-TRAINING = ("num_classes", "drop_rate", "drop_path_rate", "drop_block_rate")
-USUAL = {"in_chans": 3, "global_pool": "avg", "output_stride": 32}
 # Keys of `pretrained_cfg` that are copied to the card: how its authors evaluate, and where the weights come from.
 KEPT = ("tag", "crop_pct", "crop_mode", "interpolation", "test_input_size", "test_crop_pct", "origin_url", "paper_ids")
 
@@ -92,12 +90,7 @@ def read_config(path: pathlib.Path, reference: str) -> Repository:
             f"{reference} is timm's {name!r}, which this package does not build; did you mean "
             f"{nearest(name, ARCHITECTURES)}?"
         )
-    changed = [key for key in others if key not in TRAINING and others[key] != USUAL.get(key)]
-    if changed:
-        raise ValueError(
-            f"{reference} is a {name} with {', '.join(f'{key}={others[key]!r}' for key in changed)}, which this "
-            "package does not build."
-        )
+    check_model_args(config, reference)
     tag = str(trained.get("tag") or "")
     known = classes == 1000 and tag.endswith("in1k") and not config.get("label_names")
     return Repository(

@@ -77,6 +77,18 @@ def test_where_the_zeros_of_option_a_are_is_an_assumption():
     assert_same(found.build(**RAW).predict(x, verbose=0), expected)
 
 
+def test_where_the_zeros_of_option_a_are_shows_in_a_model():
+    """It is run; features are compared, whose channels have another order in ours."""
+    model, x = randomised(example(option_a=True)), images((32, 32))
+    kernel, bias = model.layers[-1].get_weights()
+    expected = keras.Model(model.input, model.layers[-1].input).predict(x, verbose=0) @ kernel + bias
+    for found in (convert.detect(model), convert.detect(model, zero_channels="after")):
+        assert_same(found.build(**RAW).predict(x, verbose=0), expected)
+    with pytest.raises(ValueError, match="gives other outputs") as refusal:
+        convert.detect(model, zero_channels="both_sides")
+    assert "state_dict" not in str(refusal.value)
+
+
 def test_version_2_is_refused():
     with pytest.raises(ValueError, match="version 2 of Keras' example"):
         convert.detect(example(bottlenecks=True))

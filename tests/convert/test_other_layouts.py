@@ -165,7 +165,6 @@ SPELLINGS = {
     "ResNeXt-DenseNet": ((r"^conv1\.", "conv_1_3x3."), (r"^bn1\.", "bn_1."), (r"layer(\d)\.", r"stage_\1."),
                          (r"\.(conv|bn)1\.", r".\1_a."), (r"\.(conv|bn)2\.", r".\1_b."), (r"^linear", "classifier")),
     "conv and bn": ((r"^(conv|bn)1\.", r"\1."),),
-    "convIn": ((r"^(conv|bn)1\.", r"\1In."), (r"layer(\d)\.", r"stack\1."), (r"^linear", "fcOut")),
 }  # fmt: skip
 
 
@@ -186,6 +185,31 @@ def test_spellings_of_cifar_code(networks, name):
     assert all(np.array_equal(found.weights[key], plain.weights[key]) for key in plain.weights)
     x = images((32, 32))
     assert_same(found.build(**RAW).predict(x, verbose=0), run_torch(torch, module, x))
+
+
+def test_option_a_of_code_that_appends_zeros(networks):
+    """D-X-Y's DownsampleA concatenates the channels and their zeros; the spelling tells the code."""
+    import torch
+
+    module = networks.shaken(networks.CifarNetwork(networks.Original, 1, option="A", word="shortcut", after=True))
+    spelled = {}
+    for key, value in module.state_dict().items():
+        for pattern, replacement in SPELLINGS["ResNeXt-DenseNet"]:
+            key = re.sub(pattern, replacement, key)
+        spelled[key] = value
+    found, x = convert.detect(spelled), images((32, 32))
+    assert_same(found.build(**RAW).predict(x, verbose=0), run_torch(torch, module, x))
+    assert any("zero_channels='both_sides'" in phrase for phrase in found.assumed)
+
+
+def test_a_single_convolution_is_no_deep_stem():
+    """Names of weiaicunzai/pytorch-cifar100, whose stem is a sequence of convolution, normalisation and ReLU."""
+    names = ("conv1.0.weight", "conv1.1.running_mean", "conv2_x.0.residual_function.0.weight")
+    tensors = {name: np.zeros((64, 3, 3, 3) if "conv" in name else 64) for name in names}
+    with pytest.raises(ValueError, match="none of the layouts"):
+        convert.detect(tensors)
+    with pytest.raises(ValueError, match="deep stem"):
+        convert.detect({**tensors, "conv1.3.weight": np.zeros((64, 64, 3, 3))})
 
 
 def test_a_last_batch_normalisation_called_bn_is_not_the_first(networks):

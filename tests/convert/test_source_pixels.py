@@ -67,3 +67,22 @@ NO_PIXELS = [
 @pytest.mark.parametrize("config", NO_PIXELS)
 def test_what_states_no_pixels(config):
     assert pixels_of_config(config) is None
+
+
+@pytest.mark.parametrize(
+    "config, words",
+    [
+        ({"architecture": "resnetblur18"}, "is timm's 'resnetblur18' by the config.json beside it"),
+        ({"architecture": "resnet18", "model_args": {"output_stride": 8}}, "with output_stride=8"),
+    ],
+)
+def test_networks_that_only_the_configuration_tells(timm, config, words, tmp_path):
+    """timm's blurred network has the tensors of a plain one."""
+    theirs = timm.create_model(config["architecture"], **config.get("model_args", {}))
+    timm.models.save_for_hf(theirs, tmp_path, safe_serialization=True)
+    saved = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**saved, **config}))
+    with pytest.raises(ValueError, match=words):
+        detect(tmp_path / "model.safetensors")
+    (tmp_path / "config.json").unlink()
+    assert detect(tmp_path / "model.safetensors").architecture == "resnet18"

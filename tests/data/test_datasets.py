@@ -1,5 +1,7 @@
 """The registry, custom arrays, and the same arrays from a tensorflow-datasets directory and an .npz file."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -209,3 +211,13 @@ def test_arrays_need_a_file(tmp_path):
 def test_fingerprints_know_labels_beyond_255():
     images = np.zeros((2, 4, 4, 3), "uint8")
     assert datasets.fingerprint(images, np.array([0, 256])) != datasets.fingerprint(images, np.array([0, 0]))
+
+
+def test_a_complete_split_has_all_classes(tmp_path):
+    """Labels of CIFAR-10 are valid for CIFAR-100; only classes that are missing tell. Parts may lack some."""
+    images, labels = np.zeros((200, 32, 32, 3), "uint8"), np.arange(200) % 10
+    np.savez(tmp_path / "ten.npz", x_train=images, y_train=labels, x_test=images[:50], y_test=labels[:50])
+    row = dataclasses.replace(datasets.DATASETS["cifar100"], examples={"train": 200, "test": 200})
+    with pytest.raises(ValueError, match="labels of 10 classes; cifar100 has 100: these are the images of another"):
+        datasets.load_split(row, "train", tmp_path / "ten.npz")
+    assert len(datasets.load_split(row, "test", tmp_path / "ten.npz")[1]) == 50

@@ -89,6 +89,11 @@ def test_values_are_set_and_those_without_effect_refused():
         RECIPES["imagenet"].with_values(["cutout=8"])
     with pytest.raises(ValueError, match="5 per device is odd"):
         check_recipe(recipe_of(mixup=0.2), Devices(count=2))
+    on_tensorflow = Devices(count=2, strategy=object())
+    for values in ({"units_per_batch": 2}, {"survival": 0.5}, {"dtype": "mixed_float16"}):
+        check_recipe(recipe_of(**values), Devices(count=2))
+        with pytest.raises(ValueError, match=r"on several devices requires? the JAX backend"):
+            check_recipe(recipe_of(**values), on_tensorflow)
 
 
 def test_a_command_has_all_values_that_differ():

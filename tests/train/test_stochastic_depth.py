@@ -14,7 +14,7 @@ from helpers.paths import ROOT
 from keras_resv2.models.weights import model_arrays
 from keras_resv2.resnet import ResNet
 from keras_resv2.storage.weight_file import read_weights
-from train import loop
+from train import loop, run_state
 from train.data.device_data import DeviceData
 from train.optimizer import make_optimizer
 from train.recipes import RECIPES
@@ -173,9 +173,13 @@ def test_a_resumed_run_ends_with_the_same_bits(tmp_path, digits):
     assert all(np.array_equal(whole[name], cut[name]) for name in whole | cut)
 
 
-@pytest.mark.parametrize("counts, measured", [("2", True), ("((0, 2), (0.5, 3))", False)])
-def test_the_whole_network_has_its_own_statistics(counts, measured, tmp_path, digits):
-    """Those of all units on training images, unless the last batches trained all units."""
+@pytest.mark.parametrize(
+    "counts, measured",
+    [("2", True), ("((0, 2), (0.5, 3))", False), ("((0, 2), (0.75, 3))", True), ("((0, 2), (1, 3))", True)],
+)
+def test_the_whole_network_has_its_own_statistics(counts, measured, tmp_path, digits, monkeypatch):
+    """Those of all units on training images, unless the last batches, here 4, trained all units."""
+    monkeypatch.setattr(run_state, "RECENT", 4)
     recipe = FAST.with_values([f"units_per_batch={counts}"], steps=8)
     keras.utils.set_random_seed(0)
     network = ResNet(8, classifier_activation=None)

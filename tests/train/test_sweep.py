@@ -243,12 +243,52 @@ def test_times_by_hand():
     assert speed([(100, 60.0)]) == (None, 0.0)
     assert speed([(100, 60.0), (200, 70.0), (300, 120.0), (400, 130.0)]) == (0.1, 50.0)
     config = RunConfig("resnet20", "paper", RECIPES["paper"])
-    speeds = Speeds("1 core of it")
+    speeds = Speeds({"1 core of it": 1, "2 cores of it": 2})
     speeds.add(config, Progress(hardware="1 core of it", seconds_per_step=0.1, compile_seconds=50.0))
     other_rate = RunConfig("resnet20", "paper", RECIPES["paper"].with_peak(0.3), seed=5)
-    assert speeds.seconds_left(other_rate, Progress(), 1000) == pytest.approx(10 + 50 + 1.05 * 100)
+    assert speeds.seconds_left(other_rate, Progress(), 1000, "1 core of it") == pytest.approx(10 + 50 + 1.05 * 100)
+    assert speeds.seconds_left(other_rate, Progress(), 1000, "2 cores of it") == pytest.approx(10 + 50 + 1.05 * 100)
+    assert speeds.seconds_left(other_rate, Progress(), 1000, "a GPU") is None
+    on_two = Progress(hardware="2 cores of it", seconds_per_step=0.06, compile_seconds=50.0)
+    assert speeds.seconds_left(config, on_two, 1000, "2 cores of it") == pytest.approx(10 + 50 + 1.05 * 60)
+    assert Speeds({"1 core of it": 1, "2 cores of it": 2}).seconds_left(
+        config, on_two, 1000, "1 core of it"
+    ) == pytest.approx(10 + 50 + 1.05 * 120)
     larger = RunConfig("resnet20", "paper", RECIPES["paper"].with_values(["batch_size=256"]))
-    assert speeds.seconds_left(larger, Progress(), 1000) is None
+    assert speeds.seconds_left(larger, Progress(), 1000, "1 core of it") is None
+
+
+def test_a_finished_run_that_was_stopped_while_it_exited_is_finished(tmp_path):
+    """SIGTERM after the weights were saved, while the interpreter ended."""
+    found = jobs.read_jobs(write(tmp_path, job(name="a")), tmp_path / "runs")
+    assert run(tmp_path / "jobs.toml", tmp_path / "runs") == 0
+    queue = Queue(found, tmp_path / "runs", MACHINE)
+    queue._end(queue.entries[0], -signal.SIGTERM)
+    assert queue.entries[0].state == "finished" and queue.exit_code() == 0
+
+
+def test_one_file_is_not_two_datasets(tmp_path):
+    """Labels of CIFAR-10 are valid for CIFAR-100, so nothing else would tell."""
+    path = write(tmp_path, job(name="a"), job(name="b", dataset="cifar100"))
+    (tmp_path / "data.npz").touch()
+    with pytest.raises(jobs.JobError) as refusal:
+        jobs.read_jobs(path, tmp_path / "runs", {None: str(tmp_path / "data.npz")})
+    assert "cifar10 and cifar100" in str(refusal.value) and "--data_dir cifar10=FILE" in str(refusal.value)
+    data_dirs = {None: str(tmp_path / "data.npz"), "cifar100": str(tmp_path / "data.npz")}
+    assert len(jobs.read_jobs(path, tmp_path / "runs", data_dirs)) == 2
+
+
+def test_teachers_are_no_weight_files_and_runs_elsewhere_are_finished(tmp_path):
+    (tmp_path / "weights.h5").touch()
+    begun(tmp_path, "elsewhere", 100, 10.0, 1000, "here")
+    unfinished = str(tmp_path / "elsewhere")
+    for table, words in (
+        (f'model = "resnet20"\nvalues = {{teacher = "{tmp_path / "weights.h5"}"}}', "teacher="),
+        (f'model = "resnet20"\nvalues = {{teacher = "{unfinished}"}}', "not a finished run"),
+        (job(initial_weights=unfinished), "not a finished run"),
+    ):
+        with pytest.raises(jobs.JobError, match=words):
+            jobs.read_jobs(write(tmp_path, table), tmp_path / "runs")
 
 
 WRONG = {

@@ -370,17 +370,25 @@ def test_cards_say_what_a_run_started_from_without_places_of_this_machine(
     record = json.loads((committed / "run.json").read_text())
     start = json.loads((finished_resnet20 / "run.json").read_text())
     record["settings"]["initial_weights"] = str(finished_resnet20)
-    record["command"] += f" --initial_weights {finished_resnet20} --set teacher={finished_resnet20}"
+    record["command"] += f" --initial_weights {finished_resnet20} --set teacher={finished_resnet20}=1"
     (committed / "run.json").write_text(json.dumps(record))
     card = publish.publish(committed, digits_npz, tmp_path / "weights")
     assert card.initial_weights.startswith(f"run resnet20: {start['command']} (commit ")
-    assert card.command.endswith(" --initial_weights runs/resnet20 --set teacher=runs/resnet20")
+    assert card.command.endswith(" --initial_weights runs/resnet20 --set teacher=runs/resnet20=1")
     assert str(tmp_path.parent) not in card.to_json()
     record["settings"]["recipe_values"]["teacher"] = str(finished_resnet20)
     record["settings"]["initial_weights"] = "/of/another/machine/runs/deep"
     (committed / "run.json").write_text(json.dumps(record))
     card = publish.publish(committed, digits_npz, tmp_path / "weights")
     assert card.recipe_values["teacher"] == "runs/resnet20" and card.initial_weights == "runs/deep"
+
+
+@pytest.mark.parametrize("variant", ["swa@2", "a/b", ".hidden"])
+def test_variants_that_no_name_can_have(variant, committed, digits_npz, tmp_path):
+    """A version is permanent, so they are refused before it is written."""
+    with pytest.raises(ValueError, match="--variant"):
+        publish.publish(committed, digits_npz, tmp_path / "weights", variant=variant)
+    assert not (tmp_path / "weights").exists()
 
 
 def test_runs_that_must_not_be_published(committed, digits_npz, tmp_path):

@@ -28,7 +28,7 @@ from keras_resv2.pretrained import pretrained_card
 from train.config import ARGUMENTS, CHOICES, FORMS, RunConfig
 from train.paper_tables.figures import network
 from train.recipes import RECIPES
-from train.run_files import WEIGHTS, is_run, newest_checkpoints
+from train.run_files import WEIGHTS, is_run, load_record, newest_checkpoints
 
 try:
     import tomllib
@@ -146,6 +146,13 @@ def read_jobs(path, out, data_dirs=None):
                 jobs.append(job)
         except (ValueError, TypeError, OSError) as error:
             problems.append(f"{place}: {' '.join(str(error).split())}")
+    shared, datasets = (data_dirs or {}).get(None), sorted({job.config.dataset for job in jobs})
+    others = [name for name in datasets if name not in (data_dirs or {})]
+    if shared is not None and os.path.isfile(shared) and len(others) > 1:
+        problems.append(
+            f"{path} has jobs of {' and '.join(others)}, and {shared} is one file: pass the location of each, such as "
+            f"--data_dir {others[0]}=FILE --data_dir {others[1]}=FILE."
+        )
     problems += [] if problems else _unfinishable(jobs, path, out)
     if problems:
         raise JobError(problems)
@@ -241,7 +248,10 @@ def make_jobs(table, out, data_dirs):
 def _check_weights(key, source, out):
     """Raises an error unless weights exist, or are those of a run that this sweep may finish first."""
     path = pathlib.Path(source)
-    if path.is_file() or is_run(path) or _is_inside(path, out):
+    if _is_inside(path, out) or (key == "initial_weights" and path.is_file()):
+        return
+    if is_run(path):
+        load_record(path)  # raises an error for an unfinished run, which this sweep does not continue
         return
     try:
         pretrained_card(source)

@@ -135,34 +135,45 @@ class Speeds:
     """Known speeds of runs of each kind on this machine.
 
     Args:
-        hardware: hardware of each run as in run.json; speeds on other hardware are ignored.
+        cores: dictionary from the hardware of a run, as in run.json, to its number of cores; speeds on other hardware
+            are ignored.
     """
 
-    def __init__(self, hardware):
-        self._hardware = hardware
+    def __init__(self, cores):
+        self._cores = cores
         self._known = {}
 
     def add(self, config, progress):
         """Adds the speed of a run."""
-        if progress.seconds_per_step and progress.hardware == self._hardware:
-            self._known[speed_key(config)] = progress.seconds_per_step, progress.compile_seconds
+        if progress.seconds_per_step and progress.hardware in self._cores:
+            known = self._known.setdefault(speed_key(config), {})
+            known[progress.hardware] = progress.seconds_per_step, progress.compile_seconds
 
-    def seconds_left(self, config, progress, steps, running=False):
+    def seconds_left(self, config, progress, steps, hardware, running=False):
         """Estimates the remaining time of a run.
+
+        If no similar run has been timed on as many cores, the time on the nearest number of cores is used: multiplied
+        by the ratio of the numbers if it had more, and unchanged if it had fewer.
 
         Args:
             config: `train.config.RunConfig` of the run.
             progress: `Progress` of the run.
             steps: number of steps of the whole run; None if unknown.
+            hardware: on which the run goes on, as in run.json.
             running: whether the run has started; otherwise the time to start is added.
 
         Returns:
             Seconds; None if no similar run has been timed yet.
         """
-        own = progress.hardware == self._hardware and progress.seconds_per_step
-        known = (own, progress.compile_seconds) if own else self._known.get(speed_key(config))
-        if steps is None or known is None:
+        found = dict(self._known.get(speed_key(config), {}))
+        if progress.seconds_per_step and progress.hardware in self._cores:
+            found[progress.hardware] = progress.seconds_per_step, progress.compile_seconds
+        if steps is None or not found or hardware not in self._cores:
             return None
+        wanted = self._cores[hardware]
+        nearest = hardware if hardware in found else min(found, key=lambda other: abs(self._cores[other] - wanted))
+        seconds, compiling = found[nearest]
+        known = seconds * max(1.0, self._cores[nearest] / wanted), compiling
         start = 0 if running else START_SECONDS + known[1]
         done = progress.step if running else progress.resumable
         return start + SPARE * known[0] * max(0, steps - done)

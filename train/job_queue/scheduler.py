@@ -72,8 +72,7 @@ class Queue:
         usual = 1 if machine.accelerators else min(len(machine.cores), max(1, waiting))
         self.at_once = at_once or usual
         self._pinned = not machine.accelerators and 1 < self.at_once <= len(machine.cores)
-        cores = len(machine.cores) // self.at_once if self._pinned else len(machine.cores)
-        self._speeds = Speeds(machine.hardware(cores))
+        self._speeds = Speeds({machine.hardware(n): n for n in range(1, len(machine.cores) + 1)})
         self._started = clock()
         self._grace = GRACE_SECONDS if seconds is None else min(GRACE_SECONDS, seconds / 10)
         self._deadline = None if seconds is None else self._started + seconds
@@ -213,7 +212,7 @@ class Queue:
         entry.state = _state(entry.progress)
         if entry.state == "diverged":
             entry.message = f"diverged at step {entry.progress.diverged:,}"
-        elif status in (STOPPED, -signal.SIGTERM):
+        elif entry.state != "finished" and status in (STOPPED, -signal.SIGTERM):
             entry.state, entry.message = "stopped", f"stopped, saved at step {entry.progress.resumable:,}"
         elif entry.state != "finished":
             entry.state = "failed"
@@ -243,9 +242,15 @@ class Queue:
     def _estimate(self):
         for entry in self.entries:
             self._speeds.add(entry.job.config, entry.progress)
+        usual = len(self._machine.cores) // (self.at_once if self._pinned else 1)
+        free = len(self._cores() or ()) or usual
         for entry in self.entries:
             running = entry.state == "running"
-            entry.seconds_left = self._speeds.seconds_left(entry.job.config, entry.progress, entry.steps, running)
+            cores = len(entry.process.cores) or len(self._machine.cores) if running else free
+            hardware = self._machine.hardware(cores)
+            entry.seconds_left = self._speeds.seconds_left(
+                entry.job.config, entry.progress, entry.steps, hardware, running
+            )
 
     def wanted(self):
         """Returns all entries by priority of their files: finished ones, then by remaining time."""

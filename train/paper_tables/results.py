@@ -6,6 +6,7 @@ import json
 import pathlib
 
 from keras_resv2.data import DATASETS, chance_error
+from keras_resv2.models.shortcuts import SHORTCUTS
 from keras_resv2.storage.card import read_card
 from keras_resv2.storage.local import CARD
 from train.paper_tables.figures import network
@@ -102,6 +103,8 @@ def _published(path):
     examples = _examples(card.dataset)
     if not _whole(card.dataset, card.train_images or examples.get("train"), card.test_images):
         return []
+    if not _is_ours(card.arguments):
+        return []
     try:
         made = network(card.architecture, card.arguments)
         values = completed({"steps": card.steps, **card.recipe_values})
@@ -117,6 +120,8 @@ def _finished(path):
     """Returns the run of a run.json; none if it is unfinished or on other images. A diverged run counts as failed."""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
+        if not _is_ours(record["settings"].get("arguments", {})):
+            return []
         settings = completed_settings(record["settings"])
         dataset = settings["dataset"]
         if not _whole(dataset, settings["train_images"], settings["test_images"]):
@@ -138,6 +143,13 @@ def _finished(path):
         raise ValueError(f"{path} is a damaged run.json: it has no {error}.") from None
     except (ValueError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is a damaged run.json: {str(error).rstrip('.')}.") from None
+
+
+def _is_ours(arguments):
+    """Returns whether a network has a shortcut of this package, not one that its user registered."""
+    shortcut = arguments.get("shortcut")
+    name = shortcut.partition("(")[0] if isinstance(shortcut, str) else ""
+    return not name.isidentifier() or name in SHORTCUTS
 
 
 def _way(recipe, initial_weights):

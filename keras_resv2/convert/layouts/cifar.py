@@ -11,9 +11,9 @@
 | `head_bn` | | `bn` |
 | `head_dense` | `linear` | `linear` |
 
-Other code has other names, which are read too: `downsample` for `shortcut`; `fc`, `classifier` or `fcOut` for `linear`;
-`conv_1`, `conv_1_3x3`, `conv` or `convIn` for `conv1`; `bn_1`, `bn` or `bnIn` for `bn1`; `stage_1`, `stage1` or
-`stack1` for `layer1`; and in a unit `conv_1`, `bn_1` or `conv_a`, `bn_a` for `conv1`, `bn1`.
+Other code has other names, which are read too: `downsample` for `shortcut`; `fc` or `classifier` for `linear`;
+`conv_1`, `conv_1_3x3` or `conv` for `conv1`; `bn_1` or `bn` for `bn1`; `stage_1` or `stage1` for `layer1`; and in a
+unit `conv_1`, `bn_1` or `conv_a`, `bn_a` for `conv1`, `bn1`.
 
 A file says nothing of strides, of how option A makes its channels, of which activation a shortcut starts from, or of
 the pixels: `keras_resv2.convert.assumptions`.
@@ -28,17 +28,17 @@ FIXED = {"stem_conv": "conv1", "stem_bn": "bn1", "head_bn": "bn", "head_dense": 
 UNIT = {"shortcut_conv": "shortcut.0", "shortcut_bn": "shortcut.1"}
 PREACTIVATION = {**UNIT, "preact_bn": "bn1", "bn1": "bn2", "bn2": "bn3"}
 SPELLINGS = (
-    (r"^(fc|classifier|fcOut)\.", "linear."),
+    (r"^(fc|classifier)\.", "linear."),
     (r"\.downsample\.", ".shortcut."),
-    (r"^(conv_1|conv_1_3x3|convIn|conv)\.", "conv1."),
-    (r"^(bn_1|bnIn)\.", "bn1."),
-    (r"^(stage_?|stack)(\d+)\.", r"layer\2."),
+    (r"^(conv_1|conv_1_3x3|conv)\.", "conv1."),
+    (r"^bn_1\.", "bn1."),
+    (r"^stage_?(\d+)\.", r"layer\1."),
     (r"^(layer\d+\.\d+\.)(conv|bn)_(\d)\.", r"\1\2\3."),
     (r"^(layer\d+\.\d+\.)(conv|bn)_a\.", r"\1\g<2>1."),
     (r"^(layer\d+\.\d+\.)(conv|bn)_b\.", r"\1\g<2>2."),
     (r"^(bn_final|final_bn|bn_last|last_bn|norm)\.", "bn."),
 )
-FIRST_NAMES = tuple(f"{name}.weight" for name in ("conv1", "conv_1", "conv_1_3x3", "conv", "convIn"))
+FIRST_NAMES = tuple(f"{name}.weight" for name in ("conv1", "conv_1", "conv_1_3x3", "conv"))
 
 
 def activated_shortcuts(names, label=""):
@@ -64,6 +64,28 @@ def activated_shortcuts(names, label=""):
     return {"activated_shortcuts": "none" if after else "projections"}
 
 
+def zero_channels(names, label=""):
+    """Where option A puts its zero channels, as code that spells its modules so has it.
+
+    D-X-Y's code, which says `conv_1_3x3` and `conv_a`, appends them; code without such a habit is assumed to have them
+    on both sides.
+
+    Args:
+        names: of the tensors.
+        label: what the file is called.
+
+    Returns:
+        Arguments of `keras_resv2.convert.detect`.
+
+    Example:
+
+    >>> zero_channels(["conv_1_3x3.weight", "stage_1.0.conv_a.weight"])
+    {'zero_channels': 'after'}
+    """
+    words = {word for name in names for word in name.split(".")}
+    return {"zero_channels": "after"} if words & {"conv_1_3x3", "conv_a"} else {}
+
+
 ORIGINAL = PyTorchLayout(
     name="cifar",
     activation="original",
@@ -72,6 +94,7 @@ ORIGINAL = PyTorchLayout(
     marks=("conv1.weight", "bn1.running_mean", "layer1.0.conv1.weight"),
     spellings=SPELLINGS,
     structure={"stride_on": "3x3"},
+    by_source=zero_channels,
     first_names=FIRST_NAMES,
 )
 PREACTIVATED = dataclasses.replace(

@@ -26,6 +26,7 @@ from keras_resv2.convert.layouts.keras import KerasLayout
 
 FIXED = {"head_bn": "post_bn", "head_dense": "predictions"}
 EPSILON = 1.001e-5
+PIXELS = "keras.applications' preprocess_input, and by no layer before the network"
 CLASSIFIERS = ("predictions", "probs")
 
 
@@ -70,6 +71,7 @@ V1 = _WithBiases(
     blue_first=True,
     marks=("conv1_conv/kernel", "conv1_bn/gamma", "conv2_block1_1_conv/kernel"),
     structure={"stride_on": "1x1", "preprocessing": "caffe", "epsilon": EPSILON},
+    pixels=PIXELS,
 )
 V2 = KerasLayout(
     name="keras.applications ResNetV2",
@@ -84,4 +86,5 @@ V2 = KerasLayout(
         "conv_bias": True,
         "epsilon": EPSILON,
     },
+    pixels=PIXELS,
 )

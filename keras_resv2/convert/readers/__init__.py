@@ -123,10 +123,11 @@ def _read_file(path):
     is_keras = path.suffix in KERAS_FILES or _holds(path, MODEL_WEIGHTS)
     if start.startswith(HDF5) or (start.startswith(ZIP) and is_keras):
         return read_keras(path), read_config(path)
-    if start.startswith((ZIP, PICKLE)):
-        return read_pytorch(path), None
+    # Before PICKLE: the first 8 bytes are the length of the header, whose lowest may be 0x80.
     if start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= path.stat().st_size:
         return _read_safetensors(path), None
+    if start.startswith((ZIP, PICKLE)):
+        return read_pytorch(path), None
     # Unknown content: the extension selects the message.
     if path.suffix == SAFETENSORS:
         return _read_safetensors(path), None
