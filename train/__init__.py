@@ -21,6 +21,7 @@ def _leave(number, frame):
 # Python uses this name while it looks for the module of `python -m`: from here on, while libraries load, Ctrl-C exits
 # quietly. `train.command.run` and commands that save first install other handlers later.
 if sys.argv[:1] == ["-m"]:
-    signal.signal(signal.SIGINT, _leave)
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as in the background of a shell
+        signal.signal(signal.SIGINT, _leave)
     prepare_streams()
     around_import("tensorflow", without_native_messages)

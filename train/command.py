@@ -19,7 +19,7 @@ def run(main):
     Args:
         main: function of the list of arguments that are not flags, starting with the program's name.
     """
-    if callable(signal.getsignal(signal.SIGINT)):  # not ignored, as in the background of a shell
+    if callable(signal.getsignal(signal.SIGINT)):  # not ignored
         signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         app.run(main)

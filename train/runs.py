@@ -233,14 +233,18 @@ def _close_run(run, progress, devices):
 
 @contextlib.contextmanager
 def stop_signals():
-    """Context manager that turns SIGTERM and Ctrl-C into a request to stop; a second signal acts as usual."""
+    """Context manager that turns SIGTERM and Ctrl-C into a request to stop; a second signal acts as usual.
+
+    Signals that are ignored, as Ctrl-C in the background of a shell, stay so.
+    """
     asked = []
 
     def ask(number, frame):
         asked.append(number)
         signal.signal(number, before[number])
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
+    numbers = [n for n in (signal.SIGTERM, signal.SIGINT) if signal.getsignal(n) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, ask) for number in numbers}
     try:
         yield lambda: bool(asked)
     finally:

@@ -125,8 +125,8 @@ def _sweep(arguments, jobs, out, program, machine):
             _print_queue(queue)
             return 0
         for number in (signal.SIGTERM, signal.SIGINT):
-            before = signal.signal(number, queue.stop)
-            stack.callback(signal.signal, number, before)
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as Ctrl-C in the background of a shell
+                stack.callback(signal.signal, number, signal.signal(number, queue.stop))
         return queue.run()
 
 

@@ -143,6 +143,7 @@ def finetune(out, name, settings, environment, quiet=False):
         network = from_pretrained(name, input_shape=(*size, 3))
         if settings["freeze_until"]:
             freeze(network, until=settings["freeze_until"])
+        del network  # its memory is needed for the training
     shares = settings["validation"], settings["test"]
     data = load_finetune_data(
         settings["data"], settings["data_dir"], size, shares, settings["seed"], settings["damaged"]

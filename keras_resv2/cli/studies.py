@@ -45,7 +45,7 @@ def run_study(arguments):
         raise ValueError(f"--draws {arguments.draws} must be at least 1.")
     cards = [pretrained_card(name) for name in arguments.names if not is_architecture(name)]
     dataset = _dataset(arguments, cards)
-    if cards:
+    if cards and not dataset.streamed:  # as fine-tuned networks were trained: resized, or from class folders
         images, labels = load_images(cards[0], TEST, arguments.data_dir)
     else:
         images, labels = load_split(dataset, TEST, arguments.data_dir)

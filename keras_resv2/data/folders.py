@@ -14,7 +14,6 @@ from keras_resv2.data.images import FORMATS, check_size, most_bytes, read_image
 from keras_resv2.data.splits import TEST, TRAIN, assign_splits, evenly_spaced, is_hidden, names_a_split
 from keras_resv2.files import open_regular
 
-READABLE = {*FORMATS, "MPO"}  # .mpo: several JPEG images in one file, which opens as the first of them
 NO_IMAGES = (".txt", ".csv", ".json", ".md", ".db", ".ini")  # files that may be next to images
 
 
@@ -146,7 +145,8 @@ def scan_classes(folder: str | os.PathLike, class_names: Sequence[str] | None = 
         raise ValueError(
             f"{folder} contains {some(unknown)}, not one of the classes {some(list(class_names or ()))}: remove it."
         )
-    endings = {ending for ending, kind in Image.registered_extensions().items() if kind in READABLE & Image.OPEN.keys()}
+    known = Image.registered_extensions()  # .mpo is several JPEG images, of which the first is read
+    endings = {ending for ending, kind in known.items() if kind == "MPO" or (kind in FORMATS and kind in Image.OPEN)}
     class_names = tuple(folders) if class_names is None else tuple(class_names)
     for name in folders:
         if class_names.count(name) > 1:

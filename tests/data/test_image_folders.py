@@ -145,6 +145,16 @@ def test_sizes_are_pairs(size, tmp_path):
             call()
 
 
+def test_the_first_of_several_jpeg_images_in_a_file_is_read(tmp_path):
+    """As some cameras write them: .mpo."""
+    make(tmp_path, "a/0.png", "b/1.png")
+    first, second = (Image.new("RGB", (8, 8), color) for color in ("red", "blue"))
+    first.save(tmp_path / "a/2.mpo", save_all=True, append_images=[second])
+    assert scan_classes(tmp_path).readable.all()
+    red = keras_resv2.read_image(tmp_path / "a/2.mpo", (8, 8))
+    assert red[..., 0].min() > 200 and red[..., 2].max() < 50
+
+
 @pytest.mark.parametrize("ending", ["heic", "eps", "mpg"])  # Pillow can open the last two, but we do not
 def test_files_that_are_not_supported_are_reported(ending, tmp_path):
     """Training would abort at them, so it skips them; fine-tuning reads all images before it starts."""

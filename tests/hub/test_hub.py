@@ -218,12 +218,12 @@ def test_sizes_are_checked_before_anything_is_downloaded(server, name, size):
 def test_cards_without_size_or_checksum_are_refused_before_the_download(server, key):
     """As cards of third-party weights may be, whose files come from elsewhere."""
     hub.push("me/weights", NAME)
-    origin = {"url": "https://host.example/weights.h5", "sha1": "0" * 40, "layout": "tf2cv"}
+    origin = {"hub": "timm/resnet18", "layout": "timm", "file": "weights.h5"}
     card = json.loads((PLACE / "card.json").read_text()) | {"origin": origin, "size": None, "sha256": None}
-    card |= {"sha256": "0" * 64} if key == "size" else {"size": 1000}
+    card |= {"sha256": "0" * 64} if key == "size" else {"size": 5000}
     server.commit("me/weights", {"card.json": json.dumps(card).encode(), "weights.h5": bytes(5000)})
     before = len(server.requests)
-    with pytest.raises(ValueError, match="hf://me/weights"):
+    with pytest.raises(ValueError, match=r"hf://me/weights: its card states no size or checksum of weights\.h5"):
         hub.pull("hf://me/weights")
     assert not [request for request in server.requests[before:] if "weights.h5" in request]
 

@@ -399,9 +399,10 @@ def test_cards_of_a_part_of_the_dataset_are_ignored(folders):
     assert errors(cell(folders, "table3", "ResNet-110", "original")["reproduction"]) == [6.6]
 
 
-def test_networks_with_shortcuts_of_others_are_ignored(folders, capsys):
-    """Trained with a shortcut that the user registered, which is unknown here."""
+def test_networks_with_parts_of_others_are_ignored(folders, capsys):
+    """Trained with a shortcut or an order of activations that the user registered, which is unknown here."""
     add_run(folders, 1.23, shortcut="half(rate=0.5)", name="own")
+    add_run(folders, 1.23, activation="bn_last", name="own2")
     assert run_main(folders, "table1") == 0 and "1.23" not in capsys.readouterr().out
 
 

@@ -282,10 +282,15 @@ def test_teachers_are_no_weight_files_and_runs_elsewhere_are_finished(tmp_path):
     (tmp_path / "weights.h5").touch()
     begun(tmp_path, "elsewhere", 100, 10.0, 1000, "here")
     unfinished = str(tmp_path / "elsewhere")
+    inside = begun(tmp_path / "runs", "before", 100, 10.0, 1000, "here")
+    (tmp_path / "runs/weights.h5").touch()
     for table, words in (
+        (f'model = "resnet20"\nvalues = {{teacher = "{tmp_path / "runs/weights.h5"}"}}', "teacher="),
+        (f'model = "resnet20"\nvalues = {{teacher = "{inside}"}}', "not a finished run.*No job"),
+        (job(initial_weights=str(inside)), "not finished.*No job"),
         (f'model = "resnet20"\nvalues = {{teacher = "{tmp_path / "weights.h5"}"}}', "teacher="),
         (f'model = "resnet20"\nvalues = {{teacher = "{unfinished}"}}', "not a finished run"),
-        (job(initial_weights=unfinished), "not a finished run"),
+        (job(initial_weights=unfinished), "run that is not finished"),
     ):
         with pytest.raises(jobs.JobError, match=words):
             jobs.read_jobs(write(tmp_path, table), tmp_path / "runs")

@@ -164,9 +164,14 @@ def _unfinishable(jobs, path, out):
     problems = []
     for job in jobs:
         for key, source in job.sources().items():
-            missing = _is_inside(source, out) and not pathlib.Path(source).exists()
-            if missing and not any(job.needs(other) for other in jobs):
-                problems.append(f"{path}: {key}={source!r} of {job.name} is not a run, and no job trains it.")
+            if not _is_inside(source, out) or any(job.needs(other) for other in jobs):
+                continue
+            try:
+                if not pathlib.Path(source).exists():
+                    raise ValueError(f"{key}={source!r} is not a run.")
+                _check_existing(key, source)
+            except ValueError as error:
+                problems.append(f"{path}: {job.name}: {' '.join(str(error).split())} No job of this file trains it.")
     waiting = list(jobs)
     while ready := [job for job in waiting if not any(job.needs(other) for other in waiting)]:
         waiting = [job for job in waiting if job not in ready]
@@ -246,15 +251,24 @@ def make_jobs(table, out, data_dirs):
 
 
 def _check_weights(key, source, out):
-    """Raises an error unless weights exist, or are those of a run that this sweep may finish first."""
+    """Raises an error unless weights exist, or are inside the sweep's directory, where a run may make them first."""
+    if not _is_inside(source, out):
+        _check_existing(key, source)
+
+
+def _check_existing(key, source):
+    """Raises ValueError unless a source has weights: initial weights may be a file, a teacher is a network."""
     path = pathlib.Path(source)
-    if _is_inside(path, out) or (key == "initial_weights" and path.is_file()):
-        return
-    if is_run(path):
-        load_record(path)  # raises an error for an unfinished run, which this sweep does not continue
+    if key == "initial_weights" and path.is_file():
         return
     try:
-        pretrained_card(source)
+        if is_run(path):
+            if key == "teacher":
+                load_record(path)
+            elif not (path / WEIGHTS).exists():
+                raise ValueError(f"it is a run that is not finished: it has no {WEIGHTS}.")
+        else:
+            pretrained_card(source)
     except (ValueError, OSError) as error:
         raise ValueError(f"{key}={source!r}: {error}") from None
 

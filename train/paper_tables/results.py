@@ -6,6 +6,7 @@ import json
 import pathlib
 
 from keras_resv2.data import DATASETS, chance_error
+from keras_resv2.models.blocks import ACTIVATIONS
 from keras_resv2.models.shortcuts import SHORTCUTS
 from keras_resv2.storage.card import read_card
 from keras_resv2.storage.local import CARD
@@ -144,10 +145,10 @@ def _finished(path):
 
 
 def _is_ours(arguments):
-    """Returns whether a network has a shortcut of this package, not one that its user registered."""
-    shortcut = arguments.get("shortcut")
-    name = shortcut.partition("(")[0] if isinstance(shortcut, str) else ""
-    return not name.isidentifier() or name in SHORTCUTS
+    """Returns whether a network has a shortcut and an order of activations of this package, not of its user."""
+    tables = {"shortcut": SHORTCUTS, "activation": ACTIVATIONS}
+    names = {key: str(arguments.get(key, "")).partition("(")[0] for key in tables}
+    return all(not name.isidentifier() or name in tables[key] for key, name in names.items())
 
 
 def _way(recipe, initial_weights):
