@@ -7,7 +7,7 @@ from typing import Any
 import keras
 
 from keras_resv2.architectures import ARCHITECTURES, Architecture, find_architecture
-from keras_resv2.pretrained import weights_for_builder
+from keras_resv2.pretrained import SOURCES, weights_for_builder
 from keras_resv2.resnet import ResNet
 
 
@@ -73,7 +73,7 @@ def _differs(value, default):
 
 def _is_path(weights):
     """Returns whether `weights` names a file rather than a dataset."""
-    return os.sep in weights or weights.endswith(".h5")
+    return "/" in weights or os.sep in weights or weights.endswith(".h5") or os.path.isfile(weights)
 
 
 def layers_of(architecture: Architecture) -> str:
@@ -118,6 +118,8 @@ def _make_builder(key, architecture):
         dtype=None,
     ):
         variant = {key: value for key, value in locals().items() if key in optional and _differs(value, optional[key])}
+        if isinstance(weights, str) and weights.startswith(tuple(SOURCES)):
+            raise ValueError(f"weights={weights!r} state their own network: from_pretrained({weights!r}) builds it.")
         if isinstance(weights, str) and not _is_path(weights):
             weights, classes, variant = weights_for_builder(key, weights, include_top, classes, variant)
         return ResNet(

@@ -44,7 +44,7 @@ def embed(name: str | os.PathLike | keras.Model, images: np.ndarray, batch_size:
     body = _pretrained_body(name) if isinstance(name, (str, os.PathLike)) else _body(name)
     images, _ = check_images(body, images)
     batches = slices(images, range(len(images)), batch_size)
-    return np.concatenate([features for features, _ in predictions(body, batches)]).astype("float32")
+    return np.concatenate([features for features, _ in predictions(body, batches)]).astype("float32", copy=False)
 
 
 def _pretrained_body(name):

@@ -270,7 +270,8 @@ def batch_devices() -> int:
     distribution = None if current is None else current()
     if distribution is not None:
         mesh = distribution.device_mesh
-        return dict(zip(mesh.axis_names, mesh.shape, strict=True)).get(distribution.batch_dim_name, 1)
+        batches = getattr(distribution, "batch_dim_name", None) or distribution._batch_dim_name  # before Keras 3.8
+        return dict(zip(mesh.axis_names, mesh.shape, strict=True)).get(batches, 1)
     if tensorflow is not None and keras.backend.backend() == "tensorflow" and tensorflow.distribute.has_strategy():
         return tensorflow.distribute.get_strategy().num_replicas_in_sync
     return 1

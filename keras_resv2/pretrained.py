@@ -17,7 +17,7 @@ from keras_resv2.hub import timm
 from keras_resv2.hub.client import PREFIX
 from keras_resv2.hub.download import pull
 from keras_resv2.models.config import resolve_network
-from keras_resv2.models.preprocessing import pixels_of_channels
+from keras_resv2.models.preprocessing import averaged_pixels
 from keras_resv2.storage import local
 from keras_resv2.storage.card import Card, folder_of
 
@@ -190,7 +190,7 @@ def from_pretrained(
         arguments["output_stride"] = output_stride
     if channels != trained:
         weights["stem_conv/kernel"] = adapt_channels(weights["stem_conv/kernel"], channels)
-        arguments["preprocessing"] = pixels_of_channels(_pixels(card), channels)
+        arguments["preprocessing"] = averaged_pixels(_pixels(card), channels)
     if input_shape is None and input_tensor is None:
         input_shape = in_data_format((height, width, channels) if include_top else (None, None, channels))
     _check_channels(input_shape if input_tensor is None else input_tensor.shape[1:], channels, card)
@@ -285,6 +285,7 @@ def weights_for_builder(
         ValueError: if the weights do not exist, or were trained with other arguments.
     """
     card = pretrained_card(f"{architecture}-{weights}")
+    asked = variant
     if "preprocessing" in card.arguments and variant.get("preprocessing") is None:
         variant = {**variant, "preprocessing": card.arguments["preprocessing"]}
     free = [key for key in FREE_ARGUMENTS if key not in card.arguments]
@@ -293,7 +294,7 @@ def weights_for_builder(
     if resolve_network(**row.arguments(**given)) != resolve_network(**row.arguments(**card.arguments)):
         raise ValueError(
             f"weights={weights!r} of {architecture} were trained with {card.arguments or 'the default arguments'}, "
-            f"not with {given or 'the default arguments'}; from_pretrained({card.name!r}) builds the matching network."
+            f"not with {asked or 'the default arguments'}; from_pretrained({card.name!r}) builds the matching network."
         )
     if include_top and classes not in (None, len(card.class_names)):
         raise ValueError(

@@ -138,6 +138,11 @@ def ResNet(
     inputs = _input(input_tensor, input_shape, include_top, layout, data_format)
     if rematerialize and not rolled:
         raise ValueError("rematerialize=True requires a rolled network: build it with rolled=True as well.")
+    if isinstance(weights, str) and weights.isidentifier() and not os.path.exists(weights):
+        raise FileNotFoundError(
+            f"weights={weights!r} is not a file. Published weights have the names of networks, such as "
+            f"ResNet20(weights='cifar10') and from_pretrained('resnet20-cifar10')."
+        )
     values = weights if isinstance(weights, dict) else {} if weights is None else read_weights(weights)
     layers = LayerFactory(dtype, data_format, values, padding=layout.padding)
     with deep_graph():

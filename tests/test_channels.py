@@ -1,12 +1,16 @@
 """Images with other numbers of channels than three: builders, and pretrained weights adapted to them."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
 
 import keras_resv2
+from helpers.published import publish
 from keras_resv2.models.pixels import takes_raw_pixels
 from keras_resv2.pretrained import adapt_channels
+from keras_resv2.storage.checksum import sha256
 
 NAME = "resnet20-cifar10"
 
@@ -18,6 +22,24 @@ def test_pixels_of_one_channel_are_normalised_by_the_averages_of_three():
     values = normalise.predict(np.full((1, 32, 32, 1), 255, "uint8"), verbose=0)
     np.testing.assert_allclose(values, (255 - mean) / std, rtol=1e-5)
     assert takes_raw_pixels(model) and model.get_layer("stem_conv").kernel.shape == (3, 3, 1, 16)
+
+
+def test_weights_of_grayscale_images_are_adapted_to_colors(tmp_path):
+    """The kernel is divided among the channels: gray pixels in all of them give the same outputs."""
+    gray = keras_resv2.ResNet20(input_shape=(32, 32, 1), preprocessing=((33.3,), (78.6,)), classifier_activation=None)
+    card, _ = publish(tmp_path, image_shape=(32, 32, 1), arguments={"preprocessing": [[33.3], [78.6]]})
+    folder = tmp_path / "resnet20-cifar10/1"
+    keras_resv2.save_weights(gray, folder / "weights.h5")
+    size = (folder / "weights.h5").stat().st_size
+    card = dataclasses.replace(
+        card, size=size, sha256=sha256(folder / "weights.h5"), image_shape=(32, 32, 1), parameters=269_434,
+        arguments={"preprocessing": [[33.3], [78.6]]},
+    )  # fmt: skip
+    (folder / "card.json").write_text(card.to_json())
+    color = keras_resv2.from_pretrained(folder, channels=3, classifier_activation=None)
+    images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 1), dtype="uint8")
+    expected = gray.predict(images, verbose=0)
+    np.testing.assert_allclose(color.predict(images.repeat(3, -1), verbose=0), expected, atol=1e-4)
 
 
 def test_statistics_may_be_given_for_each_channel():

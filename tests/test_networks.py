@@ -11,6 +11,7 @@ import keras_resv2
 from keras_resv2 import ResNet, count_multiply_adds, features
 from keras_resv2.architectures import ARCHITECTURES
 from keras_resv2.builders import BUILDERS
+from keras_resv2.models.config import resolve_network
 from keras_resv2.storage.weight_file import save_weights
 
 
@@ -302,6 +303,54 @@ def test_biases_that_keras_would_add_along_the_width_are_rejected():
         keras.config.set_image_data_format("channels_last")
     left = [layer.name for layer in folded.layers if layer.name.endswith(("bn1", "bn2", "stem_bn"))]
     assert left == ["stage2_unit1_bn1", "stage2_unit1_bn2"]
+
+
+@pytest.mark.parametrize("form", ["plain", "folded", "saved"])
+def test_a_network_computes_the_same_under_the_other_data_format(form, pixels, tmp_path):
+    """As where Keras' configuration says channels_first, and a file or a command says channels last."""
+    model = keras_resv2.ResNet(8, classifier_activation=None)
+    if form == "folded":
+        model = keras_resv2.fold(model)
+    images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype="uint8")
+    expected = model.predict(images, verbose=0)
+    if form == "saved":
+        model.save(tmp_path / "model.keras")
+    keras.config.set_image_data_format("channels_first")
+    try:
+        if form == "saved":
+            model = keras.models.load_model(tmp_path / "model.keras")
+        model.predict_function = None  # compiled again
+        np.testing.assert_allclose(model.predict(images, verbose=0), expected, atol=1e-5)
+    finally:
+        keras.config.set_image_data_format("channels_last")
+
+
+def test_multiply_adds_of_other_layers():
+    """Depthwise: 9 for each of 4 x 4 x 3 values; dense on feature maps: once for each position."""
+    inputs = keras.Input((4, 4, 3))
+    x = keras.layers.DepthwiseConv2D(3, padding="same", use_bias=False)(inputs)
+    model = keras.Model(inputs, keras.layers.Dense(5, use_bias=False)(x))
+    assert count_multiply_adds(model) == 9 * 4 * 4 * 3 + 4 * 4 * 3 * 5
+    for layer in (keras.layers.SeparableConv2D(5, 3), keras.layers.Conv2DTranspose(5, 3)):
+        with pytest.raises(ValueError, match=f"{type(layer).__name__}.* are not known"):
+            count_multiply_adds(keras.Model(inputs, layer(inputs)))
+    frames = keras.Input((2, 32, 32, 3))
+    inside = keras.Model(frames, keras.layers.TimeDistributed(ResNet(8))(frames))
+    with pytest.raises(ValueError, match="TimeDistributed"):
+        count_multiply_adds(inside)
+
+
+def test_arguments_without_effect_make_equal_networks():
+    """No convolution on a shortcut that could be activated."""
+    for others in ({"projection": "A"}, {"projection": "A_average"}, {"shortcut": "none"}):
+        made = [
+            resolve_network(20, "full_preactivation", activated_shortcuts=which, **others)
+            for which in ("none", "projections")
+        ]
+        assert made[0] == made[1]
+    assert resolve_network(20, "full_preactivation") != resolve_network(
+        20, "full_preactivation", activated_shortcuts="none"
+    )
 
 
 def test_feature_info_of_a_model_of_the_other_data_format():

@@ -296,6 +296,7 @@ def test_builders_take_a_dataset_as_weights(zoo):
     "arguments, words",
     [
         (dict(weights="imagenet"), "did you mean resnet20-cifar10"),
+        (dict(weights="hf://timm/resnet18.a1_in1k"), r"from_pretrained\('hf://timm/resnet18\.a1_in1k'\) builds it"),
         (dict(weights="cifar10", classes=5), r"from_pretrained\('resnet20-cifar10', classes=5\)"),
         (dict(weights="cifar10", shortcut="constant_scaling"), "trained with the default arguments"),
     ],

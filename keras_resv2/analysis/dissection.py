@@ -13,7 +13,7 @@ from typing import Any
 import keras
 
 from keras_resv2.analysis.programs import Program
-from keras_resv2.models.graph import UNIT, as_functional, calls, changes_size, deep_graph, is_cast
+from keras_resv2.models.graph import UNIT, activation_name, as_functional, calls, changes_size, deep_graph, is_cast
 from keras_resv2.models.scan import is_rolled
 
 SQUASHING = ("softmax", "sigmoid")  # activations of classifiers
@@ -283,10 +283,10 @@ def _between(layers, x, output):
 def _config(layer, scores):
     """Returns the configuration of a layer; for a classifier without its softmax or sigmoid."""
     config = layer.get_config()
-    activation = getattr(layer, "activation", None)
-    squashing = getattr(activation, "__name__", "") in SQUASHING or isinstance(activation, keras.layers.Softmax)
-    if scores and squashing:
+    if scores and hasattr(layer, "activation") and activation_name(layer) in SQUASHING:
         config["activation"] = "linear"
+    if isinstance(layer, keras.layers.BatchNormalization):
+        config["trainable"] = True  # of frozen layers Keras uses the moving statistics in training too
     return config
 
 

@@ -10,8 +10,10 @@ from PIL import Image
 from keras_resv2.analysis.dissection import SQUASHING
 from keras_resv2.analysis.programs import Program
 from keras_resv2.argument_checks import check_count
+from keras_resv2.data.checks import check_pixels, to_array
 from keras_resv2.models.copying import call_layers, copy_model
-from keras_resv2.models.graph import as_functional, check_functional, data_format_of, deep_graph
+from keras_resv2.models.graph import activation_name, as_functional, check_functional, data_format_of, deep_graph
+from keras_resv2.models.pixels import takes_raw_pixels
 
 POOLINGS = (keras.layers.GlobalAveragePooling2D, keras.layers.GlobalMaxPooling2D)
 
@@ -61,7 +63,8 @@ def grad_cam(model: keras.Model, images: np.ndarray, classes: Any = None, batch_
     Args:
         model: a functional `keras.Model` with global pooling and classifier, of this package or not; it may contain
             nested models, be folded, and have any precision.
-        images: ``(n, height, width, channels)``, inputs of the model: raw pixels for networks of this package.
+        images: ``(n, height, width, channels)``, inputs of the model: raw pixels for networks of this package. Pass all
+            images at once: each call compiles the network.
         classes: ``(n,)`` class indices, or one for all images; None for the class with the highest score.
         batch_size: images per batch.
 
@@ -69,8 +72,8 @@ def grad_cam(model: keras.Model, images: np.ndarray, classes: Any = None, batch_
         `GradCam`.
 
     Raises:
-        ValueError: if the model does not have global pooling followed by one row of scores, the images do not fit, or
-            the class does not exist.
+        ValueError: if the model does not have global pooling followed by one row of scores, the images do not fit or
+            are not on its scale, or the class does not exist.
 
     Example:
 
@@ -82,7 +85,9 @@ def grad_cam(model: keras.Model, images: np.ndarray, classes: Any = None, batch_
     check_count("batch_size", batch_size)
     features, head, layer = _split(model)
     channels_first = data_format_of(features) == "channels_first"
-    images, classes = _check(model, np.asarray(images), classes)
+    images, classes = _check(model, to_array(images, "images"), classes)
+    if takes_raw_pixels(model):
+        check_pixels(images)
     program, values = Program(head, head.variables), [variable.value for variable in head.variables]
     found = []
     for first in range(0, len(images), batch_size):
@@ -155,7 +160,7 @@ def _call_flat(model, inputs, last, pooled):
 
 def _logits(layer, x):
     """Computes the output of the last layer before its softmax or sigmoid."""
-    name = getattr(getattr(layer, "activation", None), "__name__", "")
+    name = activation_name(layer)
     if isinstance(layer, keras.layers.Softmax) or (isinstance(layer, keras.layers.Activation) and name in SQUASHING):
         return x
     if name not in SQUASHING:

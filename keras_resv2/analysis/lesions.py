@@ -281,8 +281,9 @@ def _run(parts, plans, images, labels, batch_size, resume, progress):
     record = _Record(resume, parts, distinct, images, labels)
     if progress:
         progress(record.done, len(labels))
+    size = min(batch_size, len(labels) - record.done)
     for batch, truth in slices(images[record.done :], labels[record.done :], batch_size):
-        scores = _scores(parts, distinct, filled_up(batch, batch_size))
+        scores = _scores(parts, distinct, filled_up(batch, size))
         wrong = [int((highest_class(s[: len(truth)]) != truth).sum()) for s in scores]
         record.add(record.done + len(truth), wrong)
         if progress:

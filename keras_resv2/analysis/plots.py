@@ -160,6 +160,7 @@ def draw_grad_cam(
         ImportError: if matplotlib is not installed.
     """
     images, maps = np.asarray(images).astype("uint8"), study.resized(np.asarray(images).shape[1:3])
+    class_names = None if class_names is None else [str(name) for name in class_names]
     columns = min(4, len(images))
     rows = -(-len(images) // columns)
     figure, grid = new_figure(2 * columns, (3 * columns, 1.75 * rows + 0.6), rows)

@@ -166,6 +166,8 @@ def finetune(out, name, settings, environment, quiet=False):
             class_weight="balanced" if settings["balanced"] else None,
         )  # fmt: skip
     except (FloatingPointError, KeyboardInterrupt):
+        if getattr(model, "optimizer", None) is None:  # `fine_tune` compiles it, after the classifier
+            raise
         model.save(out / INTERRUPTED)
         print(f"{out / INTERRUPTED} has the best weights so far, which were not evaluated.", file=sys.stderr)
         raise

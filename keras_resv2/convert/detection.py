@@ -27,6 +27,7 @@ from keras_resv2.convert.readers import CONVENTIONS, STRUCTURE, read_source
 from keras_resv2.convert.readers.keras_file import layer_config
 from keras_resv2.convert.verification import agreeing, part_of, said_by
 from keras_resv2.models.config import STEMS
+from keras_resv2.models.graph import activation_name
 from keras_resv2.resnet import build_named
 from keras_resv2.storage.weight_file import check_values
 
@@ -256,7 +257,7 @@ def _classifier_activation(source, network):
     if isinstance(source.whole, keras.Model):
         layers = [*part_of(source.whole, network.prefix).layers, *source.whole.layers]
         dense = [layer for layer in layers if layer.name == name]
-        activation = getattr(dense[0].activation, "__name__", None) if dense else None
+        activation = activation_name(dense[0]) if dense else None
     else:
         arguments = layer_config(source.config, name) or {}
         activation = arguments.get("activation")

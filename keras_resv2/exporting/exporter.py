@@ -100,6 +100,7 @@ def export(
     ('uint8 (batch, 32, 32, 3)', ('probabilities',))
     """
     path = pathlib.Path(path)
+    class_names = _as_list(class_names)
     check_export(path, format, precision, overwrite, unit_switches, class_names)
     replaces, labels = path.exists(), _labels(path, format)
     reference = plain_network(model)
@@ -198,11 +199,16 @@ def _check_representative(images, precision, signature):
         raise ValueError(f"representative images are {dtype} {shape}; the network takes uint8 ({wanted}).")
 
 
+def _as_list(class_names):
+    """Returns class names, also those of an array, as a list of text; None if there are none."""
+    if isinstance(class_names, str) or any("\n" in str(name) for name in ([] if class_names is None else class_names)):
+        raise ValueError("class_names must be a list of names, each of one line.")
+    return None if class_names is None or not len(class_names) else [str(name) for name in class_names]
+
+
 def _check_class_names(class_names, network):
     if not class_names:
         return
-    if isinstance(class_names, str) or any("\n" in str(name) for name in class_names):
-        raise ValueError("class_names must be a list of names, each of one line.")
     axis = 1 if data_format_of(network) == "channels_first" else -1
     counts = {name: x.shape[axis if len(x.shape) == 4 else -1] for name, x in named_outputs(network).items()}
     if len(class_names) not in counts.values():

@@ -8,6 +8,7 @@ import numpy as np
 
 from keras_resv2.models.batch_norm import BatchNormalization
 from keras_resv2.models.folding import TRAINING_ONLY
+from keras_resv2.models.graph import activation_name
 
 ACTIVATIONS = {"relu": "Relu", "sigmoid": "Sigmoid", "tanh": "Tanh", "softmax": "Softmax"}
 INTERPOLATIONS = {
@@ -88,8 +89,9 @@ def _rescaling(layer, names, x, writer):
     for kind, values, neutral in (("Mul", layer.scale, 1), ("Add", layer.offset, 0)):
         values = np.asarray(values, "float32")
         if np.any(values != neutral):
-            if values.ndim == 1 and len(x.shape) == 4 and writer.channels_last:
-                values = values[:, None, None]  # one per channel
+            by_channel = values.ndim == 1 or (values.ndim == 3 and values.shape[:2] == (1, 1))
+            if by_channel and len(x.shape) == 4 and writer.channels_last:
+                values = values.reshape(-1, 1, 1)
             elif values.ndim and writer.channels_last:
                 raise ValueError(f"layer {layer.name!r} (Rescaling) has constants of shape {values.shape}.")
             part = "scale" if kind == "Mul" else "offset"
@@ -163,7 +165,7 @@ def _activation(layer, names, x, writer):
 
 def _activated(layer, y, rank, writer, name=None):
     """`y` through the activation that is an argument of the layer."""
-    kind = getattr(layer.activation, "__name__", str(layer.activation))
+    kind = activation_name(layer)
     if kind in ("linear", "None"):
         return y
     if kind not in ACTIVATIONS:

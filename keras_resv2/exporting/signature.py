@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from keras_resv2.models.folding import TRAINING_ONLY
-from keras_resv2.models.graph import as_functional, calls
+from keras_resv2.models.graph import activation_name, as_functional, calls
 from keras_resv2.models.pixels import takes_raw_pixels
 
 # Outputs are named after the activation of the layer that they come from.
@@ -80,9 +80,8 @@ def _kind(layer):
         return next(iter(named_outputs(inner)))
     if isinstance(layer, keras.layers.Softmax):
         return "probabilities"
-    activation = getattr(getattr(layer, "activation", None), "__name__", None)
     is_classifier = isinstance(layer, (keras.layers.Dense, keras.layers.Activation))
-    return KINDS.get(str(activation), "features") if is_classifier else "features"
+    return KINDS.get(activation_name(layer), "features") if is_classifier else "features"
 
 
 def _takes_pixels(model, tensors=None):

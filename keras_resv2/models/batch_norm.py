@@ -101,7 +101,7 @@ def _torch(layer, inputs, training):
     import torch
     from torch.nn.functional import batch_norm
 
-    scale, offset = (keras.ops.convert_to_tensor(v) for v in (layer.gamma, layer.beta))
+    scale, offset = (keras.ops.cast(variable, "float32") for variable in (layer.gamma, layer.beta))
     channels_first = inputs if layer.axis % 4 == 1 else inputs.permute(0, 3, 1, 2)
     if training:
         # With momentum 1 the buffers hold the batch statistics afterwards.
@@ -110,7 +110,7 @@ def _torch(layer, inputs, training):
         count = channels_first.numel() // channels_first.shape[1]
         statistics = mean, variance * ((count - 1) / count)
     else:
-        moving = (keras.ops.convert_to_tensor(v) for v in (layer.moving_mean, layer.moving_variance))
+        moving = (keras.ops.cast(variable, "float32") for variable in (layer.moving_mean, layer.moving_variance))
         outputs = batch_norm(channels_first, *moving, scale, offset, False, 0.0, layer.epsilon)
         statistics = None
     return outputs if layer.axis % 4 == 1 else outputs.permute(0, 2, 3, 1), statistics

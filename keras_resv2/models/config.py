@@ -267,7 +267,8 @@ def resolve_network(
     if layout.branch == "basic":
         stride_on = "3x3"
     first_projects = projection == "C" or (projection == "B" and branch_row.expansion > 1)
-    if not row.before_branch:
+    no_convolutions = activated_shortcuts == "projections" and projection in ("A", "A_average")
+    if not row.before_branch or isinstance(shortcut, NoShortcut) or no_convolutions:
         activated_shortcuts = "none"
     elif first_projects and activated_shortcuts == "projections":
         activated_shortcuts = "first_and_projections"

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import keras
 
@@ -21,7 +22,8 @@ def count_multiply_adds(model: keras.Model) -> int:
         The number of multiply-adds.
 
     Raises:
-        ValueError: if the input size of the model, or of a model nested in it, is not fixed.
+        ValueError: if the input size of the model, or of a model nested in it, is not fixed; or if a layer with kernels
+            is neither a two-dimensional convolution nor a dense layer, so that its work is not known.
 
     Example:
 
@@ -35,22 +37,32 @@ def count_multiply_adds(model: keras.Model) -> int:
 
 
 def weighted_layers(model: keras.Model) -> Iterator[tuple[keras.layers.Layer, int]]:
-    """Lists convolutions and dense layers, with how often each is computed (more than once in a loop of units)."""
+    """Lists convolutions and dense layers, with how often each is computed (more than once in a loop of units).
+
+    Raises:
+        ValueError: if another layer has kernels.
+    """
     for layer in model.layers:
         if isinstance(layer, RolledUnits):
             yield from ((inner, layer.count * count) for inner, count in weighted_layers(layer.unit))
         elif (inside := as_functional(layer)) is not None:
             yield from weighted_layers(inside)
-        elif isinstance(layer, (keras.layers.Conv2D, keras.layers.Dense)):
+        elif isinstance(layer, (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.Dense)):
             yield layer, 1
+        elif any(weight.name.endswith("kernel") for weight in layer.weights):
+            raise ValueError(
+                f"the multiply-adds of layer {layer.name!r} ({type(layer).__name__}) are not known: only those of "
+                "Conv2D, DepthwiseConv2D and Dense are counted."
+            )
 
 
 def _multiply_adds(layer):
     weights = math.prod(layer.kernel.shape)
+    output: Any = layer.output
     if isinstance(layer, keras.layers.Dense):
-        return weights
+        return weights * math.prod(output.shape[1:-1])  # of feature maps: once for each position
     last = layer.data_format == "channels_last"
-    height, width = layer.output.shape[1:3] if last else layer.output.shape[2:4]
+    height, width = output.shape[1:3] if last else output.shape[2:4]
     if height is None or width is None:
         raise ValueError(f"layer {layer.name!r} accepts any size: build its model with input_shape=(height, width, 3).")
     return height * width * weights

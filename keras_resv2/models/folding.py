@@ -176,9 +176,9 @@ def _normalizes(layer, node):
 def _plan_scale(rescaling, conv, plan):
     """Moves the factors of a `Rescaling`, if there is one per channel, into the convolution after it."""
     channels = conv.kernel.shape[-2]
-    by_channel = (channels,) if conv.data_format == "channels_last" else (channels, 1, 1)
+    by_channel = [(channels,), (1, 1, channels)] if conv.data_format == "channels_last" else [(channels, 1, 1)]
     scale, offset = (np.asarray(x, "float64") for x in (rescaling.scale, rescaling.offset))
-    fits = all(x.shape in ((), by_channel) for x in (scale, offset)) and np.all(scale != 0) and np.any(scale != 1)
+    fits = all(x.shape in ((), *by_channel) for x in (scale, offset)) and np.all(scale != 0) and np.any(scale != 1)
     # A kernel for values from 0 to 255 is so small that float16 represents it with fewer digits.
     if fits and conv.groups == 1 and is_plain(conv) and conv.compute_dtype != "float16":
         plan.scales[conv] = np.broadcast_to(scale.ravel(), channels)

@@ -219,3 +219,17 @@ def changes_size(x: Any, y: Any, layers: Iterable[Any]) -> bool:
     Sides of unknown length do not show this, so the strides of convolutions and poolings count too.
     """
     return x.shape != y.shape or any(max(keras.tree.flatten(getattr(layer, "strides", 1))) > 1 for layer in layers)
+
+
+def activation_name(layer: keras.layers.Layer) -> str:
+    """Returns the name of a layer's activation, such as "softmax"; "linear" for none.
+
+    Example:
+
+    >>> activation_name(keras.layers.Dense(2, activation=keras.layers.Softmax()))
+    'softmax'
+    """
+    activation = layer if isinstance(layer, keras.layers.Softmax) else getattr(layer, "activation", None)
+    if isinstance(activation, keras.layers.Softmax) and activation.axis == -1:
+        return "softmax"
+    return "linear" if activation is None else getattr(activation, "__name__", type(activation).__name__)

@@ -58,11 +58,17 @@ def body(x, layout, spec, layers, rolled=False, rematerialize=False):
 
 
 def preprocess(x, mean, std, data_format):
-    """Computes (pixels - mean) / std, in float32 whatever the policy."""
+    """Computes (pixels - mean) / std, in float32 whatever the policy.
+
+    The constants have all three axes of an image, because Keras moves those of one axis as the global data format
+    demands when the layer is called.
+    """
     scale = [1 / deviation for deviation in std]
     offset = [-value / deviation for value, deviation in zip(mean, std, strict=True)]
     if data_format == "channels_first":
         scale, offset = ([[[value]] for value in values] for values in (scale, offset))
+    else:
+        scale, offset = ([[values]] for values in (scale, offset))
     constants: dict[str, Any] = {"scale": scale, "offset": offset}
     return keras.layers.Rescaling(**constants, dtype="float32", name="preprocessing")(x)
 

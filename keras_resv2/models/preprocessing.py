@@ -85,5 +85,20 @@ def pixels_of_channels(pixels: Pixels, channels: int) -> Pixels:
             f"preprocessing has statistics of {counts} channels, but images have {channels}: pass one number per "
             "channel."
         )
-    mean, std = (sum(values) / 3 for values in pixels)
+    return averaged_pixels(pixels, channels)
+
+
+def averaged_pixels(pixels: Pixels, channels: int) -> Pixels:
+    """Returns the averages of pixel statistics over their channels, for another number of channels.
+
+    Args:
+        pixels: ``(mean, std)``, see `resolve_pixels`.
+        channels: number of channels of the images.
+
+    Example:
+
+    >>> averaged_pixels(((33.0,), (78.0,)), 3)
+    ((33.0, 33.0, 33.0), (78.0, 78.0, 78.0))
+    """
+    mean, std = (sum(values) / len(values) for values in pixels)
     return (mean,) * channels, (std,) * channels

@@ -58,6 +58,11 @@ def input_spec_of(model: keras.Model) -> InputSpec:
     if len(model.outputs) != 1:
         raise ValueError(f"model {model.name!r} has {len(model.outputs)} outputs: fine_tune trains one classifier.")
     check_classifier(model)
+    if not model.trainable_variables:
+        raise ValueError(
+            f"all layers of model {model.name!r} are frozen, so nothing would be trained: keras_resv2.unfreeze(model) "
+            "makes them trainable, and keras_resv2.freeze(model) then all but the classifier not."
+        )
     for layer in flat_layers(model):
         if getattr(layer, "quantization_mode", None):
             raise ValueError(

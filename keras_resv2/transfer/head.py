@@ -4,7 +4,7 @@ import keras
 import numpy as np
 
 from keras_resv2.evaluation import predictions
-from keras_resv2.models.graph import check_functional, deep_graph
+from keras_resv2.models.graph import activation_name, check_functional, deep_graph
 from keras_resv2.transfer.augmentation import divisible_size
 from keras_resv2.transfer.freezing import flat_layers
 from keras_resv2.transfer.input_spec import class_probabilities
@@ -29,13 +29,6 @@ def classifier_of(model: keras.Model) -> keras.layers.Dense:
             "build it with its classifier, for example with from_pretrained(name, classes=5)."
         )
     return layer
-
-
-def activation_name(layer: keras.layers.Layer) -> str:
-    """Name of a layer's activation, such as "softmax"; "linear" for none."""
-    if isinstance(layer, keras.layers.Softmax):
-        return "softmax"
-    return str(keras.activations.serialize(layer.activation))
 
 
 def check_classifier(model: keras.Model) -> None:
@@ -142,7 +135,7 @@ class Features:
         if any(part.ndim == 2 for part in labels):
             labels = [class_probabilities(part, images.spec.classes) for part in labels]
         factors = np.concatenate(weights) if any(weighted) else None
-        return np.concatenate(features).astype("float32"), np.concatenate(labels), factors, len(features)
+        return np.concatenate(features).astype("float32", copy=False), np.concatenate(labels), factors, len(features)
 
 
 def fit_classifier(

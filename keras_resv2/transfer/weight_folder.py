@@ -16,13 +16,13 @@ from keras_resv2.convert.weight_shapes import weight_shapes
 from keras_resv2.evaluation import measure_error
 from keras_resv2.files import check_file_name
 from keras_resv2.models.config import STEMS, needed_arguments, resolve_layout
-from keras_resv2.models.graph import data_format_of
+from keras_resv2.models.graph import activation_name, data_format_of
 from keras_resv2.models.structure import pixels_of
 from keras_resv2.models.weights import model_arrays
 from keras_resv2.pretrained import in_data_format, pretrained_card
 from keras_resv2.storage.card import UNKNOWN, Card
 from keras_resv2.storage.weight_file import count_trainable
-from keras_resv2.transfer.head import activation_name, body_of, check_classifier, classifier_of
+from keras_resv2.transfer.head import body_of, check_classifier, classifier_of
 
 FACTS = [name for name in UNKNOWN if name not in ("size", "sha256")] + ["details", "initial_weights", "train_images"]
 # Difference of features, relative to the largest: in float32, and where a layer of the model has half precision.

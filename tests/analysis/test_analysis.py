@@ -16,7 +16,7 @@ from helpers.comparing import assert_same
 from helpers.paths import ROOT
 from helpers.published import publish
 from keras_resv2 import analysis
-from keras_resv2.analysis import propagation
+from keras_resv2.analysis import lesions, propagation
 from keras_resv2.analysis.paths import PathGradients, PathTracer
 from keras_resv2.cli import main
 from keras_resv2.models.weights import model_arrays
@@ -546,6 +546,28 @@ def test_command_line_lesions(data, tmp_path, capsys):
     assert len(rows_of(tmp_path / "resnet20-cifar10-random_deletions.csv")) == 9
     assert analyze("lesions", data, tmp_path) == written and capsys.readouterr().out == text
     assert rows_of(tmp_path / "resnet20-cifar10-deletions.csv") == rows
+
+
+def test_batch_statistics_of_frozen_batch_normalisation(pixels, labels):
+    """Freezing, as fine-tuning does, changes nothing about them."""
+    model = network(14, shortcut="constant_scaling")
+    expected = analysis.propagate(model, pixels, labels, training=True).branch_norm
+    keras_resv2.unfreeze(model)
+    np.testing.assert_allclose(
+        analysis.propagate(model, pixels, labels, training=True).branch_norm, expected, rtol=1e-4
+    )
+    assert not np.allclose(analysis.propagate(model, pixels, labels).branch_norm, expected, rtol=1e-2)
+    assert not any(layer.trainable for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization))
+
+
+def test_lesions_compute_only_the_images_given(pixels, labels, monkeypatch):
+    """Batches have one size, but no more than the images: few of 224 pixels have to fit in memory."""
+    sizes = []
+    scores = lesions._scores
+    monkeypatch.setattr(lesions, "_scores", lambda *a: sizes.append(len(a[2])) or scores(*a))
+    analysis.delete_each(network(8), pixels[:3], labels[:3])
+    analysis.delete_each(network(8), pixels[:3], labels[:3], batch_size=2)
+    assert sizes == [3, 2, 2]
 
 
 def test_command_line_checks_draws_before_the_studies(data, tmp_path, capsys):

@@ -48,6 +48,24 @@ def test_with_average_pooling_it_is_the_class_activation_map(network, pixels):
     np.testing.assert_allclose(found.maps, expected, rtol=1e-3, atol=1e-6)
 
 
+def test_a_softmax_object_is_left_out_as_its_name_is(pixels):
+    """The logits are those without an activation, and saturated probabilities have no gradient."""
+    made = [
+        keras_resv2.from_pretrained("resnet20-cifar10", classifier_activation=activation)
+        for activation in ("softmax", keras.layers.Softmax(), keras.ops.softmax)
+    ]
+    logits = keras_resv2.from_pretrained("resnet20-cifar10", classifier_activation=None).predict_on_batch(pixels)
+    for model in made:
+        found = grad_cam(model, pixels)
+        np.testing.assert_allclose(found.scores, logits.max(1), rtol=1e-4)
+        np.testing.assert_allclose(found.maps, grad_cam(made[0], pixels).maps, rtol=1e-4, atol=1e-6)
+
+
+def test_pixels_on_another_scale_are_refused(pixels):
+    with pytest.raises(ValueError, match="0 to 255"):
+        grad_cam(keras_resv2.ResNet(8), pixels / 255.0)
+
+
 def test_the_class_is_the_one_that_wins_and_scores_are_logits(network, pixels):
     found = grad_cam(network, pixels)
     probabilities = network.predict_on_batch(pixels)

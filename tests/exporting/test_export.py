@@ -156,6 +156,16 @@ def test_channels_first(tmp_path):
     np.testing.assert_array_equal(same, found)
 
 
+@pytest.mark.parametrize("names", [np.array(CLASSES), list(np.arange(10))])
+def test_class_names_may_be_an_array(names, tmp_path):
+    """As `np.unique` returns them."""
+    export(ResNet(8), tmp_path / "n.onnx", "onnx", class_names=names)
+    import onnx
+
+    found = {p.key: p.value for p in onnx.load(tmp_path / "n.onnx").metadata_props}["class_names"]
+    assert json.loads(found) == [str(name) for name in names]
+
+
 def test_class_names_of_one_of_several_outputs(tmp_path):
     model = randomised(ResNet(8))
     both = keras.Model(model.input, {"maps": model.get_layer("stage1_unit1_add").output, "scores": model.output})

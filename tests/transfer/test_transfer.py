@@ -101,6 +101,13 @@ def test_unfreeze_since_keeps_what_comes_before(small):
     assert all(x.trainable for x in small.layers if x.name.startswith(("stage3", "head")))
 
 
+def test_a_model_that_is_frozen_whole_is_not_fine_tuned(small):
+    """As Keras' guides freeze a body, here with its classifier; it would return untrained, without a word."""
+    small.trainable = False
+    with pytest.raises(ValueError, match=r"all layers of model .* are frozen.*unfreeze"):
+        keras_resv2.fine_tune(small, (np.zeros((4, 32, 32, 3), "uint8"), np.arange(4) % 2), None, verbose=0)
+
+
 def test_unfreeze_after_the_whole_model_was_frozen(small):
     small.trainable = False
     keras_resv2.unfreeze(small, batch_norm=True)
