@@ -73,7 +73,12 @@ def _differs(value, default):
 
 def _is_path(weights):
     """Returns whether `weights` names a file rather than a dataset."""
-    return "/" in weights or os.sep in weights or weights.endswith(".h5") or os.path.isfile(weights)
+    return (
+        "/" in weights
+        or os.sep in weights
+        or weights.endswith(".h5")
+        or (not weights.isidentifier() and os.path.isfile(weights))
+    )
 
 
 def layers_of(architecture: Architecture) -> str:

@@ -1,5 +1,6 @@
 """The plan of a run, with an estimate of its time from a few measured steps."""
 
+import contextlib
 import itertools
 import math
 import time
@@ -98,7 +99,8 @@ def time_steps(source, recipe, model, units=None, devices=ONE_DEVICE, seeds=None
         lines["memory"] = f"{peak / 1e9:.2f} GB peak main memory so far"
     model = getattr(model, "network", model)
     if None not in model.input_shape[1:]:
-        lines["roofline"] = _roofline(model, recipe, devices.count)
+        with contextlib.suppress(ValueError):  # of layers whose work is not known, in custom shortcuts
+            lines["roofline"] = _roofline(model, recipe, devices.count)
     seconds = (seeds or 1) * (first + recipe.steps * seconds)
     of_seeds = f" for {seeds} seeds, one after another" if seeds else ""
     lines["training takes"] = f"{_time(seconds)}{of_seeds}, plus the evaluations of the test error"
@@ -137,7 +139,10 @@ def _targets(recipe):
 def _cost(model):
     if None in model.input_shape[1:]:
         return ""
-    return f", {count_multiply_adds(model) / 1e6:,.1f} million multiply-adds per image"
+    try:
+        return f", {count_multiply_adds(model) / 1e6:,.1f} million multiply-adds per image"
+    except ValueError:  # of a custom shortcut with other layers than convolutions
+        return ""
 
 
 def _roofline(model, recipe, devices):

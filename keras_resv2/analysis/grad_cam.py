@@ -13,7 +13,7 @@ from keras_resv2.argument_checks import check_count
 from keras_resv2.data.checks import check_pixels, to_array
 from keras_resv2.models.copying import call_layers, copy_model
 from keras_resv2.models.graph import activation_name, as_functional, check_functional, data_format_of, deep_graph
-from keras_resv2.models.pixels import takes_raw_pixels
+from keras_resv2.models.structure import pixels_of
 
 POOLINGS = (keras.layers.GlobalAveragePooling2D, keras.layers.GlobalMaxPooling2D)
 
@@ -86,7 +86,7 @@ def grad_cam(model: keras.Model, images: np.ndarray, classes: Any = None, batch_
     features, head, layer = _split(model)
     channels_first = data_format_of(features) == "channels_first"
     images, classes = _check(model, to_array(images, "images"), classes)
-    if takes_raw_pixels(model):
+    if pixels_of(model) is not None:  # a network of this package; others may take pixels of any range
         check_pixels(images)
     program, values = Program(head, head.variables), [variable.value for variable in head.variables]
     found = []

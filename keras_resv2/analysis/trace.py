@@ -24,13 +24,19 @@ class Trace:
         gradient: gradient of the loss with respect to the head's input.
 
     Raises:
-        ValueError: if a unit has no shortcut, or images and labels do not match each other or the network.
+        ValueError: if a unit has no shortcut, `training` is True and the network is folded, or images and labels do not
+            match each other or the network.
     """
 
     def __init__(self, parts: Dissection, images: Any, labels: Any, training: bool = False):
         if any(unit.plain for unit in parts.units):
             raise ValueError(
                 f"{parts.name} is a plain network: it has no shortcuts and only one path through all units."
+            )
+        if training and any(_is_folded(unit) for unit in parts.units):
+            raise ValueError(
+                f"{parts.name} is folded, so most of its batch normalisation has no batch statistics: analyze it "
+                "before folding it, or with training=False."
             )
         images, labels = check_images(parts, images, labels)
         self.pixels = keras.ops.convert_to_tensor(images, "float32")
@@ -43,3 +49,9 @@ class Trace:
             x = self.totals[-1] if unit.after is None else unit.after(self.totals[-1], training)
             self.inputs.append(x)
         self.gradient = parts.head.vjp(x, loss_gradient(parts.head(x, training), labels), training)
+
+
+def _is_folded(unit):
+    """Returns whether the batch normalisation after the first convolution, which all units have, is in its kernel."""
+    names = {name.removeprefix(f"{unit.name}_") for name in unit.branch.layers}
+    return "conv1" in names and "bn1" not in names

@@ -172,6 +172,11 @@ def _activated(layer, y, rank, writer, name=None):
         raise ValueError(f"there is no ONNX form for the activation {kind} of layer {layer.name!r}.")
     options = {}
     if kind == "softmax":
+        axis = getattr(layer.activation, "axis", -1)  # of a Softmax object
+        if axis not in (-1, rank - 1):
+            raise ValueError(
+                f"there is no ONNX form for the activation of layer {layer.name!r}: a softmax over {axis}."
+            )
         options["axis"] = writer.axis(rank - 1) if rank == 4 else rank - 1
     return writer.add(ACTIVATIONS[kind], [y], name or f"{layer.name}/{kind}", **options)
 

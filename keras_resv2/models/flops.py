@@ -59,10 +59,8 @@ def weighted_layers(model: keras.Model) -> Iterator[tuple[keras.layers.Layer, in
 def _multiply_adds(layer):
     weights = math.prod(layer.kernel.shape)
     output: Any = layer.output
-    if isinstance(layer, keras.layers.Dense):
-        return weights * math.prod(output.shape[1:-1])  # of feature maps: once for each position
-    last = layer.data_format == "channels_last"
-    height, width = output.shape[1:3] if last else output.shape[2:4]
-    if height is None or width is None:
+    last = isinstance(layer, keras.layers.Dense) or layer.data_format == "channels_last"
+    positions = output.shape[1:-1] if last else output.shape[2:]  # a dense layer of feature maps acts on each
+    if None in positions:
         raise ValueError(f"layer {layer.name!r} accepts any size: build its model with input_shape=(height, width, 3).")
-    return height * width * weights
+    return math.prod(positions) * weights

@@ -230,6 +230,6 @@ def activation_name(layer: keras.layers.Layer) -> str:
     'softmax'
     """
     activation = layer if isinstance(layer, keras.layers.Softmax) else getattr(layer, "activation", None)
-    if isinstance(activation, keras.layers.Softmax) and activation.axis == -1:
+    if isinstance(activation, keras.layers.Softmax):
         return "softmax"
     return "linear" if activation is None else getattr(activation, "__name__", type(activation).__name__)

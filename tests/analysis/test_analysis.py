@@ -560,6 +560,17 @@ def test_batch_statistics_of_frozen_batch_normalisation(pixels, labels):
     assert not any(layer.trainable for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization))
 
 
+@pytest.mark.parametrize("activation", ["original", "full_preactivation", "bn_after_addition"])
+def test_folded_networks_have_no_batch_statistics(activation, pixels, labels):
+    model = network(8, activation=activation)
+    analysis.propagate(model, pixels, labels, training=True)
+    folded = keras_resv2.fold(model)
+    analysis.propagate(folded, pixels, labels)
+    for study in (analysis.propagate, analysis.path_gradients):
+        with pytest.raises(ValueError, match="is folded, so most of its batch normalisation"):
+            study(folded, pixels, labels, training=True)
+
+
 def test_lesions_compute_only_the_images_given(pixels, labels, monkeypatch):
     """Batches have one size, but no more than the images: few of 224 pixels have to fit in memory."""
     sizes = []

@@ -77,13 +77,14 @@ def test_onnx_refuses_what_it_has_no_form_for(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("form", ["layer", "object"])
+@pytest.mark.parametrize("form", ["layer", "object", "object of axis 1"])
 @pytest.mark.parametrize("format", HERE)
 def test_a_softmax_layer(format, form, tmp_path):
     """After the classifier, or as its activation."""
-    model = randomised(ResNet(8, classifier_activation=None if form == "layer" else layers.Softmax()))
+    softmax = layers.Softmax(axis=1 if "1" in form else -1)
+    model = randomised(ResNet(8, classifier_activation=None if form == "layer" else softmax))
     if form == "layer":
-        model = keras.Model(model.input, layers.Softmax()(model.output))
+        model = keras.Model(model.input, softmax(model.output))
     export(model, tmp_path / "n", format)
     assert_same(RUN[format](tmp_path / "n", images())["probabilities"], run_keras(model, images()))
 

@@ -280,7 +280,7 @@ def test_preprocessing():
     folded = fold(ResNet(8))
     rescaling = folded.get_layer("preprocessing")
     assert rescaling.scale == 1.0
-    np.testing.assert_allclose(rescaling.offset, (-125.307, -122.95, -113.865), rtol=1e-6)
+    np.testing.assert_allclose(np.ravel(rescaling.offset), (-125.307, -122.95, -113.865), rtol=1e-6)
     assert fold(folded).get_layer("preprocessing").get_config() == rescaling.get_config()
 
     x = keras.Input((11, 9, 3))

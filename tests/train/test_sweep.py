@@ -128,7 +128,7 @@ def test_runs_that_wait_for_each_other_are_refused(tmp_path, capsys):
     assert run(path, out) == 2
     assert capsys.readouterr().err.count("can never start: it depends on a cycle of runs") == 2
     assert run(write(tmp_path, job(initial_weights=str(out / "c-seed0"))), out) == 2
-    assert "is not a run, and no job trains it" in capsys.readouterr().err and not out.exists()
+    assert "is not a run. No job of this file trains it." in capsys.readouterr().err and not out.exists()
 
 
 def test_failures_and_divergence_do_not_stop_other_runs(tmp_path):

@@ -154,8 +154,8 @@ def test_defaults_of_networks_without_dataset_are_unchanged():
     ):
         layer = model.get_layer("preprocessing")
         assert model.input_shape == shape
-        np.testing.assert_array_equal(layer.scale, 1 / np.array(std))
-        np.testing.assert_array_equal(layer.offset, -np.array(mean) / np.array(std))
+        np.testing.assert_array_equal(np.ravel(layer.scale), 1 / np.array(std))
+        np.testing.assert_array_equal(np.ravel(layer.offset), -np.array(mean) / np.array(std))
 
 
 def test_older_runs_keep_the_statistics_of_their_stem(tmp_path):
