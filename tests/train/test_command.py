@@ -8,6 +8,7 @@ from helpers.paths import ROOT
 # As `python -m train.finetune` starts: the package is imported while Python looks for the module.
 PROGRAM = """
 import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background of a shell
 sys.argv = ["-m"]
 import train
 assert signal.getsignal(signal.SIGINT) is train._leave
