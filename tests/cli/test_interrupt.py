@@ -1,5 +1,6 @@
 """Ctrl-C while a command starts: no traceback, and no files are left."""
 
+import functools
 import signal
 import subprocess
 import sys
@@ -15,7 +16,11 @@ def test_an_interrupt_while_libraries_load(tmp_path, seconds):
     """As soon as Python imports libraries, and a little later."""
     words = ["-X", "importtime", "-m", "train.train", "--model", "resnet20", "--out", str(tmp_path / "run")]
     command = [sys.executable, *words, "--data_dir", str(tmp_path / "none.npz")]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    # Programs in the background of a shell, as these tests may be, ignore Ctrl-C, and so do those that they start.
+    foreground = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(
+        command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT, preexec_fn=foreground
+    )
     for line in process.stderr:  # -X importtime writes each module that was imported
         if line.split("|")[-1].strip() == "train":
             break
