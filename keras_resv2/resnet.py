@@ -141,7 +141,7 @@ def ResNet(
     if isinstance(weights, str) and weights.isidentifier() and not os.path.exists(weights):
         raise FileNotFoundError(
             f"weights={weights!r} is not a file. Published weights have the names of networks, such as "
-            f"ResNet20(weights='cifar10') and from_pretrained('resnet20-cifar10')."
+            "ResNet20(weights='cifar10') and from_pretrained('resnet20-cifar10')."
         )
     values = weights if isinstance(weights, dict) else {} if weights is None else read_weights(weights)
     layers = LayerFactory(dtype, data_format, values, padding=layout.padding)

@@ -161,10 +161,10 @@ def _call_flat(model, inputs, last, pooled):
 def _logits(layer, x):
     """Computes the output of the last layer before its softmax or sigmoid."""
     name = activation_name(layer)
-    if isinstance(layer, keras.layers.Softmax) or (isinstance(layer, keras.layers.Activation) and name in SQUASHING):
-        return x
     if name not in SQUASHING:
         return layer(x)
+    if isinstance(layer, (keras.layers.Softmax, keras.layers.Activation)):
+        return x
     linear = type(layer).from_config({**layer.get_config(), "activation": "linear"})
     logits = linear(x)
     linear.set_weights(layer.get_weights())

@@ -54,8 +54,9 @@ def run(arguments):
     if arguments.images < 1:
         raise ValueError(f"--images {arguments.images} must be at least 1.")
     card = pretrained_card(arguments.name)
+    start_backend()
     with without_native_messages():
-        from keras_resv2.exporting.exporter import check_export  # imports Keras
+        from keras_resv2.exporting.exporter import check_export
 
         check_export(
             arguments.out,
@@ -70,7 +71,6 @@ def run(arguments):
     representative = None
     if arguments.precision == "int8":  # read here, because the next block hides warnings about images
         representative = _training_images(card, arguments.data_dir, arguments.images)
-    start_backend()
     with without_native_messages():
         exported = _export(names, representative, arguments)
     if arguments.json:

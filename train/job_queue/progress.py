@@ -172,11 +172,11 @@ class Speeds:
             return None
         wanted = self._cores[hardware]
         nearest = hardware if hardware in found else min(found, key=lambda other: abs(self._cores[other] - wanted))
-        seconds, compiling = found[nearest]
-        known = seconds * max(1.0, self._cores[nearest] / wanted), compiling
-        start = 0 if running else START_SECONDS + known[1]
+        per_step, compiling = found[nearest]
+        per_step *= max(1.0, self._cores[nearest] / wanted)
+        start = 0 if running else START_SECONDS + compiling
         done = progress.step if running else progress.resumable
-        return start + SPARE * known[0] * max(0, steps - done)
+        return start + SPARE * per_step * max(0, steps - done)
 
 
 def remaining_part(progress, steps):
