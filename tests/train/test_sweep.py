@@ -146,10 +146,10 @@ def test_failures_and_divergence_do_not_stop_other_runs(tmp_path):
 
 def test_the_time_limit_is_kept_and_the_next_sweep_resumes(tmp_path):
     """One run ignores the signal and is killed; both resume from a checkpoint."""
-    path = write(tmp_path, job(name="a", steps=200, seeds=[0]), job(name="b", steps=150, seeds=[6]))
+    path = write(tmp_path, job(name="a", steps=1000, seeds=[0]), job(name="b", steps=1000, seeds=[6]))
     started = time.monotonic()
     assert run(path, tmp_path / "runs", "--minutes", 0.05, "--at_once", 2) == 143
-    assert 2 < time.monotonic() - started < 3.5
+    assert 2 < time.monotonic() - started < 10  # a job takes 20 s
     rows = status(tmp_path / "runs")
     assert {row["state"] for row in rows.values()} == {"stopped"}
     saved = {name: read_checkpoint_meta(newest_checkpoints(tmp_path / "runs" / name)[0])["step"] for name in rows}
