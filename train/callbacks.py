@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from keras_resv2.figures import BLUE, VERMILION, add_grid, new_figure, save_figure
+from train.recipe import full_size_steps
 
 
 class ProgressDisplay:
@@ -45,13 +46,14 @@ class ProgressDisplay:
         now = time.monotonic()
         if self._started is None:  # the first dispatch includes compilation: exclude it from the speed
             self._started, self._first = now, progress.step
-        speed = (progress.step - self._first) / max(now - self._started, 1e-9)
+        passed = max(now - self._started, 1e-9)
+        speed = (progress.step - self._first) / passed
         if row and "test_error" in row:
             self._test_error = f", test error {row['test_error']:.2f} %"
         if self._bar:
             self._bar.update(self._task, completed=progress.step, description=self._state(progress, rate, speed))
         if row:
-            print(self._line(row, speed), flush=True)
+            print(self._line(row, speed, self._seconds_left(progress.step, passed)), flush=True)
 
     def _state(self, progress, rate, speed):
         speed = f"{speed * self._recipe.batch_size:,.0f} images/s, rate {rate:.4g}"
@@ -60,13 +62,18 @@ class ProgressDisplay:
         loss, correct = progress.loss_sum / progress.steps, progress.correct_sum / progress.steps
         return f"{speed}, loss {loss:.3f}, error {100 * (1 - correct):.1f} %{self._test_error}"
 
-    def _line(self, row, speed):
-        left = (self._recipe.steps - row["step"]) / speed / 60 if speed else 0
+    def _seconds_left(self, step, passed):
+        """Estimates the remaining seconds; 0 after the first dispatch, which is not timed."""
+        sides, steps = self._recipe.sides(), (self._first, step, self._recipe.steps)
+        before, done, whole = (full_size_steps(sides, number) for number in steps)
+        return passed * (whole - done) / (done - before) if done > before else 0
+
+    def _line(self, row, speed, left):
         error = f"test error {row['test_error']:5.2f} %" if "test_error" in row else " " * 18
         return (
             f"{self._label}epoch {row['epoch']:3d}  step {row['step']:6d}  rate {row['learning_rate']:.4f}  "
             f"loss {row['train_loss']:.4f}  train error {row['train_error']:6.2f} %  {error}  "
-            f"{speed * self._recipe.batch_size:,.0f} images/s  {left:.0f} min left"
+            f"{speed * self._recipe.batch_size:,.0f} images/s  {left / 60:.0f} min left"
         )
 
 

@@ -8,6 +8,7 @@ import time
 import numpy as np
 
 from keras_resv2.models.flops import count_multiply_adds
+from train.data.resizing import at_size
 from train.devices import ONE_DEVICE
 from train.environment import environment
 from train.loop import STEPS_PER_DISPATCH_OF_PROCESSES
@@ -47,6 +48,7 @@ def describe(name, arguments, dataset, data, recipe, model):
         "optimizer": f"SGD, momentum {recipe.momentum:g}{' (Nesterov)' if recipe.nesterov else ''}, "
         f"L2 {recipe.weight_decay:g} on {'all weights' if recipe.decay == 'all' else 'kernels'}",
         "augmentation": ", ".join([crop, f"flip {recipe.flip}", *_mixing(recipe)]),
+        "image size": _sides(recipe),
         "units": _units(recipe),
         **_targets(recipe),
         "precision": recipe.dtype,
@@ -76,12 +78,35 @@ def time_steps(source, recipe, model, units=None, devices=ONE_DEVICE, seeds=None
     if hasattr(source, "speed"):
         lines["input pipeline"] = f"{source.speed(steps=5):,.0f} images/s"
     optimizer = make_optimizer(recipe, model.trainable_variables)
-    steps = make_steps(model, optimizer, source, devices, Loss.from_recipe(recipe))
-    batches = source.batches(0)
+    compiling, training, measured = 0.0, 0.0, []
+    for begin, end, side in recipe.sides():
+        steps = make_steps(model, optimizer, at_size(source, side), devices, Loss.from_recipe(recipe))
+        first, seconds = _time_steps(steps, source, recipe, units, devices, begin, end)
+        compiling, training = compiling + first, training + (end - begin) * seconds
+        pixels = f" of {side} pixels" if len(recipe.sides()) > 1 else ""
+        rate = recipe.batch_size / seconds
+        measured.append(f"{1000 * seconds:.1f} ms a step{pixels}, {rate:,.0f} images/s")
+    lines["first step"] = f"{compiling:.1f} s, compilation included"
+    lines["measured"] = "; ".join(measured)
+    if peak := peak_bytes():
+        lines["memory"] = f"{peak / 1e9:.2f} GB peak main memory so far"
+    model = getattr(model, "network", model)
+    if None not in model.input_shape[1:]:
+        with contextlib.suppress(ValueError):  # of layers whose work is not known, in custom shortcuts
+            lines["roofline"] = _roofline(model, recipe, devices.count)
+    of_seeds = f" for {seeds} seeds, one after another" if seeds else ""
+    takes = _time((seeds or 1) * (compiling + training))
+    lines["training takes"] = f"{takes}{of_seeds}, plus the evaluations of the test error"
+    return "\n".join(f"{title:16}{text}" for title, text in lines.items())
+
+
+def _time_steps(steps, source, recipe, units, devices, begin, end):
+    """Returns the seconds of the first step, with compilation, and of a later one, for images of one size."""
+    batches = _repeated(source, begin, end)
 
     def run(count):
         started = time.monotonic()
-        switches = units and [units.draw(int(step)) for step in np.linspace(0, recipe.steps - 1, count)]
+        switches = units and [units.draw(int(step)) for step in np.linspace(begin, end - 1, count)]
         losses, _ = steps.run([recipe.learning_rate(0)] * count, list(itertools.islice(batches, count)), switches)
         np.asarray(losses)  # waits for the results
         return time.monotonic() - started
@@ -89,29 +114,30 @@ def time_steps(source, recipe, model, units=None, devices=ONE_DEVICE, seeds=None
     first, second = run(1), run(1)
     # All processes must run the same number of steps, whatever their clocks say.
     wanted = STEPS_PER_DISPATCH_OF_PROCESSES if devices.processes > 1 else int(MEASURED_SECONDS / second)
-    count = max(1, min(source.max_steps_per_dispatch, recipe.steps, wanted))
+    count = max(1, min(source.max_steps_per_dispatch, end - begin, wanted))
     if 1 < steps.block <= count:
         run(steps.block)  # compiles the loop
-    seconds = run(count) / count
-    lines["first step"] = f"{first:.1f} s, compilation included"
-    lines["measured"] = f"{1000 * seconds:.1f} ms a step, {recipe.batch_size / seconds:,.0f} images/s"
-    if peak := peak_bytes():
-        lines["memory"] = f"{peak / 1e9:.2f} GB peak main memory so far"
-    model = getattr(model, "network", model)
-    if None not in model.input_shape[1:]:
-        with contextlib.suppress(ValueError):  # of layers whose work is not known, in custom shortcuts
-            lines["roofline"] = _roofline(model, recipe, devices.count)
-    seconds = (seeds or 1) * (first + recipe.steps * seconds)
-    of_seeds = f" for {seeds} seeds, one after another" if seeds else ""
-    lines["training takes"] = f"{_time(seconds)}{of_seeds}, plus the evaluations of the test error"
-    return "\n".join(f"{title:16}{text}" for title, text in lines.items())
+    return first, run(count) / count
+
+
+def _repeated(source, begin, end):
+    """Yields the batches of steps `begin` to `end` again and again."""
+    while True:
+        yield from itertools.islice(source.batches(begin), end - begin)
+
+
+def _sides(recipe):
+    """Describes the sizes of the training images, if the recipe has any."""
+    (_, _, side), *others = recipe.sides()
+    changes = "".join(f", {later} from step {first:,}" for first, _, later in others)
+    return f"{side} pixels{changes}" if side else ""
 
 
 def _units(recipe):
     """Describes which units each batch trains, if not all."""
     if recipe.survival is not None:
         return f"each batch skips some: the last unit is used with probability {recipe.survival:g}"
-    changes = [f"{count} from step {math.ceil(part * recipe.steps):,}" for part, count in recipe.unit_counts()]
+    changes = [f"{count} from step {recipe.first_step(part):,}" for part, count in recipe.unit_counts()]
     return f"random ones in each batch: {', '.join(changes)}" if changes else ""
 
 
@@ -156,7 +182,7 @@ def _roofline(model, recipe, devices):
 
 def _corners(recipe):
     """Returns the steps at which the learning rate schedule has corners or jumps."""
-    corners = {math.ceil(part * recipe.steps) for part, _ in recipe.schedule} | {0, recipe.warmup_steps}
+    corners = {recipe.first_step(part) for part, _ in recipe.schedule} | {0, recipe.warmup_steps}
     return sorted(min(corner, recipe.steps - 1) for corner in corners)
 
 

@@ -10,6 +10,7 @@ import time
 
 import numpy as np
 
+from train.data.resizing import at_size
 from train.devices import ONE_DEVICE
 from train.losses import Loss
 from train.run_state import Diverged, Progress, RunState
@@ -62,13 +63,8 @@ def train(
     run = RunState(model, source, measure, recipe, out, devices, callbacks)
     if not devices.agree(run.progress.step):
         raise ValueError(f"the processes found different checkpoints: --out {out} must be a directory they share.")
-    steps = make_steps(model, run.optimizer, source, devices, Loss.from_recipe(recipe))
-    run.attach(steps)
-
-    def run_steps(rates, batches, switches):
-        return steps.run(rates, *batches, switches)
-
-    _Loop([run], run_steps, recipe, units, stop, devices).run(checkpoint_seconds, evaluate_every, f"in {out}")
+    steps = _StepsBySize(run, recipe, devices)
+    _Loop([run], steps.run, recipe, units, stop, devices).run(checkpoint_seconds, evaluate_every, f"in {out}")
     if run.error:
         raise run.error
     return run.progress
@@ -119,6 +115,36 @@ def train_seeds(
     where = "in " + ", ".join(str(run.out) for run in runs)
     _Loop(runs, run_steps, recipe, None, stop, ONE_DEVICE).run(checkpoint_seconds, evaluate_every, where)
     return [run.error or run.progress for run in runs]
+
+
+class _StepsBySize:
+    """The steps of a run, compiled again whenever the size of its images changes.
+
+    Args:
+        run: `RunState`.
+        recipe: `train.recipe.Recipe`, with a known number of steps.
+        devices: `train.devices.Devices`.
+    """
+
+    def __init__(self, run, recipe, devices):
+        self._run, self._recipe, self._devices = run, recipe, devices
+        self._make(recipe.side(run.progress.step))
+
+    def run(self, rates, batches, switches):
+        """Runs steps of images of one size; see `train.steps`."""
+        side = self._recipe.side(self._run.progress.step)
+        if side != self._side:
+            self._steps.sync()
+            self._steps = None
+            self._run.attach(None)  # free its data on the device before the next has them
+            self._make(side)
+        return self._steps.run(rates, *batches, switches)
+
+    def _make(self, side):
+        run, self._side = self._run, side
+        source = at_size(run.source, side)
+        self._steps = make_steps(run.model, run.optimizer, source, self._devices, Loss.from_recipe(self._recipe))
+        run.attach(self._steps)
 
 
 class _Loop:
@@ -178,7 +204,8 @@ class _Loop:
         begun, before = time.monotonic(), self._active[0].progress.step
         epoch = before // self._steps_per_epoch + 1
         end = min(epoch * self._steps_per_epoch, self._recipe.steps)
-        count = min(self._steps_per_dispatch, end - before, *(run.ready for run in self._all))
+        same_size = next(last for _, last, _ in self._recipe.sides() if before < last) - before
+        count = min(self._steps_per_dispatch, end - before, same_size, *(run.ready for run in self._all))
         rates = [self._recipe.learning_rate(before + i) for i in range(count)]
         switches = self._units and [self._units.draw(before + i) for i in range(count)]
         results = self._run_steps(rates, [run.take(count) for run in self._all], switches)

@@ -62,7 +62,7 @@ def prepare(config, devices):
         **dict.fromkeys(config.forms, True),
         preprocessing=data.pixels,
         classes=len(data.class_names),
-        input_shape=data.image_shape,
+        input_shape=data.image_shape if recipe.image_size is None else (None, None, 3),
         classifier_activation=None,
     )
     if config.initial_weights:

@@ -24,7 +24,7 @@ KINDS = {bool: bool, int: int, float: (int, float), tuple: tuple, str: str}
 OPTIONAL = {  # values that may be None, and their other types
     "steps": int,
     "epochs": int,
-    "image_size": int,
+    "image_size": (int, tuple),
     "units_per_batch": (int, tuple),
     "survival": (int, float),
     "teacher": str,
@@ -58,7 +58,10 @@ class Recipe:
         pad: pixels of padding before the shift.
         pad_mode: "mean" (zeros after normalisation, as in the papers) or "reflect".
         flip: "random", or "alternating": each image is flipped every other epoch.
-        image_size: height and width in training, for datasets with images of different sizes.
+        image_size: shorter side of the training images in pixels, a number, or ((part of the run, number), ...) if it
+            changes (progressive resizing: Tan & Le 2021, arXiv 2104.00298, section 4). Images of different sizes are
+            cropped to squares of this size; images of one size are resized, or keep it with None. Test images keep
+            theirs.
         views: (shorter side, center crop) of each test error, for such datasets; the first is the main one.
         dtype: Keras dtype policy.
         units_per_batch: number of random units that each batch trains, while the others are skipped: a number, or
@@ -97,7 +100,7 @@ class Recipe:
     pad: int = 4
     pad_mode: str = "mean"
     flip: str = "random"
-    image_size: int | None = None
+    image_size: int | tuple[tuple[float, int], ...] | None = None
     views: tuple[tuple[int, int], ...] = ()
     dtype: str = "float32"
     units_per_batch: int | tuple[tuple[float, int], ...] | None = None
@@ -131,12 +134,14 @@ class Recipe:
         _check(self.weight_decay >= 0, "weight_decay", self.weight_decay, "a number from 0")
         _check(self.pad >= 0, "pad", self.pad, "a number of pixels")
         counts = self.unit_counts()
-        _check(
-            _is_schedule(counts or ((0, 1),)) and all(_is_count(count) for _, count in counts),
-            "units_per_batch",
-            self.units_per_batch,
-            "a number from 1, or ((0, number), (part of the run from 0 to 1, number), ...)",
-        )
+        for name in ("units_per_batch", "image_size"):
+            changes = _changes(getattr(self, name)) or ((0, 1),)
+            _check(
+                _is_schedule(changes) and all(_is_count(count) for _, count in changes),
+                name,
+                getattr(self, name),
+                "a number from 1, or ((0, number), (part of the run from 0 to 1, number), ...)",
+            )
         _check(self.survival is None or 0 < self.survival <= 1, "survival", self.survival, "above 0 and at most 1")
         _check(
             self.survival is None or not counts,
@@ -146,12 +151,12 @@ class Recipe:
         )
         _check(_are_views(self.views), "views", self.views, "((shorter side, crop within it), ...), each crop once")
         if self.crop == "scale":
-            _check((self.image_size or 0) > 0, "image_size", self.image_size, "a positive number, needed by crop=scale")
+            _check(self.image_size is not None, "image_size", None, "a positive number, needed by crop=scale")
             _check(len(self.views) > 0, "views", self.views, "at least one view, needed by crop=scale")
             self._check_without_effect("crop=scale", pad=0, pad_mode="mean", flip="random")
             _check(self.cutout == 0, "cutout", self.cutout, "0, the only value that crop=scale supports")
         else:
-            self._check_without_effect("crop=shift", image_size=None, views=())
+            self._check_without_effect("crop=shift", views=())
         _check(0 <= self.average_start < 1, "average_start", self.average_start, "a part of the run, 0 to less than 1")
         _check(0 < self.average_decay < 1, "average_decay", self.average_decay, "a number between 0 and 1")
         _check(self.mixup == 0 or 0.01 <= self.mixup <= 100, "mixup", self.mixup, "0 or a number from 0.01 to 100")
@@ -214,9 +219,7 @@ class Recipe:
 
     def unit_counts(self):
         """Returns `units_per_batch` as ((part of the run, number), ...); empty if every batch trains all units."""
-        if self.units_per_batch is None:
-            return ()
-        return ((0, self.units_per_batch),) if isinstance(self.units_per_batch, int) else self.units_per_batch
+        return _changes(self.units_per_batch)
 
     def unit_count(self, step):
         """Returns the number of units that a batch trains at a step; None without `units_per_batch`."""
@@ -229,10 +232,28 @@ class Recipe:
         if most > units:
             raise ValueError(f"units_per_batch={most} must be from 1 to {units}, the number of units of this network.")
 
+    def check_image_size(self, image_shape):
+        """Raises ValueError if `image_size` exceeds the size of the images of a dataset, ``(height, width, 3)``."""
+        most, shorter = max((side for _, side in _changes(self.image_size)), default=0), min(image_shape[:2])
+        if most > shorter:
+            raise ValueError(f"image_size={most} exceeds the size of the training images, {shorter} pixels.")
+
     @property
     def leaves_units_out(self):
         """Whether batches train a random subset of units."""
         return bool(self.unit_counts()) or self.survival is not None
+
+    def first_step(self, part):
+        """Returns the first step, counted from 0, of which at least `part` of the run is done."""
+        return _first_step(part, self.steps)
+
+    def side(self, step):
+        """Returns the shorter side of the training images at a step, in pixels; None for their own size."""
+        return next(side for first, _, side in reversed(self.sides()) if first <= step)
+
+    def sides(self):
+        """Lists the image sizes of the run, in order: ``[(first step, end, side), ...]``; side is None without any."""
+        return image_sides(self.image_size, self.steps)
 
     def for_images(self, images):
         """Returns this recipe with its number of steps for `images` training images."""
@@ -283,6 +304,49 @@ def completed(values):
     return json.loads(json.dumps({**values, "interpolate": _interpolation(values["interpolate"])}))
 
 
+def image_sides(image_size, steps):
+    """Lists the image sizes of a run, in order.
+
+    Args:
+        image_size: the recipe value.
+        steps: number of steps of the run.
+
+    Returns:
+        ``[(first step, end, side in pixels), ...]``.
+
+    Example:
+
+    >>> image_sides(((0, 24), (0.5, 32)), steps=300)
+    [(0, 150, 24), (150, 300, 32)]
+    """
+    changes = [(_first_step(part, steps), side) for part, side in _changes(image_size) or ((0, None),)]
+    ends = [first for first, _ in changes[1:]] + [steps]
+    return [(first, end, side) for (first, side), end in zip(changes, ends, strict=True) if first < end]
+
+
+def full_size_steps(sides, done):
+    """Converts a number of steps to that of steps on the largest images that take the same time.
+
+    The time of a step is assumed to be proportional to the number of pixels.
+
+    Args:
+        sides: as returned by `image_sides`.
+        done: number of the first steps.
+
+    Example:
+
+    >>> full_size_steps([(0, 100, 16), (100, 200, 32)], 140)
+    65.0
+    """
+    largest = max(side or 1 for _, _, side in sides)
+    return sum(max(0, min(done, end) - first) * ((side or 1) / largest) ** 2 for first, end, side in sides)
+
+
+def _first_step(part, steps):
+    step = int(part * steps)
+    return step if step / steps >= part else step + 1
+
+
 def _interpolation(value):
     """Returns the value of `Recipe.interpolate`, which used to be True or False."""
     return "linear" if value is True else value
@@ -297,6 +361,13 @@ def _fits(name, value, present):
     if name in OPTIONAL:
         return value is None or (isinstance(value, OPTIONAL[name]) and not isinstance(value, bool))
     return isinstance(value, KINDS[type(present)])
+
+
+def _changes(value):
+    """Returns a value that may change during the run as ((part of the run, value), ...); empty for None."""
+    if value is None:
+        return ()
+    return ((0, value),) if isinstance(value, int) else value
 
 
 def _is_count(value):

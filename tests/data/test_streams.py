@@ -285,6 +285,19 @@ def test_resuming_continues_the_stream(source, one_by_one):
     np.testing.assert_array_equal(labels, one_by_one[1][7])
 
 
+def test_the_size_of_the_crops_changes_between_steps(source):
+    """As streams of each size; plain images have the last one."""
+    sizes = [(0, 3, 16), (3, 5, 20), (5, 6, 24)]
+    stream = image_stream.TrainStream(source, 5, sizes, seed=3)
+    by_size = {size: some(image_stream.TrainStream(source, 5, size, seed=3), 0, 8) for size in (16, 20, 24)}
+    expected = [by_size[size][step] for step, size in enumerate([16, 16, 16, 20, 20, 24, 24, 24])]
+    for first in (0, 4, 6):
+        for found, wanted in zip(some(stream, first, 8 - first), expected[first:], strict=True):
+            np.testing.assert_array_equal(found[0], wanted[0])
+            np.testing.assert_array_equal(found[1], wanted[1])
+    np.testing.assert_array_equal(next(stream.plain_images()), by_size[24][0][0])
+
+
 def test_processes_share_a_batch(source):
     """Two halves of each batch are the batch."""
     whole = some(image_stream.TrainStream(source, 6, 16, seed=3), 2, 3)

@@ -35,6 +35,7 @@ from keras_resv2.storage.weight_file import read_weights
 from train import loop
 from train.data.device_data import DeviceData
 from train.data.mixing import MixedBatches
+from train.data.resizing import at_size
 from train.devices import make_deterministic
 from train.distillation import DistilledBatches
 from train.recipes import RECIPES
@@ -45,10 +46,11 @@ rng = np.random.default_rng(0)
 images, labels = rng.integers(0, 256, (60, 16, 16, 3), dtype="uint8"), np.arange(60) % 10
 recipe = RECIPES["long"].with_values(
     ["steps=8", "batch_size=12", "dtype=float32", "cutout=6", "mixup=1.0", "label_smoothing=0.1", "teacher=none",
-     "teacher_weight=0.5", "schedule=((0, 0.1), (1, 0.0))", "average_start=0.1", "average_decay=0.7"])
+     "teacher_weight=0.5", "image_size=((0, 12), (0.5, 16))", "schedule=((0, 0.1), (1, 0.0))",
+     "average_start=0.1", "average_decay=0.7"])
 
-def network(seed):
-    x = inputs = keras.Input((16, 16, 3))
+def network(seed, size=None):
+    x = inputs = keras.Input((size, size, 3))
     x = keras.layers.Rescaling(1 / 64, -2)(x)
     for i in range(2):
         x = keras.layers.Conv2D(8, 3, strides=2, use_bias=False, name=f"conv{i}")(x)
@@ -60,7 +62,7 @@ def network(seed):
             v.assign(rng.normal(0, np.sqrt(2 / np.prod(v.shape[:-1])), v.shape))
     return model
 
-teacher = network(7)
+teacher = network(7, 16)
 teacher.trainable = False
 source = DistilledBatches(MixedBatches(DeviceData(images, labels, recipe, 0), recipe, 0), teacher)
 
@@ -92,7 +94,7 @@ assert np.abs(model.predict(images, verbose=0) - measured).max() > 1e-3  # not t
 for variable in model.weights:  # what was measured is what is kept
     variable.assign(weights["/".join(variable.path.split("/")[-2:])])
 np.testing.assert_allclose(model.predict(images, verbose=0), measured, atol=1e-4)
-seen, _ = source.augment([keras.ops.convert_to_tensor(a) for a in source.device_data],
+seen, _ = at_size(source, 12).augment([keras.ops.convert_to_tensor(a) for a in source.device_data],
                          *map(keras.ops.convert_to_tensor, next(source.batches(3))))
 pixels = np.asarray(keras.ops.convert_to_numpy(seen)).ravel()[::97].tolist()
 print(json.dumps([[float(row["train_loss"]) for row in rows], measured.tolist(), pixels]))

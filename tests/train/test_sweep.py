@@ -146,10 +146,10 @@ def test_failures_and_divergence_do_not_stop_other_runs(tmp_path):
 
 def test_the_time_limit_is_kept_and_the_next_sweep_resumes(tmp_path):
     """One run ignores the signal and is killed; both resume from a checkpoint."""
-    path = write(tmp_path, job(name="a", steps=1000, seeds=[0]), job(name="b", steps=1000, seeds=[6]))
+    path = write(tmp_path, job(name="a", steps=200, seeds=[0]), job(name="b", steps=150, seeds=[6]))
     started = time.monotonic()
     assert run(path, tmp_path / "runs", "--minutes", 0.05, "--at_once", 2) == 143
-    assert 2 < time.monotonic() - started < 10  # a job takes 20 s
+    assert 2 < time.monotonic() - started < 10  # 3 s, and what a busy machine adds
     rows = status(tmp_path / "runs")
     assert {row["state"] for row in rows.values()} == {"stopped"}
     saved = {name: read_checkpoint_meta(newest_checkpoints(tmp_path / "runs" / name)[0])["step"] for name in rows}
@@ -254,6 +254,9 @@ def test_times_by_hand():
     assert Speeds({"1 core of it": 1, "2 cores of it": 2}).seconds_left(
         config, on_two, 1000, "1 core of it"
     ) == pytest.approx(10 + 50 + 1.05 * 120)
+    resized = RunConfig("resnet20", "paper", RECIPES["paper"].with_values(["image_size=((0, 16), (0.5, 32))"]))
+    halfway = Progress(step=400, hardware="1 core of it", seconds_per_step=0.1)  # 100 steps of a quarter of the pixels
+    assert speeds.seconds_left(resized, halfway, 1000, "1 core of it", running=True) == pytest.approx(1.05 * 52.5)
     larger = RunConfig("resnet20", "paper", RECIPES["paper"].with_values(["batch_size=256"]))
     assert speeds.seconds_left(larger, Progress(), 1000, "1 core of it") is None
 
@@ -329,6 +332,7 @@ WRONG = {
     "odd": ('model = "resnet20"\nvalues = {mixup = 0.2, batch_size = 5}', "an even number of images"),
     "plain": ('model = "resnet20"\narguments = {shortcut = "none"}\nvalues = {units_per_batch = 3}', "need shortcuts"),
     "schedule in steps": ('model = "resnet20"\nvalues = {schedule = [[0, 1], [32000, 0.1]]}', "from 0 to 1"),
+    "image size": ('model = "resnet20"\nvalues = {image_size = [[0, 24], [0.5, 40]]}', "image_size=40 exceeds"),
     "units": ('model = "resnet20"\nvalues = {units_per_batch = 10}', "must be from 1 to 9"),
     "seeds": ('model = "resnet20"\nseeds = 0', "seeds must be"),
     "name": ('model = "resnet20"\nname = "../runs"', "not a plain relative directory"),

@@ -229,7 +229,8 @@ REFUSED = {
     "units": (["--units_per_batch=10"], "must be from 1 to 9"),
     "recipe": (["--recipe=imagenet"], "--dataset imagenette or imagenet2012 or folder, not cifar10"),
     "dataset": (["--dataset=folder"], "--dataset cifar10 or cifar100 or arrays, not folder"),
-    "without effect": (["--image_size=64"], "image_size=64 has no effect"),
+    "without effect": (["--set=views=((256, 224),)"], "views=((256, 224),) has no effect"),
+    "image size": (["--set=image_size=((0, 24), (0.5, 33))"], "image_size=33 exceeds the size of the training images"),
     "teacher": (["--set=teacher=resnet7-cifar10"], "resnet7-cifar10"),
     "mixup": (["--set=mixup=0.2", "--batch_size=51"], "51 per device is odd"),
     "cutout": (["--set=cutout=40"], "cutout=40 exceeds the image size of 32"),
@@ -434,6 +435,7 @@ def test_dry_run_prints_the_plan_and_writes_nothing(digits_npz, tmp_path):
 @pytest.mark.parametrize("form, word", [
     ([*LARGE, "--rolled", "--rematerialize", "--steps=60"], "rolled"),
     (["--units_per_batch=2", "--steps=90"], "recipe_values"),
+    (["--set=image_size=((0, 20), (0.5, 32))", "--steps=90"], "recipe_values"),
 ])  # fmt: skip
 def test_other_ways_to_train_leave_weights_of_the_plain_network(form, word, digits_npz, tmp_path):
     out = tmp_path / "run"
@@ -444,7 +446,7 @@ def test_other_ways_to_train_leave_weights_of_the_plain_network(form, word, digi
     losses = [float(row["train_loss"]) for row in history(out)]
     assert len(losses) > 1 and losses[-1] < losses[0] - 0.3
     plain = {key: value for key, value in record["settings"].items() if key not in ("rolled", "rematerialize")}
-    plain["recipe_values"] = {**plain["recipe_values"], "units_per_batch": None}
+    plain["recipe_values"] = {**plain["recipe_values"], "units_per_batch": None, "image_size": None}
     with pytest.raises(ValueError, match=f"different {word}"):
         start_record(out, plain, "")
 

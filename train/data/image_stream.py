@@ -13,7 +13,7 @@ from keras_resv2.data.streaming import PREFETCHED, batches
 from train.data.image_files import random_crop
 from train.data.shuffle import EpochShuffle
 
-FOREVER = 2**62
+FOREVER = 2**40  # steps
 
 
 class TrainStream:
@@ -25,13 +25,14 @@ class TrainStream:
     Args:
         source: as `keras_resv2.data.sources.open_source` returns.
         batch_size: images per step.
-        size: side of the crops in pixels.
+        size: side of the crops in pixels: a number, or a list of ``(first step, end, side)``, see `Recipe.sides`.
         seed: of the order, the crops and the flips.
         part: (index, count) of processes: each decodes its part of every batch.
         workers: number of decoding threads; None for one per core.
 
     Attributes:
         images_per_epoch: number of images in the source.
+        image_size: None, because the size may change.
         device_data: arrays on the accelerator: none, because batches are complete.
         max_steps_per_dispatch: maximum number of steps in one dispatch.
         num_shards: number of processes that contribute to a batch.
@@ -42,14 +43,16 @@ class TrainStream:
     >>> images, labels = next(TrainStream(source, 256, 224, seed=0).batches(first=100))  # doctest: +SKIP
     """
 
-    device_data = ()
+    device_data, image_size = (), None
     max_steps_per_dispatch = 4
 
     def __init__(self, source, batch_size, size, seed, part=(0, 1), workers=None):
         self.images_per_epoch = len(source)
         self.shard_index, self.num_shards = part
         self._here = batch_size // self.num_shards
-        self._source, self._batch_size, self._size, self._seed = source, batch_size, size, seed
+        *earlier, (begin, _, last) = [(0, FOREVER, size)] if isinstance(size, int) else size
+        self._sizes = [*earlier, (begin, FOREVER, last)]
+        self._source, self._batch_size, self._seed = source, batch_size, seed
         self._workers = workers
         self._order = EpochShuffle(len(source), seed)
 
@@ -66,8 +69,9 @@ class TrainStream:
         Raises:
             ValueError: if an image cannot be read; raised at its batch.
         """
-        positions = range(first * self._here, FOREVER)
-        return batches(self._load, positions, self._here, self._size, self._workers)
+        for begin, end, size in self._sizes:
+            if first < end:
+                yield from self._batches(max(begin, first), end, size)
 
     def augment(self, device_data, images, labels):
         """Returns the images and labels of a batch unchanged."""
@@ -75,7 +79,7 @@ class TrainStream:
 
     def plain_images(self):
         """Yields the images of the first batches; they are randomly cropped, as the stream has no others."""
-        return (images for images, _ in self.batches(0))
+        return (images for images, _ in self._batches(0, FOREVER, self._sizes[-1][2]))
 
     def speed(self, steps=20):
         """Measures the images per second of the stream on its own.
@@ -93,10 +97,15 @@ class TrainStream:
         batches.close()
         return steps * self._here / seconds
 
-    def _load(self, position):
+    def _batches(self, first, end, size):
+        """Yields the batches of steps `first` to `end`, with crops of one size."""
+        positions = range(first * self._here, end * self._here)
+        return batches(functools.partial(self._load, size), positions, self._here, size, self._workers)
+
+    def _load(self, size, position):
         """Reads crop and label of the image at a position of this process's part of the stream."""
         step, within = divmod(position, self._here)
         position = step * self._batch_size + self.shard_index * self._here + within
         rng = np.random.default_rng((self._seed, 1, position))
-        crop = functools.partial(random_crop, size=self._size, rng=rng)
+        crop = functools.partial(random_crop, size=size, rng=rng)
         return read_crop(self._source, self._order.image(position), crop)

@@ -78,6 +78,7 @@ def _in_memory(row, data_dir, recipe, seed, resize):
     measured = data.open_dataset(row.name, data_dir)
     train, test = (data.load_split(measured, split, data_dir, resize=resize) for split in row.splits)
     height, width, _ = measured.image_shape
+    recipe.check_image_size(measured.image_shape)
     if len(train[1]) * (height + 2 * recipe.pad) * (width + 2 * recipe.pad) >= LARGEST_INDEX:
         raise ValueError(
             f"{data_dir}: {len(train[1]):,} training images of {height}x{width} have too many pixels for the "
@@ -103,9 +104,9 @@ def _streamed(row, data_dir, recipe, seed, cache, devices):
             f"{data_dir} contains images of only one class, {train.class_names[0]}: training needs at least two, "
             "in one folder each."
         )
-    part = devices.process, devices.processes
+    sides, part = recipe.for_images(len(train)).sides(), (devices.process, devices.processes)
     return Input(
-        source=image_stream.TrainStream(train, recipe.batch_size, recipe.image_size, seed, part),
+        source=image_stream.TrainStream(train, recipe.batch_size, sides, seed, part),
         measure=lambda network: view_errors(network, test, recipe.views),
         class_names=train.class_names,
         image_shape=(None, None, 3),

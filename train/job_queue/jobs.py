@@ -215,6 +215,8 @@ def make_jobs(table, out, data_dirs):
         )
     if recipe.mixup and recipe.batch_size % 2:
         raise ValueError(f"mixup={recipe.mixup} needs an even number of images per batch, not {recipe.batch_size}.")
+    if recipe.crop == "shift" and DATASETS[dataset].image_shape:
+        recipe.check_image_size(DATASETS[dataset].image_shape)
     if table.get("rematerialize") and not table.get("rolled"):
         raise ValueError("rematerialize=true requires rolled=true.")
     for key, source in (("initial_weights", table.get("initial_weights")), ("teacher", recipe.teacher)):

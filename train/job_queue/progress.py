@@ -7,6 +7,7 @@ import statistics
 
 import numpy as np
 
+from train.recipe import full_size_steps, image_sides
 from train.run_files import (
     DIVERGED,
     HISTORY,
@@ -42,7 +43,7 @@ class Progress:
         diverged: step at which the loss became NaN or infinite; None if it has not.
         test_error: last measured test error in percent, or None.
         hardware: hardware that it ran on last, or None.
-        seconds_per_step: None if there is not enough data.
+        seconds_per_step: of the largest images if their size changes; None if there is not enough data.
         compile_seconds: additional time of the first steps.
     """
 
@@ -76,11 +77,14 @@ def read_progress(run):
     if meta.get("seconds"):
         points.add((meta["step"], meta["seconds"]))
     points = sorted(points)
-    seconds_per_step, compile_seconds = speed(points)
+    values = record["settings"].get("recipe_values", {})
+    steps = values.get("steps")
+    sides = image_sides(values.get("image_size"), steps or 1)
+    seconds_per_step, compile_seconds = speed([(full_size_steps(sides, step), seconds) for step, seconds in points])
     return Progress(
         step=int(points[-1][0]) if points else 0,
         resumable=meta.get("step", 0),
-        steps=record["settings"].get("recipe_values", {}).get("steps"),
+        steps=steps,
         seconds=points[-1][1] if points else 0.0,
         finished=WALL_SECONDS in record and (run / WEIGHTS).exists(),
         diverged=record.get(DIVERGED),
@@ -175,8 +179,8 @@ class Speeds:
         per_step, compiling = found[nearest]
         per_step *= max(1.0, self._cores[nearest] / wanted)
         start = 0 if running else START_SECONDS + compiling
-        done = progress.step if running else progress.resumable
-        return start + SPARE * per_step * max(0, steps - done)
+        sides, done = image_sides(config.values.image_size, steps), progress.step if running else progress.resumable
+        return start + SPARE * per_step * (full_size_steps(sides, steps) - full_size_steps(sides, min(done, steps)))
 
 
 def remaining_part(progress, steps):
