@@ -5,7 +5,8 @@ BIN := $(VENV)/bin
 # Contains 20 labelled images of CIFAR-10. Installed with its dependencies, because pip reports a broken package otherwise.
 SAMPLE_IMAGES := foolbox==3.3.4
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder --durations 15
-ON_JAX := tests/models/test_units.py tests/test_pretrained.py tests/train/test_training_loop.py tests/train/test_stacks.py
+ON_JAX := tests/models/test_units.py tests/test_pretrained.py tests/train/test_training_loop.py tests/train/test_stacks.py \
+	tests/train/test_resizing.py
 
 .PHONY: demo test test-oldest test-newest matrix env docs docs-serve figures stubs zoo-table results archive clean
 

@@ -1,9 +1,10 @@
 """Evaluates and publishes weights with moving statistics that are measured for them.
 
-Averaged weights (`average` of a recipe), and a whole network that was trained without some of its units
-(`units_per_batch`), produce other activations than those that the moving statistics of batch normalisation tracked. So
-the statistics are measured again: the mean over batches of each batch's mean and variance (Izmailov et al. 2018, arXiv
-1803.05407, section 3.2), on training images without crop, cutout or mixup.
+Averaged weights (`average` of a recipe), a whole network that was trained without some of its units
+(`units_per_batch`), and a network that was trained on smaller images (`image_size`) produce other activations than
+those that the moving statistics of batch normalisation tracked. So the statistics are measured again: the mean over
+batches of each batch's mean and variance (Izmailov et al. 2018, arXiv 1803.05407, section 3.2), on training images
+without crop, cutout, mixup or resizing.
 """
 
 import contextlib

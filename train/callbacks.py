@@ -5,7 +5,7 @@ import sys
 import time
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn
 
 from keras_resv2.figures import BLUE, VERMILION, add_grid, new_figure, save_figure
 from train.recipe import full_size_steps
@@ -25,13 +25,13 @@ class ProgressDisplay:
 
     def __init__(self, recipe, label="", with_bar=True):
         self._recipe, self._label = recipe, f"{label}  " if label else ""
-        self._started = self._first = None
+        self._started = self._first = self._side = None
         self._test_error = ""
         self._bar = None
         if with_bar and sys.stdout.isatty():
-            columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
+            columns = (BarColumn(), TextColumn("{task.description}"))
             self._bar = Progress(*columns, console=Console())
-            self._task = self._bar.add_task("compiling", total=recipe.steps)
+            self._task = self._bar.add_task("compiling", total=full_size_steps(recipe.sides(), recipe.steps))
 
     def __enter__(self):
         if self._bar:
@@ -44,19 +44,24 @@ class ProgressDisplay:
 
     def __call__(self, progress, rate, row):
         now = time.monotonic()
-        if self._started is None:  # the first dispatch includes compilation: exclude it from the speed
-            self._started, self._first = now, progress.step
+        side = self._recipe.side(max(progress.step - 1, 0))
+        if self._started is None or side != self._side:
+            # The first dispatch of a size includes compilation: exclude it from the speed.
+            self._started, self._first, self._side = now, progress.step, side
         passed = max(now - self._started, 1e-9)
         speed = (progress.step - self._first) / passed
         if row and "test_error" in row:
             self._test_error = f", test error {row['test_error']:.2f} %"
+        left = self._seconds_left(progress.step, passed)
         if self._bar:
-            self._bar.update(self._task, completed=progress.step, description=self._state(progress, rate, speed))
+            done = full_size_steps(self._recipe.sides(), progress.step)
+            self._bar.update(self._task, completed=done, description=self._state(progress, rate, speed, left))
         if row:
-            print(self._line(row, speed, self._seconds_left(progress.step, passed)), flush=True)
+            print(self._line(row, speed, left), flush=True)
 
-    def _state(self, progress, rate, speed):
-        speed = f"{speed * self._recipe.batch_size:,.0f} images/s, rate {rate:.4g}"
+    def _state(self, progress, rate, speed, left):
+        done = f"{progress.step:,}/{self._recipe.steps:,}, {left / 60:.0f} min left"
+        speed = f"{done}, {speed * self._recipe.batch_size:,.0f} images/s, rate {rate:.4g}"
         if not progress.steps:
             return speed
         loss, correct = progress.loss_sum / progress.steps, progress.correct_sum / progress.steps

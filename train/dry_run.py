@@ -78,15 +78,18 @@ def time_steps(source, recipe, model, units=None, devices=ONE_DEVICE, seeds=None
     if hasattr(source, "speed"):
         lines["input pipeline"] = f"{source.speed(steps=5):,.0f} images/s"
     optimizer = make_optimizer(recipe, model.trainable_variables)
-    compiling, training, measured = 0.0, 0.0, []
-    for begin, end, side in recipe.sides():
-        steps = make_steps(model, optimizer, at_size(source, side), devices, Loss.from_recipe(recipe))
+    sides = recipe.sides()
+    steps = make_steps(model, optimizer, at_size(source, sides[0][2]), devices, Loss.from_recipe(recipe))
+    total, compiled, measured = 0.0, [], []
+    for begin, end, side in sides:
+        steps.use(at_size(source, side))
         first, seconds = _time_steps(steps, source, recipe, units, devices, begin, end)
-        compiling, training = compiling + first, training + (end - begin) * seconds
-        pixels = f" of {side} pixels" if len(recipe.sides()) > 1 else ""
+        total += first + (end - begin) * seconds
+        compiled.append(f"{first:.1f} s")
+        pixels = f" of {side} pixels" if len(sides) > 1 else ""
         rate = recipe.batch_size / seconds
         measured.append(f"{1000 * seconds:.1f} ms a step{pixels}, {rate:,.0f} images/s")
-    lines["first step"] = f"{compiling:.1f} s, compilation included"
+    lines["first step"] = f"{'; '.join(compiled)}, compilation included"
     lines["measured"] = "; ".join(measured)
     if peak := peak_bytes():
         lines["memory"] = f"{peak / 1e9:.2f} GB peak main memory so far"
@@ -95,7 +98,7 @@ def time_steps(source, recipe, model, units=None, devices=ONE_DEVICE, seeds=None
         with contextlib.suppress(ValueError):  # of layers whose work is not known, in custom shortcuts
             lines["roofline"] = _roofline(model, recipe, devices.count)
     of_seeds = f" for {seeds} seeds, one after another" if seeds else ""
-    takes = _time((seeds or 1) * (compiling + training))
+    takes = _time((seeds or 1) * total)
     lines["training takes"] = f"{takes}{of_seeds}, plus the evaluations of the test error"
     return "\n".join(f"{title:16}{text}" for title, text in lines.items())
 

@@ -63,8 +63,15 @@ def train(
     run = RunState(model, source, measure, recipe, out, devices, callbacks)
     if not devices.agree(run.progress.step):
         raise ValueError(f"the processes found different checkpoints: --out {out} must be a directory they share.")
-    steps = _StepsBySize(run, recipe, devices)
-    _Loop([run], steps.run, recipe, units, stop, devices).run(checkpoint_seconds, evaluate_every, f"in {out}")
+    sources = {side: at_size(source, side) for _, _, side in recipe.sides()}
+    steps = make_steps(model, run.optimizer, sources[recipe.side(run.progress.step)], devices, Loss.from_recipe(recipe))
+    run.attach(steps)
+
+    def run_steps(rates, batches, switches):
+        steps.use(sources[recipe.side(run.progress.step)])
+        return steps.run(rates, *batches, switches)
+
+    _Loop([run], run_steps, recipe, units, stop, devices).run(checkpoint_seconds, evaluate_every, f"in {out}")
     if run.error:
         raise run.error
     return run.progress
@@ -80,7 +87,7 @@ def train_seeds(
 
     Args:
         models, sources, measures, outs: one argument of `train` for each seed.
-        recipe: `train.recipe.Recipe`, with a known number of steps, without averaged weights.
+        recipe: `train.recipe.Recipe`, with a known number of steps, without averaged weights and resized images.
         step: step of the checkpoints to resume from, which all seeds must have; None or 0 to start from scratch.
         callbacks: list of functions for each seed; empty for none.
         checkpoint_seconds, evaluate_every, stop: see `train`.
@@ -115,36 +122,6 @@ def train_seeds(
     where = "in " + ", ".join(str(run.out) for run in runs)
     _Loop(runs, run_steps, recipe, None, stop, ONE_DEVICE).run(checkpoint_seconds, evaluate_every, where)
     return [run.error or run.progress for run in runs]
-
-
-class _StepsBySize:
-    """The steps of a run, compiled again whenever the size of its images changes.
-
-    Args:
-        run: `RunState`.
-        recipe: `train.recipe.Recipe`, with a known number of steps.
-        devices: `train.devices.Devices`.
-    """
-
-    def __init__(self, run, recipe, devices):
-        self._run, self._recipe, self._devices = run, recipe, devices
-        self._make(recipe.side(run.progress.step))
-
-    def run(self, rates, batches, switches):
-        """Runs steps of images of one size; see `train.steps`."""
-        side = self._recipe.side(self._run.progress.step)
-        if side != self._side:
-            self._steps.sync()
-            self._steps = None
-            self._run.attach(None)  # free its data on the device before the next has them
-            self._make(side)
-        return self._steps.run(rates, *batches, switches)
-
-    def _make(self, side):
-        run, self._side = self._run, side
-        source = at_size(run.source, side)
-        self._steps = make_steps(run.model, run.optimizer, source, self._devices, Loss.from_recipe(self._recipe))
-        run.attach(self._steps)
 
 
 class _Loop:
@@ -204,8 +181,10 @@ class _Loop:
         begun, before = time.monotonic(), self._active[0].progress.step
         epoch = before // self._steps_per_epoch + 1
         end = min(epoch * self._steps_per_epoch, self._recipe.steps)
-        same_size = next(last for _, last, _ in self._recipe.sides() if before < last) - before
-        count = min(self._steps_per_dispatch, end - before, same_size, *(run.ready for run in self._all))
+        first, last = next((first, last) for first, last, _ in self._recipe.sides() if before < last)
+        if before == first and not self._fixed_steps_per_dispatch:  # images of another size take another time
+            self._steps_per_dispatch = 1
+        count = min(self._steps_per_dispatch, end - before, last - before, *(run.ready for run in self._all))
         rates = [self._recipe.learning_rate(before + i) for i in range(count)]
         switches = self._units and [self._units.draw(before + i) for i in range(count)]
         results = self._run_steps(rates, [run.take(count) for run in self._all], switches)

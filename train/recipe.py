@@ -60,8 +60,8 @@ class Recipe:
         flip: "random", or "alternating": each image is flipped every other epoch.
         image_size: shorter side of the training images in pixels, a number, or ((part of the run, number), ...) if it
             changes (progressive resizing: Tan & Le 2021, arXiv 2104.00298, section 4). Images of different sizes are
-            cropped to squares of this size; images of one size are resized, or keep it with None. Test images keep
-            theirs.
+            cropped to squares of this size. Images of one size are resized to it, and must not be smaller; with
+            None they are not resized. Test images are not resized.
         views: (shorter side, center crop) of each test error, for such datasets; the first is the main one.
         dtype: Keras dtype policy.
         units_per_batch: number of random units that each batch trains, while the others are skipped: a number, or
@@ -135,7 +135,7 @@ class Recipe:
         _check(self.pad >= 0, "pad", self.pad, "a number of pixels")
         counts = self.unit_counts()
         for name in ("units_per_batch", "image_size"):
-            changes = _changes(getattr(self, name)) or ((0, 1),)
+            changes = ((0, 1),) if getattr(self, name) is None else _changes(getattr(self, name))
             _check(
                 _is_schedule(changes) and all(_is_count(count) for _, count in changes),
                 name,
@@ -151,7 +151,7 @@ class Recipe:
         )
         _check(_are_views(self.views), "views", self.views, "((shorter side, crop within it), ...), each crop once")
         if self.crop == "scale":
-            _check(self.image_size is not None, "image_size", None, "a positive number, needed by crop=scale")
+            _check(self.image_size is not None, "image_size", None, "a size in pixels, needed by crop=scale")
             _check(len(self.views) > 0, "views", self.views, "at least one view, needed by crop=scale")
             self._check_without_effect("crop=scale", pad=0, pad_mode="mean", flip="random")
             _check(self.cutout == 0, "cutout", self.cutout, "0, the only value that crop=scale supports")
@@ -244,7 +244,7 @@ class Recipe:
         return bool(self.unit_counts()) or self.survival is not None
 
     def first_step(self, part):
-        """Returns the first step, counted from 0, of which at least `part` of the run is done."""
+        """Returns the first step, counted from 0, before which at least `part` of the run is done."""
         return _first_step(part, self.steps)
 
     def side(self, step):
@@ -320,6 +320,7 @@ def image_sides(image_size, steps):
     [(0, 150, 24), (150, 300, 32)]
     """
     changes = [(_first_step(part, steps), side) for part, side in _changes(image_size) or ((0, None),)]
+    changes = [change for i, change in enumerate(changes) if i == 0 or change[1] != changes[i - 1][1]]
     ends = [first for first, _ in changes[1:]] + [steps]
     return [(first, end, side) for (first, side), end in zip(changes, ends, strict=True) if first < end]
 

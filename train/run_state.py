@@ -122,9 +122,15 @@ class RunState:
         """Returns a context manager in which the network has the weights to evaluate and publish."""
         averaged, recent = bool(self._recipe.average), range(max(0, self.progress.step - RECENT), self.progress.step)
         counts = {self._recipe.unit_count(step) for step in recent} - {None}
-        if not averaged and all(count == self.model.switches.shape[0] for count in counts):
+        whole = all(count == self.model.switches.shape[0] for count in counts)
+        if whole and not averaged and not any(self._resized(step) for step in recent):
             return contextlib.nullcontext()
         return measured_weights(self.model, self.optimizer, self._steps, self.source, averaged)
+
+    def _resized(self, step):
+        """Returns whether the images of a step had another size than the test images; those of streams have many."""
+        side, size = self._recipe.side(step), self.source.image_size
+        return side is not None and size is not None and side != min(size)
 
     @property
     def ready(self):

@@ -111,8 +111,8 @@ def why_apart(config, devices):
         "rolled networks are trained one seed after another": bool(config.forms),
         "runs that skip units are trained one seed after another": recipe.leaves_units_out,
         "runs with averaged weights are trained one seed after another": bool(recipe.average),
-        "runs on resized images are trained one seed after another": recipe.image_size is not None,
         "runs on images from disk are trained one seed after another": recipe.crop == "scale",
+        "runs on resized images are trained one seed after another": recipe.image_size is not None,
     }
     return next((reason for reason, holds in reasons.items() if holds), None)
 

@@ -5,9 +5,10 @@ runs a loop of steps. Batches come from a `train.data.source.BatchSource`.
 
 Each class here has `run(rates, batches, switches=None)`, which returns the losses and accuracies of the steps (two
 arrays at least as long, which on JAX may still be computing), where `rates` are the learning rates and `switches`,
-``(steps, units)``, those of a `SwitchedNetwork`; `predict_on_batch(images)`, which returns the logits of the current
-network; `move_statistics(images)`, a forward pass in training mode that only updates moving statistics; and `sync()`,
-which writes the state to the variables of the model and the optimizer.
+``(steps, units)``, those of a `SwitchedNetwork`; `use(source)`, which takes the images of later steps from another
+source of the same data, such as one with another image size; `predict_on_batch(images)`, which returns the logits of
+the current network; `move_statistics(images)`, a forward pass in training mode that only updates moving statistics; and
+`sync()`, which writes the state to the variables of the model and the optimizer.
 """
 
 import keras
@@ -33,7 +34,7 @@ def make_steps(model, optimizer, source, devices=ONE_DEVICE, loss=CROSS_ENTROPY)
         loss: `train.losses.Loss`.
 
     Returns:
-        An object with `run`, `predict_on_batch`, `move_statistics` and `sync`.
+        An object with `run`, `predict_on_batch`, `use`, `move_statistics` and `sync`.
     """
     kinds = {"jax": JaxSteps, "tensorflow": TensorFlowSteps, "torch": TorchSteps}
     return kinds[keras.backend.backend()](model, optimizer, source, devices, loss=loss)
@@ -56,7 +57,7 @@ class JaxSteps:
     def __init__(self, model, optimizer, source, devices, compiled_loop=None, loss=CROSS_ENTROPY):
         import jax
 
-        self._model, self._optimizer, self._source, self._loss = model, optimizer, source, loss
+        self._model, self._optimizer, self._loss = model, optimizer, loss
         self._variables = (model.trainable_variables, model.non_trainable_variables, optimizer.variables)
         switches = getattr(model, "switches", None)
         self._switch_index = next((i for i, v in enumerate(model.non_trainable_variables) if v is switches), None)
@@ -73,8 +74,8 @@ class JaxSteps:
         self._rate_index = [v is self._optimizer.learning_rate for v in self._optimizer.variables].index(True)
         self._most_steps = source.max_steps_per_dispatch
         self.block = min(STEPS_PER_LOOP, self._most_steps) if compiled_loop else 1
-        self._loop = jax.jit(self._many, donate_argnums=0)
-        self._one = jax.jit(self._step, donate_argnums=0)
+        self._source = None
+        self.use(source)
         self._pack = jax.jit(self._stack_state)
         self._unpack = jax.jit(self._split)
         self._predict = jax.jit(self._logits)
@@ -98,6 +99,15 @@ class JaxSteps:
     def predict_on_batch(self, images):
         self._begin()
         return np.asarray(self._predict(self._state, self._shard(images)))
+
+    def use(self, source):
+        import jax
+
+        if source is not self._source:
+            self._source = source
+            # New functions, because compiled code is kept for each function.
+            self._loop = jax.jit(lambda *arguments: self._many(*arguments), donate_argnums=0)
+            self._one = jax.jit(lambda *arguments: self._step(*arguments), donate_argnums=0)
 
     def move_statistics(self, images):
         self._begin()
@@ -186,7 +196,7 @@ class TensorFlowSteps:
         self._model, self._optimizer, self._source, self._loss = model, optimizer, source, loss
         self._strategy = devices.strategy or tf.distribute.get_strategy()
         self._device_data = tuple(map(self._on_every_device if devices.strategy else tf.constant, source.device_data))
-        self._loop = None
+        self._loop = self._specs = None
         self._predict = tf.function(lambda images: model(images, training=False), reduce_retracing=True)
         # Each device gets all images, so that batch statistics are summed over equal parts.
         self._move = tf.function(lambda images: self._strategy.run(model, (images,), {"training": True}))
@@ -195,13 +205,18 @@ class TensorFlowSteps:
         import tensorflow as tf
 
         inputs = [tuple(map(tf.constant, arrays)) for arrays in (controls_of(rates, switches), stack_batches(batches))]
-        if self._loop is None:  # the number of steps is dynamic, so that one compilation is enough
-            specs = [tuple(tf.TensorSpec([None, *x.shape[1:]], x.dtype) for x in arrays) for arrays in inputs]
-            self._loop = tf.function(self._run, input_signature=specs)
+        # The number of steps is dynamic, so that one compilation is enough for batches of a shape.
+        specs = [tuple(tf.TensorSpec([None, *x.shape[1:]], x.dtype) for x in arrays) for arrays in inputs]
+        if self._loop is None or specs != self._specs:
+            self._specs, self._loop = specs, tf.function(self._run, input_signature=specs)
         return tuple(sums.numpy() for sums in self._loop(*inputs))
 
     def predict_on_batch(self, images):
         return self._predict(images).numpy()
+
+    def use(self, source):
+        if source is not self._source:
+            self._source, self._loop = source, None
 
     def move_statistics(self, images):
         self._move(images)
@@ -271,6 +286,9 @@ class TorchSteps:
 
         with torch.no_grad():
             return ops.convert_to_numpy(self._model(images, training=False))
+
+    def use(self, source):
+        self._source = source
 
     def move_statistics(self, images):
         import torch

@@ -27,8 +27,8 @@ def npz(tmp_path_factory):
 # Gentle rates: rounding is not magnified to more than the tolerance.
 COLOURS = "--recipe=paper", "--batch_size=20", "--learning_rate=0.03"
 IMAGES = (
-    "--recipe=imagenet", "--dataset=folder", "--image_size=32", "--batch_size=8", "--learning_rate=0.001",
-    "--set=views=((40, 32), (48, 48))",
+    "--recipe=imagenet", "--dataset=folder", "--set=image_size=((0, 24), (0.5, 32))", "--batch_size=8",
+    "--learning_rate=0.001", "--set=views=((40, 32), (48, 48))",
 )  # fmt: skip
 
 
@@ -64,8 +64,9 @@ def assert_same_curve(found, expected):
 
 @pytest.mark.parametrize("backend", ["tensorflow", "jax"])
 def test_two_devices_train_as_one(backend, npz, tmp_path):
-    finish(start(npz, tmp_path / "one", backend, *COLOURS))
-    finish(start(npz, tmp_path / "two", backend, *COLOURS, "--devices=2"))
+    sizes = "--set=image_size=((0, 24), (0.5, 32))"
+    finish(start(npz, tmp_path / "one", backend, *COLOURS, sizes))
+    finish(start(npz, tmp_path / "two", backend, *COLOURS, sizes, "--devices=2"))
     assert_same_curve(history(tmp_path / "two"), history(tmp_path / "one"))
 
 

@@ -82,14 +82,17 @@ def run(out, seed, stop_after=99):
     return model, measured[-1], read_weights(out / "weights.h5"), rows
 
 model, measured, weights, rows = run("whole", seed=0)
-stopped = run("cut", seed=0, stop_after=1)
-assert 1 < stopped < 8 and list(pathlib.Path(folder, "cut").glob("checkpoint-*.npz")), stopped
-_, measured_again, weights_again, rows_again = run("cut", seed=1)  # other initial weights
-assert weights.keys() == weights_again.keys() and len(weights) == 12, weights.keys()
-for name, array in weights.items():
-    np.testing.assert_array_equal(array, weights_again[name], err_msg=name)
-np.testing.assert_array_equal(measured, measured_again)
-assert rows == rows_again and len(rows) == 2, (rows, rows_again)
+for stop_after in (1, 4):  # the size of the images changes after four steps
+    out = f"cut{stop_after}"
+    stopped = run(out, seed=0, stop_after=stop_after)
+    assert stop_after < stopped < 8, stopped
+    assert list(pathlib.Path(folder, out).glob("checkpoint-*.npz"))
+    _, measured_again, weights_again, rows_again = run(out, seed=1)  # other initial weights
+    assert weights.keys() == weights_again.keys() and len(weights) == 12, weights.keys()
+    for name, array in weights.items():
+        np.testing.assert_array_equal(array, weights_again[name], err_msg=name)
+    np.testing.assert_array_equal(measured, measured_again)
+    assert rows == rows_again and len(rows) == 2, (rows, rows_again)
 assert np.abs(model.predict(images, verbose=0) - measured).max() > 1e-3  # not the weights of the last step
 for variable in model.weights:  # what was measured is what is kept
     variable.assign(weights["/".join(variable.path.split("/")[-2:])])

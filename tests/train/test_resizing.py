@@ -1,6 +1,7 @@
 """Training on smaller images first: the images, the steps of each size, and the estimates of time."""
 
 import dataclasses
+import itertools
 
 import keras
 import numpy as np
@@ -9,9 +10,12 @@ from PIL import Image
 
 import keras_resv2
 from keras_resv2.evaluation import measure_error
+from keras_resv2.storage.weight_file import read_weights
 from train import dry_run, loop
 from train.data.device_data import DeviceData
 from train.data.resizing import at_size, filter_weights, resize
+from train.devices import ONE_DEVICE
+from train.optimizer import make_optimizer
 from train.recipe import full_size_steps
 from train.recipes import RECIPES
 
@@ -57,6 +61,7 @@ def test_sides_by_hand():
     assert recipe.sides() == [(0, 3, 16), (3, 15, 24), (15, 30, 32)]  # although 0.1 * 30 is above 3 in floating point
     assert [recipe.side(step) for step in (0, 2, 3, 14, 15, 29, 30)] == [16, 16, 24, 24, 32, 32, 32]
     assert recipe_of().sides() == [(0, 30, None)] and recipe_of(image_size=24).sides() == [(0, 30, 24)]
+    assert recipe_of(image_size=((0, 24), (0.5, 24))).sides() == [(0, 30, 24)]
     assert recipe_of(image_size=((0, 16), (0.001, 24), (1, 32))).sides() == [(0, 1, 16), (1, 30, 24)]
     assert full_size_steps(recipe.sides(), 20) == pytest.approx(3 / 4 + 12 * 9 / 16 + 5)
     assert full_size_steps(recipe_of().sides(), 20) == 20
@@ -80,20 +85,21 @@ def test_sources_at_a_size():
 
 
 def test_each_step_has_images_of_its_size(digits, tmp_path, monkeypatch):
-    """Sizes seen by the network in each dispatch, of a whole run and of one that resumes with the second size."""
+    """Sizes of the images in each dispatch, of a whole run and of one that resumes with the second size."""
     (train, labels), test = digits
     recipe = recipe_of(steps=12, image_size=((0, 8), (0.4, 12), (0.6, 16)), batch_size=60)
     dispatched, make_steps = [], loop.make_steps
 
-    def counted(model, optimizer, source, *rest):
-        steps = make_steps(model, optimizer, source, *rest)
+    def counted(*arguments):
+        steps = make_steps(*arguments)
         run = steps.run
 
-        def counting(rates, *batches):
-            drawn = [keras.ops.convert_to_tensor(array) for array in batches[0][0]]
+        def counting(rates, batches, switches):
+            source = steps._source
+            drawn = [keras.ops.convert_to_tensor(array) for array in batches[0]]
             images, _ = source.augment([keras.ops.convert_to_tensor(a) for a in source.device_data], *drawn)
-            dispatched.extend([images.shape[1]] * len(rates))
-            return run(rates, *batches)
+            dispatched.append([images.shape[1]] * len(rates))
+            return run(rates, batches, switches)
 
         steps.run = counting
         return steps
@@ -113,24 +119,90 @@ def test_each_step_has_images_of_its_size(digits, tmp_path, monkeypatch):
         )  # fmt: skip
         return model.get_weights()
 
+    sizes = [8] * 5 + [12] * 3 + [16] * 4
     whole = run(tmp_path / "whole")
-    assert dispatched == [8] * 5 + [12] * 3 + [16] * 4
+    assert list(itertools.chain(*dispatched)) == sizes
+    assert all(len(next(d for d in dispatched if d[0] == size)) == 1 for size in (8, 12, 16))  # of unknown duration
     dispatched.clear()
     with pytest.raises(loop.Stopped, match="saved"):
         run(tmp_path / "cut", stop_after=6)
-    before = len(dispatched)
-    assert 6 <= before < 12
+    assert 6 <= len(list(itertools.chain(*dispatched))) < 12
     for a, b in zip(whole, run(tmp_path / "cut"), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
-    assert dispatched == [8] * 5 + [12] * 3 + [16] * 4
+    assert list(itertools.chain(*dispatched)) == sizes
+
+
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="needs KERAS_BACKEND=jax: compiled loops are JAX's")
+def test_compiled_loops_have_the_size_of_their_images():
+    """Loops of two steps of each size, as on an accelerator, against single steps."""
+    from train.steps import JaxSteps
+
+    recipe = recipe_of(steps=8, batch_size=10)
+    images = np.random.default_rng(0).integers(0, 256, (40, 16, 16, 3), dtype="uint8")
+    results = []
+    for compiled in (True, False):
+        keras.utils.set_random_seed(0)
+        model = keras_resv2.ResNet(8, input_shape=(None, None, 3), classifier_activation=None)
+        source = DeviceData(images, np.arange(40) % 10, recipe, 0)
+        optimizer = make_optimizer(recipe, model.trainable_variables)
+        steps, batches = JaxSteps(model, optimizer, at_size(source, 8), ONE_DEVICE, compiled), source.batches(0)
+        steps.block = min(steps.block, 2)
+        losses = []
+        for side in (8, 16):
+            steps.use(at_size(source, side))
+            losses += list(np.asarray(steps.run([0.01] * 4, list(itertools.islice(batches, 4)))[0][:4]))
+        steps.sync()
+        results.append((losses, model.get_weights()))
+    np.testing.assert_allclose(results[0][0], results[1][0], rtol=1e-3)
+    for a, b in zip(results[0][1], results[1][1], strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-2, atol=1e-3)
+
+
+def test_statistics_are_those_of_images_of_full_size(tmp_path):
+    """Stripes of one pixel, gray in smaller images: the first layer's outputs have another variance."""
+    images = np.zeros((40, 16, 16, 3), "uint8")
+    images[:, ::2] = 255
+    recipe, seen = recipe_of(steps=4, pad=0, image_size=8, schedule=((0, 1e-6),)), []
+    keras.utils.set_random_seed(0)
+    model = keras_resv2.ResNet(8, input_shape=(None, None, 3), classifier_activation=None)
+    bn, stem = model.get_layer("stem_bn"), model.get_layer("stem_conv")
+
+    def measure(network):
+        if hasattr(network, "sync"):
+            network.sync()
+        seen.append(keras.ops.convert_to_numpy(bn.moving_variance))
+        return {"test_error": measure_error(network, images, np.zeros(40, int))}
+
+    loop.train(model, DeviceData(images, np.arange(40) % 10, recipe, 0), measure, recipe, tmp_path)
+    outputs = keras.Model(model.input, stem.output).predict(images, verbose=0)
+    np.testing.assert_allclose(seen[-1], outputs.var(axis=(0, 1, 2)), rtol=1e-2, atol=1e-4)
+    kept = read_weights(tmp_path / "weights.h5")["stem_bn/moving_variance"]
+    np.testing.assert_allclose(kept, seen[-1], rtol=1e-5)
+    gray = keras.ops.convert_to_numpy(bn.moving_variance)  # of the training, restored after the evaluation
+    assert not np.allclose(gray, kept, rtol=0.1)
 
 
 def test_plans_time_every_size(monkeypatch):
-    monkeypatch.setattr(dry_run, "MEASURED_SECONDS", 0.1)
+    """The times are those of a clock that counts a second for each pixel of a side of the images in a step."""
     images = np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3), dtype="uint8")
     recipe = recipe_of(image_size=((0, 16), (0.9, 32)))
+    clock = [0.0]
+
+    class Steps:
+        block = 1
+
+        def use(self, source):
+            self.side = source.image_size[0]
+
+        def run(self, rates, batches, switches):
+            clock[0] += self.side * len(rates)
+            return np.zeros(len(rates)), None
+
+    monkeypatch.setattr(dry_run, "make_steps", lambda *arguments: Steps())
+    monkeypatch.setattr(dry_run.time, "monotonic", lambda: clock[0])
     model = keras_resv2.ResNet(8, input_shape=(None, None, 3), classifier_activation=None)
     text = dry_run.time_steps(DeviceData(images, np.arange(40) % 10, recipe, 0), recipe, model)
-    measured = next(line for line in text.splitlines() if line.startswith("measured"))[16:]
-    first, second = (float(part.split()[0]) for part in measured.split("; "))
-    assert "a step of 16 pixels" in measured and "a step of 32 pixels" in measured and 0 < first < second
+    lines = {line[:16].strip(): line[16:] for line in text.splitlines()}
+    assert lines["measured"] == "16000.0 ms a step of 16 pixels, 1 images/s; 32000.0 ms a step of 32 pixels, 0 images/s"
+    assert lines["first step"] == "16.0 s; 32.0 s, compilation included"
+    assert lines["training takes"].startswith("10 min")  # 16 + 27 * 16 + 32 + 3 * 32 = 576 s

@@ -173,6 +173,7 @@ def test_seeds_whose_checkpoints_are_of_the_same_step_go_on_together(tmp_path):
     ({"values": RECIPES["fast"].with_values(["average=ema"])}, "runs with averaged weights"),
     ({"values": RECIPES["fast"].with_values(["units_per_batch=3"])}, "skip units"),
     ({"values": RECIPES["fast"].with_values(["image_size=24"])}, "resized images"),
+    ({"values": RECIPES["imagenet"]}, "images from disk"),
     ({"forms": ("rolled",)}, "rolled networks"),
 ])  # fmt: skip
 def test_reasons_why_seeds_cannot_share_a_program(monkeypatch, changes, says):

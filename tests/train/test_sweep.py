@@ -22,7 +22,7 @@ from train.config import RunConfig
 from train.job_queue import archives, jobs, unpacking
 from train.job_queue.display import Display
 from train.job_queue.processes import Machine
-from train.job_queue.progress import Progress, Speeds, speed
+from train.job_queue.progress import Progress, Speeds, read_progress, speed
 from train.job_queue.scheduler import Queue
 from train.recipes import RECIPES
 from train.run_files import newest_checkpoints, read_checkpoint_meta
@@ -257,8 +257,28 @@ def test_times_by_hand():
     resized = RunConfig("resnet20", "paper", RECIPES["paper"].with_values(["image_size=((0, 16), (0.5, 32))"]))
     halfway = Progress(step=400, hardware="1 core of it", seconds_per_step=0.1)  # 100 steps of a quarter of the pixels
     assert speeds.seconds_left(resized, halfway, 1000, "1 core of it", running=True) == pytest.approx(1.05 * 52.5)
+    begun = Progress(step=400, resumable=400, hardware="1 core of it", seconds_per_step=0.1, compile_seconds=50.0)
+    assert speeds.seconds_left(resized, begun, 1000, "1 core of it") == pytest.approx(10 + 50 + 50 + 1.05 * 52.5)
     larger = RunConfig("resnet20", "paper", RECIPES["paper"].with_values(["batch_size=256"]))
     assert speeds.seconds_left(larger, Progress(), 1000, "1 core of it") is None
+
+
+def test_the_speed_of_a_run_is_that_of_its_largest_images(tmp_path):
+    """100 steps of a quarter of the pixels are 25; then 100 steps of all pixels."""
+    values = {"steps": 200, "image_size": [[0, 16], [0.5, 32]]}
+    record = {"settings": {"model": "resnet20", "recipe_values": values}}
+    (tmp_path / "run.json").write_text(json.dumps(record))
+    rows = [(50, 30.0), (100, 35.0), (150, 55.0)]
+    lines = ["step,epoch,learning_rate,train_loss,train_error,seconds", *(f"{step},1,0.1,1,1,{s}" for step, s in rows)]
+    (tmp_path / "history.csv").write_text("\n".join(lines) + "\n")
+    found = read_progress(tmp_path)
+    assert (found.step, found.steps, found.seconds_per_step) == (150, 200, pytest.approx(0.4))
+    assert found.compile_seconds == pytest.approx(30 - 0.4 * 12.5)
+    for wrong in ("24", [[0]], [["x", 3]]):
+        values["image_size"] = wrong
+        (tmp_path / "run.json").write_text(json.dumps(record))
+        with pytest.raises(ValueError, match=r"run\.json is damaged"):
+            read_progress(tmp_path)
 
 
 def test_a_finished_run_that_was_stopped_while_it_exited_is_finished(tmp_path):

@@ -215,6 +215,19 @@ def test_a_terminal_gets_a_bar_and_a_line_per_epoch(monkeypatch):
     assert re.search(r"epoch +1  step +50  rate 0\.1000  loss 1\.2500  train error  40\.50 %", written)
 
 
+def test_the_remaining_time_takes_the_size_of_the_images_into_account(monkeypatch, capsys):
+    """The first dispatch of a size is not timed; 40 steps of a quarter of the pixels are 10 of the largest size."""
+    recipe = dataclasses.replace(RECIPES["paper"], steps=100, batch_size=10, image_size=((0, 16), (0.5, 32)))
+    clock = iter([100.0, 120.0, 200.0, 260.0])
+    monkeypatch.setattr("train.callbacks.time.monotonic", lambda: next(clock))
+    row = {"epoch": 1, "learning_rate": 0.1, "train_loss": 1.25, "train_error": 40.5}
+    with ProgressDisplay(recipe) as display:
+        for step in (10, 50, 60, 90):
+            display(Progress(step=step), 0.1, {**row, "step": step})
+    ends = [line.split("%")[-1].split() for line in capsys.readouterr().out.splitlines()]
+    assert [(end[0], end[2]) for end in ends] == [("0", "0"), ("20", "2"), ("0", "0"), ("5", "0")]  # 100 s, 20 s left
+
+
 def test_other_settings_do_not_resume(finished, digits_npz):
     done = train(digits_npz, finished, "--steps=120", "--dtype=float32", "--seed=1", ok=False)
     assert "different seed" in done.stderr and "Traceback" not in done.stderr

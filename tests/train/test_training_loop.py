@@ -55,15 +55,15 @@ def test_any_value_of_a_recipe_can_be_set():
         ("schedule=((0, 1), ('x', 1))", "part of the run"), ("steps=0", "positive"), ("batch_size=0", "positive"),
         ("steps=None", "positive"), ("views=(1, 2)", "crop within"), ("views=((224, 256),)", "crop within"),
         ("schedule=((0, 0.0),)", "above 0"), ("epochs=0", "positive"), ("steps=3 epochs=3", "use only one"),
-        ("image_size=0", "a number from 1"), ("image_size=((0.5, 8),)", "a number from 1"),
-        ("image_size=0.5", "current value"), ("views=((256, 224),)", "no effect"),
+        ("image_size=0", "a number from 1"), ("image_size=()", "a number from 1"), ("image_size=0.5", "current value"),
+        ("image_size=((0.5, 8),)", "a number from 1"), ("views=((256, 224),)", "no effect"),
         ("crop=scale", "needed by crop=scale"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=words):
             RECIPES["fast"].with_values(text.split() if "=3 " in text else [text])
     for text, words in (
         ("flip=alternating", "no effect"), ("pad=4", "no effect"), ("pad_mode=reflect", "no effect"),
-        ("image_size=None", "needed"), ("views=()", "at least one"),
+        ("image_size=None", "needed"), ("image_size=()", "a number from 1"), ("views=()", "at least one"),
         ("views=((256, 224), (224, 224))", "each crop once"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=words):

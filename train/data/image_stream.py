@@ -32,7 +32,7 @@ class TrainStream:
 
     Attributes:
         images_per_epoch: number of images in the source.
-        image_size: None, because the size may change.
+        image_size: None, because the size may change from step to step.
         device_data: arrays on the accelerator: none, because batches are complete.
         max_steps_per_dispatch: maximum number of steps in one dispatch.
         num_shards: number of processes that contribute to a batch.

@@ -3,6 +3,8 @@
 Arithmetic is in integers, so the same seed and step give the same images on every backend.
 """
 
+import functools
+
 import numpy as np
 from keras import ops
 
@@ -28,12 +30,12 @@ class ResizedBatches(SourceWrapper):
     def __init__(self, source, side):
         super().__init__(source)
         shorter = min(source.image_size)
-        self._size = tuple(round(length * side / shorter) for length in source.image_size)
+        self.image_size = tuple(round(length * side / shorter) for length in source.image_size)
 
     def augment(self, device_data, *batch):
         """Returns uint8 images ``(batch, height, width, 3)`` and targets of a step, in the compiled step."""
         images, targets = self._source.augment(device_data, *batch)
-        return resize(images, self._size), targets
+        return resize(images, self.image_size), targets
 
 
 def at_size(source, side):
@@ -69,11 +71,11 @@ def resize(images, size):
     height, width, channels = images.shape[1:]
     if (height, width) == tuple(size):
         return images
-    across = np.kron(filter_weights(width, size[1]).T, np.eye(channels, dtype="float32"))
+    down, across = _matrices((height, width, channels), tuple(size))
     x = ops.reshape(ops.cast(images, "float32"), (-1, width * channels))
     x = _rounded(ops.matmul(x, ops.convert_to_tensor(across)))
     x = ops.reshape(x, (-1, height, size[1] * channels))
-    x = _rounded(ops.matmul(ops.convert_to_tensor(filter_weights(height, size[0])), x))
+    x = _rounded(ops.matmul(ops.convert_to_tensor(down), x))
     return ops.cast(ops.reshape(x, (-1, *size, channels)), "uint8")
 
 
@@ -100,6 +102,14 @@ def filter_weights(length, new_length):
     rows = np.arange(new_length)
     rounded[rows, weights.argmax(axis=1)] += WEIGHT - rounded.sum(axis=1)
     return rounded.astype("float32")
+
+
+@functools.cache
+def _matrices(shape, size):
+    """Returns the matrices that resize columns, and rows of interleaved channels."""
+    height, width, channels = shape
+    across = np.kron(filter_weights(width, size[1]).T, np.eye(channels, dtype="float32"))
+    return filter_weights(height, size[0]), across
 
 
 def _rounded(sums):

@@ -14,7 +14,7 @@ class BatchSource(Protocol):
         device_data: arrays that stay on the device, passed to `augment` at every step.
         images_per_epoch: number of training images.
         max_steps_per_dispatch: maximum number of steps in one dispatch.
-        image_size: (height, width) of the images; None if they have the size of the recipe at each step.
+        image_size: (height, width) of the images of `augment`; None for streams, whose size may change.
         num_shards: number of processes that each provide a part of a batch; 1 if each provides the whole batch.
         shard_index: the part provided by this process.
     """

@@ -79,8 +79,11 @@ def read_progress(run):
     points = sorted(points)
     values = record["settings"].get("recipe_values", {})
     steps = values.get("steps")
-    sides = image_sides(values.get("image_size"), steps or 1)
-    seconds_per_step, compile_seconds = speed([(full_size_steps(sides, step), seconds) for step, seconds in points])
+    try:
+        sides = image_sides(values.get("image_size"), steps or 1)
+        seconds_per_step, compile_seconds = speed([(full_size_steps(sides, step), seconds) for step, seconds in points])
+    except (TypeError, ValueError):
+        raise ValueError(f"{run / RUN_FILE} is damaged: its steps or image_size are not those of a recipe.") from None
     return Progress(
         step=int(points[-1][0]) if points else 0,
         resumable=meta.get("step", 0),
@@ -180,6 +183,7 @@ class Speeds:
         per_step *= max(1.0, self._cores[nearest] / wanted)
         start = 0 if running else START_SECONDS + compiling
         sides, done = image_sides(config.values.image_size, steps), progress.step if running else progress.resumable
+        start += compiling * sum(first > done for first, _, _ in sides)  # every size is compiled
         return start + SPARE * per_step * (full_size_steps(sides, steps) - full_size_steps(sides, min(done, steps)))
 
 
