@@ -9,6 +9,13 @@ import tempfile
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # TensorFlow leaves these kernels off on older processors
+# What users may have set and tests depend on.
+os.environ.pop("TF_CONFIG", None)
+os.environ.pop("HF_TOKEN", None)
+os.environ.pop("HF_HUB_OFFLINE", None)
+os.environ.pop("FORCE_COLOR", None)
+os.environ.pop("NO_COLOR", None)
+os.environ.pop("COLUMNS", None)
 os.environ.update(NO_PROXY="127.0.0.1,localhost", no_proxy="127.0.0.1,localhost")  # where the stand-ins for servers are
 # Exact comparisons, and devices in any number, are the processor's.
 os.environ.update(CUDA_VISIBLE_DEVICES="-1", JAX_PLATFORMS="cpu")
@@ -81,6 +88,8 @@ def _seed():
     import keras
 
     keras.utils.set_random_seed(0)
+    if "torch" in sys.modules:  # Keras seeds it as its backend alone
+        sys.modules["torch"].manual_seed(0)
 
 
 @pytest.fixture(autouse=True)

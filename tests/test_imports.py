@@ -45,6 +45,12 @@ def imported(tree):
     """``(module, whether inside a function)`` of each import of the package in a syntax tree."""
     local = {id(node) for f in ast.walk(tree) if isinstance(f, ast.FunctionDef) for node in ast.walk(f)}
     for node in ast.walk(tree):
+        assert not (isinstance(node, ast.ImportFrom) and node.level), "imports of the package are absolute"
+        if isinstance(node, ast.Import):
+            for name in node.names:
+                inner = name.name.partition(".")[2]
+                if name.name.split(".")[0] == "keras_resv2" and inner:
+                    yield inner, id(node) in local
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "keras_resv2":
             base = node.module.partition(".")[2]
             for name in node.names:
@@ -52,6 +58,17 @@ def imported(tree):
                 found = inner if inner in MODULES or f"{inner}.__init__" in MODULES else base
                 if found:
                     yield found, id(node) in local
+
+
+def test_the_lazy_package_itself_is_imported_only_for_its_version():
+    """Every name of the package would reach every layer."""
+    for name, path in MODULES.items():
+        used = {node.attr for node in ast.walk(ast.parse(path.read_text())) if _is_of_package(node)}
+        assert used <= {"__version__"}, name
+
+
+def _is_of_package(node):
+    return isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "keras_resv2"
 
 
 def layer_of(module):

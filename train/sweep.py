@@ -18,6 +18,7 @@ import pathlib
 import shlex
 import signal
 import sys
+import time
 
 import filelock
 
@@ -44,13 +45,14 @@ from train.run_files import (
 BAD_INPUT = 2
 
 
-def main(argv=None, program=PROGRAM, machine=None):
+def main(argv=None, program=PROGRAM, machine=None, clock=time.monotonic):
     """Runs the command line.
 
     Args:
         argv: list of arguments; None for those of this process.
         program: command that starts `train.train`, as a list.
         machine: `train.job_queue.processes.Machine`; None to detect it.
+        clock: function that returns the time in seconds.
 
     Returns:
         Exit code.
@@ -65,7 +67,7 @@ def main(argv=None, program=PROGRAM, machine=None):
                 if not jobs:
                     return 1 if problems else 0
             check_runs(jobs)
-            return _sweep(arguments, jobs, out, program, machine or find_machine())
+            return _sweep(arguments, jobs, out, program, machine or find_machine(), clock)
     except JobError as error:
         problems = error.lines
     except (ValueError, OSError) as error:
@@ -103,7 +105,7 @@ def _parse(argv):
     return arguments
 
 
-def _sweep(arguments, jobs, out, program, machine):
+def _sweep(arguments, jobs, out, program, machine, clock):
     seconds = None if arguments.minutes is None else 60 * arguments.minutes
     if not arguments.dry_run:
         out.mkdir(parents=True, exist_ok=True)
@@ -113,7 +115,7 @@ def _sweep(arguments, jobs, out, program, machine):
         queue = Queue(
             jobs, out, machine, seconds, arguments.at_once, arguments.partial,
             pack=arguments.pack and not arguments.dry_run and _packing(arguments, jobs, out, say),
-            show=display.show if display else lambda queue: None, notify=say, program=program,
+            show=display.show if display else lambda queue: None, notify=say, program=program, clock=clock,
         )  # fmt: skip
         waiting = queue.order()
         if waiting and not arguments.partial and not any(queue.fits(entry) for entry in waiting):

@@ -20,7 +20,9 @@ def examples():
 def test_examples_run(name):
     try:
         module = importlib.import_module(name)
-    except ImportError as error:
+    except ModuleNotFoundError as error:
+        if error.name.split(".")[0] in ("train", "benchmarks", "keras_resv2"):
+            raise
         pytest.skip(f"{error.name} is not installed")
     assert doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE).failed == 0
 

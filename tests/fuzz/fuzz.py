@@ -11,7 +11,6 @@ import io
 import json
 import pathlib
 import random
-import resource
 import sys
 import tempfile
 import time
@@ -27,6 +26,7 @@ import h5py  # noqa: E402
 from mutation import mutate_bytes, mutate_json  # noqa: E402
 
 from helpers import crafted  # noqa: E402
+from helpers.memory import within  # noqa: E402
 from keras_resv2.convert.readers import read_source  # noqa: E402
 from keras_resv2.data.images import read_image  # noqa: E402
 from keras_resv2.files import check_file_name  # noqa: E402
@@ -251,14 +251,10 @@ def run(kind, cases, seed, start=0):
     Raises:
         AssertionError: if a case failed; the message has its number and the file.
     """
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+    with within(MOST_MEGABYTES, kind), tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         fuzzer = KINDS[kind](folder)
-        refused = sum(fuzzer.case(seed, number) for number in range(start, start + cases))
-    megabytes = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-    assert megabytes < MOST_MEGABYTES, f"{kind}: memory grew by {megabytes:.0f} MiB"
-    return refused
+        return sum(fuzzer.case(seed, number) for number in range(start, start + cases))
 
 
 def main():

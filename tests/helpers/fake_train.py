@@ -1,6 +1,7 @@
 """Replaces `train.train` in tests of the queue: a step is a short sleep, and the seed determines how it ends.
 
-Seeds: 7 diverges at step 3, 8 fails, 9 fills the disk, 6 does not listen to SIGTERM; others finish.
+Seeds: 7 diverges at step 3, 8 fails, 9 fills the disk, 6 does not listen to SIGTERM; others finish. A run waits after
+two steps for as long as there is a file `hold` beside its directory.
 """
 
 import argparse
@@ -86,6 +87,8 @@ def main():
                 record["diverged_at"] = step
                 write_record(out, record)
                 sys.exit("error: the loss is nan at step 3.")
+            while step >= 2 and (out.parent / "hold").exists() and not stopped:
+                time.sleep(STEP_SECONDS)
             time.sleep(STEP_SECONDS)
             step, seconds = step + 1, seconds + STEP_SECONDS
             save(out, step, seconds)

@@ -1,13 +1,11 @@
 """Untrusted files: what they must not read, write, allocate or run, and that each error is one line."""
 
-import contextlib
 import dataclasses
 import errno
 import hashlib
 import json
 import os
 import pathlib
-import resource
 import time
 import zipfile
 
@@ -17,6 +15,7 @@ import pytest
 
 import keras_resv2
 from helpers import crafted
+from helpers.memory import within
 from helpers.paths import ROOT
 from keras_resv2 import cli, files
 from keras_resv2.convert.readers import read_source
@@ -30,15 +29,6 @@ from keras_resv2.storage.weight_file import read_weights, write_weights
 
 CARD = json.loads((ROOT / "weights/resnet20-cifar10/1/card.json").read_text())
 CONVERTED = json.loads((ROOT / "keras_resv2/storage/third_party/resnet50-imagenet/1/card.json").read_text())
-
-
-@contextlib.contextmanager
-def within(megabytes):
-    """Fails if the peak memory of the block grows by more."""
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    yield
-    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-    assert grown < megabytes, f"{grown:.0f} MiB"
 
 
 def refusal(function, *arguments):

@@ -138,6 +138,7 @@ MASKS = """
 import keras, numpy as np, tensorflow as tf
 from train.devices import sync_batch_norm, use_devices
 devices = use_devices(2)
+keras.utils.set_random_seed(0)
 with devices.scope():
     x = keras.Input((1000,))
     model = sync_batch_norm(keras.Model(x, keras.layers.Dropout(0.25, name="drop")(x)), devices)
@@ -169,6 +170,7 @@ FINE_TUNE = """
 import keras, numpy as np
 from train.devices import use_devices
 devices = use_devices(2)
+keras.utils.set_random_seed(0)
 import keras_resv2
 from keras_resv2.transfer import cross_validation
 cross_validation.FEW = 0  # the validation images alone decide

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import types
 
 import keras
 import numpy as np
@@ -199,7 +200,7 @@ def test_plans_time_every_size(monkeypatch):
             return np.zeros(len(rates)), None
 
     monkeypatch.setattr(dry_run, "make_steps", lambda *arguments: Steps())
-    monkeypatch.setattr(dry_run.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(dry_run, "time", types.SimpleNamespace(monotonic=lambda: clock[0]))
     model = keras_resv2.ResNet(8, input_shape=(None, None, 3), classifier_activation=None)
     text = dry_run.time_steps(DeviceData(images, np.arange(40) % 10, recipe, 0), recipe, model)
     lines = {line[:16].strip(): line[16:] for line in text.splitlines()}

@@ -1,5 +1,6 @@
 """Training with skipped units: which ones, what is computed, what does not change, on all backends."""
 
+import importlib.util
 import itertools
 import json
 import os
@@ -123,10 +124,10 @@ def two_steps():
     """Losses and the change of each weight after two steps without the second unit, by backend."""
     found = {}
     for backend in ("tensorflow", "jax", "torch"):
+        if importlib.util.find_spec(backend) is None:
+            continue
         environment = {**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": str(ROOT)}
         done = subprocess.run([sys.executable, "-c", STEPS], capture_output=True, text=True, env=environment, cwd=ROOT)
-        if "No module named" in done.stderr:
-            continue
         assert done.returncode == 0, done.stderr[-2000:]
         found[backend] = json.loads(done.stdout.splitlines()[-1])
     return found
@@ -167,7 +168,8 @@ def test_a_resumed_run_ends_with_the_same_bits(tmp_path, digits):
 
     run(tmp_path / "whole")
     with pytest.raises(loop.Stopped):
-        run(tmp_path / "cut", stop=lambda done: done[-1:] >= [5])
+        run(tmp_path / "cut", stop=lambda done: done[-1:] >= [1])
+    assert 1 < max(int(path.stem[-8:]) for path in (tmp_path / "cut").glob("checkpoint-*.npz")) < 12
     run(tmp_path / "cut")
     whole, cut = (read_weights(tmp_path / name / "weights.h5") for name in ("whole", "cut"))
     assert all(np.array_equal(whole[name], cut[name]) for name in whole | cut)

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 
 import keras
 import numpy as np
@@ -78,9 +79,11 @@ def test_a_network_learns_real_digits(finished):
 
 
 def wait_for(there, *processes, seconds=300):
-    """Waits until `there()` is true or a process has ended."""
+    """Waits until `there()` is true, which fails if a process ends before."""
     deadline = time.monotonic() + seconds
-    while not there() and all(process.poll() is None for process in processes):
+    while not there():
+        for process in processes:
+            assert process.poll() is None or there(), process.communicate()[1][-2000:]
         assert time.monotonic() < deadline, f"not there after {seconds} s"
         time.sleep(0.05)
 
@@ -125,10 +128,10 @@ def test_a_run_killed_and_then_stopped_by_sigterm_resumes_and_ends_the_same(fini
     """Killed, with a damaged newest checkpoint left behind; resumed and stopped by SIGTERM, at which it saves."""
     out = tmp_path / "killed"
     process = start(digits_npz, out)
-    wait_for(lambda: newest_checkpoint(out) >= 20, process)
+    wait_for(lambda: newest_checkpoint(out) >= 10, process)
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    assert 20 <= newest_checkpoint(out) < 90
+    assert 10 <= newest_checkpoint(out) < 120 and len(list(out.glob("checkpoint-*.npz"))) > 1
     newest = max(out.glob("checkpoint-*.npz"))
     newest.write_bytes(newest.read_bytes()[:1000])
 
@@ -219,7 +222,7 @@ def test_the_remaining_time_takes_the_size_of_the_images_into_account(monkeypatc
     """The first dispatch of a size is not timed; 40 steps of a quarter of the pixels are 10 of the largest size."""
     recipe = dataclasses.replace(RECIPES["paper"], steps=100, batch_size=10, image_size=((0, 16), (0.5, 32)))
     clock = iter([100.0, 120.0, 200.0, 260.0])
-    monkeypatch.setattr("train.callbacks.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("train.callbacks.time", types.SimpleNamespace(monotonic=lambda: next(clock)))
     row = {"epoch": 1, "learning_rate": 0.1, "train_loss": 1.25, "train_error": 40.5}
     with ProgressDisplay(recipe) as display:
         for step in (10, 50, 60, 90):
@@ -507,6 +510,8 @@ from importlib.machinery import PathFinder
 find = PathFinder.find_spec
 hidden = ("tensorflow", "tensorflow_datasets", "matplotlib", "tensorboard")
 PathFinder.find_spec = lambda name, *rest: None if name.split(".")[0] in hidden else find(name, *rest)
+import importlib.util, pathlib
+pathlib.Path(__file__).with_name("hidden").write_text(str(importlib.util.find_spec("tensorflow")))
 """
 
 
@@ -521,4 +526,5 @@ def test_training_on_other_backends_needs_neither_tensorflow_nor_tfds(backend, d
         capture_output=True, text=True, cwd=ROOT, env=environment,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
+    assert (tmp_path / "hidden").read_text() == "None"
     assert json.loads((tmp_path / "run/run.json").read_text())["environments"][0]["backend"] == backend
