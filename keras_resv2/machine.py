@@ -50,6 +50,8 @@ def accelerators() -> list[str]:
         return [device.device_kind for device in jax.devices() if device.platform != "cpu"]
     import torch
 
+    if torch.backends.mps.is_available():  # Apple's, which Keras uses if there is one
+        return [f"{platform.machine()} GPU (MPS)"]
     return [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
 
 

@@ -22,26 +22,26 @@ def around_import(name: str, context: Callable[[], contextlib.AbstractContextMan
 
 
 class _Around(importlib.abc.MetaPathFinder):
-    """A finder that finds one module as Python would without it, then removes itself."""
+    """A finder that finds one module as Python would without it, and removes itself once that is loaded."""
 
     def __init__(self, name, context):
-        self._name, self._context = name, context
+        self._name, self._context, self._searching = name, context, False
 
     def find_spec(self, name, path=None, target=None):
-        if name != self._name:
+        if name != self._name or self._searching:
             return None
-        sys.meta_path[:] = [finder for finder in sys.meta_path if finder is not self]
-        spec = importlib.util.find_spec(name)
+        self._searching = True
+        try:
+            spec = importlib.util.find_spec(name)
+        finally:
+            self._searching = False
         if spec is not None and spec.loader is not None and hasattr(spec.loader, "exec_module"):
             load = spec.loader.exec_module
 
             def load_inside(module):
-                try:
-                    with self._context():
-                        load(module)
-                except BaseException:
-                    sys.meta_path.insert(0, self)  # the import may be tried again
-                    raise
+                with self._context():
+                    load(module)
+                sys.meta_path[:] = [finder for finder in sys.meta_path if finder is not self]
 
             spec.loader.exec_module = load_inside
         return spec
@@ -53,11 +53,15 @@ def without_native_messages() -> Iterator[None]:
 
     The variable alone is not enough: TensorFlow writes its first lines before reading it.
     """
-    if os.environ.setdefault(LEVEL, QUIET) != QUIET or sys.stderr is None:
+    saved = None
+    if os.environ.setdefault(LEVEL, QUIET) == QUIET and sys.stderr is not None:
+        sys.stderr.flush()
+        with contextlib.suppress(OSError):  # the standard error of daemons is closed
+            saved = os.dup(2)
+    if saved is None:
         yield
         return
-    sys.stderr.flush()
-    saved, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    null = os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(null, 2)
         yield

@@ -9,6 +9,7 @@ architectures; their arguments are those of `ResNet`.
 import ast
 import inspect
 import pathlib
+import sys
 
 from keras_resv2 import _MODULES, _PACKAGES  # pyright: ignore[reportAttributeAccessIssue]  # not in the stub
 from keras_resv2 import builders as named
@@ -70,4 +71,6 @@ def _literal(value):
 
 
 if __name__ == "__main__":
+    if not (FOLDER.parent / "setup.cfg").exists():
+        sys.exit(f"error: {FOLDER} is not in a checkout of the package, whose {PATH.name} this program writes.")
     PATH.write_text(stub(), encoding="utf-8")

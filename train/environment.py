@@ -2,6 +2,7 @@
 
 import pathlib
 import subprocess
+import sys
 
 import keras
 
@@ -68,14 +69,17 @@ def commit(source=SOURCE):
         source: root of the checkout, or of a copy created by `git archive`.
 
     Returns:
-        The output of `git describe --always --dirty`; the suffix "-dirty" means that files differ from the commit.
-        "unknown" for any other copy, or if git is not installed.
+        The first 12 digits of the commit; the suffix "-dirty" means that files differ from it. "unknown", with git's
+        reason on standard error if it has one, for any other copy.
     """
     if not (source / ".git").exists():  # git would search parent folders and find an unrelated repository
         return archived_commit(source) or "unknown"
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]  # without names of tags
     try:
         found = subprocess.run(command, capture_output=True, text=True, cwd=source)
     except OSError:  # git is not installed
         return "unknown"
+    if found.returncode != 0:  # such as a checkout of another user
+        reason = (found.stderr.strip().splitlines() or ["git failed"])[0]
+        print(f"warning: the commit is unknown, so this run cannot be published: {reason}", file=sys.stderr)
     return found.stdout.strip() or "unknown"

@@ -88,8 +88,17 @@ def match_weights(
         arrays = {name: value for name, value in arrays.items() if not _is_head(name)}
     problems = _differences(variables, arrays)
     if problems:
-        raise ValueError(f"{source} does not fit model {model.name!r}: {'; '.join(problems)}. The model is unchanged.")
+        remedy = "Build the network that the file was saved from, with the same depth, activation and classes."
+        if all(_is_head(name) for name in {*variables, *arrays} if _shape(variables, name) != _shape(arrays, name)):
+            remedy = "Build the network with the classes of the file, or without classifier (include_top=False)."
+        raise ValueError(
+            f"{source} does not fit model {model.name!r}: {'; '.join(problems)}. The model is unchanged. {remedy}"
+        )
     return {name: (variable, arrays[name]) for name, variable in variables.items()}
+
+
+def _shape(arrays, name):
+    return tuple(arrays[name].shape) if name in arrays else None
 
 
 def _differences(variables, arrays):

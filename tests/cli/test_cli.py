@@ -2,7 +2,9 @@
 
 import contextlib
 import csv
+import errno
 import importlib
+import importlib.util
 import io
 import json
 import os
@@ -297,12 +299,27 @@ def test_what_runs_around_an_import(tmp_path, monkeypatch):
     finders = list(sys.meta_path)
     startup.around_import("imported_later", around)
     assert sys.events == [] and len(sys.meta_path) == len(finders) + 1
+    assert importlib.util.find_spec("imported_later") is not None  # others may ask whether it is installed
     module = importlib.import_module("imported_later")
     assert module.seen == ["before"] and sys.events == ["before", "after"] and sys.meta_path == finders
     importlib.reload(module)
     startup.around_import("imported_later", around)  # it is there already
     assert sys.events == ["before", "after"] and sys.meta_path == finders
     del sys.modules["imported_later"]
+
+
+def test_a_closed_standard_error_stays_closed(monkeypatch):
+    """As of a daemon."""
+
+    def closed(descriptor):
+        raise OSError(errno.EBADF, "Bad file descriptor")
+
+    monkeypatch.setattr(os, "dup", closed)
+    monkeypatch.setenv(startup.LEVEL, startup.QUIET)
+    entered = []
+    with startup.without_native_messages():
+        entered.append(True)
+    assert entered
 
 
 def _cut_png(path):

@@ -1,8 +1,8 @@
 """Runs exported networks in their own runtimes, as documented by each."""
 
-import warnings
-
 import numpy as np
+
+from keras_resv2.exporting.inference_backends import without_deprecation
 
 
 def run_saved_model(path, pixels):
@@ -15,7 +15,7 @@ def run_saved_model(path, pixels):
 def open_tflite(path):
     import tensorflow as tf
 
-    with warnings.catch_warnings(action="ignore"):  # that TensorFlow's interpreter will move to a package of its own
+    with without_deprecation():
         return tf.lite.Interpreter(str(path))
 
 

@@ -61,6 +61,18 @@ def test_trees_have_the_names_that_git_gives(repository):
     assert tree_hash(repository) == git(repository, "rev-parse", "HEAD^{tree}")
 
 
+def test_a_repository_knows_its_commit(repository, monkeypatch, capfd):
+    """Tags change nothing. Git refuses repositories of other users, as is common in containers."""
+    expected = git(repository, "rev-parse", "HEAD")[:12]
+    git(repository, "tag", "--annotate", "1.0", "--message", "One")
+    assert commit(repository) == expected
+    (repository / "a/file.py").write_text("changed\n")
+    assert commit(repository) == f"{expected}-dirty" and capfd.readouterr().err == ""
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    assert commit(repository) == "unknown"
+    assert "the commit is unknown, so this run cannot be published: fatal: " in capfd.readouterr().err
+
+
 def test_an_archive_knows_its_commit(repository, copy):
     expected = git(repository, "rev-parse", "HEAD")[:12]
     assert commit(copy) == expected

@@ -83,7 +83,7 @@ class Process:
                 stderr=log,
                 env=variables,
                 start_new_session=True,
-                preexec_fn=_stop_with_parent,
+                preexec_fn=_stop_with_parent if sys.platform == "linux" else None,
             )
 
     def poll(self):

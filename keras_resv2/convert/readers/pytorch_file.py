@@ -77,7 +77,8 @@ def read_pytorch(path):
         check_zip(path)
     try:
         # As an open file: of a path, PyTorch goes by the ending.
-        with _harmless(torch), warnings.catch_warnings(action="ignore"), open_regular(path) as file:
+        with _harmless(torch), warnings.catch_warnings(), open_regular(path) as file:
+            warnings.simplefilter("ignore")
             return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # it raises what its unpickler meets: RuntimeError, EOFError, KeyError, ...
         said = str(error).lower()
