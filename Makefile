@@ -4,7 +4,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 # Contains 20 labelled images of CIFAR-10. Installed with its dependencies, because pip reports a broken package otherwise.
 SAMPLE_IMAGES := foolbox==3.3.4
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder --durations 15
+WORKERS ?= 2
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder --durations 15
 ON_JAX := tests/models/test_units.py tests/test_pretrained.py tests/train/test_training_loop.py tests/train/test_stacks.py \
 	tests/train/test_resizing.py
 
@@ -57,7 +58,8 @@ docs-serve: $(VENV)/.test
 
 # The figures of the documentation, from the published weights: `make figures DATA=cifar10.npz`.
 figures: $(VENV)/.test
-	PYTHONPATH=. $(BIN)/python docs/_site/figures.py --data_dir $(DATA)
+	@test -n "$(DATA)" || { echo "make figures needs DATA=FILE, an .npz of CIFAR-10"; exit 1; }
+	PYTHONPATH=. $(BIN)/python docs/_site/figures.py --data_dir "$(DATA)"
 
 # Stubs of the public names for editors and type checkers.
 stubs: $(VENV)/.demo
@@ -91,4 +93,4 @@ $(VENV)/.test: $(VENV)/.venv setup.cfg
 	touch $@
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info predictions.png keras-resv2.tar.gz site .cache
+	rm -rf $(VENV) .venv-* build dist *.egg-info predictions.png keras-resv2.tar.gz site .cache

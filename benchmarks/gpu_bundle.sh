@@ -32,10 +32,12 @@ cat > "$folder/start.sh" <<'START'
 set -eu
 cd "$(dirname "$0")"
 [ -d packages ] || python3 -m pip install --quiet --no-index --no-deps --target packages wheels/*.whl
+head=$(git bundle list-heads repo.bundle HEAD | cut -d " " -f 1)
+[ "$(git -C repo rev-parse HEAD 2> /dev/null)" = "$head" ] || rm -rf repo
 [ -d repo ] || git -c advice.detachedHead=false clone --quiet repo.bundle repo
 [ ! -e data.b ] || cat data.a data.b > data.npz
 cat > env.sh <<ENV
-export KERAS_BACKEND=jax PYTHONUNBUFFERED=1 PYTHONPATH=$PWD/packages JAX_COMPILATION_CACHE_DIR=$PWD/cache
+export KERAS_BACKEND=jax PYTHONUNBUFFERED=1 PYTHONPATH="$PWD/packages" JAX_COMPILATION_CACHE_DIR="$PWD/cache"
 export XLA_FLAGS="\${XLA_FLAGS:---xla_gpu_enable_command_buffer=+WHILE,+CONVOLUTION}"
 ENV
 . ./env.sh

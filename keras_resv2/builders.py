@@ -87,10 +87,11 @@ def layers_of(architecture: Architecture) -> str:
     Example:
 
     >>> layers_of(ARCHITECTURES["wide_resnet28_10"])
-    '26 layers (depth= of ResNet), widening factor 10'
+    'ResNet(depth=26, width=10)'
     """
-    layers = f"{architecture.depth} layers"
-    return layers if architecture.width == 1 else f"{layers} (depth= of ResNet), widening factor {architecture.width}"
+    if architecture.width == 1:
+        return f"{architecture.depth} layers"
+    return f"ResNet(depth={architecture.depth}, width={architecture.width})"
 
 
 def _make_builder(key, architecture):

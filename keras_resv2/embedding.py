@@ -68,7 +68,7 @@ def _body(model):
     return body
 
 
-def nearest_neighbours(features: np.ndarray, queries: np.ndarray, count: int = 5) -> tuple[np.ndarray, np.ndarray]:
+def nearest_neighbors(features: np.ndarray, queries: np.ndarray, count: int = 5) -> tuple[np.ndarray, np.ndarray]:
     """Finds the most similar images by the cosine of their features.
 
     Args:
@@ -81,13 +81,16 @@ def nearest_neighbours(features: np.ndarray, queries: np.ndarray, count: int = 5
 
     Example:
 
-    >>> positions, _ = nearest_neighbours(np.eye(3), np.array([[0.1, 2.0, 0.3]]), count=2)
+    >>> positions, _ = nearest_neighbors(np.eye(3), np.array([[0.1, 2.0, 0.3]]), count=2)
     >>> positions.tolist()
     [[1, 2]]
     """
     similarities = _unit(queries) @ _unit(features).T
     positions = np.argsort(-similarities, axis=1, kind="stable")[:, :count]
     return positions, np.take_along_axis(similarities, positions, axis=1)
+
+
+nearest_neighbours = nearest_neighbors  # its name until version 0.2
 
 
 def _unit(vectors):

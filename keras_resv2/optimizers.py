@@ -22,9 +22,10 @@ class SGD(keras.optimizers.SGD):
         learning_rate: number or `keras.optimizers.schedules.LearningRateSchedule`; the papers start with 0.1.
         momentum: at least 0, below 1; 0.9 in the papers.
         nesterov: whether the momentum is Nesterov's.
-        l2: factor of the weights in the gradient, at least 0; 1e-4 in He et al. 2015 (section 4.2).
-        decay: which weights are decayed: "all" trainable ones, as in the papers; or "kernels" of convolutions and
-            dense layers, not biases and batch normalisation.
+        l2: factor of the weights in the gradient, at least 0; 1e-4, as in He et al. 2015 (section 4.2), by default.
+            `keras.optimizers.SGD` has no weight decay by default.
+        decay: which weights are decayed (not a decay of the learning rate): "all" trainable ones, as in the papers; or
+            "kernels" of convolutions and dense layers, not biases and batch normalization.
         **kwargs: other arguments of `keras.optimizers.SGD`. `weight_decay` is rejected.
 
     Raises:

@@ -13,7 +13,7 @@ from PIL import Image
 import keras_resv2
 from helpers.paths import ROOT
 from keras_resv2 import cli
-from keras_resv2.embedding import embed, nearest_neighbours
+from keras_resv2.embedding import embed, nearest_neighbors
 from keras_resv2.models.weights import model_arrays
 
 NAME = "preact_resnet20-cifar10"
@@ -34,9 +34,10 @@ def test_embedding_of_a_model(pixels):
         embed(keras.Sequential([keras.Input((32, 32, 3)), keras.layers.Flatten()]), pixels)
 
 
-def test_nearest_neighbours_by_hand():
+def test_nearest_neighbors_by_hand():
+    assert keras_resv2.embedding.nearest_neighbours is keras_resv2.nearest_neighbors  # the older name
     features = np.array([[1.0, 0.0], [3.0, 3.0], [0.0, 2.0], [-1.0, 0.0]])
-    positions, similarities = nearest_neighbours(features, np.array([[2.0, 1.0]]), count=3)
+    positions, similarities = nearest_neighbors(features, np.array([[2.0, 1.0]]), count=3)
     assert positions.tolist() == [[1, 0, 2]]
     assert np.allclose(similarities, [[3 / 10**0.5, 2 / 5**0.5, 1 / 5**0.5]])
 

@@ -81,6 +81,13 @@ def test_building_leaves_python_as_it_was(tmp_path, collects):
         gc.enable()
 
 
+@pytest.mark.parametrize("name", ["w.keras", "w.weights.h5", "w"])
+def test_weight_files_have_an_extension_of_their_own(name, tmp_path):
+    with pytest.raises(ValueError, match=r"the extension must be \.h5, and not \.weights\.h5"):
+        keras_resv2.save_weights(keras_resv2.ResNet(8), tmp_path / name)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_weight_file_is_as_large_as_its_parameters(tmp_path):
     model = keras_resv2.ResNet56()
     save_weights(model, tmp_path / "w.h5")
@@ -187,6 +194,11 @@ def test_versions(zoo):
         ("resnet2-cifar10", "did you mean resnet20-cifar10"),
         ("vgg", "did you mean resnet20-cifar10"),
         ("resnet20", "did you mean resnet20-cifar10"),
+        (
+            "ResNet50",
+            r"did you mean resnet50-imagenet\? keras_resv2.ResNet50\(\) builds the network with random weights",
+        ),
+        ("preact_resnet200", r"'preact_resnet200'; keras_resv2.PreActResNet200\(\) builds"),
         ("tuned/model.keras", "expected a weight folder"),
         ("resnet20-cifar10@3", "no version 3; available: resnet20-cifar10@1, resnet20-cifar10@2"),
         ("resnet20-cifar10@new", "whole number"),

@@ -54,17 +54,21 @@ def tree_hash(source):
         Text that equals `git rev-parse HEAD^{tree}` of a clean checkout.
     """
     source = pathlib.Path(source)
+    return _tree(source, source, ignored_names(source)).hex()
+
+
+def ignored_names(source):
+    """Lists the patterns of the `.gitignore` of a directory."""
     ignored = source / IGNORED
     lines = ignored.read_text(encoding="utf-8").splitlines() if ignored.exists() else []
-    patterns = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
-    return _tree(source, source, patterns).hex()
+    return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
 
 
 def _tree(folder, source, patterns):
     rows = []
     for entry in os.scandir(folder):
         directory = entry.is_dir(follow_symlinks=False)
-        if entry.name == ".git" or _is_ignored(entry.name, directory, folder == source, patterns):
+        if entry.name == ".git" or is_ignored(entry.name, directory, folder == source, patterns):
             continue
         if directory:
             tree = _tree(pathlib.Path(entry.path), source, patterns)
@@ -85,7 +89,15 @@ def _hash(kind, content):
     return hashlib.sha1(b"%s %d\0" % (kind, len(content)) + content, usedforsecurity=False).digest()
 
 
-def _is_ignored(name, directory, top, patterns):
+def is_ignored(name, directory, top, patterns):
+    """Returns whether git ignores a file.
+
+    Args:
+        name: its name.
+        directory: whether it is a directory.
+        top: whether it is in the directory of the `.gitignore`.
+        patterns: as `ignored_names` returns.
+    """
     for pattern in patterns:
         if pattern.endswith("/") and not directory:
             continue

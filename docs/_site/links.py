@@ -1,19 +1,22 @@
-"""Links of pages that also stand in the repository: from its files to the pages of the site."""
+"""Links of pages that are also in the repository: from its files to the pages of the site."""
 
+import pathlib
 import re
 
-PAGES_OF_DOCS = ("analysis", "command-line", "convert", "export", "imagenet", "networks", "security", "transfer")
+DOCS = pathlib.Path(__file__).resolve().parents[1]
+LINK = re.compile(r"(?<!!)\[([^\]]+)\]\(([^)\s]+)\)")
+CODE = re.compile(r"(^```.*?^```)", re.MULTILINE | re.DOTALL)
 PAGES = {
     "train/README.md": "training.md",
     "benchmarks/RESULTS.md": "benchmarks.md",
     "CHANGELOG.md": "changelog.md",
     "README.md": "index.md",
-    **{f"docs/{name}.md": f"{name}.md" for name in PAGES_OF_DOCS},
+    **{f"docs/{path.name}": path.name for path in DOCS.glob("*.md")},
 }
 
 
 def on_page_markdown(markdown, page, config, files):
-    """A link such as ``../train/README.md`` becomes the page that shows the file; other files are named, not linked."""
+    """Replaces links such as ``../train/README.md`` by the page that shows the file; other files are named."""
 
     def replace(match):
         text, target = match[1], match[2]
@@ -27,4 +30,4 @@ def on_page_markdown(markdown, page, config, files):
 
     if page.file.src_uri.count("/"):  # pages of the site alone
         return markdown
-    return re.sub(r"(?<!!)\[([^\]]+)\]\(([^)\s]+)\)", replace, markdown)
+    return "".join(part if CODE.fullmatch(part) else LINK.sub(replace, part) for part in CODE.split(markdown))

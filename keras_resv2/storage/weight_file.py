@@ -46,10 +46,10 @@ def save_weights(model: keras.Model, path: str | os.PathLike) -> None:
 
     Args:
         model: a `keras.Model` whose layers have unique names.
-        path: path of the file; an existing one is replaced.
+        path: path of the file, with the extension ``.h5``; an existing one is replaced.
 
     Raises:
-        ValueError: if a layer is quantized; the message names the layer.
+        ValueError: if a layer is quantized (the message names the layer), or the extension is that of another format.
 
     Example:
 
@@ -59,11 +59,16 @@ def save_weights(model: keras.Model, path: str | os.PathLike) -> None:
     >>> keras_resv2.ResNet(8, weights=path).count_params()
     75770
     """
+    if not str(path).endswith(".h5") or str(path).endswith(".weights.h5"):
+        raise ValueError(
+            f"{path}: the extension must be .h5, and not .weights.h5, which is Keras' own format. model.save writes "
+            ".keras files, model.save_weights .weights.h5 files."
+        )
     write_weights(model_arrays(model), path, structure=structure_of(model))
 
 
 def load_weights(model: keras.Model, path: str | os.PathLike) -> None:
-    """Sets all weights of a model from a weight file, or none of them.
+    """Sets all weights of a model from a file of `save_weights`, or none of them.
 
     Args:
         model: a `keras.Model` of the same architecture as the file. A model without classifier ignores the weights of
@@ -74,6 +79,13 @@ def load_weights(model: keras.Model, path: str | os.PathLike) -> None:
         FileNotFoundError, ValueError: see `read_weights`.
         ValueError: if names, shapes, or the structure saved with the weights differ; the message lists them. The model
             is unchanged.
+
+    Example:
+
+    >>> import keras_resv2, tempfile
+    >>> path = tempfile.mkdtemp() + "/weights.h5"
+    >>> save_weights(keras_resv2.ResNet(8), path)
+    >>> load_weights(keras_resv2.ResNet(8), path)
     """
     weights = read_weights(path)
     match_weights(model, weights, path)  # names and shapes say more, where they differ

@@ -51,7 +51,7 @@ def freeze(model: keras.Model, until: str | None = CLASSIFIER) -> keras.Model:
 
 
 def unfreeze(model: keras.Model, since: str | None = None, batch_norm: bool = False) -> keras.Model:
-    """Makes layers trainable again, except batch normalisation.
+    """Makes layers trainable, and freezes batch normalization among them unless `batch_norm` is True.
 
     Batch statistics of few or unusual images are unreliable: updating the moving statistics with them destroys what
     the network has learned. All batch normalisation from `since` on is therefore frozen unless `batch_norm` is True.

@@ -217,5 +217,5 @@ def _compare(model, built, shape):
     if not np.abs(actual - rebuilt).max() <= tolerance * max(1.0, np.abs(actual).max()):
         raise ValueError(
             f"model {model.name!r} has other outputs than the network that keras_resv2 builds with layers of these "
-            "names: it was changed after it was built."
+            "names: it was changed after it was built. Use model.save instead."
         )

@@ -369,7 +369,7 @@ def test_networks_that_a_library_has_not(arguments, layout, words):
 
 
 def test_folded_networks_cannot_go_back():
-    with pytest.raises(ValueError, match="give the one as built"):
+    with pytest.raises(ValueError, match="pass the network before fold"):
         convert.to_pytorch(keras_resv2.fold(keras_resv2.ResNet(8)), "cifar")
 
 
