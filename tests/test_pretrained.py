@@ -193,11 +193,8 @@ def test_versions(zoo):
     [
         ("resnet2-cifar10", "did you mean resnet20-cifar10"),
         ("vgg", "did you mean resnet20-cifar10"),
-        ("resnet20", "did you mean resnet20-cifar10"),
-        (
-            "ResNet50",
-            r"did you mean resnet50-imagenet\? keras_resv2.ResNet50\(\) builds the network with random weights",
-        ),
+        ("ResNet20", r"did you mean resnet20-cifar10\? keras_resv2.ResNet20\(\) builds the network with random"),
+        ("ResNet50", r"'ResNet50'; keras_resv2.ResNet50\(\) builds the network with random weights"),
         ("preact_resnet200", r"'preact_resnet200'; keras_resv2.PreActResNet200\(\) builds"),
         ("tuned/model.keras", "expected a weight folder"),
         ("resnet20-cifar10@3", "no version 3; available: resnet20-cifar10@1, resnet20-cifar10@2"),
