@@ -119,8 +119,9 @@ def csv_table(cards):
         )
         low, high = interval(round(card.test_error * card.test_images / 100), card.test_images)
         writer.writerow([
-            card.name, card.version, card.dataset, card.test_error, f"{low:.2f}", f"{high:.2f}", card.parameters,
-            count_multiply_adds(model), card.steps, f"{card.wall_seconds / 3600:.2f}", card.recipe, card.size,
+            card.name, card.version, card.dataset, f"{card.test_error:.2f}", f"{low:.2f}", f"{high:.2f}",
+            card.parameters, count_multiply_adds(model), card.steps, f"{card.wall_seconds / 3600:.2f}",
+            card.recipe, card.size,
         ])  # fmt: skip
     return text.getvalue()
 
