@@ -7,6 +7,7 @@ import keras
 from keras_resv2 import analysis as analysis
 from keras_resv2 import convert as convert
 from keras_resv2 import data as data
+from keras_resv2 import embedding as embedding
 from keras_resv2 import hub as hub
 from keras_resv2 import shortcuts as shortcuts
 from keras_resv2 import transfer as transfer
@@ -15,6 +16,8 @@ from keras_resv2.builders import build as build
 from keras_resv2.data import prepare_images as prepare_images
 from keras_resv2.data import read_folder as read_folder
 from keras_resv2.data import read_image as read_image
+from keras_resv2.embedding import embed as embed
+from keras_resv2.embedding import nearest_neighbors as nearest_neighbors
 from keras_resv2.evaluation import measure_error as measure_error
 from keras_resv2.exporting.exporter import export as export
 from keras_resv2.labels import decode_predictions as decode_predictions
@@ -31,6 +34,7 @@ from keras_resv2.resnet import ResNet as ResNet
 from keras_resv2.resnet import feature_info as feature_info
 from keras_resv2.resnet import features as features
 from keras_resv2.shortcuts import Shortcut
+from keras_resv2.storage.weight_file import load_weights as load_weights
 from keras_resv2.storage.weight_file import save_weights as save_weights
 from keras_resv2.transfer import fine_tune as fine_tune
 from keras_resv2.transfer import freeze as freeze
@@ -1093,7 +1097,7 @@ def WideResNet16_8(
     rematerialize: bool = False,
     dtype: str | keras.DTypePolicy | None = None,
 ) -> keras.Model:
-    """WideResNet16_8: 14 layers (depth= of ResNet), widening factor 8 (Zagoruyko & Komodakis 2016, arXiv 1605.07146).
+    """WideResNet16_8: WRN-16-8, depth=14 and width=8 of ResNet (Zagoruyko & Komodakis 2016, arXiv 1605.07146).
 
     For the arguments, see `ResNet`.
 
@@ -1131,7 +1135,7 @@ def WideResNet16_10(
     rematerialize: bool = False,
     dtype: str | keras.DTypePolicy | None = None,
 ) -> keras.Model:
-    """WideResNet16_10: 14 layers (depth= of ResNet), widening factor 10 (Zagoruyko & Komodakis 2016, arXiv 1605.07146).
+    """WideResNet16_10: WRN-16-10, depth=14 and width=10 of ResNet (Zagoruyko & Komodakis 2016, arXiv 1605.07146).
 
     For the arguments, see `ResNet`.
 
@@ -1169,7 +1173,7 @@ def WideResNet28_10(
     rematerialize: bool = False,
     dtype: str | keras.DTypePolicy | None = None,
 ) -> keras.Model:
-    """WideResNet28_10: 26 layers (depth= of ResNet), widening factor 10 (Zagoruyko & Komodakis 2016, arXiv 1605.07146).
+    """WideResNet28_10: WRN-28-10, depth=26 and width=10 of ResNet (Zagoruyko & Komodakis 2016, arXiv 1605.07146).
 
     For the arguments, see `ResNet`.
 
@@ -1207,7 +1211,7 @@ def WideResNet40_2(
     rematerialize: bool = False,
     dtype: str | keras.DTypePolicy | None = None,
 ) -> keras.Model:
-    """WideResNet40_2: 38 layers (depth= of ResNet), widening factor 2 (Zagoruyko & Komodakis 2016, arXiv 1605.07146).
+    """WideResNet40_2: WRN-40-2, depth=38 and width=2 of ResNet (Zagoruyko & Komodakis 2016, arXiv 1605.07146).
 
     For the arguments, see `ResNet`.
 
@@ -1245,7 +1249,7 @@ def WideResNet40_4(
     rematerialize: bool = False,
     dtype: str | keras.DTypePolicy | None = None,
 ) -> keras.Model:
-    """WideResNet40_4: 38 layers (depth= of ResNet), widening factor 4 (Zagoruyko & Komodakis 2016, arXiv 1605.07146).
+    """WideResNet40_4: WRN-40-4, depth=38 and width=4 of ResNet (Zagoruyko & Komodakis 2016, arXiv 1605.07146).
 
     For the arguments, see `ResNet`.
 
@@ -1283,7 +1287,7 @@ def WideResNet40_8(
     rematerialize: bool = False,
     dtype: str | keras.DTypePolicy | None = None,
 ) -> keras.Model:
-    """WideResNet40_8: 38 layers (depth= of ResNet), widening factor 8 (Zagoruyko & Komodakis 2016, arXiv 1605.07146).
+    """WideResNet40_8: WRN-40-8, depth=38 and width=8 of ResNet (Zagoruyko & Komodakis 2016, arXiv 1605.07146).
 
     For the arguments, see `ResNet`.
 
@@ -1321,7 +1325,7 @@ def WideResNet50_2(
     rematerialize: bool = False,
     dtype: str | keras.DTypePolicy | None = None,
 ) -> keras.Model:
-    """WideResNet50_2: 50 layers (depth= of ResNet), widening factor 2 (Zagoruyko & Komodakis 2016, arXiv 1605.07146).
+    """WideResNet50_2: WRN-50-2, depth=50 and width=2 of ResNet (Zagoruyko & Komodakis 2016, arXiv 1605.07146).
 
     For the arguments, see `ResNet`.
 
@@ -1359,7 +1363,7 @@ def WideResNet101_2(
     rematerialize: bool = False,
     dtype: str | keras.DTypePolicy | None = None,
 ) -> keras.Model:
-    """WideResNet101_2: 101 layers (depth= of ResNet), widening factor 2 (Zagoruyko & Komodakis 2016, arXiv 1605.07146).
+    """WideResNet101_2: WRN-101-2, depth=101 and width=2 of ResNet (Zagoruyko & Komodakis 2016, arXiv 1605.07146).
 
     For the arguments, see `ResNet`.
 

@@ -68,26 +68,29 @@ def _body(model):
     return body
 
 
-def nearest_neighbours(features: np.ndarray, queries: np.ndarray, count: int = 5) -> tuple[np.ndarray, np.ndarray]:
+def nearest_neighbors(features: np.ndarray, queries: np.ndarray, count: int = 5) -> tuple[np.ndarray, np.ndarray]:
     """Finds the most similar images by the cosine of their features.
 
     Args:
         features: ``(n, channels)``, features of the images to search.
         queries: ``(m, channels)``.
-        count: number of neighbours of each query, at most n.
+        count: number of neighbors of each query, at most n.
 
     Returns:
         ``(positions, similarities)``, both ``(m, count)``, most similar first: int and float32, -1 to 1.
 
     Example:
 
-    >>> positions, _ = nearest_neighbours(np.eye(3), np.array([[0.1, 2.0, 0.3]]), count=2)
+    >>> positions, _ = nearest_neighbors(np.eye(3), np.array([[0.1, 2.0, 0.3]]), count=2)
     >>> positions.tolist()
     [[1, 2]]
     """
     similarities = _unit(queries) @ _unit(features).T
     positions = np.argsort(-similarities, axis=1, kind="stable")[:, :count]
     return positions, np.take_along_axis(similarities, positions, axis=1)
+
+
+nearest_neighbours = nearest_neighbors  # the former name
 
 
 def _unit(vectors):

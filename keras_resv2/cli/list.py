@@ -64,7 +64,7 @@ def _list_architectures(arguments):
     if arguments.json:
         print_json({name: vars(row) for name, row in ARCHITECTURES.items()})
         return 0
-    table = new_table(("name", "builder", "layers", "width", "source"), right=("layers", "width"))
+    table = new_table(("name", "builder", "depth=", "width=", "source"), right=("depth=", "width="))
     for name, row in ARCHITECTURES.items():
         table.add_row(name, row.builder, str(row.depth), str(row.width), row.source)
     print_table(table)

@@ -1,7 +1,7 @@
 """Finds the most similar images among the 20 images of CIFAR-10 that the package foolbox contains.
 
     keras-resv2 embed preact_resnet20-cifar10 IMAGES... --out features.npz
-    python examples/nearest_neighbours.py features.npz
+    python examples/nearest_neighbors.py features.npz
 
 Without features.npz the features are computed first. The classifier is not used: images are similar if the network's
 features of them are.
@@ -13,8 +13,8 @@ import pathlib
 import numpy as np
 from demo import labelled_images
 
+from keras_resv2 import embed, nearest_neighbors
 from keras_resv2.data.images import read_image
-from keras_resv2.embedding import embed, nearest_neighbours
 from keras_resv2.pretrained import pretrained_card
 
 NETWORK = "preact_resnet20-cifar10"
@@ -32,7 +32,7 @@ def main():
         classes = pretrained_card(NETWORK).class_names
         names = [f"{path.name} ({classes[label]})" for path, label in zip(paths, labels, strict=True)]
         features = embed(NETWORK, np.stack([read_image(path, (32, 32)) for path in paths]))
-    positions, similarities = nearest_neighbours(features, features, count=3)
+    positions, similarities = nearest_neighbors(features, features, count=3)
     for row, name in enumerate(names):
         others = [(i, s) for i, s in zip(positions[row], similarities[row], strict=True) if i != row][:2]
         print(f"{name}: " + ", ".join(f"{names[i]} {s:.2f}" for i, s in others))
