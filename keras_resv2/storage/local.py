@@ -4,6 +4,7 @@ import os
 import pathlib
 import re
 
+from keras_resv2.architectures import ARCHITECTURES
 from keras_resv2.argument_checks import nearest, some
 from keras_resv2.files import check_file_name
 from keras_resv2.storage import download
@@ -105,15 +106,28 @@ def find_card(name: str | os.PathLike) -> Card:
         return check_place(read_card(card_in(pathlib.Path(name))))
     base, version = split_name(name)
     if base not in paths:
-        folders = " or ".join(map(str, weight_folders()))
-        hint = f"did you mean {nearest(base, paths)}?" if paths else f"none were found in {folders}."
-        raise ValueError(f"there are no pretrained weights {base!r}; {hint}")
+        raise ValueError(f"there are no pretrained weights {base!r}; {_hint(base.lower(), paths)}")
     versions = paths[base]
     if version is None:
         version = max(versions)
     if version not in versions:
         raise ValueError(f"{base} has no version {version}; available: {', '.join(f'{base}@{v}' for v in versions)}.")
     return _check_alone(check_place(read_card(versions[version])))
+
+
+def _hint(name, published):
+    """Returns what to do about a name, in lower case, that is not one of the published weights."""
+    if not published:
+        return f"none were found in {' or '.join(map(str, weight_folders()))}."
+    for key, row in ARCHITECTURES.items():
+        if name in (key, row.builder.lower()):
+            trained = some([other for other in published if other.startswith(f"{key}-")])
+            return (
+                f"{key} is an architecture: "
+                + (f"choose its weights ({trained}), or " if trained else "")
+                + f"build it with random weights by keras_resv2.{row.builder}()."
+            )
+    return f"did you mean {nearest(name, published)}?"
 
 
 def _check_alone(card):

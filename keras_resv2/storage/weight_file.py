@@ -46,10 +46,11 @@ def save_weights(model: keras.Model, path: str | os.PathLike) -> None:
 
     Args:
         model: a `keras.Model` whose layers have unique names.
-        path: path of the file; an existing one is replaced.
+        path: path of the file, ending in .h5; an existing one is replaced.
 
     Raises:
-        ValueError: if a layer is quantized; the message names the layer.
+        ValueError: if a layer is quantized (the message names the layer), or the path has another extension.
+        FileNotFoundError: if the folder does not exist.
 
     Example:
 
@@ -59,7 +60,15 @@ def save_weights(model: keras.Model, path: str | os.PathLike) -> None:
     >>> keras_resv2.ResNet(8, weights=path).count_params()
     75770
     """
+    _check_extension(path)
     write_weights(model_arrays(model), path, structure=structure_of(model))
+
+
+def _check_extension(path):
+    if not os.fspath(path).endswith(".h5"):
+        raise ValueError(
+            f"{path} must end in .h5: save_weights writes keras-resv2 weight files. For a .keras file, use model.save."
+        )
 
 
 def load_weights(model: keras.Model, path: str | os.PathLike) -> None:
@@ -74,6 +83,13 @@ def load_weights(model: keras.Model, path: str | os.PathLike) -> None:
         FileNotFoundError, ValueError: see `read_weights`.
         ValueError: if names, shapes, or the structure saved with the weights differ; the message lists them. The model
             is unchanged.
+
+    Example:
+
+    >>> import keras_resv2, tempfile
+    >>> path = tempfile.mkdtemp() + "/weights.h5"
+    >>> save_weights(keras_resv2.ResNet(8), path)
+    >>> load_weights(keras_resv2.ResNet(8), path)
     """
     weights = read_weights(path)
     match_weights(model, weights, path)  # names and shapes say more, where they differ
