@@ -225,7 +225,7 @@ def features(model: keras.Model, names: Sequence[str] | None = None) -> keras.Mo
     if 0 < len(before) < len(groups["stem"]):
         outputs["stem_conv"] = before[-1].output
     stages = [name for name in outputs if name.startswith("stage")]
-    chosen = stages if names is None else [check_choice("name", name, list(outputs)) for name in names]
+    chosen = stages if names is None else [check_choice("names", name, list(outputs)) for name in names]
     with deep_graph():
         return keras.Model(model.input, {name: outputs[name] for name in chosen}, name=f"{model.name}_features")
 
@@ -281,7 +281,10 @@ def _groups(model):
         if re.fullmatch(r"stem|stage\d+|head", group) and layer.name not in ("head_pool", "head_dense"):
             groups.setdefault(group, []).append(layer)
     if not any(name.startswith("stage") for name in groups):
-        raise ValueError(f"model {model.name!r} has no layers named stage1_..., unlike those of keras_resv2.")
+        raise ValueError(
+            f"model {model.name!r} has no layers named stage1_...: pass a network built by keras_resv2, "
+            "not a model around it."
+        )
     return groups
 
 

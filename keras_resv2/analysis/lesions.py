@@ -325,7 +325,10 @@ class _Record:
         if self._path.exists():
             content = json.loads(self._path.read_text())
             if content.get("study") != self._study:
-                raise ValueError(f"{path} is from another study: the network, images or lesions differ.")
+                raise ValueError(
+                    f"{path} is from another study: the network, images or lesions differ. Delete the file, or pass "
+                    "another resume=."
+                )
             self.done, self.wrong = content["images"], np.array(content["wrong"])
 
     def add(self, done, wrong):

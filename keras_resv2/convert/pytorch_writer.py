@@ -102,7 +102,7 @@ def save_pytorch(model: keras.Model, path: str | os.PathLike, layout: str = "tor
 
     >>> save_pytorch(keras_resv2.from_pretrained("resnet20-cifar10"), "resnet20.pt", "cifar")  # doctest: +SKIP
     """
-    ending = check_choice("ending", pathlib.Path(path).suffix, (".safetensors", ".pt", ".pth"))
+    ending = check_choice("the extension of path", pathlib.Path(path).suffix, (".safetensors", ".pt", ".pth"))
     write = _safetensors() if ending == ".safetensors" else _torch()
     tensors = to_pytorch(model, layout)
     with atomic_write(path) as partial:
@@ -113,7 +113,7 @@ def _safetensors():
     try:
         from safetensors.numpy import save
     except ImportError:
-        raise ImportError("writing .safetensors takes safetensors: pip install safetensors.") from None
+        raise ImportError("writing .safetensors requires safetensors: pip install safetensors.") from None
     return lambda tensors: save(dict(tensors), {STRUCTURE_KEY: tensors._metadata[STRUCTURE_KEY]})
 
 
@@ -128,7 +128,7 @@ def _torch():
     try:
         import torch
     except ImportError:
-        raise ImportError("writing .pt takes PyTorch: pip install torch; .safetensors takes none.") from None
+        raise ImportError("writing .pt requires PyTorch: pip install torch. Writing .safetensors does not.") from None
 
     def write(tensors):
         content = io.BytesIO()  # PyTorch does not say when the disk is full

@@ -151,7 +151,7 @@ def _read_safetensors(path):
         from safetensors import SafetensorError, safe_open
         from safetensors.numpy import load_file
     except ImportError:
-        raise ImportError(f"reading {path} takes safetensors: pip install safetensors.") from None
+        raise ImportError(f"reading {path} requires safetensors: pip install safetensors.") from None
     try:
         content = _WithMetadata(load_file(path))
         with safe_open(path, "numpy") as file:

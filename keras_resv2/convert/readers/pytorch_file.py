@@ -10,7 +10,7 @@ import numpy as np
 from keras_resv2.argument_checks import first_line
 from keras_resv2.files import check_zip, open_regular
 
-NEEDS_PYTORCH = "reading {} takes PyTorch: pip install torch."
+NEEDS_PYTORCH = "reading {} requires PyTorch: pip install torch."
 OTHER_OBJECTS = ("unsupported global", "unsupported class", "not an allowed global", "is blocked")  # PyTorch's words
 
 # Objects that training code stores next to the tensors: command-line arguments, NumPy scalars, paths.

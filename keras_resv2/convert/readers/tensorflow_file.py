@@ -41,7 +41,7 @@ def read_checkpoint(prefix, label):
         import tensorflow as tf
         from tensorflow.core.protobuf.trackable_object_graph_pb2 import TrackableObjectGraph
     except ImportError:
-        raise ImportError(f"reading {label} takes TensorFlow: pip install tensorflow.") from None
+        raise ImportError(f"reading {label} requires TensorFlow: pip install tensorflow.") from None
     files = [prefix.parent / name for name in os.listdir(prefix.parent) if name.startswith(f"{prefix.name}.")]
     limit = read_limit(sum(map(check_regular, files)))
     try:
