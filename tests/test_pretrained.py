@@ -154,7 +154,14 @@ def test_files_and_models_without_a_structure_are_not_compared(tmp_path):
         load_weights(other, path)
 
 
-@pytest.mark.parametrize("name, words", [("mine.keras", "use model.save"), ("mine", "must end in .h5")])
+@pytest.mark.parametrize(
+    "name, words",
+    [
+        ("mine.keras", "model.save for a"),
+        ("mine", "must end in .h5"),
+        ("mine.weights.h5", "model.save_weights for a"),
+    ],
+)
 def test_weight_files_have_one_extension(name, words, tmp_path):
     with pytest.raises(ValueError, match=words):
         keras_resv2.save_weights(keras_resv2.ResNet(8), tmp_path / name)

@@ -46,7 +46,7 @@ def save_weights(model: keras.Model, path: str | os.PathLike) -> None:
 
     Args:
         model: a `keras.Model` whose layers have unique names.
-        path: path of the file, ending in .h5; an existing one is replaced.
+        path: path of the file, ending in .h5 (.weights.h5 is Keras' own format); an existing one is replaced.
 
     Raises:
         ValueError: if a layer is quantized (the message names the layer), or the path has another extension.
@@ -65,9 +65,11 @@ def save_weights(model: keras.Model, path: str | os.PathLike) -> None:
 
 
 def _check_extension(path):
-    if not os.fspath(path).endswith(".h5"):
+    name = os.fspath(path)
+    if not name.endswith(".h5") or name.endswith(".weights.h5"):
         raise ValueError(
-            f"{path} must end in .h5: save_weights writes keras-resv2 weight files. For a .keras file, use model.save."
+            f"{path} must end in .h5, and not in .weights.h5: keras_resv2.save_weights writes its own format. Use "
+            "model.save for a .keras file, and model.save_weights for a .weights.h5 file."
         )
 
 
