@@ -39,10 +39,10 @@ _MODULES = {
     "read_folder": "keras_resv2.data",
     "read_image": "keras_resv2.data",
     "measure_error": "keras_resv2.evaluation",
+    "load_weights": "keras_resv2.storage.weight_file",
+    "save_weights": "keras_resv2.storage.weight_file",
     "embed": "keras_resv2.embedding",
     "nearest_neighbors": "keras_resv2.embedding",
-    "save_weights": "keras_resv2.storage.weight_file",
-    "load_weights": "keras_resv2.storage.weight_file",
     "SGD": "keras_resv2.optimizers",
 }
 _MODULES.update({row.builder: "keras_resv2.builders" for row in ARCHITECTURES.values()})

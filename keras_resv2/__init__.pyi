@@ -1097,7 +1097,7 @@ def WideResNet16_8(
     rematerialize: bool = False,
     dtype: str | keras.DTypePolicy | None = None,
 ) -> keras.Model:
-    """WideResNet16_8: ResNet(depth=14, width=8) (Zagoruyko & Komodakis 2016, arXiv 1605.07146).
+    """WideResNet16_8: WRN-16-8, depth=14 and width=8 of ResNet (Zagoruyko & Komodakis 2016, arXiv 1605.07146).
 
     For the arguments, see `ResNet`.
 
@@ -1135,7 +1135,7 @@ def WideResNet16_10(
     rematerialize: bool = False,
     dtype: str | keras.DTypePolicy | None = None,
 ) -> keras.Model:
-    """WideResNet16_10: ResNet(depth=14, width=10) (Zagoruyko & Komodakis 2016, arXiv 1605.07146).
+    """WideResNet16_10: WRN-16-10, depth=14 and width=10 of ResNet (Zagoruyko & Komodakis 2016, arXiv 1605.07146).
 
     For the arguments, see `ResNet`.
 
@@ -1173,7 +1173,7 @@ def WideResNet28_10(
     rematerialize: bool = False,
     dtype: str | keras.DTypePolicy | None = None,
 ) -> keras.Model:
-    """WideResNet28_10: ResNet(depth=26, width=10) (Zagoruyko & Komodakis 2016, arXiv 1605.07146).
+    """WideResNet28_10: WRN-28-10, depth=26 and width=10 of ResNet (Zagoruyko & Komodakis 2016, arXiv 1605.07146).
 
     For the arguments, see `ResNet`.
 
@@ -1211,7 +1211,7 @@ def WideResNet40_2(
     rematerialize: bool = False,
     dtype: str | keras.DTypePolicy | None = None,
 ) -> keras.Model:
-    """WideResNet40_2: ResNet(depth=38, width=2) (Zagoruyko & Komodakis 2016, arXiv 1605.07146).
+    """WideResNet40_2: WRN-40-2, depth=38 and width=2 of ResNet (Zagoruyko & Komodakis 2016, arXiv 1605.07146).
 
     For the arguments, see `ResNet`.
 
@@ -1249,7 +1249,7 @@ def WideResNet40_4(
     rematerialize: bool = False,
     dtype: str | keras.DTypePolicy | None = None,
 ) -> keras.Model:
-    """WideResNet40_4: ResNet(depth=38, width=4) (Zagoruyko & Komodakis 2016, arXiv 1605.07146).
+    """WideResNet40_4: WRN-40-4, depth=38 and width=4 of ResNet (Zagoruyko & Komodakis 2016, arXiv 1605.07146).
 
     For the arguments, see `ResNet`.
 
@@ -1287,7 +1287,7 @@ def WideResNet40_8(
     rematerialize: bool = False,
     dtype: str | keras.DTypePolicy | None = None,
 ) -> keras.Model:
-    """WideResNet40_8: ResNet(depth=38, width=8) (Zagoruyko & Komodakis 2016, arXiv 1605.07146).
+    """WideResNet40_8: WRN-40-8, depth=38 and width=8 of ResNet (Zagoruyko & Komodakis 2016, arXiv 1605.07146).
 
     For the arguments, see `ResNet`.
 
@@ -1325,7 +1325,7 @@ def WideResNet50_2(
     rematerialize: bool = False,
     dtype: str | keras.DTypePolicy | None = None,
 ) -> keras.Model:
-    """WideResNet50_2: ResNet(depth=50, width=2) (Zagoruyko & Komodakis 2016, arXiv 1605.07146).
+    """WideResNet50_2: WRN-50-2, depth=50 and width=2 of ResNet (Zagoruyko & Komodakis 2016, arXiv 1605.07146).
 
     For the arguments, see `ResNet`.
 
@@ -1363,7 +1363,7 @@ def WideResNet101_2(
     rematerialize: bool = False,
     dtype: str | keras.DTypePolicy | None = None,
 ) -> keras.Model:
-    """WideResNet101_2: ResNet(depth=101, width=2) (Zagoruyko & Komodakis 2016, arXiv 1605.07146).
+    """WideResNet101_2: WRN-101-2, depth=101 and width=2 of ResNet (Zagoruyko & Komodakis 2016, arXiv 1605.07146).
 
     For the arguments, see `ResNet`.
 

@@ -16,7 +16,8 @@ class Architecture:
 
     Attributes:
         builder: name of the builder function, such as "PreActResNet20".
-        depth: number of weighted layers.
+        depth: the argument of `ResNet`; two less than in the names of wide CIFAR networks, whose authors count the
+            three projections and not the classifier.
         activation: "original" (v1) or "full_preactivation" (v2).
         source: paper that describes it.
         width: widening factor, see `keras_resv2.ResNet`.

@@ -82,16 +82,17 @@ def _is_path(weights):
 
 
 def layers_of(architecture: Architecture) -> str:
-    """Returns the depth and width of an architecture in words.
+    """Returns the number of layers of an architecture; of a wide one the paper's name and the arguments of `ResNet`.
 
     Example:
 
-    >>> layers_of(ARCHITECTURES["wide_resnet28_10"])
-    'ResNet(depth=26, width=10)'
+    >>> layers_of(ARCHITECTURES["resnet50"]), layers_of(ARCHITECTURES["wide_resnet28_10"])
+    ('50 layers', 'WRN-28-10, depth=26 and width=10 of ResNet')
     """
     if architecture.width == 1:
         return f"{architecture.depth} layers"
-    return f"ResNet(depth={architecture.depth}, width={architecture.width})"
+    name = architecture.builder.replace("WideResNet", "WRN-").replace("_", "-")
+    return f"{name}, depth={architecture.depth} and width={architecture.width} of ResNet"
 
 
 def _make_builder(key, architecture):

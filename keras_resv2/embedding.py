@@ -74,7 +74,7 @@ def nearest_neighbors(features: np.ndarray, queries: np.ndarray, count: int = 5)
     Args:
         features: ``(n, channels)``, features of the images to search.
         queries: ``(m, channels)``.
-        count: number of neighbours of each query, at most n.
+        count: number of neighbors of each query, at most n.
 
     Returns:
         ``(positions, similarities)``, both ``(m, count)``, most similar first: int and float32, -1 to 1.
@@ -90,7 +90,7 @@ def nearest_neighbors(features: np.ndarray, queries: np.ndarray, count: int = 5)
     return positions, np.take_along_axis(similarities, positions, axis=1)
 
 
-nearest_neighbours = nearest_neighbors  # its name until version 0.2
+nearest_neighbours = nearest_neighbors  # the former name
 
 
 def _unit(vectors):

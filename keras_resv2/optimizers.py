@@ -14,6 +14,9 @@ DECAYED = ("all", "kernels")
 class SGD(keras.optimizers.SGD):
     """Momentum SGD whose L2 weight decay is part of the gradient, as in the papers' code and PyTorch's `SGD`.
 
+    Unlike `keras.optimizers.SGD` it decays weights by default, with ``l2=1e-4``; ``l2=0`` turns this off. `decay`
+    chooses which weights are decayed; in Keras 2, `decay` was a decay of the learning rate instead.
+
     The argument `weight_decay` of Keras' own optimizers multiplies the weights by ``1 - learning_rate * weight_decay``
     separately from the gradient, outside the momentum: with momentum 0.9 it has about a tenth of the effect of the same
     number in a paper or a PyTorch recipe. This optimizer adds ``l2 * weight`` to the gradient instead.
@@ -22,10 +25,9 @@ class SGD(keras.optimizers.SGD):
         learning_rate: number or `keras.optimizers.schedules.LearningRateSchedule`; the papers start with 0.1.
         momentum: at least 0, below 1; 0.9 in the papers.
         nesterov: whether the momentum is Nesterov's.
-        l2: factor of the weights in the gradient, at least 0; 1e-4, as in He et al. 2015 (section 4.2), by default.
-            `keras.optimizers.SGD` has no weight decay by default.
-        decay: which weights are decayed (not a decay of the learning rate): "all" trainable ones, as in the papers; or
-            "kernels" of convolutions and dense layers, not biases and batch normalization.
+        l2: factor of the weights in the gradient, at least 0; 1e-4 in He et al. 2015 (section 4.2).
+        decay: which weights are decayed: "all" trainable ones, as in the papers; or "kernels" of convolutions and
+            dense layers, not biases and batch normalization.
         **kwargs: other arguments of `keras.optimizers.SGD`. `weight_decay` is rejected.
 
     Raises:

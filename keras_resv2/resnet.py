@@ -281,7 +281,10 @@ def _groups(model):
         if re.fullmatch(r"stem|stage\d+|head", group) and layer.name not in ("head_pool", "head_dense"):
             groups.setdefault(group, []).append(layer)
     if not any(name.startswith("stage") for name in groups):
-        raise ValueError(f"model {model.name!r} has no layers named stage1_...: pass a network of keras_resv2 itself.")
+        raise ValueError(
+            f"model {model.name!r} has no layers named stage1_...: pass a network built by keras_resv2, "
+            "not a model around it."
+        )
     return groups
 
 

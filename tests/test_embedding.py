@@ -12,8 +12,7 @@ from PIL import Image
 
 import keras_resv2
 from helpers.paths import ROOT
-from keras_resv2 import cli
-from keras_resv2.embedding import embed, nearest_neighbors
+from keras_resv2 import cli, embed, nearest_neighbors
 from keras_resv2.models.weights import model_arrays
 
 NAME = "preact_resnet20-cifar10"
@@ -35,11 +34,14 @@ def test_embedding_of_a_model(pixels):
 
 
 def test_nearest_neighbors_by_hand():
-    assert keras_resv2.embedding.nearest_neighbours is keras_resv2.nearest_neighbors  # the older name
     features = np.array([[1.0, 0.0], [3.0, 3.0], [0.0, 2.0], [-1.0, 0.0]])
     positions, similarities = nearest_neighbors(features, np.array([[2.0, 1.0]]), count=3)
     assert positions.tolist() == [[1, 0, 2]]
     assert np.allclose(similarities, [[3 / 10**0.5, 2 / 5**0.5, 1 / 5**0.5]])
+
+
+def test_former_spelling():
+    assert keras_resv2.embedding.nearest_neighbours is keras_resv2.nearest_neighbors
 
 
 def test_embed_command_and_the_example_on_its_file(pixels, tmp_path, capsys):
@@ -53,7 +55,7 @@ def test_embed_command_and_the_example_on_its_file(pixels, tmp_path, capsys):
     assert found["paths"].tolist() == paths and np.allclose(
         found["features"], embed(NAME, pixels[[0, 1, 0]]), atol=1e-5
     )
-    command = [sys.executable, ROOT / "examples" / "nearest_neighbours.py", out]
+    command = [sys.executable, ROOT / "examples" / "nearest_neighbors.py", out]
     lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
     assert lines[0].startswith("0.png: 2.png 1.00") and lines[2].startswith("2.png: 0.png 1.00")
 

@@ -161,6 +161,20 @@ def test_files_and_models_without_a_structure_are_not_compared(tmp_path):
         load_weights(other, path)
 
 
+@pytest.mark.parametrize(
+    "name, words",
+    [
+        ("mine.keras", "model.save for a"),
+        ("mine", "must end in .h5"),
+        ("mine.weights.h5", "model.save_weights for a"),
+    ],
+)
+def test_weight_files_have_one_extension(name, words, tmp_path):
+    with pytest.raises(ValueError, match=words):
+        keras_resv2.save_weights(keras_resv2.ResNet(8), tmp_path / name)
+    assert not (tmp_path / name).exists()
+
+
 def test_invalid_weight_files(tmp_path):
     model = keras_resv2.ResNet20()
     with pytest.raises(FileNotFoundError, match="does not exist"):
@@ -193,9 +207,10 @@ def test_versions(zoo):
     [
         ("resnet2-cifar10", "did you mean resnet20-cifar10"),
         ("vgg", "did you mean resnet20-cifar10"),
-        ("ResNet20", r"did you mean resnet20-cifar10\? keras_resv2.ResNet20\(\) builds the network with random"),
-        ("ResNet50", r"'ResNet50'; keras_resv2.ResNet50\(\) builds the network with random weights"),
-        ("preact_resnet200", r"'preact_resnet200'; keras_resv2.PreActResNet200\(\) builds"),
+        ("ResNet20-CIFAR10", "did you mean resnet20-cifar10"),
+        ("resnet20", r"choose its weights \(resnet20-cifar10\), or build it .* by keras_resv2.ResNet20\(\)"),
+        ("ResNet20", "resnet20 is an architecture: choose its weights"),
+        ("PreActResNet164", r"is an architecture: build it with random weights by keras_resv2.PreActResNet164\(\)"),
         ("tuned/model.keras", "expected a weight folder"),
         ("resnet20-cifar10@3", "no version 3; available: resnet20-cifar10@1, resnet20-cifar10@2"),
         ("resnet20-cifar10@new", "whole number"),
@@ -250,6 +265,12 @@ def test_layers_before_the_input_tensor_keep_their_weights(zoo, pixels):
 def test_classes_are_a_number(classes):
     with pytest.raises(ValueError, match="must be a whole number"):
         keras_resv2.from_pretrained("resnet20-cifar10", classes=classes)
+
+
+def test_arguments_of_from_pretrained_have_names():
+    """The second argument of the builders is another one."""
+    with pytest.raises(TypeError, match="positional"):
+        keras_resv2.from_pretrained("resnet20-cifar10", False)
 
 
 def test_the_error_of_an_empty_zoo_lists_the_folders(tmp_path, monkeypatch):

@@ -37,8 +37,8 @@ API = {
         "keras_resv2.pretrained.from_pretrained", "keras_resv2.pretrained.list_pretrained",
         "keras_resv2.pretrained.pretrained_card", "keras_resv2.storage.card.Card",
         "keras_resv2.labels.decode_predictions", "keras_resv2.storage.weight_file.save_weights",
-        "keras_resv2.storage.weight_file.load_weights",
-        "keras_resv2.storage.weight_file.read_weights", "keras_resv2.evaluation.measure_error",
+        "keras_resv2.storage.weight_file.load_weights", "keras_resv2.storage.weight_file.read_weights",
+        "keras_resv2.evaluation.measure_error",
     ]),
     "data": ("Data", [
         "keras_resv2.data.images.read_image", "keras_resv2.data.images.prepare_images",

@@ -145,7 +145,7 @@ def dissect(model: keras.Model) -> Dissection:
     ['stage1_unit1', 'stage2_unit1', 'stage3_unit1']
     """
     if not isinstance(model, keras.Model) or not hasattr(model, "operations"):
-        raise ValueError(f"{model!r} is not a functional keras.Model: pass a network of keras_resv2 itself.")
+        raise ValueError(f"{model!r} is not a functional keras.Model: analysis needs a network built by keras_resv2.")
     if is_rolled(model):
         raise ValueError(f"model {model.name!r} is rolled: build it without rolled=True, from the same weights.")
     if any(is_cast(node) for node in calls(model)):

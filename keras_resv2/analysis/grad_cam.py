@@ -119,7 +119,10 @@ def _split(model):
     """
     functional = check_functional(model)
     if len(functional.inputs) != 1 or len(functional.outputs) != 1 or len(functional.outputs[0].shape) != 2:
-        raise ValueError(f"model {model.name!r} needs one input and one row of class scores.")
+        raise ValueError(
+            f"model {model.name!r} needs one input and one row of class scores: pass a network with its classifier "
+            "(include_top=True)."
+        )
     with deep_graph():
         copy = copy_model(functional)
         inputs = keras.Input(copy.inputs[0].shape[1:], dtype=copy.inputs[0].dtype)

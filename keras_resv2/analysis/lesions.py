@@ -326,8 +326,8 @@ class _Record:
             content = json.loads(self._path.read_text())
             if content.get("study") != self._study:
                 raise ValueError(
-                    f"{path} is from another study: the network, images or lesions differ. Delete it, or pass another "
-                    "path."
+                    f"{path} is from another study: the network, images or lesions differ. Delete the file, or pass "
+                    "another resume=."
                 )
             self.done, self.wrong = content["images"], np.array(content["wrong"])
 

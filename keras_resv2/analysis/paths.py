@@ -99,7 +99,8 @@ class PathGradients:
         usable = means > 0
         if usable.sum() < 2:
             raise ValueError(
-                "computing the decay needs paths of at least two lengths with a gradient: use more samples or lengths."
+                "computing the decay needs paths of at least two lengths with a gradient: increase samples, or pass "
+                "more lengths to path_gradients."
             )
         slope, _ = np.polyfit(lengths[usable], np.log(means[usable]), 1)
         return float(np.exp(slope))
@@ -123,7 +124,10 @@ class PathGradients:
         lengths, means, _ = self.by_length()
         usable = means > 0
         if not usable.any():
-            raise ValueError("the range of lengths needs paths with a gradient: use more samples or lengths.")
+            raise ValueError(
+                "the range of lengths needs paths with a gradient: increase samples, or pass more lengths to "
+                "path_gradients."
+            )
         every = np.arange(lengths[usable].min(), lengths[usable].max() + 1)
         logs = np.interp(every, lengths[usable], np.log(means[usable]))
         counts = np.array([_log_comb(self.units, int(k)) for k in every])

@@ -102,7 +102,7 @@ def save_pytorch(model: keras.Model, path: str | os.PathLike, layout: str = "tor
 
     >>> save_pytorch(keras_resv2.from_pretrained("resnet20-cifar10"), "resnet20.pt", "cifar")  # doctest: +SKIP
     """
-    ending = check_choice("extension of path", pathlib.Path(path).suffix, (".safetensors", ".pt", ".pth"))
+    ending = check_choice("the extension of path", pathlib.Path(path).suffix, (".safetensors", ".pt", ".pth"))
     write = _safetensors() if ending == ".safetensors" else _torch()
     tensors = to_pytorch(model, layout)
     with atomic_write(path) as partial:
@@ -128,7 +128,7 @@ def _torch():
     try:
         import torch
     except ImportError:
-        raise ImportError("writing .pt requires PyTorch: pip install torch; .safetensors does not.") from None
+        raise ImportError("writing .pt requires PyTorch: pip install torch. Writing .safetensors does not.") from None
 
     def write(tensors):
         content = io.BytesIO()  # PyTorch does not say when the disk is full

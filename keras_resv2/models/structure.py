@@ -41,7 +41,7 @@ def infer_structure(model: keras.Model) -> dict[str, Any]:
     if not {"stem_conv", "stage1_unit1_conv1", "stage1_unit1_bn1", "stage2_unit1_conv1"} <= set(layers):
         raise ValueError(
             f"{model!r} is not a network of keras_resv2 with its batch normalization: pass the network before fold() "
-            "or any other change of its layers."
+            "or any other change."
         )
     activation = _activation(layers)
     first = {rest: layer for name, layer in layers.items() if (rest := name.removeprefix("stage1_unit1_")) != name}

@@ -106,7 +106,7 @@ def find_card(name: str | os.PathLike) -> Card:
         return check_place(read_card(card_in(pathlib.Path(name))))
     base, version = split_name(name)
     if base not in paths:
-        raise ValueError(f"there are no pretrained weights {base!r}; {_hint(base, paths)}")
+        raise ValueError(f"there are no pretrained weights {base!r}; {_hint(base.lower(), paths)}")
     versions = paths[base]
     if version is None:
         version = max(versions)
@@ -115,17 +115,19 @@ def find_card(name: str | os.PathLike) -> Card:
     return _check_alone(check_place(read_card(versions[version])))
 
 
-def _hint(name, paths):
-    """Returns what to use instead of an unknown name."""
-    if not paths:
+def _hint(name, published):
+    """Returns what to do about a name, in lower case, that is not one of the published weights."""
+    if not published:
         return f"none were found in {' or '.join(map(str, weight_folders()))}."
-    wanted = name.lower().removeprefix("keras_resv2.")
     for key, row in ARCHITECTURES.items():
-        if wanted in (key, row.builder.lower()):
-            known = [path for path in paths if path.startswith(f"{key}-")]
-            choice = f"did you mean {some(known)}? " if known else ""
-            return f"{choice}keras_resv2.{row.builder}() builds the network with random weights."
-    return f"did you mean {nearest(wanted, paths)}?"
+        if name in (key, row.builder.lower()):
+            trained = some([other for other in published if other.startswith(f"{key}-")])
+            return (
+                f"{key} is an architecture: "
+                + (f"choose its weights ({trained}), or " if trained else "")
+                + f"build it with random weights by keras_resv2.{row.builder}()."
+            )
+    return f"did you mean {nearest(name, published)}?"
 
 
 def _check_alone(card):

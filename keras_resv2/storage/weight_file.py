@@ -46,10 +46,11 @@ def save_weights(model: keras.Model, path: str | os.PathLike) -> None:
 
     Args:
         model: a `keras.Model` whose layers have unique names.
-        path: path of the file, with the extension ``.h5``; an existing one is replaced.
+        path: path of the file, ending in .h5 (.weights.h5 is Keras' own format); an existing one is replaced.
 
     Raises:
-        ValueError: if a layer is quantized (the message names the layer), or the extension is that of another format.
+        ValueError: if a layer is quantized (the message names the layer), or the path has another extension.
+        FileNotFoundError: if the folder does not exist.
 
     Example:
 
@@ -59,12 +60,17 @@ def save_weights(model: keras.Model, path: str | os.PathLike) -> None:
     >>> keras_resv2.ResNet(8, weights=path).count_params()
     75770
     """
-    if not str(path).endswith(".h5") or str(path).endswith(".weights.h5"):
-        raise ValueError(
-            f"{path}: the extension must be .h5, and not .weights.h5, which is Keras' own format. model.save writes "
-            ".keras files, model.save_weights .weights.h5 files."
-        )
+    _check_extension(path)
     write_weights(model_arrays(model), path, structure=structure_of(model))
+
+
+def _check_extension(path):
+    name = os.fspath(path)
+    if not name.endswith(".h5") or name.endswith(".weights.h5"):
+        raise ValueError(
+            f"{path} must end in .h5, and not in .weights.h5: keras_resv2.save_weights writes its own format. Use "
+            "model.save for a .keras file, and model.save_weights for a .weights.h5 file."
+        )
 
 
 def load_weights(model: keras.Model, path: str | os.PathLike) -> None:

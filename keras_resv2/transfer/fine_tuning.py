@@ -125,7 +125,7 @@ def fine_tune(
             `ReduceLROnPlateau` and `LearningRateScheduler` are rejected, because the learning rate follows its own
             schedule.
         seed: random seed of the split, the folds, the order of images and the augmentation.
-        verbose: 0 silent, 1 a line per epoch.
+        verbose: 0 silent; 1 or 2 a line per epoch (there is no progress bar).
 
     Returns:
         `FineTuned`: ``(model, history)``.

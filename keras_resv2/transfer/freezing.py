@@ -19,11 +19,11 @@ def freeze(model: keras.Model, until: str | None = CLASSIFIER) -> keras.Model:
 
     Args:
         model: a model of this package or another.
-        until: the first part that still trains, such as "stage3", "stage3_unit2" or the name of a layer. All layers
-            before it are frozen; it and the layers after it stay as they were. Models, wrappers and custom layers
-            inside the model are searched too. By default the classifier, so that everything else is frozen: the
-            `Dense` layer at the end, with or without an activation layer after it; in a model with several outputs,
-            that of each output. None freezes everything.
+        until: the first part that is not frozen, such as "stage3", "stage3_unit2" or the name of a layer: "stage3"
+            freezes the stem and stages 1 and 2, not stage 3. It and the layers after it stay as they were. Models,
+            wrappers and custom layers inside the model are searched too. By default the classifier, so that everything
+            else is frozen: the `Dense` layer at the end, with or without an activation layer after it; in a model with
+            several outputs, that of each output. None freezes everything.
 
     Returns:
         `model`.
@@ -51,17 +51,17 @@ def freeze(model: keras.Model, until: str | None = CLASSIFIER) -> keras.Model:
 
 
 def unfreeze(model: keras.Model, since: str | None = None, batch_norm: bool = False) -> keras.Model:
-    """Makes layers trainable, and freezes batch normalization among them unless `batch_norm` is True.
+    """Makes layers trainable, and freezes batch normalization from `since` on unless `batch_norm` is True.
 
-    Batch statistics of few or unusual images are unreliable: updating the moving statistics with them destroys what
-    the network has learned. All batch normalisation from `since` on is therefore frozen unless `batch_norm` is True.
-    Compile the model afterwards.
+    A network that was never frozen has fewer trainable weights afterwards: its batch normalization is frozen too.
+    Batch statistics of few or unusual images are unreliable, and updating the moving statistics with them destroys
+    what the network has learned. Compile the model afterwards.
 
     Args:
         model: a model of this package or another.
-        since: the first part that trains, as `until` of `freeze`; layers before it stay as they are. None for the
-            whole network.
-        batch_norm: whether batch normalisation trains too: scale, offset and moving statistics.
+        since: the first part that trains, named as `until` of `freeze`: "stage3" includes stage 3. Layers before it
+            stay as they are. None for the whole network.
+        batch_norm: whether batch normalization trains too: scale, offset and moving statistics.
 
     Returns:
         `model`.

@@ -217,12 +217,12 @@ def _open(argument, value, spec, class_names=None):
     cardinality = getattr(value, "cardinality", None)
     if int(cardinality()) == -1 if cardinality else indexed and value.num_batches is None:
         raise ValueError(f"{argument} never ends: pass batches of one pass over the images (no repeat()).")
-    if isinstance(value, np.ndarray):
-        raise TypeError(f"{argument} is only one array: pass images and labels as one argument, (images, labels).")
-    if isinstance(value, dict) or not (indexed or hasattr(value, "__iter__")):
+    is_array = isinstance(value, np.ndarray) or keras.ops.is_tensor(value)
+    if is_array or isinstance(value, dict) or not (indexed or hasattr(value, "__iter__")):
         raise TypeError(
             f"{argument} must be (images, labels), batches (tf.data.Dataset, keras.utils.PyDataset, DataLoader) or a "
             f"folder, not {type(value).__name__}."
+            + (" Pass both as one argument: fine_tune(model, (images, labels))." if is_array else "")
         )
     if isinstance(value, collections.abc.Iterator) and not indexed:  # ImageDataGenerator.flow is both
         raise TypeError(

@@ -184,7 +184,7 @@ def _network_of(model, weights, base):
     if not known or not _fits(shapes, classes, architecture, arguments):
         raise ValueError(
             f"model {model.name!r} is not one of keras_resv2.list_architectures(), nor one of another depth of 6n+2 or "
-            "9n+2: its layers have other names, activations or widths."
+            "9n+2: its layers have other names, activations or widths. Save it with model.save instead."
         )
     return architecture, needed_arguments(find_architecture(architecture).arguments(), arguments)
 
@@ -217,5 +217,5 @@ def _compare(model, built, shape):
     if not np.abs(actual - rebuilt).max() <= tolerance * max(1.0, np.abs(actual).max()):
         raise ValueError(
             f"model {model.name!r} has other outputs than the network that keras_resv2 builds with layers of these "
-            "names: it was changed after it was built. Use model.save instead."
+            "names: it was changed after it was built. Save it with model.save instead."
         )

@@ -252,8 +252,11 @@ def test_models_that_take_integers_have_gradients(pixels, labels):
 
 
 def test_paths_without_gradients_have_no_range():
-    with pytest.raises(ValueError, match="paths with a gradient"):
-        PathGradients("none", 3, np.arange(4), np.zeros(4), 0.0).effective_range()
+    paths = PathGradients("none", 3, np.arange(4), np.zeros(4), 0.0)
+    with pytest.raises(ValueError, match="paths with a gradient: increase samples"):
+        paths.effective_range()
+    with pytest.raises(ValueError, match="two lengths with a gradient: increase samples"):
+        paths.decay()
 
 
 def test_an_interrupted_study_resumes(pixels, tmp_path):
@@ -279,7 +282,7 @@ def test_an_interrupted_study_resumes(pixels, tmp_path):
             analysis.delete_each(model, pixels, labels, batch_size=3, resume=path, progress=interrupt)
         study = analysis.delete_each(model, pixels, labels, batch_size, resume=path)
         np.testing.assert_array_equal(study.errors, whole.errors)
-    with pytest.raises(ValueError, match="is from another study"):
+    with pytest.raises(ValueError, match=r"is from another study.* pass another resume="):
         analysis.delete_each(model, pixels[::-1], labels, batch_size=3, resume=path)
     other = ResNet(14, activation="full_preactivation", output_stride=1)
     other.set_weights(model.get_weights())  # the same weights, another network
@@ -689,7 +692,7 @@ def around(inner):
     (lambda: around(ResNet(8)), r"Or pass the nested model: model.get_layer\('resnet8'\)."),
     (lambda: ResNet(20, rolled=True), "is rolled: build it without rolled=True"),
     (lambda: keras_resv2.fold(ResNet(8, shortcut="none", activation="full_preactivation")), "before folding it"),
-    (lambda: keras.Sequential([keras.layers.Dense(1)]), "is not a functional keras.Model"),
+    (lambda: keras.Sequential([keras.layers.Dense(1)]), "is not a functional keras.Model: analysis needs a network"),
     (lambda: ResNet(8, include_top=False, input_shape=(32, 32, 3)), "needs a network with its classifier"),
     (lambda: keras_resv2.features(ResNet(8)), "has 3 outputs: analysis needs a single output of class scores"),
 ])  # fmt: skip

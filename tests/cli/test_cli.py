@@ -49,6 +49,9 @@ def test_list_as_json_and_architectures(capsys):
     assert {row["name"] for row in json.loads(capsys.readouterr().out)} == set(keras_resv2.list_pretrained())
     assert cli.main(["list", "--architectures", "--json"]) == 0
     assert list(json.loads(capsys.readouterr().out)) == keras_resv2.list_architectures()
+    assert cli.main(["list", "--architectures"]) == 0
+    out = capsys.readouterr().out  # WRN-28-10 has depth=26
+    assert "depth=" in out and "layers" not in out
 
 
 def test_predict_prints_the_predictions_of_the_model(image_path, capsys, tmp_path):

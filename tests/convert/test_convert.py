@@ -369,8 +369,13 @@ def test_networks_that_a_library_has_not(arguments, layout, words):
 
 
 def test_folded_networks_cannot_go_back():
-    with pytest.raises(ValueError, match="pass the network before fold"):
+    with pytest.raises(ValueError, match=r"pass the network before fold\(\)"):
         convert.to_pytorch(keras_resv2.fold(keras_resv2.ResNet(8)), "cifar")
+
+
+def test_the_extension_of_a_pytorch_file(tmp_path):
+    with pytest.raises(ValueError, match=r"the extension of path='.bin' must be one of '.safetensors'"):
+        convert.save_pytorch(keras_resv2.ResNet(8), tmp_path / "w.bin", "cifar")
 
 
 # Weight folders

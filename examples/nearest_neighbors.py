@@ -1,7 +1,7 @@
 """Finds the most similar images among the 20 images of CIFAR-10 that the package foolbox contains.
 
     keras-resv2 embed preact_resnet20-cifar10 IMAGES... --out features.npz
-    python examples/nearest_neighbours.py features.npz
+    python examples/nearest_neighbors.py features.npz
 
 Without features.npz the features are computed first. The classifier is not used: images are similar if the network's
 features of them are.
