@@ -74,6 +74,7 @@ class KerasImplementation(Implementation):
 class KerasResv2(KerasImplementation):
     """This package, with its own weight file."""
 
+    file_name = "weights.h5"
     rolled = False
 
     def start(self):

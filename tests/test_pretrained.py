@@ -81,13 +81,6 @@ def test_building_leaves_python_as_it_was(tmp_path, collects):
         gc.enable()
 
 
-@pytest.mark.parametrize("name", ["w.keras", "w.weights.h5", "w"])
-def test_weight_files_have_an_extension_of_their_own(name, tmp_path):
-    with pytest.raises(ValueError, match=r"the extension must be \.h5, and not \.weights\.h5"):
-        keras_resv2.save_weights(keras_resv2.ResNet(8), tmp_path / name)
-    assert not list(tmp_path.iterdir())
-
-
 def test_a_weight_file_is_as_large_as_its_parameters(tmp_path):
     model = keras_resv2.ResNet56()
     save_weights(model, tmp_path / "w.h5")
