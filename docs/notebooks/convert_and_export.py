@@ -2,7 +2,7 @@
 # # Convert and export
 #
 # Load weights of other libraries, and export networks to run without Keras. See [Convert](../convert.md) and
-# [Export](../export.md) for every layout and format.
+# [Export](../export.md) for every layout and format. Requires `pip install matplotlib onnx onnxruntime`.
 
 # %%
 import pathlib

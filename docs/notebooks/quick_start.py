@@ -2,7 +2,7 @@
 # # Quick start
 #
 # Classify twenty images with a trained network. The images are the first of CIFAR-10's test set (Krizhevsky 2009),
-# from the package foolbox: `pip install --no-deps foolbox==3.3.4`.
+# from the package foolbox. Requires `pip install matplotlib` and `pip install --no-deps foolbox==3.3.4`.
 
 # %%
 import importlib.util
