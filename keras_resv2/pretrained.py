@@ -138,9 +138,9 @@ def from_pretrained(
             newest is used. Or the path of a weight folder, ``DIR/<name>/<version>``; or ``hf://user/name``
             (``@<revision>``), a repository on the Hugging Face Hub.
         classes: number of classes. None, or the number that the weights were trained with, keeps their classifier; any
-            other number adds a new, randomly initialized classifier to the pretrained body. For other classes of the
-            same number, such as ten other ones with weights of CIFAR-10, the model therefore starts with the trained
-            classifier: `fine_tune` trains it further, but until then its outputs are those of the old classes.
+            other number adds a new, randomly initialized classifier to the pretrained backbone. For other classes of
+            the same number, such as ten other ones with weights of CIFAR-10, the model therefore starts with the
+            trained classifier: `fine_tune` trains it further, but until then its outputs are those of the old classes.
         include_top: whether to include the classifier.
         input_tensor: Keras tensor to use as the input.
         input_shape: shape of one image, ``(height, width, channels)``. With the classifier it defaults to the shape of

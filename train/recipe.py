@@ -77,7 +77,7 @@ class Recipe:
         mixup: alpha of the Beta distribution of mixing shares (Zhang et al. 2018, arXiv 1710.09412); 0 for none.
         cutout: side in pixels of a square of the mean color in each image (DeVries & Taylor 2017, arXiv 1708.04552); 0
             for none.
-        label_smoothing: share of the uniform distribution in the labels (Szegedy et al. 2016,
+        label_smoothing: weight of the uniform distribution in the labels (Szegedy et al. 2016,
             arXiv 1512.00567, section 7).
         teacher: pretrained name, weight folder or run directory of a teacher network for distillation (Hinton et al.
             2015, arXiv 1503.02531); None for none.

@@ -194,7 +194,7 @@ def set_batch_norm(layers: list[keras.layers.Layer], trainable: bool) -> None:
 
 
 def check_batch_norm_trains(model: keras.Model) -> None:
-    """Raises ValueError if all batch normalisation of a model is frozen, but the body around it is not."""
+    """Raises ValueError if all batch normalisation of a model is frozen, but the backbone around it is not."""
     layers = list(with_inner([model]))
     norms = [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
     no_body = (keras.layers.BatchNormalization, keras.layers.Dense)

@@ -43,7 +43,7 @@ class MixedBatches(SourceWrapper):
             yield (*batch, *(numbers[part] for numbers in self.draw(step)))
 
     def draw(self, step):
-        """Draws rows and columns of the cutout centers and mixup shares of a step, int32 ``(batch_size,)`` each.
+        """Draws rows and columns of the cutout centers and mixup weights of a step, int32 ``(batch_size,)`` each.
 
         A batch has a single share, drawn from Beta(alpha, alpha), as in the authors' code. Neighbouring images are
         mixed with each other, so the larger share can always be the image's own.
