@@ -4,11 +4,11 @@
         --out results
 
 - probe: a new classifier on the features of the frozen pretrained backbone.
-- fine-tuned: `keras_resv2.fine_tune` with its defaults: the classifier first, then all layers, batch normalisation
+- fine-tuned: `keras_resv2.fine_tune` with its defaults: the classifier first, then all layers, batch normalization
   frozen, discriminative learning rates.
 - naive: the same pretrained network, epochs, images and augmentation with `compile("adam")` and `fit`: batch
-  normalisation trains, one learning rate, the random classifier from the first step.
-- scratch: the same network with random weights, a learning rate for that, and batch normalisation that trains.
+  normalization trains, one learning rate, the random classifier from the first step.
+- scratch: the same network with random weights, a learning rate for that, and batch normalization that trains.
 
 If a dataset has as many classes as the pretrained network (digits and Fashion-MNIST have ten, as CIFAR-10), its
 classifier starts from the pretrained one; otherwise it is new. All ways get the same images and choose the best weights

@@ -1,4 +1,4 @@
-"""Public sets of labelled images, for `benchmarks.transfer`."""
+"""Public sets of labeled images, for `benchmarks.transfer`."""
 
 import gzip
 import json

@@ -147,13 +147,13 @@ def from_pretrained(
             the training images.
         pooling: pooling of the output without the classifier: None (feature maps), "avg" or "max".
         classifier_activation: activation of the classifier; None for logits.
-        include_preprocessing: whether the model takes raw pixels from 0 to 255 and normalises them
+        include_preprocessing: whether the model takes raw pixels from 0 to 255 and normalizes them
             as in training.
         rolled, rematerialize: see `keras_resv2.ResNet`.
         dtype: Keras dtype policy; None for the global policy.
         channels: number of channels of the images; None for that of the training images. Any other number adapts the
             first convolution as timm does: for one channel the kernel is summed over its three channels, otherwise it
-            is repeated and scaled. Pixels are then normalised by the averages of the weights' statistics.
+            is repeated and scaled. Pixels are then normalized by the averages of the weights' statistics.
         output_stride: see `keras_resv2.ResNet`; None for that of the weights. With another one the classifier averages
             more positions than in training: the error of the card does not hold.
         model_name: name of the model; None for that of the architecture. Two networks inside one model, such as an

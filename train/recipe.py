@@ -56,7 +56,7 @@ class Recipe:
         crop: "shift" (pad, then a random crop of the same size) or "scale" (a random part of 8 to 100 % of the area
             with an aspect ratio of 3:4 to 4:3, resized).
         pad: pixels of padding before the shift.
-        pad_mode: "mean" (zeros after normalisation, as in the papers) or "reflect".
+        pad_mode: "mean" (zeros after normalization, as in the papers) or "reflect".
         flip: "random", or "alternating": each image is flipped every other epoch.
         image_size: shorter side of the training images in pixels, a number, or ((part of the run, number), ...) if it
             changes (progressive resizing: Tan & Le 2021, arXiv 2104.00298, section 4). Images of different sizes are

@@ -45,7 +45,7 @@ print(f"largest difference {difference:.1e}")
 # %% [markdown]
 # ## To ONNX
 #
-# The file takes raw pixels; batch normalisation is folded into the convolutions. `export` runs the file and
+# The file takes raw pixels; batch normalization is folded into the convolutions. `export` runs the file and
 # compares its outputs with Keras before moving it to its final name.
 
 # %%

@@ -29,7 +29,7 @@ model = keras_resv2.from_pretrained(card.full_name)
 print(f"{card.full_name}: {card.parameters:,} parameters, {card.test_error} % test error")
 
 # %% [markdown]
-# The inputs are raw pixels: normalisation is part of the network.
+# The inputs are raw pixels: normalization is part of the network.
 
 # %%
 probabilities = model.predict(images, verbose=0)

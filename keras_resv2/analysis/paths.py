@@ -108,7 +108,7 @@ class PathGradients:
     def effective_range(self, covered: float = COVERED) -> tuple[int, int, float]:
         """Finds the shortest range of lengths that contributes most of the gradient.
 
-        Lengths that were not sampled are interpolated linearly between the logarithms of their neighbours.
+        Lengths that were not sampled are interpolated linearly between the logarithms of their neighbors.
 
         Args:
             covered: fraction of the sum of magnitudes, above 0 and at most 1.

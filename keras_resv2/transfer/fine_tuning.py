@@ -1,7 +1,7 @@
-"""Fine-tuning: first the classifier, then the backbone, with frozen batch normalisation.
+"""Fine-tuning: first the classifier, then the backbone, with frozen batch normalization.
 
 It avoids three mistakes: batch statistics of few, new images; pixels on another scale than that of the pretrained
-weights (the models here take 0 to 255 and normalise inside); and a random classifier whose gradients ruin the
+weights (the models here take 0 to 255 and normalize inside); and a random classifier whose gradients ruin the
 backbone before the classifier has learned anything.
 """
 
@@ -111,7 +111,7 @@ def fine_tune(
             1 / 2.6).
         warmup: fraction of the steps in which the learning rate rises from zero; at least 20 steps, or half of all.
         batch_norm: "frozen": moving statistics, scale and offset stay as they are, now and in a later `fit` (until
-            ``unfreeze(model, batch_norm=True)``); or "trained", which requires batch normalisation that is not frozen.
+            ``unfreeze(model, batch_norm=True)``); or "trained", which requires batch normalization that is not frozen.
         batch_size: images per step; batches from the caller keep their size. If devices share a batch (a
             `tf.distribute` strategy, `keras.distribution.DataParallel`), it is rounded down to a multiple of their
             number.

@@ -69,7 +69,7 @@ def load_finetune_data(
     Raises:
         FileNotFoundError: `data` looks like a folder that does not exist.
         NotADirectoryError: `data` is a file.
-        ValueError: as `read_folder`; or the dataset has no labelled images.
+        ValueError: as `read_folder`; or the dataset has no labeled images.
         ImportError: tensorflow-datasets is not installed.
 
     Example:

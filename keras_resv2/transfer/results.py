@@ -12,7 +12,7 @@ from keras_resv2.metrics import interval
 
 @dataclasses.dataclass(frozen=True)
 class Results:
-    """What a network predicts for labelled images, image by image.
+    """What a network predicts for labeled images, image by image.
 
     Attributes:
         losses: cross-entropy of each image, nats.
