@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# Contains 20 labelled images of CIFAR-10. Installed with its dependencies, because pip reports a broken package otherwise.
+# Contains 20 labeled images of CIFAR-10. Installed with its dependencies, because pip reports a broken package otherwise.
 SAMPLE_IMAGES := foolbox==3.3.4
 WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder --durations 15

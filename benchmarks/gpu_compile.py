@@ -37,7 +37,7 @@ def count_kernels(program):
     """Counts the operations of a step that launch something, in the largest loop body of a compiled program.
 
     Args:
-        program: text of an optimised HLO module.
+        program: text of an optimized HLO module.
 
     Returns:
         `collections.Counter` of "fusion", "copy" or the targets of library calls.

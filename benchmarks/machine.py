@@ -76,6 +76,6 @@ def floors(networks, precisions, batch_size):
 
 
 def _share(training, parts):
-    """Returns the share of inference in a training step: the first of three products per layer, a third."""
+    """Returns the fraction of inference in a training step: the first of three products per layer, a third."""
     divided = {key: training[key] / parts for key in ("operations", "bytes", "seconds")}
     return {**training, **divided}

@@ -7,7 +7,7 @@ from benchmarks.summary import QUANTITIES
 
 COLUMNS = ("network", "measure", "contender", "precision", "ratio to reference", "value", "spread")
 RIGHT = COLUMNS[4:]
-BUSY = 0.25  # share of the cores used by other programs before the start
+BUSY = 0.25  # fraction of the cores used by other programs before the start
 
 
 def as_markdown(report):

@@ -119,7 +119,7 @@ class Unit(nn.Module):
 
 
 def convolution(channels, filters, kernel_size, strides):
-    """Convolution without bias, initialised as in He et al. 2015b with fan-out."""
+    """Convolution without bias, initialized as in He et al. 2015b with fan-out."""
     layer = nn.Conv2d(channels, filters, kernel_size, strides, padding=kernel_size // 2, bias=False)
     nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
     return layer

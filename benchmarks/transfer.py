@@ -3,12 +3,12 @@
     python -m benchmarks.transfer --data digits --data fashion_mnist=FOLDER --data emoji=FOLDER \
         --out results
 
-- probe: a new classifier on the features of the frozen pretrained body.
-- fine-tuned: `keras_resv2.fine_tune` with its defaults: the classifier first, then all layers, batch normalisation
+- probe: a new classifier on the features of the frozen pretrained backbone.
+- fine-tuned: `keras_resv2.fine_tune` with its defaults: the classifier first, then all layers, batch normalization
   frozen, discriminative learning rates.
 - naive: the same pretrained network, epochs, images and augmentation with `compile("adam")` and `fit`: batch
-  normalisation trains, one learning rate, the random classifier from the first step.
-- scratch: the same network with random weights, a learning rate for that, and batch normalisation that trains.
+  normalization trains, one learning rate, the random classifier from the first step.
+- scratch: the same network with random weights, a learning rate for that, and batch normalization that trains.
 
 If a dataset has as many classes as the pretrained network (digits and Fashion-MNIST have ten, as CIFAR-10), its
 classifier starts from the pretrained one; otherwise it is new. All ways get the same images and choose the best weights
@@ -90,7 +90,7 @@ def run(arguments):
 
 
 def sample(train, count, seed):
-    """`count` images, each class in its share (largest remainder method)."""
+    """Returns `count` images, with the same fraction of each class (largest remainder method)."""
     images, labels = train
     wanted = np.bincount(labels) * count / len(labels)
     quotas = np.floor(wanted).astype(int)
@@ -116,7 +116,7 @@ def measure(way, network, train, test, epochs, seed, dataset):
     if way == "naive":
         naive(model, train, **common)
     elif scratch:
-        # Batches, so that no cross-validation compares the body with a classifier on random features.
+        # Batches, so that no cross-validation compares the backbone with a classifier on random features.
         (part, rest), (images, labels) = split_images(train[1], (0.8, 0.2), seed), train
         validation = [(images[rest], labels[rest])]
         common |= {"learning_rate": SCRATCH_RATE, "rate_decay": 1.0, "batch_norm": "trained"}
@@ -129,7 +129,7 @@ def measure(way, network, train, test, epochs, seed, dataset):
 
 
 def naive(model, train, epochs, patience, seed, augment, verbose):
-    """The first thing to try: Adam with its default learning rate, and the epoch of the best validation accuracy."""
+    """Trains with Adam at its default learning rate, and keeps the epoch of the best validation accuracy."""
     from keras_resv2.transfer.augmentation import AugmentedBatches
 
     images, labels = train
@@ -151,7 +151,7 @@ def read_rows(path):
 
 
 def medians(rows):
-    """``{(dataset, images): {way: errors of all seeds}}``, sorted."""
+    """Returns ``{(dataset, images): {way: errors of all seeds}}``, sorted."""
     found = {}
     for row in rows:
         cell = found.setdefault((row["dataset"], int(row["images"])), {})
@@ -160,7 +160,7 @@ def medians(rows):
 
 
 def as_markdown(rows):
-    """The table: median test error of each cell and its range over seeds."""
+    """Returns the table: median test error of each cell and its range over seeds."""
     lines = [f"| dataset | images | {' | '.join(WAYS)} |", f"| --- | ---: |{' ---: |' * len(WAYS)}"]
     for (dataset, images), ways in medians(rows).items():
         best = min(statistics.median(errors) for errors in ways.values())
@@ -178,7 +178,7 @@ def as_markdown(rows):
 
 
 def draw(rows, path):
-    """One panel per dataset: error by number of images, medians as lines, all seeds as dots."""
+    """Draws a panel per dataset: error by number of images, medians as lines, all seeds as dots."""
     found = medians(rows)
     datasets = list(dict.fromkeys(dataset for dataset, _ in found))
     figure, panels = new_figure(len(datasets), (4 * len(datasets), 3.9))

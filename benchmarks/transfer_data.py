@@ -1,4 +1,4 @@
-"""Public sets of labelled images, for `benchmarks.transfer`."""
+"""Public sets of labeled images, for `benchmarks.transfer`."""
 
 import gzip
 import json
@@ -14,10 +14,10 @@ EMOJI_TEST_SHARE, DIGITS_TEST_SHARE = 0.25, 0.25
 
 
 def fashion_mnist(folder):
-    """Fashion-MNIST (Xiao et al. 2017): 28x28 grayscale images of 10 kinds of clothes.
+    """Reads Fashion-MNIST (Xiao et al. 2017): 28x28 grayscale images of 10 kinds of clothes.
 
     Args:
-        folder: with the four ``*-ubyte.gz`` files; Debian's package `dataset-fashion-mnist` installs them in
+        folder: path of the four ``*-ubyte.gz`` files; Debian's package `dataset-fashion-mnist` installs them in
             /usr/share/datasets/fashion-mnist.
 
     Returns:
@@ -38,7 +38,7 @@ def _idx(path):
 
 
 def digits(folder=None):
-    """scikit-learn's 1,797 handwritten digits, 8x8, grayscale; a quarter of them is the test set."""
+    """Loads scikit-learn's 1,797 handwritten digits, 8x8, grayscale; a quarter of them is the test set."""
     from sklearn.datasets import load_digits
 
     images, labels = load_digits(return_X_y=True)
@@ -47,10 +47,10 @@ def digits(folder=None):
 
 
 def emoji(folder):
-    """Emoji by their group: 64x64 color drawings, 9 groups (animals, flags, food, ...), 1,906 images.
+    """Reads emoji by their group: 64x64 color drawings, 9 groups (animals, flags, food, ...), 1,906 images.
 
     Args:
-        folder: the unpacked npm package `emoji-datasource-twitter` (its emoji.json and img/).
+        folder: path of the unpacked npm package `emoji-datasource-twitter` (its emoji.json and img/).
     """
     from keras_resv2.data.images import read_image
 

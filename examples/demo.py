@@ -1,4 +1,4 @@
-"""Classifies the 20 labelled images of CIFAR-10 that the package foolbox contains.
+"""Classifies the 20 labeled images of CIFAR-10 that the package foolbox contains.
 
     python examples/demo.py --save predictions.png
 

@@ -60,7 +60,7 @@ def segmentation_model(network, classes):
 
 
 def train(images, masks, epochs):
-    """Trains head and network; the network's batch normalisation keeps its statistics."""
+    """Trains head and network; the network's batch normalization keeps its statistics."""
     import keras
 
     network = keras_resv2.PreActResNet20(weights="cifar10", include_top=False)

@@ -55,12 +55,12 @@ def _pretrained_body(name):
 
 @functools.lru_cache(maxsize=1)
 def _open_body(name, folder, full_name, sha256, settings):
-    """Returns the body with these weights, built under these Keras settings."""
+    """Returns the backbone with these weights, built under these Keras settings."""
     return from_pretrained(name, include_top=False, pooling="avg")
 
 
 def _body(model):
-    # Adapters and quantization replace variables; TensorFlow and JAX have compiled the body with those before.
+    # Adapters and quantization replace variables; TensorFlow and JAX have compiled the backbone with those before.
     variables, body = _BODIES.get(model, ([], None))
     if body is None or [id(v) for v in variables] != [id(v) for v in model.variables]:
         body = body_of(model)

@@ -1,4 +1,4 @@
-"""Measures the error of a classifier on labelled images."""
+"""Measures the error of a classifier on labeled images."""
 
 import functools
 import sys

@@ -138,22 +138,22 @@ def from_pretrained(
             newest is used. Or the path of a weight folder, ``DIR/<name>/<version>``; or ``hf://user/name``
             (``@<revision>``), a repository on the Hugging Face Hub.
         classes: number of classes. None, or the number that the weights were trained with, keeps their classifier; any
-            other number adds a new, randomly initialized classifier to the pretrained body. For other classes of the
-            same number, such as ten other ones with weights of CIFAR-10, the model therefore starts with the trained
-            classifier: `fine_tune` trains it further, but until then its outputs are those of the old classes.
+            other number adds a new, randomly initialized classifier to the pretrained backbone. For other classes of
+            the same number, such as ten other ones with weights of CIFAR-10, the model therefore starts with the
+            trained classifier: `fine_tune` trains it further, but until then its outputs are those of the old classes.
         include_top: whether to include the classifier.
         input_tensor: Keras tensor to use as the input.
         input_shape: shape of one image, ``(height, width, channels)``. With the classifier it defaults to the shape of
             the training images.
         pooling: pooling of the output without the classifier: None (feature maps), "avg" or "max".
         classifier_activation: activation of the classifier; None for logits.
-        include_preprocessing: whether the model takes raw pixels from 0 to 255 and normalises them
+        include_preprocessing: whether the model takes raw pixels from 0 to 255 and normalizes them
             as in training.
         rolled, rematerialize: see `keras_resv2.ResNet`.
         dtype: Keras dtype policy; None for the global policy.
         channels: number of channels of the images; None for that of the training images. Any other number adapts the
             first convolution as timm does: for one channel the kernel is summed over its three channels, otherwise it
-            is repeated and scaled. Pixels are then normalised by the averages of the weights' statistics.
+            is repeated and scaled. Pixels are then normalized by the averages of the weights' statistics.
         output_stride: see `keras_resv2.ResNet`; None for that of the weights. With another one the classifier averages
             more positions than in training: the error of the card does not hold.
         model_name: name of the model; None for that of the architecture. Two networks inside one model, such as an

@@ -73,7 +73,7 @@ def ResNet(
             ReLU follow the convolution of a pre-activation network. Found in other implementations: "cifar_pooled",
             "cifar_strided", "cifar_strided_pooled" (3x3 convolution with max-pooling, with stride 2, with both),
             "imagenet_unpooled", "imagenet_unstrided", "imagenet_unstrided_pooled" (7x7).
-        preprocessing: statistics to normalise pixels with: those of a dataset of the registry ("cifar10", "cifar100"),
+        preprocessing: statistics to normalize pixels with: those of a dataset of the registry ("cifar10", "cifar100"),
             "torch" (ImageNet's mean and standard deviation), "caffe" (ImageNet's mean alone) or "tf" (from -1 to 1),
             the last three with the names of keras.applications but always in RGB order; or ``(mean, std)``, each of
             three numbers on the 0-255 scale. None for CIFAR-10's, or ImageNet's with an "imagenet" stem.
@@ -102,7 +102,7 @@ def ResNet(
         pooling: pooling of the output without the classifier: None (feature maps), "avg" or "max".
         classes: number of classes; defaults to 10 (CIFAR stem) or 1000.
         classifier_activation: activation of the classifier; None for logits.
-        include_preprocessing: whether the model takes raw pixels from 0 to 255 and normalises them
+        include_preprocessing: whether the model takes raw pixels from 0 to 255 and normalizes them
             itself.
         rolled: whether all units of a stage after the first form one layer that loops over stacked weights
             (`keras_resv2.models.scan`): deep networks then build and compile as fast as shallow ones. Weight files and

@@ -2,7 +2,7 @@
 
 Averaged weights (`average` of a recipe), a whole network that was trained without some of its units
 (`units_per_batch`), and a network that was trained on smaller images (`image_size`) produce other activations than
-those that the moving statistics of batch normalisation tracked. So the statistics are measured again: the mean over
+those that the moving statistics of batch normalization tracked. So the statistics are measured again: the mean over
 batches of each batch's mean and variance (Izmailov et al. 2018, arXiv 1803.05407, section 3.2), on training images
 without crop, cutout, mixup or resizing.
 """
@@ -54,7 +54,7 @@ def measured_weights(model, optimizer, steps, source, averaged):
 
 
 def _measure_statistics(model, steps, source):
-    """Sets the moving statistics of batch normalisation to those of training images."""
+    """Sets the moving statistics of batch normalization to those of training images."""
     moving = [v for v in model.non_trainable_variables if v.name.endswith(("moving_mean", "moving_variance"))]
     sums, batches = [np.zeros(v.shape) for v in moving], 0
     with _without_momentum(model), contextlib.closing(source.plain_images()) as images:

@@ -1,7 +1,7 @@
 """Data parallelism on several devices: each processes an equal part of every batch, and gradients are summed.
 
 On TensorFlow this is `tf.distribute` (MirroredStrategy, or MultiWorkerMirroredStrategy if TF_CONFIG lists several
-machines), on JAX `keras.distribution.DataParallel` (with `jax.distributed` for several processes). Batch normalisation
+machines), on JAX `keras.distribution.DataParallel` (with `jax.distributed` for several processes). Batch normalization
 uses the statistics of the whole batch on both, so that the number of devices only affects rounding.
 """
 
@@ -160,12 +160,12 @@ def check_recipe(recipe, devices):
         # Keras checks the gradients of only one replica for overflow.
         raise ValueError("mixed_float16 on several devices requires the JAX backend; mixed_bfloat16 runs on both.")
     if devices.strategy and recipe.leaves_units_out:
-        # Synchronised batch normalisation cannot be inside a conditional operation.
+        # Synchronized batch normalization cannot be inside a conditional operation.
         raise ValueError("units_per_batch and survival on several devices require the JAX backend: set KERAS_BACKEND.")
 
 
 def sync_batch_norm(model, devices):
-    """Synchronises batch statistics across devices.
+    """Synchronizes batch statistics across devices.
 
     Args:
         model: a functional `keras.Model`.
@@ -173,7 +173,7 @@ def sync_batch_norm(model, devices):
 
     Returns:
         With several devices on TensorFlow, a copy of the model with the same layer names and weights, whose batch
-        normalisation is synchronised and whose dropout draws separately on each device. Otherwise the model itself,
+        normalization is synchronized and whose dropout draws separately on each device. Otherwise the model itself,
         because JAX computes statistics over the whole batch.
 
     Raises:

@@ -138,7 +138,7 @@ def repeat_units(arrays: dict[str, np.ndarray], units: dict[str, int]) -> dict[s
     """Computes the weights of a deeper network, initializing each unit from one of the shallower network.
 
     The first unit of a stage, whose width or stride differs, is used once. The others are repeated in order, as evenly
-    as possible; the last layer of the branch of a unit with c copies (its last convolution, or the batch normalisation
+    as possible; the last layer of the branch of a unit with c copies (its last convolution, or the batch normalization
     after it) is divided by c.
 
     Args:
@@ -179,7 +179,7 @@ def repeat_units(arrays: dict[str, np.ndarray], units: dict[str, int]) -> dict[s
 
 
 def _ends(arrays):
-    """Returns the last layer of every branch: the last convolution, or the batch normalisation after it."""
+    """Returns the last layer of every branch: the last convolution, or the batch normalization after it."""
     layers = {match.group(3) for match in map(UNIT.fullmatch, arrays) if match}
     last = max(int(layer[4:]) for layer in layers if re.fullmatch(r"conv\d", layer))
     return f"bn{last}" if f"bn{last}" in layers else f"conv{last}"

@@ -14,7 +14,7 @@ class Targets(NamedTuple):
     Attributes:
         labels: ``(batch,)``: class indices; for mixed images those of the larger part.
         partners: ``(batch,)``: class indices of the other part; None without mixup.
-        shares: ``(batch,)``: share of `labels` in units of 1/256, 128 to 256; None without mixup.
+        shares: ``(batch,)``: weight of `labels` in units of 1/256, 128 to 256; None without mixup.
         teacher_logits: ``(batch, classes)``: a teacher's logits for the same images; None without a teacher.
     """
 
@@ -28,16 +28,16 @@ class Targets(NamedTuple):
 class Loss:
     """The loss of a recipe.
 
-    With labels alone it is the cross-entropy. Label smoothing mixes a share of the uniform distribution into the labels
-    (Szegedy et al. 2016, arXiv 1512.00567, section 7), mixup uses the weighted mean of the cross-entropies of both
-    labels (Zhang et al. 2018, arXiv 1710.09412), and distillation a weighted mean with ``temperature^2 * KL(teacher ||
-    student)``, both softened by the temperature (Hinton et al. 2015, arXiv 1503.02531).
+    With labels alone it is the cross-entropy. Label smoothing mixes the uniform distribution into the labels (Szegedy
+    et al. 2016, arXiv 1512.00567, section 7), mixup uses the weighted mean of the cross-entropies of both labels (Zhang
+    et al. 2018, arXiv 1710.09412), and distillation a weighted mean with ``temperature^2 * KL(teacher || student)``,
+    both softened by the temperature (Hinton et al. 2015, arXiv 1503.02531).
 
     `keras.distillation.LogitsDistillation` is not used, because its default loss treats logits as probabilities (Keras
     3.15), and `KLDivergence` clips at 1e-7, where gradients vanish.
 
     Attributes:
-        label_smoothing: share of the uniform distribution, 0 to 1.
+        label_smoothing: weight of the uniform distribution, 0 to 1.
         temperature: divisor of the logits of teacher and student.
         teacher_weight: weight of the distillation loss, 0 to 1; the labels have the rest.
 

@@ -42,7 +42,7 @@ class SGD(keras_resv2.SGD):
             self.assign(average, (1 - share) * average + share * newest)
 
     def _share_of_newest(self):
-        """Returns the share of the newest weight in an average: 1, 1/2, 1/3, ..., at least ``1 - average_decay``."""
+        """Returns the weight of the newest value in an average: 1, 1/2, 1/3, ..., at least ``1 - average_decay``."""
         averaged = ops.maximum(ops.convert_to_tensor(self.iterations) - self._first_averaged, 0)
         return ops.maximum(1 / (ops.cast(averaged, "float32") + 1), 1 - self._average_decay)
 

@@ -56,7 +56,7 @@ class Recipe:
         crop: "shift" (pad, then a random crop of the same size) or "scale" (a random part of 8 to 100 % of the area
             with an aspect ratio of 3:4 to 4:3, resized).
         pad: pixels of padding before the shift.
-        pad_mode: "mean" (zeros after normalisation, as in the papers) or "reflect".
+        pad_mode: "mean" (zeros after normalization, as in the papers) or "reflect".
         flip: "random", or "alternating": each image is flipped every other epoch.
         image_size: shorter side of the training images in pixels, a number, or ((part of the run, number), ...) if it
             changes (progressive resizing: Tan & Le 2021, arXiv 2104.00298, section 4). Images of different sizes are
@@ -77,7 +77,7 @@ class Recipe:
         mixup: alpha of the Beta distribution of mixing shares (Zhang et al. 2018, arXiv 1710.09412); 0 for none.
         cutout: side in pixels of a square of the mean color in each image (DeVries & Taylor 2017, arXiv 1708.04552); 0
             for none.
-        label_smoothing: share of the uniform distribution in the labels (Szegedy et al. 2016,
+        label_smoothing: weight of the uniform distribution in the labels (Szegedy et al. 2016,
             arXiv 1512.00567, section 7).
         teacher: pretrained name, weight folder or run directory of a teacher network for distillation (Hinton et al.
             2015, arXiv 1503.02531); None for none.

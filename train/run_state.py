@@ -17,7 +17,7 @@ from train.averaging import measured_weights
 from train.optimizer import make_optimizer
 from train.run_files import HISTORY, WEIGHTS
 
-RECENT = 100  # steps on which moving statistics of batch normalisation depend: 0.9 ** 100 is 3e-5
+RECENT = 100  # steps on which moving statistics of batch normalization depend: 0.9 ** 100 is 3e-5
 
 
 class Diverged(FloatingPointError):

@@ -4,7 +4,7 @@ A recipe can select units in two ways:
 
 - `units_per_batch` (Veit et al. 2016, arXiv 1605.06431, section 5): a fixed number of random units in each
   batch, or a number that changes during the run, without scaling. The whole network has other activations than those of
-  a part of its units, so its batch normalisation statistics are measured for it before it is evaluated and saved
+  a part of its units, so its batch normalization statistics are measured for it before it is evaluated and saved
   (`train.averaging`), unless the last batches trained all units.
 - `survival` (stochastic depth: Huang et al. 2016, arXiv 1603.09382, eq. 4): each unit independently, with a
   probability that decreases linearly from 1 at the input to `survival` at the last unit. The branch of a used unit is
@@ -13,7 +13,7 @@ A recipe can select units in two ways:
 
 The units of a step depend only on (seed, step), so a resumed run skips the same ones on any backend. A skipped unit
 passes on its shortcut: its branch is computed neither in the forward nor in the backward pass, and its batch
-normalisation statistics are not updated.
+normalization statistics are not updated.
 """
 
 import re

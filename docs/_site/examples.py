@@ -6,7 +6,7 @@ import griffe
 
 
 class Examples(griffe.Extension):
-    """Makes a section "Examples:" of ``Example:``, whose lines stand below it without indentation."""
+    """Makes a section "Examples:" of ``Example:``, whose lines are below it without indentation."""
 
     def on_object(self, *, obj, **_):
         if obj.docstring:
@@ -14,7 +14,7 @@ class Examples(griffe.Extension):
 
 
 def indent_examples(text):
-    """A docstring whose examples are a section that Google's style knows.
+    """Returns a docstring whose examples are a section of Google's style.
 
     Example:
 

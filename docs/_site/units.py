@@ -19,7 +19,7 @@ WIDTH, STEP, TOP, BOX = 164, 38, 78, (104, 28)
 
 
 def steps_of(activation):
-    """What a basic unit does, from its input on: "conv", "bn", "relu", "add"; the branch ends at "add".
+    """Returns the steps of a basic unit, from its input on: "conv", "bn", "relu", "add"; the branch ends at "add".
 
     Example:
 
@@ -33,7 +33,7 @@ def steps_of(activation):
 
 
 def draw():
-    """The SVG: a column for each order of activations."""
+    """Returns the SVG, with a column for each order of activations."""
     height = TOP + STEP * max(len(steps_of(name)) for name in ACTIVATIONS) + 34
     parts = [_column(name, number * WIDTH, height) for number, name in enumerate(ACTIVATIONS)]
     return f"""<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH * len(ACTIVATIONS)} {height}" role="img"

@@ -2,7 +2,7 @@
 # # Convert and export
 #
 # Load weights of other libraries, and export networks to run without Keras. See [Convert](../convert.md) and
-# [Export](../export.md) for every layout and format.
+# [Export](../export.md) for every layout and format. Requires `pip install matplotlib onnx onnxruntime`.
 
 # %%
 import pathlib
@@ -45,7 +45,7 @@ print(f"largest difference {difference:.1e}")
 # %% [markdown]
 # ## To ONNX
 #
-# The file takes raw pixels; batch normalisation is folded into the convolutions. `export` runs the file and
+# The file takes raw pixels; batch normalization is folded into the convolutions. `export` runs the file and
 # compares its outputs with Keras before moving it to its final name.
 
 # %%

@@ -3,7 +3,7 @@
 #
 # Train a network on other images than it was made for: handwritten digits of scikit-learn, 8 x 8 pixels, as files in
 # one folder per class. Replace the folder by your own. `fine_tune` also takes arrays and batches:
-# [Fine-tune on your own images](../transfer.md).
+# [Fine-tune on your own images](../transfer.md). Requires `pip install matplotlib scikit-learn`.
 
 # %%
 import pathlib

@@ -4,7 +4,8 @@
 # How well does a trained network work without one of its residual units? Veit et al. 2016
 # ([arXiv 1605.06431](https://arxiv.org/abs/1605.06431)) deleted them one at a time. This notebook repeats the study in
 # about a minute on twenty images of CIFAR-10 (from the package foolbox); `keras-resv2 analyze lesions` uses all 10,000
-# test images. [The network in the browser](../network.md) is an interactive version.
+# test images. [The network in the browser](../network.md) is an interactive version. Requires `pip install matplotlib`
+# and `pip install --no-deps foolbox==3.3.4`.
 
 # %%
 import importlib.util

@@ -2,7 +2,7 @@
 # # Quick start
 #
 # Classify twenty images with a trained network. The images are the first of CIFAR-10's test set (Krizhevsky 2009),
-# from the package foolbox: `pip install --no-deps foolbox==3.3.4`.
+# from the package foolbox. Requires `pip install matplotlib` and `pip install --no-deps foolbox==3.3.4`.
 
 # %%
 import importlib.util
@@ -29,7 +29,7 @@ model = keras_resv2.from_pretrained(card.full_name)
 print(f"{card.full_name}: {card.parameters:,} parameters, {card.test_error} % test error")
 
 # %% [markdown]
-# The inputs are raw pixels: normalisation is part of the network.
+# The inputs are raw pixels: normalization is part of the network.
 
 # %%
 probabilities = model.predict(images, verbose=0)

@@ -179,7 +179,7 @@ def dissect(model: keras.Model) -> Dissection:
 
 
 def _check_folded(model, groups):
-    """Raises ValueError if batch normalisation was folded into the previous unit, which then is not one of the paper's.
+    """Raises ValueError if batch normalization was folded into the previous unit, which then is not one of the paper's.
 
     In networks with shortcuts, only that of the first unit is folded, into the stem, which no study deletes.
     """

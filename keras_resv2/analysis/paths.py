@@ -38,7 +38,7 @@ def paths_by_length(units: int) -> list[int]:
 
 
 def share_left(units: int, deleted: int) -> float:
-    """Returns the share of paths that remain after deleting units: each deletion halves it.
+    """Returns the fraction of paths that remain after deleting units: each deletion halves it.
 
     Args:
         units: number of units of the network.
@@ -108,13 +108,13 @@ class PathGradients:
     def effective_range(self, covered: float = COVERED) -> tuple[int, int, float]:
         """Finds the shortest range of lengths that contributes most of the gradient.
 
-        Lengths that were not sampled are interpolated linearly between the logarithms of their neighbours.
+        Lengths that were not sampled are interpolated linearly between the logarithms of their neighbors.
 
         Args:
-            covered: share of the sum of magnitudes, above 0 and at most 1.
+            covered: fraction of the sum of magnitudes, above 0 and at most 1.
 
         Returns:
-            ``(shortest, longest, share of all paths)``.
+            ``(shortest, longest, fraction of all paths)``.
 
         Raises:
             ValueError: if no path has a gradient.

@@ -73,7 +73,7 @@ def propagate(model: keras.Model, images: np.ndarray, labels: np.ndarray, traini
         model: a network supported by `keras_resv2.analysis.dissect`, trained or new.
         images: ``(n, height, width, 3)``, raw pixels.
         labels: ``(n,)``, class indices; the loss is the mean cross-entropy.
-        training: whether batch normalisation uses batch statistics and dropout is active. Required for a new network,
+        training: whether batch normalization uses batch statistics and dropout is active. Required for a new network,
             whose moving statistics are not yet meaningful.
 
     Returns:

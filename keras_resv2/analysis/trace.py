@@ -52,6 +52,6 @@ class Trace:
 
 
 def _is_folded(unit):
-    """Returns whether the batch normalisation after the first convolution, which all units have, is in its kernel."""
+    """Returns whether the batch normalization after the first convolution, which all units have, is in its kernel."""
     names = {name.removeprefix(f"{unit.name}_") for name in unit.branch.layers}
     return "conv1" in names and "bn1" not in names

@@ -91,7 +91,7 @@ class Case:
 
     Attributes:
         model: `keras.Model`.
-        new: whether its weights are random, so that batch normalisation must use batch statistics.
+        new: whether its weights are random, so that batch normalization must use batch statistics.
     """
 
     model: object

@@ -111,7 +111,7 @@ def detect(source: Any, architecture: str | None = None, *, prefix: str | None =
         prefix: prefix of the names of the network's tensors, if a checkpoint contains several networks.
         **structure: details that the source does not specify, instead of the assumptions: arguments of
             `keras_resv2.ResNet`, such as ``stride_on``, ``stem`` or ``preprocessing``; ``epsilon`` of batch
-            normalisation; ``zero_channels`` of option A, "both_sides" or "after".
+            normalization; ``zero_channels`` of option A, "both_sides" or "after".
 
     Returns:
         `Detected`.

@@ -4,19 +4,19 @@ import re
 
 import numpy as np
 
-EPSILON = 1e-5  # of batch normalisation here, and PyTorch's default
+EPSILON = 1e-5  # of batch normalization here, and PyTorch's default
 ZERO_CHANNELS = ("both_sides", "after")
 
 
 def with_epsilon(weights, epsilon):
-    """Converts weights trained with another epsilon of batch normalisation.
+    """Converts weights trained with another epsilon of batch normalization.
 
     ``variance + epsilon`` stays the same. Where the new variance would be negative it becomes 0, and gamma is scaled
     instead.
 
     Args:
         weights: dictionary from ``<layer>/<variable>`` to an array.
-        epsilon: epsilon of the network's batch normalisation; 0 in torchvision's detectors.
+        epsilon: epsilon of the network's batch normalization; 0 in torchvision's detectors.
 
     Raises:
         ValueError: if a variance and `epsilon` are 0, so that the network's outputs are not finite.
@@ -41,7 +41,7 @@ def with_epsilon(weights, epsilon):
 
 
 def with_identity_batch_norms(weights, shapes):
-    """Adds identity batch normalisation where our network has one and the other network does not.
+    """Adds identity batch normalization where our network has one and the other network does not.
 
     The bias of the preceding convolution becomes beta.
 
@@ -138,7 +138,7 @@ def _channels(name, weights):
 
 
 def batch_norm_of(name):
-    """Returns the batch normalisation that may follow the convolution of a weight.
+    """Returns the batch normalization that may follow the convolution of a weight.
 
     Example:
 

@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-# timm's plain networks with ReLU, batch normalisation and a stem of one convolution, of any depth.
+# timm's plain networks with ReLU, batch normalization and a stem of one convolution, of any depth.
 PLAIN = re.compile(r"(resnet|resnetv2_)\d+|wide_resnet\d+_2")
 # Keys of `model_args` that do not affect inference, and values that match our networks.
 TRAINING = ("num_classes", "drop_rate", "drop_path_rate", "drop_block_rate")

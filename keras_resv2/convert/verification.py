@@ -23,7 +23,7 @@ def said_by(source, network):
     """Returns arguments of `detect` that a source states beside its tensors.
 
     They are the pixel statistics of a configuration beside a file, or of a timm module; and the epsilon of the batch
-    normalisation of a module or model.
+    normalization of a module or model.
 
     Raises:
         ValueError: if the configuration names a network that this package does not build.

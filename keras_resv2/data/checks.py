@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 SCALED = 1.0  # pixels up to this were divided by 255
-STANDARDISED = 16.0  # upper bound of standardised pixels
+STANDARDISED = 16.0  # upper bound of standardized pixels
 OVERSHOOT = 64.0  # interpolation of sharp edges exceeds 0 to 255 by at most this much
 
 

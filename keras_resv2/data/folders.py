@@ -38,7 +38,7 @@ def find_splits(folder: str | os.PathLike) -> dict[str, pathlib.Path]:
     """Finds the split folders in a folder, following the rule of `keras_resv2.data.splits`.
 
     Args:
-        folder: path of the folder. Split folders may be spelt ``train``, ``Train``, ``training``, ``seg_train``;
+        folder: path of the folder. Split folders may be spelled ``train``, ``Train``, ``training``, ``seg_train``;
             ``test``, ``testing``; ``val``, ``valid``, ``validation``, ``eval``, ``dev``.
 
     Returns:

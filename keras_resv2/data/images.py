@@ -50,7 +50,7 @@ def read_image(
     Args:
         path: path of the file.
         size: (height, width) in pixels.
-        crop: share of the short side that the result shows, above 0 and at most 1; timm's ``crop_pct``.
+        crop: fraction of the short side that the result shows, above 0 and at most 1; timm's ``crop_pct``.
         interpolation: "bicubic" or "bilinear".
 
     Returns:
@@ -155,7 +155,7 @@ def upright(image: Image.Image) -> Image.Image:
 
 
 def fitted(image: Image.Image, size: Sequence[int], crop: float = 1.0, interpolation: str = "bicubic") -> Image.Image:
-    """Resizes a Pillow image so that a share of its short side fits (height, width), and center-crops it."""
+    """Resizes a Pillow image so that a fraction of its short side fits (height, width), and center-crops it."""
     height, width = size
     if crop == 1:
         same = image.size == (width, height)

@@ -73,12 +73,12 @@ def export(
             which quantizes weights and activations to a quarter of the size.
         representative: for int8: uint8 images ``(n, height, width, 3)``, a few hundred typical inputs, used to
             calibrate the activation ranges.
-        folded: whether batch normalisation goes into the convolutions where that is exact (`keras_resv2.fold`).
+        folded: whether batch normalization goes into the convolutions where that is exact (`keras_resv2.fold`).
         class_names: names of the classes in the order of the outputs, stored with the network: in the metadata of ONNX,
             in ``assets.extra/labels.txt`` of a SavedModel, in ``<name>.labels.txt`` beside a TFLite file.
         unit_switches: whether an ONNX file gets a second, optional input of that name, float32 ``(units,)``, ones by
             default: a 0 deletes a residual unit as `keras_resv2.analysis.delete_each` does. The metadata
-            ``unit_switches`` is JSON of the units in this order. Batch normalisation is not folded then.
+            ``unit_switches`` is JSON of the units in this order. Batch normalization is not folded then.
         overwrite: whether an existing file, or a SavedModel's folder, is replaced.
 
     Returns:

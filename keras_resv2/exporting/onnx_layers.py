@@ -100,7 +100,7 @@ def _rescaling(layer, names, x, writer):
 
 
 def _zero_padding(layer, names, x, writer):
-    """The layer pads two neighbouring axes: height and width, or those that a data format not the model's means."""
+    """The layer pads two neighboring axes: height and width, or those that a data format not the model's means."""
     first = 1 if layer.data_format == "channels_last" else 2
     before, after = np.zeros(4, "int64"), np.zeros(4, "int64")
     for axis, (low, high) in enumerate(layer.padding, start=first):

@@ -24,7 +24,7 @@ class Signature:
 
     Attributes:
         shape: of the input, ``(None, height, width, 3)`` as the model has it; None where any size goes.
-        dtype: of the input: "uint8" where the network normalises raw pixels itself, else "float32".
+        dtype: of the input: "uint8" where the network normalizes raw pixels itself, else "float32".
         outputs: dictionary from the name of each output to its shape.
     """
 
@@ -85,7 +85,7 @@ def _kind(layer):
 
 
 def _takes_pixels(model, tensors=None):
-    """Whether all that reads the input, or other tensors of the model, normalises it: behind augmentation, resizing."""
+    """Whether all that reads the input, or other tensors of the model, normalizes it: behind augmentation, resizing."""
     given = {id(x) for x in (model.inputs if tensors is None else tensors)}
     readers = [node for node in calls(model) if any(id(x) in given for x in node.input_tensors)]
     return bool(readers) and all(_normalises(model, node) for node in readers)

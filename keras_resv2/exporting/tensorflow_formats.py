@@ -48,7 +48,7 @@ def write_saved_model(network, signature, folder, class_names=None):
 def _save(network, shape, dtype, folder):
     import tensorflow as tf
 
-    # TensorFlow fuses the kernel of our batch normalisation with the ReLU behind it into one that other programs,
+    # TensorFlow fuses the kernel of our batch normalization with the ReLU behind it into one that other programs,
     # such as TensorFlow.js' converter, do not know; Keras' own layer is a product and a sum.
     network = to_stock_layers(network)
     names = list(named_outputs(network))

@@ -1,6 +1,6 @@
-"""Batch normalisation with the fastest kernel of each backend, and conversion back to Keras' own layer.
+"""Batch normalization with the fastest kernel of each backend, and conversion back to Keras' own layer.
 
-Keras 3 composes the normalisation from separate operations on a float32 copy of its input. The backends have fused
+Keras 3 composes the normalization from separate operations on a float32 copy of its input. The backends have fused
 kernels that minimize memory traffic, and that take half precision while accumulating in float32. The layer here uses
 them where they apply. In all other respects it is Keras' layer: arguments, weights, moving statistics and, up to
 rounding, results.
@@ -22,7 +22,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
     On TensorFlow and PyTorch it uses their fused kernels for feature maps ``(batch, height, width, channels)`` with
     scale and offset, and on JAX, in training, `keras_resv2.models.batch_norm_jax`, which defines its own gradient
-    (reverse mode, first order). All other features of Keras' layer (masks, renormalisation, statistics synchronised
+    (reverse mode, first order). All other features of Keras' layer (masks, renormalization, statistics synchronized
     across devices, channels_first on TensorFlow) use Keras' code, as does inference on JAX, whose compiler fuses the
     separate operations itself.
 

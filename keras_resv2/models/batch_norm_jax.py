@@ -1,4 +1,4 @@
-"""Batch normalisation on JAX in few passes over the feature maps.
+"""Batch normalization on JAX in few passes over the feature maps.
 
 Written as separate operations, as in Keras, it takes one pass over the feature maps for the mean, another for the
 variance and, for the gradient, one for each sum. On an accelerator a pass is one or two kernel launches, and launches
@@ -17,7 +17,7 @@ __all__ = ["batch_norm"]
 def batch_norm(
     x: jax.Array, gamma: jax.Array, beta: jax.Array, axis: int, epsilon: float
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Normalises a batch by its own statistics, computed in float32.
+    """Normalizes a batch by its own statistics, computed in float32.
 
     The sums are taken over the differences from the first value f of each channel, which avoids cancellation in the
     variance where the mean m is large: the relative rounding error grows with ``(f - m)^2 / variance``, which is about
@@ -32,7 +32,7 @@ def batch_norm(
         epsilon: constant added to the variance.
 
     Returns:
-        ``(y, mean, variance)``: normalised feature maps of the shape and dtype of `x`, and float32 ``(channels,)``
+        ``(y, mean, variance)``: normalized feature maps of the shape and dtype of `x`, and float32 ``(channels,)``
         each, the variance without Bessel's correction. Mean and variance are not differentiable, and `y` only once.
 
     Source:

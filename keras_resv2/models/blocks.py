@@ -177,7 +177,7 @@ def _project(x, filters, strides, projects, spec, layers, name):
     if projects:
         normalised = "bn" in spec.activation.after_last_conv
         x = layers.conv(x, filters, 1, strides, f"{name}_conv", bias=spec.conv_bias and not normalised)
-        # Normalised if the branch's last convolution is, so that both terms have the same form.
+        # Normalized if the branch's last convolution is, so that both terms have the same form.
         return layers.batch_norm(x, f"{name}_bn") if normalised else x
     if strides > 1 and spec.projection == "A_average":
         x = layers.average_pool(x, strides, f"{name}_average")

@@ -22,7 +22,7 @@ def network_svg(model: keras.Model) -> str:
     """Draws a network as SVG, for pages and slides.
 
     Boxes are the branches of residual units, arcs their shortcuts (dashed where they change the size of the feature
-    maps). Each stage is labelled with the size of its feature maps, height x width x channels, and its number of units.
+    maps). Each stage is labeled with the size of its feature maps, height x width x channels, and its number of units.
     The figure has its own background, so that it is readable on dark pages.
 
     Args:

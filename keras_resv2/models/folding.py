@@ -1,12 +1,12 @@
-"""The inference form of a network, with batch normalisation and preprocessing folded into the convolutions.
+"""The inference form of a network, with batch normalization and preprocessing folded into the convolutions.
 
-With its moving statistics, batch normalisation multiplies each channel by a constant and adds another. Directly after a
+With its moving statistics, batch normalization multiplies each channel by a constant and adds another. Directly after a
 convolution whose output has no other consumer, both fold into the convolution::
 
     gamma (W * x - mean) / sqrt(variance + epsilon) + beta
         = (f W) * x + (beta - f mean),   f = gamma / sqrt(variance + epsilon)
 
-ResNet-v1 therefore keeps no batch normalisation; ResNet-v2 keeps those that read the sum of two paths, one per unit and
+ResNet-v1 therefore keeps no batch normalization; ResNet-v2 keeps those that read the sum of two paths, one per unit and
 the head's. What can be folded is determined from the graph, not from layer names.
 """
 
@@ -39,7 +39,7 @@ TRAINING_ONLY = tuple(getattr(keras.layers, name) for name in RANDOM_LAYERS if h
 def fold(model: keras.Model) -> keras.Model:
     """Copies a network for inference: fewer operations, the same outputs.
 
-    - Batch normalisation whose input is a convolution (or dense layer) without another consumer is folded into
+    - Batch normalization whose input is a convolution (or dense layer) without another consumer is folded into
       the kernel and a bias. Elsewhere, as before the branch in pre-activation units, it is kept, frozen.
     - The first convolution's kernel absorbs the division of the pixels by their standard deviation. Their mean is
       still subtracted first, in float32: the zero padding stands for pixels of mean value, so a bias instead would
@@ -118,7 +118,7 @@ class _Plan:
     Attributes:
         training: layers of which a call has ``training=True``.
         left_out: layers that are removed: their input replaces their output.
-        batch_norms: dictionary from a convolution to the batch normalisation folded into it.
+        batch_norms: dictionary from a convolution to the batch normalization folded into it.
         scales: dictionary from a convolution to the factors of its input channels.
         offsets: dictionary from a `Rescaling` that no longer scales to the offset that it still adds.
     """
@@ -160,7 +160,7 @@ def _trains(node):
 
 
 def _normalizes(layer, node):
-    """Returns whether a layer is batch normalisation of the output channels of a call of a linear map."""
+    """Returns whether a layer is batch normalization of the output channels of a call of a linear map."""
     linear, rank = node.operation, len(node.outputs[0].shape)
     channel_axis = 1 if getattr(linear, "data_format", None) == "channels_first" else rank - 1
     return (
@@ -212,7 +212,7 @@ def _weights(layer, plan):
 
 
 def _affine(layer):
-    """Converts batch normalisation in inference to a factor and an offset per channel."""
+    """Converts batch normalization in inference to a factor and an offset per channel."""
 
     def read(name, present=True, absent=None):
         return np.asarray(keras.ops.convert_to_numpy(getattr(layer, name)), "float64") if present else absent

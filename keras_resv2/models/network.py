@@ -6,7 +6,7 @@ the branch from 1; each network has a subset):
 | layer | name |
 | --- | --- |
 | input | `pixels` |
-| pixels to normalised input | `preprocessing` |
+| pixels to normalized input | `preprocessing` |
 | stem | `stem_conv`, `stem_bn`, `stem_relu`, `stem_pool`, `stem_pool_subsample` |
 | activation before the branch | `stageS_unitU_preact_bn`, `_preact_relu` |
 | branch | `stageS_unitU_convK`, `_bnK`, `_reluK` (what follows convolution K) |
@@ -35,7 +35,7 @@ def body(x, layout, spec, layers, rolled=False, rematerialize=False):
     """Builds everything between preprocessing and head.
 
     Args:
-        x: Keras tensor of normalised pixels.
+        x: Keras tensor of normalized pixels.
         layout, spec: see `keras_resv2.models.config.resolve_network`.
         layers: `LayerFactory`.
         rolled, rematerialize: see `ResNet`.

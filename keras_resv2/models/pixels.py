@@ -1,4 +1,4 @@
-"""Detects whether a model normalises raw pixels from 0 to 255 itself."""
+"""Detects whether a model normalizes raw pixels from 0 to 255 itself."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ SMALL_FACTOR, LARGE_ZERO = 0.1, 2.0  # of the affine map before the first weight
 
 
 def takes_raw_pixels(model: Any) -> bool:
-    """Returns whether a model normalises pixels from 0 to 255 itself.
+    """Returns whether a model normalizes pixels from 0 to 255 itself.
 
     It does if there are `Rescaling` or `Normalization` layers before its first weights that divide by 10 or more, or
     that map a value above 2 to zero.

@@ -1,4 +1,4 @@
-"""Statistics that pixels are normalised with: by name, and for other numbers of channels than three."""
+"""Statistics that pixels are normalized with: by name, and for other numbers of channels than three."""
 
 import math
 from typing import Any

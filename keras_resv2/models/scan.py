@@ -134,7 +134,7 @@ class RolledUnits(keras.layers.Layer):
         return [f"{stage}{unit}{rest}" for unit in range(int(first), int(first) + self.count)]
 
     def match_unit(self):
-        """Makes the weights trainable that are trainable in the unit, which may have frozen batch normalisation."""
+        """Makes the weights trainable that are trainable in the unit, which may have frozen batch normalization."""
         for (stack, *_), variable in zip(self._stacks, self.unit.variables, strict=True):
             stack.trainable = variable.trainable and self.trainable
 

@@ -29,7 +29,7 @@ def infer_structure(model: keras.Model) -> dict[str, Any]:
         "none", or the names of all layers that only other shortcuts have, joined by "+".
 
     Raises:
-        ValueError: if the model is not such a network, or its batch normalisation is folded.
+        ValueError: if the model is not such a network, or its batch normalization is folded.
 
     Example:
 
@@ -65,7 +65,7 @@ def infer_structure(model: keras.Model) -> dict[str, Any]:
 
 
 def pixels_of(model: keras.Model) -> tuple | None:
-    """Mean and standard deviation by which a network normalises pixels; None without preprocessing.
+    """Mean and standard deviation by which a network normalizes pixels; None without preprocessing.
 
     Example:
 

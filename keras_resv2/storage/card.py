@@ -12,7 +12,7 @@ from keras_resv2.files import open_regular
 from keras_resv2.storage.card_schema import check_class_index, check_fields
 
 LARGEST = 4 << 20  # bytes; a card with 20,000 classes has 0.5 million
-USUAL_CROP, LEAST_CROP = 224 / 256, 0.1  # shares of the shorter side; a card from a stranger may say anything
+USUAL_CROP, LEAST_CROP = 224 / 256, 0.1  # fractions of the shorter side; a card from a stranger may say anything
 VERSION = re.compile("[0-9]{1,9}")
 
 # Defaults of the fields of third-party weights where nothing is known.

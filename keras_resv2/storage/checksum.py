@@ -37,7 +37,7 @@ def checksum_of(origin: Mapping[str, Any]) -> str | None:
 
 
 def digits_of_name(name: str) -> str | None:
-    """Returns the first digits of the SHA-256 of a file that its name contains, at least eight; None without them.
+    """Returns the first hex digits of the SHA-256 of a file that its name contains, at least eight; None without them.
 
     Example:
 

@@ -163,7 +163,11 @@ def card_in(folder: pathlib.Path) -> pathlib.Path:
         raise FileNotFoundError(
             f"{path} does not exist: a weight folder is <name>/<version> with {CARD}; a folder that contains one, such "
             "as the --out of finetune, works too."
-            + (f" Convert weights of other libraries ({foreign}) first: keras-resv2 convert FILE." if foreign else "")
+            + (
+                f" Convert weights of other libraries ({foreign}) first: keras-resv2 convert FILE --out DIR."
+                if foreign
+                else ""
+            )
         )
     return path
 

@@ -110,7 +110,7 @@ def write_weights(
     Args:
         arrays: dictionary from ``<layer>/<variable>`` to an array.
         path: path of the file; an existing one is replaced.
-        half: whether to round kernels to float16. Everything else (biases, batch normalisation) stays float32.
+        half: whether to round kernels to float16. Everything else (biases, batch normalization) stays float32.
         structure: that of the network, from `keras_resv2.models.structure.structure_of`; None if unknown.
 
     Raises:

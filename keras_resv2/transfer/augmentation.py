@@ -24,7 +24,7 @@ class AugmentedBatches(keras.utils.PyDataset):
         augment: any of "crop" (shifts by up to an eighth of the side, padded by reflection) and "flip" (mirrors left
             and right with probability 1/2).
         seed: of the order and the augmentation.
-        weights: factors of the loss ``(n,)``, a third array of each batch; or None.
+        weights: loss weights ``(n,)``, a third array of each batch; or None.
     """
 
     def __init__(

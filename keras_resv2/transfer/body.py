@@ -1,4 +1,4 @@
-"""The training of the body: Adam with discriminative learning rates, a warm-up and a cosine schedule."""
+"""The training of the backbone: Adam with discriminative learning rates, a warm-up and a cosine schedule."""
 
 import dataclasses
 import math
@@ -54,7 +54,7 @@ class BodyTraining:
 
 
 def warmup_steps(share: float, steps: int) -> int:
-    """Steps of the warm-up: a share of all, but at least `LEAST_WARMUP`, or half of all if that is less.
+    """Steps of the warm-up: a fraction of all, but at least `LEAST_WARMUP`, or half of all if that is less.
 
     Example:
 

@@ -42,7 +42,7 @@ class BestWeights(keras.callbacks.Callback):
         self._lowest, self._waited, self._begun = math.inf, 0, time.monotonic()
         self._weights = self._earlier = model.get_weights()  # the best so far, and those before them
         self._classifier_alone, self._checkpoints = None, []
-        self._folds = None  # results of the body and of the classifier alone
+        self._folds = None  # results of the backbone and of the classifier alone
 
     def on_train_begin(self, logs=None):
         alone = self._classifier_alone if self._folds is None else None
@@ -155,11 +155,11 @@ class BestWeights(keras.callbacks.Callback):
         return new if body.beats(classifier) else alone
 
     def kept_rate(self) -> float | None:
-        """Learning rate of the body's training if the best weights are from it, else None."""
+        """Learning rate of the backbone's training if the best weights are from it, else None."""
         return next((row["learning_rate"] for row in self.history if row["phase"] == "body" and row["best"]), None)
 
     def only_the_classifier(self) -> bool:
-        """Whether the best weights are those of before the body was trained, although it was trained."""
+        """Whether the best weights are those of before the backbone was trained, although it was trained."""
         return len(self.history) > 1 and self.history[0]["phase"] == "head" and self.history[0]["best"]
 
     def restore(self) -> None:

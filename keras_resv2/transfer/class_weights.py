@@ -1,4 +1,4 @@
-"""Class weights: factors of the loss by class, as the argument `class_weight` of `fine_tune` gives them."""
+"""Class weights: loss weights by class, as the argument `class_weight` of `fine_tune` gives them."""
 
 import math
 import numbers

@@ -1,4 +1,4 @@
-"""Cross-validation of what to train, the classifier alone or the body too, where validation images are few.
+"""Cross-validation of what to train, the classifier alone or the backbone too, where validation images are few.
 
 Of 20 validation images five mistakes more or fewer are luck. All training images, held out in turn, tell more. The
 training of each fold is short: all folds take about as many steps as one training, or 300 if that is more.
@@ -61,10 +61,10 @@ class CrossValidation:
     """Trains without each fold in turn, and predicts the images of that fold.
 
     Args:
-        training: of the body, with its model. The model gets other weights.
+        training: of the backbone, with its model. The model gets other weights.
         train: training images in memory.
         features: `Features` of these images.
-        class_weight: factors of the loss ``(classes,)``, or None.
+        class_weight: loss weights ``(classes,)``, or None.
         steps: of a training on all training images.
     """
 
@@ -106,7 +106,7 @@ class CrossValidation:
         return seen.loss, seen.error, concatenate(held_out)
 
     def train_bodies(self, learning_rate: float) -> tuple[float, float, Results]:
-        """Trains the body too, after `train_classifiers`.
+        """Trains the backbone too, after `train_classifiers`.
 
         Args:
             learning_rate: the highest one.
@@ -153,7 +153,7 @@ class CrossValidation:
 def choose_learning_rates(
     folds: CrossValidation, initial: list[np.ndarray], learning_rates: tuple[float, ...], callback: BestWeights
 ) -> tuple[float, ...]:
-    """The learning rate to train the body at, a tuple of one; an empty one for the classifier alone.
+    """The learning rate to train the backbone at, a tuple of one; an empty one for the classifier alone.
 
     Args:
         folds: the cross-validation.

@@ -1,8 +1,8 @@
-"""Fine-tuning: first the classifier, then the body, with frozen batch normalisation.
+"""Fine-tuning: first the classifier, then the backbone, with frozen batch normalization.
 
 It avoids three mistakes: batch statistics of few, new images; pixels on another scale than that of the pretrained
-weights (the models here take 0 to 255 and normalise inside); and a random classifier whose gradients ruin the body
-before the classifier has learned anything.
+weights (the models here take 0 to 255 and normalize inside); and a random classifier whose gradients ruin the
+backbone before the classifier has learned anything.
 """
 
 import contextlib
@@ -74,19 +74,19 @@ def fine_tune(
 ) -> FineTuned:
     """Trains a pretrained network on other images.
 
-    First the classifier alone is trained, on features that the frozen body computes once. Then all trainable layers
+    First the classifier alone is trained, on features that the frozen backbone computes once. Then all trainable layers
     are trained for `epochs`: by Adam, with a learning rate that rises during the warm-up, falls to zero along a cosine,
-    and is lower for layers closer to the pixels. The best weights on the validation images are kept: of those whose
-    error is within one standard error of the lowest (Breiman et al. 1984, section 3.4.3) those with the lowest loss,
-    because with only a few dozen images the lowest error is partly due to chance.
+    and is lower for layers closer to the pixels. The best weights on the validation images are kept: among the epochs
+    whose error is within one standard error of the lowest (Breiman et al. 1984, section 3.4.3), the one with the lowest
+    loss, because with only a few dozen images the lowest error is partly due to chance.
 
     The classifier alone is kept unless the other weights make fewer mistakes, or as many with a lower loss. Fewer than
     100 validation images are too few to decide this, or to choose an epoch. Then a cross-validation decides: each third
-    of the training images is held out in turn, and classifier and body are trained on the others, for a third of the
-    steps (at least 100, or all if there are fewer). If the body does better on the images held out, it is trained
-    on all training images for all epochs, and the last weights are kept, unless the classifier alone does better on the
-    images held out and the validation images together. Batches from the caller are not divided into folds: the
-    validation images alone decide.
+    of the training images is held out in turn, and classifier and backbone are trained on the others, for a third of
+    the steps (at least 100, or all if there are fewer). If the backbone does better on the images held out, it is
+    trained on all training images for all epochs, and the last weights are kept, unless the classifier alone does
+    better on the images held out and the validation images together. Batches from the caller are not divided into
+    folds: the validation images alone decide.
 
     Layers that were frozen before (`freeze`) stay frozen: a network that is frozen up to its classifier becomes a
     linear probe.
@@ -97,31 +97,31 @@ def fine_tune(
             learning rate, so that `fit` can continue.
         train: ``(images, labels)`` or ``(images, labels, weights)``: images ``(n, height, width, 3)`` on the scale of
             the model (0 to 255); class indices ``(n,)``, or class probabilities ``(n, classes)``, one-hot or soft
-            (mixup, label smoothing, distillation); and factors of the loss ``(n,)``. Or batches of these
+            (mixup, label smoothing, distillation); and loss weights ``(n,)``. Or batches of these
             (`tf.data.Dataset`, `keras.utils.PyDataset`, a PyTorch `DataLoader`, a list) that can be iterated again;
             or a folder with a folder of images per class (`read_folder`).
-        validation: the same; or the share of `train` to hold out (of each class); or None: then the last weights are
+        validation: the same; or the fraction of `train` to hold out (of each class); or None: then the last weights are
             kept.
-        epochs: maximum number of epochs of the body's training, for each learning rate. 0 trains only the classifier.
-            None: about 1,000 steps, but 10 to 60 epochs.
-        learning_rate: highest learning rate while the body is trained, which is that of the classifier; layers before
-            it have lower ones. None: 0.003, followed by 0.0003 if that is no better than the classifier alone; without
-            validation images only 0.0003.
+        epochs: maximum number of epochs of the backbone's training, for each learning rate. 0 trains only the
+            classifier. None: about 1,000 steps, but 10 to 60 epochs.
+        learning_rate: highest learning rate while the backbone is trained, which is that of the classifier; layers
+            before it have lower ones. None: 0.003, followed by 0.0003 if that is no better than the classifier alone;
+            without validation images only 0.0003.
         rate_decay: factor of the learning rate from one stage to the one before (arXiv 1801.06146, section 3.2, uses
             1 / 2.6).
-        warmup: share of the steps in which the learning rate rises from zero; at least 20 steps, or half of all.
+        warmup: fraction of the steps in which the learning rate rises from zero; at least 20 steps, or half of all.
         batch_norm: "frozen": moving statistics, scale and offset stay as they are, now and in a later `fit` (until
-            ``unfreeze(model, batch_norm=True)``); or "trained", which requires batch normalisation that is not frozen.
+            ``unfreeze(model, batch_norm=True)``); or "trained", which requires batch normalization that is not frozen.
         batch_size: images per step; batches from the caller keep their size. If devices share a batch (a
             `tf.distribute` strategy, `keras.distribution.DataParallel`), it is rounded down to a multiple of their
             number.
-        class_weight: factors of the loss, a dictionary by class index or a list; "balanced" gives all classes the
-            same weight. They multiply the weights of single images.
+        class_weight: loss weights, a dictionary by class index or a list; "balanced" gives all classes the same weight.
+            They multiply the weights of single images.
         augment: any of "crop" and "flip"; leave out "flip" for digits and text. Batches from the caller are not
             augmented and keep their order.
         patience: epochs without fewer mistakes after which training stops, counted from the end of the warm-up; None
             for half of `epochs`, and for all of them after a cross-validation.
-        callbacks: a Keras callback or a list of them, for the training of the body, not for cross-validation.
+        callbacks: a Keras callback or a list of them, for the training of the backbone, not for cross-validation.
             `ReduceLROnPlateau` and `LearningRateScheduler` are rejected, because the learning rate follows its own
             schedule.
         seed: random seed of the split, the folds, the order of images and the augmentation.
@@ -213,7 +213,7 @@ def _validate(classifier, features, validation):
 
 
 def _fit_body(training, train, features, class_weight, rates, epochs, count, callback, callbacks):
-    """Trains the body at each learning rate, from the same weights, until one is better than the classifier alone."""
+    """Trains the backbone at each learning rate, from the same weights, until it beats the classifier alone."""
     start = training.model.get_weights()
     for rate in rates:
         training.model.set_weights(start)

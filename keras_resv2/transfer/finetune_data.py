@@ -53,13 +53,13 @@ def load_finetune_data(
     """Reads images and splits them.
 
     Existing splits are used as `keras_resv2.data.splits` describes: the test images are those of ``test``, or of
-    ``val`` if there is no ``test``. Missing splits are taken from the training images, the same share of each class.
+    ``val`` if there is no ``test``. Missing splits are taken from the training images, the same fraction of each class.
 
     Args:
         data: a folder, or the name of a dataset of tensorflow-datasets.
         data_dir: directory of tensorflow-datasets; None for its default.
         size: (height, width) of the images.
-        shares: (validation, test), shares of all images, for splits that are missing.
+        shares: (validation, test), fractions of all images, for splits that are missing.
         seed: of the split.
         damaged: "skip" or "raise", as `keras_resv2.read_folder` takes it.
 
@@ -69,7 +69,7 @@ def load_finetune_data(
     Raises:
         FileNotFoundError: `data` looks like a folder that does not exist.
         NotADirectoryError: `data` is a file.
-        ValueError: as `read_folder`; or the dataset has no labelled images.
+        ValueError: as `read_folder`; or the dataset has no labeled images.
         ImportError: tensorflow-datasets is not installed.
 
     Example:
@@ -99,7 +99,7 @@ def _missing(splits, shares):
 
 
 def _sizes(missing):
-    """Returns the shares of the training images and of the splits that are taken from them."""
+    """Returns the fractions of the training images and of the splits that are taken from them."""
     return 1 - sum(missing.values()), *missing.values()
 
 

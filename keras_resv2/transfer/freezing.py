@@ -1,4 +1,4 @@
-"""Which layers train. Frozen batch normalisation uses and keeps its moving statistics, in `fit` too."""
+"""Which layers train. Frozen batch normalization uses and keeps its moving statistics, in `fit` too."""
 
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
@@ -14,7 +14,7 @@ CLASSIFIER = "head_dense"
 def freeze(model: keras.Model, until: str | None = CLASSIFIER) -> keras.Model:
     """Freezes the layers before a place in the network: their weights no longer change.
 
-    Frozen batch normalisation works as in `predict`: it uses its moving statistics, and keeps them. Compile the model
+    Frozen batch normalization works as in `predict`: it uses its moving statistics, and keeps them. Compile the model
     afterwards, as after any change of what is trainable.
 
     Args:
@@ -185,7 +185,7 @@ def _classifier_behind(x):
 
 
 def set_batch_norm(layers: list[keras.layers.Layer], trainable: bool) -> None:
-    """Sets whether batch normalisation trains, in these layers and all layers inside them."""
+    """Sets whether batch normalization trains, in these layers and all layers inside them."""
     inner = list(with_inner(layers))
     for layer in inner:
         if isinstance(layer, keras.layers.BatchNormalization):
@@ -194,7 +194,7 @@ def set_batch_norm(layers: list[keras.layers.Layer], trainable: bool) -> None:
 
 
 def check_batch_norm_trains(model: keras.Model) -> None:
-    """Raises ValueError if all batch normalisation of a model is frozen, but the body around it is not."""
+    """Raises ValueError if all batch normalization of a model is frozen, but the backbone around it is not."""
     layers = list(with_inner([model]))
     norms = [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
     no_body = (keras.layers.BatchNormalization, keras.layers.Dense)

@@ -1,4 +1,4 @@
-"""The classifier at the end of a network, and its training on the features of the frozen body."""
+"""The classifier at the end of a network, and its training on the features of the frozen backbone."""
 
 import keras
 import numpy as np
@@ -77,7 +77,7 @@ def body_of(model: keras.Model) -> keras.Model:
 
 
 class Features:
-    """Features that the body computes from images, the input of the classifier; and the labels.
+    """Features that the backbone computes from images, the input of the classifier; and the labels.
 
     Args:
         model: as `classifier_of` takes it.
@@ -147,7 +147,7 @@ def fit_classifier(
         classifier: the layer, of a model.
         features: ``(n, channels)``.
         labels: ``(n,)`` or ``(n, classes)``.
-        weights: factors of the loss ``(n,)``, or None.
+        weights: loss weights ``(n,)``, or None.
         seed: of the order.
     """
     inputs = keras.Input(features.shape[1:])

@@ -18,7 +18,7 @@ class InputSpec:
     Attributes:
         image_shape: of its input, ``(height, width, 3)``; None for a side of any length.
         classes: number of classes.
-        raw_pixels: whether the model normalises pixels from 0 to 255 itself.
+        raw_pixels: whether the model normalizes pixels from 0 to 255 itself.
     """
 
     image_shape: tuple

@@ -95,7 +95,7 @@ class LabelledImages:
 
         Args:
             count: number of batches.
-            class_weight: factors of the loss ``(classes,)``, or None.
+            class_weight: loss weights ``(classes,)``, or None.
             soft: whether to convert labels to class probabilities.
 
         Returns:

@@ -12,7 +12,7 @@ from keras_resv2.metrics import interval
 
 @dataclasses.dataclass(frozen=True)
 class Results:
-    """What a network predicts for labelled images, image by image.
+    """What a network predicts for labeled images, image by image.
 
     Attributes:
         losses: cross-entropy of each image, nats.
@@ -31,7 +31,7 @@ class Results:
 
     @property
     def error(self) -> float:
-        """Share of the images that are classified wrongly, 0 to 1."""
+        """Fraction of the images that are misclassified, 0 to 1."""
         return float(np.average(self.wrong, weights=self.weights))
 
     @property
@@ -54,7 +54,7 @@ class Results:
         """Whether this makes fewer mistakes than another on the same images, or as many with a lower loss.
 
         There is no margin: one standard error of the difference is 5 of 80 images, and in one of three runs on clothes
-        the body, with 15 points less test error, had 4 fewer wrong.
+        the backbone, with 15 points less test error, had 4 fewer wrong.
         """
         return (self.error, self.loss) < (other.error, other.loss)
 

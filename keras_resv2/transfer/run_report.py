@@ -117,7 +117,7 @@ def weight_folder_of(out: str | pathlib.Path, base: Card, data: str) -> pathlib.
 
 
 def _folds(history):
-    """What decided between the classifier alone and the body; an empty list if no cross-validation did."""
+    """What decided between the classifier alone and the backbone; an empty list if no cross-validation did."""
     return [
         {
             "trained": "body" if number else "classifier",
@@ -191,7 +191,7 @@ def draw_history(history: list[dict], path: pathlib.Path, title: str) -> None:
 
 
 def draw_confusion(confusion: np.ndarray, class_names: tuple[str, ...], path: pathlib.Path) -> None:
-    """Draws the confusion matrix, as shares of each true class.
+    """Draws the confusion matrix, as fractions of each true class.
 
     Args:
         confusion: as `confusion_matrix` returns it.

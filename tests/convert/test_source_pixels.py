@@ -36,7 +36,7 @@ def test_a_folder_that_timm_wrote(timm, name, tmp_path):
     normalised = (pixels / 255 - OWN["mean"]) / OWN["std"]
     ours = found.build(input_shape=(64, 64, 3), classifier_activation=None)(pixels.astype("float32"), training=False)
     assert_same(np.asarray(ours), run_torch(torch, theirs, normalised.astype("float32")), 1e-4)
-    with pytest.raises(FileNotFoundError, match=r"\(model.safetensors.*\) first: keras-resv2 convert"):
+    with pytest.raises(FileNotFoundError, match=r"\(model.safetensors.*\) first: keras-resv2 convert FILE --out DIR"):
         keras_resv2.from_pretrained(tmp_path)
     assert detect(tmp_path / "model.safetensors", preprocessing="caffe").arguments["preprocessing"] == "caffe"
     (tmp_path / "config.json").unlink()

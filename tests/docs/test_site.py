@@ -367,7 +367,7 @@ def test_an_image_of_ones_own(network_page, tmp_path):
 
 
 def test_the_page_is_small_and_complete(site):
-    """A 20-layer network, and the plain one beside it, in less than 3 MB as they lie on the server."""
+    """A 20-layer network, and the plain one beside it, in less than 3 MB as stored on the server."""
     index = json.loads((site / "network/networks.json").read_text())
     shown = [index["networks"][0]["file"], *([index["plain"]["file"]] if index["plain"] else [])]
     files = [

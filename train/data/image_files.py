@@ -7,7 +7,7 @@ from PIL import ImageOps
 
 from keras_resv2.data.crops import center_box, cut
 
-# Szegedy et al. 2015, section 6: share of the image's area, and width / height, of the training crop.
+# Szegedy et al. 2015, section 6: fraction of the image's area, and width / height, of the training crop.
 AREA, ASPECT, TRIES = (0.08, 1.0), (3 / 4, 4 / 3), 10
 
 

@@ -26,7 +26,7 @@ class Input:
             of which "test_error" is the main one.
         class_names: class names in the order of the labels.
         image_shape: shape of the network's input; None for variable sides.
-        pixels: ``(mean, std)`` of the dataset's pixels, used by the network for normalisation.
+        pixels: ``(mean, std)`` of the dataset's pixels, used by the network for normalization.
         train_images, test_images: numbers of images.
         fingerprints: SHA-256 of the data by split.
         from_data: names of attributes that come from the data instead of the registry, which are recorded by the run.
@@ -124,7 +124,7 @@ def view_errors(network, source, views):
     Args:
         network: an object with `predict_on_batch`.
         source: as `keras_resv2.data.sources.open_source` returns.
-        views: ((shorter side, centre crop), ...) in pixels.
+        views: ((shorter side, center crop), ...) in pixels.
     """
     names = ["test_error", *(f"test_error_{size}" for _, size in views[1:])]
     return {name: measure_streamed_error(network, source, *view) for name, view in zip(names, views, strict=True)}

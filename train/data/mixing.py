@@ -43,9 +43,9 @@ class MixedBatches(SourceWrapper):
             yield (*batch, *(numbers[part] for numbers in self.draw(step)))
 
     def draw(self, step):
-        """Draws rows and columns of the cutout centers and mixup shares of a step, int32 ``(batch_size,)`` each.
+        """Draws rows and columns of the cutout centers and mixup weights of a step, int32 ``(batch_size,)`` each.
 
-        A batch has a single share, drawn from Beta(alpha, alpha), as in the authors' code. Neighbouring images are
+        A batch has a single share, drawn from Beta(alpha, alpha), as in the authors' code. Neighboring images are
         mixed with each other, so the larger share can always be the image's own.
         """
         size, drawn = self._recipe.batch_size, []
@@ -76,7 +76,7 @@ def cut_out(images, rows, columns, side, color):
         images: ``(batch, height, width, 3)``.
         rows, columns: ``(batch,)``: centers of the squares, which may extend beyond the border.
         side: side of the squares, in pixels.
-        color: three numbers: the mean color, which becomes zero after normalisation, as in the paper.
+        color: three numbers: the mean color, which becomes zero after normalization, as in the paper.
     """
 
     def inside(centres, length):
@@ -103,7 +103,7 @@ def mix(images, partners, shares):
 def swap_neighbours(array):
     """Swaps the first and second entry of `array`, the third and fourth, and so on.
 
-    Images are in random order, so neighbours are random pairs, and both are on the same device.
+    Images are in random order, so neighbors are random pairs, and both are on the same device.
     """
     shape = tuple(array.shape[1:])
     return ops.reshape(ops.flip(ops.reshape(array, (-1, 2, *shape)), axis=1), (-1, *shape))

@@ -130,7 +130,7 @@ TABLES = {
 
 
 def network(model, arguments):
-    """Resolves a model and its arguments to a form that is equal for two spellings of the same network.
+    """Resolves a model and its arguments to a form that is equal for two descriptions of the same network.
 
     Args:
         model: name of the architecture.

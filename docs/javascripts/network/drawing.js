@@ -13,7 +13,7 @@ export function make(tag, attributes = {}, ...children) {
   return element;
 }
 
-// Cividis (Nuñez, Anderton, Renslow 2018): readable with any colour vision, lighter where larger.
+// Cividis (Nuñez, Anderton, Renslow 2018): readable with any color vision, lighter where larger.
 const CIVIDIS = ["00224e", "123570", "3b496c", "575d6d", "707173", "8a8678", "a59c74", "c3b369", "e1cc55", "fee838"].map(
   (hex) => [0, 2, 4].map((at) => parseInt(hex.slice(at, at + 2), 16)));
 

@@ -85,7 +85,7 @@ export class Network {
     }
   }
 
-  /** Batch normalisation and ReLU behind a convolution go into it, where nothing else reads what lies between. */
+  /** Batch normalization and ReLU behind a convolution go into it, where nothing else reads what lies between. */
   #fuse() {
     const readers = new Map();
     this.model.nodes.forEach((node) => node.inputs.forEach((x) => readers.set(x, (readers.get(x) ?? 0) + 1)));

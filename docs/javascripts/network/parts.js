@@ -95,7 +95,7 @@ export function probabilityBars(classNames, probabilities, label, chosen, act) {
   return list;
 }
 
-/** How many of the sample images a network has right, as a number and as a strip of squares. */
+/** Number of sample images that a network classifies correctly, as a number and as a strip of squares. */
 export function score(right) {
   const count = right.filter(Boolean).length;
   const strip = make("span", { class: "rn-strip", "aria-hidden": true });

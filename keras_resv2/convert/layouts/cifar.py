@@ -106,7 +106,7 @@ PREACTIVATED = dataclasses.replace(
     by_source=activated_shortcuts,
     allowed={"stem": tuple(name for name, stem in STEMS.items() if not stem.activate)},
 )
-# Original networks whose first batch normalisation is called `bn`, as the last of pre-activation networks is.
+# Original networks whose first batch normalization is called `bn`, as the last of pre-activation networks is.
 UNNUMBERED = dataclasses.replace(
     ORIGINAL,
     spellings=(*SPELLINGS, (r"^bn\.", "bn1.")),

@@ -13,8 +13,8 @@ The published files call the classifier `probs`.
 
 Where theirs differ, their weights are changed so that outputs do not:
 
-- A bias before batch normalisation goes into the moving mean: ``x + b - mean = x - (mean - b)``. Biases that
-  no batch normalisation follows (V2) stay, so that the stages' outputs are the same too.
+- A bias before batch normalization goes into the moving mean: ``x + b - mean = x - (mean - b)``. Biases that
+  no batch normalization follows (V2) stay, so that the stages' outputs are the same too.
 - Their epsilon is 1.001e-5, ours 1e-5: the difference is added to the moving variance
   (`keras_resv2.convert.equivalence`).
 - ResNet50's pixels are blue, green, red: the first kernel is reversed, and reads red, green, blue.
@@ -45,7 +45,7 @@ def layer(name):
 
 
 class _WithBiases(KerasLayout):
-    """Networks whose convolutions have biases before batch normalisation, which go into its moving mean."""
+    """Networks whose convolutions have biases before batch normalization, which go into its moving mean."""
 
     def expected(self, shapes, tensors):
         biases = {self._bias(name): shape for name, shape in shapes.items() if name.endswith("/moving_mean")}

@@ -11,8 +11,8 @@ Layers are taken in the order of their numbers, which may start anywhere. A new 
 changes. What differs from our networks:
 
 - Strided convolutions are padded as TensorFlow does: ``padding="tensorflow"``.
-- Convolutions have biases: they go into the moving means of the batch normalisations that follow.
-- 1x1 shortcuts have no batch normalisation: ours has one that adds their bias and changes nothing else.
+- Convolutions have biases: they go into the moving means of the batch normalizations that follow.
+- 1x1 shortcuts have no batch normalization: ours has one that adds their bias and changes nothing else.
 - Keras' epsilon is 1e-3: it goes into the moving variances.
 
 Version 2 of the example has bottlenecks of other widths (16, 64, 128) than the paper's: it is refused.
@@ -112,7 +112,7 @@ def _kernel_of(name):
 
 
 def _is_absent(name, tensors):
-    """Whether a weight belongs to the batch normalisation of a shortcut that has none."""
+    """Whether a weight belongs to the batch normalization of a shortcut that has none."""
     return "_shortcut_bn/" in name and name.rpartition("/")[0] + "/gamma" not in tensors
 
 

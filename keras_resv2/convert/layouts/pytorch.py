@@ -35,7 +35,7 @@ class PyTorchLayout:
         allowed: arguments of `ResNet` and the values that a network may have to be written in this layout.
         by_source: function from the file's own names of its tensors, and its path or another label, to more of these
             arguments; None for no more.
-        pixels: what pixels are normalised with, in words; empty for the statistics of the stem's dataset.
+        pixels: what pixels are normalized with, in words; empty for the statistics of the stem's dataset.
         dense_as_conv: whether the classifier is a 1x1 convolution.
         first_names: names that files have for the kernel of the first convolution; empty for the layout's own.
         check: function from the tensors to whether they are of this layout, where the marks do not say; None for yes.
@@ -93,7 +93,7 @@ class PyTorchLayout:
     def expected(self, shapes, tensors):
         """Names and shapes of the tensors, from those of our weights.
 
-        Biases are optional: missing ones become zeros, and those of convolutions before a batch normalisation are
+        Biases are optional: missing ones become zeros, and those of convolutions before a batch normalization are
         subtracted from its moving mean.
 
         Args:
@@ -106,7 +106,7 @@ class PyTorchLayout:
         return wanted | {key: shapes[mean] for key, mean in self._before_batch_norm(shapes).items() if key in tensors}
 
     def _before_batch_norm(self, shapes):
-        """Tensors of biases by which a batch normalisation's input is higher, and its moving mean."""
+        """Tensors of biases by which a batch normalization's input is higher, and its moving mean."""
         convolutions = [name for name in shapes if re.search(r"_conv\d?/kernel$", name)]
         means = {name: f"{batch_norm_of(name)}/moving_mean" for name in convolutions}
         biases = {name.replace("/kernel", "/bias"): mean for name, mean in means.items() if mean in shapes}

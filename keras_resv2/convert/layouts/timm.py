@@ -1,4 +1,4 @@
-"""timm's pre-activation networks with batch normalisation: `resnetv2_18` to `resnetv2_152`.
+"""timm's pre-activation networks with batch normalization: `resnetv2_18` to `resnetv2_152`.
 
 | ours | theirs |
 | --- | --- |

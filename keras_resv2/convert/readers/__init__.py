@@ -73,7 +73,7 @@ def read_source(source):
         source: path of a PyTorch file, a .safetensors file, a Keras weight file (.h5, .weights.h5) or model
             (.keras), whatever its ending; of a SavedModel's folder or a TensorFlow checkpoint; a dictionary of
             arrays or tensors, as a `state_dict()`, or one that holds it; a PyTorch module; a `keras.Model`; or the
-            address of a file whose name has the first digits of its SHA-256, as torchvision's have.
+            address of a file whose name has the first hex digits of its SHA-256, as torchvision's have.
 
     Returns:
         `Source`.

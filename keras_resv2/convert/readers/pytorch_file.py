@@ -108,7 +108,7 @@ def plain_tensors(tensors):
     """Combines weights that PyTorch stores as several tensors.
 
     Pruning (`torch.nn.utils.prune`) keeps ``weight_orig`` and ``weight_mask``, whose product is the weight; weight
-    normalisation keeps length and direction, as ``weight_g`` and ``weight_v`` or, since PyTorch 2,
+    normalization keeps length and direction, as ``weight_g`` and ``weight_v`` or, since PyTorch 2,
     ``parametrizations.weight.original0`` and ``original1``.
 
     Args:

@@ -1,4 +1,4 @@
-"""Weight files by address, as PyTorch's hub keeps them: the name of the file has the first digits of its SHA-256."""
+"""Weight files by address, as on PyTorch's hub: the file name has the first hex digits of the file's SHA-256."""
 
 import urllib.parse
 
@@ -20,7 +20,8 @@ def fetch_url(url):
     """Downloads a file into the cache, unless it is there.
 
     Args:
-        url: address of a file whose name ends in at least eight digits of its SHA-256, as ``resnet18-f37072fd.pth``.
+        url: address of a file whose name ends in at least the first eight hex digits of its SHA-256, such as
+            ``resnet18-f37072fd.pth``.
 
     Returns:
         `pathlib.Path` of the file, whose checksum begins with these digits.
