@@ -21,7 +21,8 @@ test: env
 	$(PYTEST)
 	KERAS_BACKEND=jax $(PYTEST) $(ON_JAX) -m "not slow"
 
-# The oldest supported versions of the libraries, in a separate environment.
+# The oldest supported versions of the libraries, in a separate environment. Newer tensorflow-metadata needs a newer
+# protobuf than this TensorFlow has.
 OLDEST := tests/test_networks.py tests/test_pretrained.py tests/models/test_batch_norm.py tests/models/test_rolled.py \
 	tests/models/test_folding.py tests/cli/test_cli.py tests/test_embedding.py tests/hub/test_hub.py tests/test_figures.py
 test-oldest: .venv-oldest/.installed
@@ -50,7 +51,8 @@ OLDEST_PYTHON ?= $(shell for python in python3.10 python3.11 python3.12 python3;
 	touch $@
 
 .venv-oldest/.installed: .venv-oldest/.venv tests/oldest.txt setup.cfg
-	.venv-oldest/bin/python -m pip install --quiet -e '.[train,hub]' pytest scikit-learn -c tests/oldest.txt
+	.venv-oldest/bin/python -m pip install --quiet -e '.[train,hub]' pytest scikit-learn -c tests/oldest.txt \
+		'tensorflow-datasets == 4.9.7' 'tensorflow-metadata == 1.16.1'
 	touch $@
 
 env: $(VENV)/.test
