@@ -14,6 +14,7 @@ from keras_resv2.files import write_history
 from keras_resv2.storage.weight_file import save_weights
 from train import checkpoint
 from train.averaging import measured_weights
+from train.data.resizing import at_size
 from train.optimizer import make_optimizer
 from train.run_files import HISTORY, WEIGHTS
 
@@ -129,8 +130,7 @@ class RunState:
 
     def _resized(self, step):
         """Returns whether the images of a step had another size than the test images; those of streams have many."""
-        side, size = self._recipe.side(step), self.source.image_size
-        return side is not None and size is not None and side != min(size)
+        return at_size(self.source, self._recipe.side(step)) is not self.source
 
     @property
     def ready(self):
