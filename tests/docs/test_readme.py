@@ -20,7 +20,7 @@ def test_an_image_and_saved_models(tmp_path, monkeypatch):
     exec(BLOCKS[0], names)
     model, image = names["model"], names["image"][None]
     expected = model.predict(image, verbose=0)
-    again = keras_resv2.PreActResNet56(weights="mine.h5")
+    again = keras_resv2.PreActResNet20(weights="mine.h5")
     for other in (keras.models.load_model("mine.keras"), again):
         np.testing.assert_allclose(other.predict(image, verbose=0), expected, atol=1e-6)
 
