@@ -113,21 +113,32 @@ def rendered(path):
 
 
 def notebook_files(cache):
-    """Yields ``(path in the site, bytes)`` of all notebooks; those that did not change since the last build are kept.
+    """Yields ``(path in the site, bytes)`` of all notebooks.
 
     Args:
-        cache: folder. A change of the package alone does not run a notebook again: delete the folder for that.
+        cache: folder. Outputs in it are used as long as notebook, package and published weights have not changed.
     """
     for path in sorted(FOLDER.glob("*.py")):
-        digest = hashlib.sha256(path.read_bytes() + pathlib.Path(__file__).read_bytes()).hexdigest()[:16]
-        kept = cache / f"{path.stem}-{digest}.json"
+        kept = cache / f"{path.stem}-{_digest(path)}.json"
         if kept.exists():
             files = json.loads(kept.read_text())
         else:
             files = {name: base64.b64encode(content).decode() for name, content in rendered(path).items()}
             if can_run():
                 kept.parent.mkdir(parents=True, exist_ok=True)
+                for old in cache.glob(f"{path.stem}-*.json"):
+                    old.unlink()
                 with atomic_write(kept) as partial:
                     partial.write_text(json.dumps(files))
         for name, content in files.items():
             yield name, base64.b64decode(content)
+
+
+def _digest(path):
+    """Returns a hash of all that the outputs of a notebook depend on in a checkout."""
+    root = FOLDER.parents[1]
+    package, cards = sorted(root.glob("keras_resv2/**/*.py")), sorted(root.glob("weights/*/*/card.json"))
+    digest = hashlib.sha256()
+    for file in (path, pathlib.Path(__file__), *package, *cards):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]

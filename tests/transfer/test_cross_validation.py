@@ -281,7 +281,7 @@ def test_validation_images_that_mislead_do_not_decide(digits):
 
     def new():
         keras.utils.set_random_seed(0)
-        return keras_resv2.from_pretrained("preact_resnet20-cifar10", classes=10)
+        return keras_resv2.from_pretrained("preact_resnet20-cifar10@1", classes=10)
 
     alone, _ = keras_resv2.fine_tune(new(), train, None, epochs=0, **options)
     read = alone.predict(images[240:400], verbose=0).argmax(1)
@@ -292,6 +292,6 @@ def test_validation_images_that_mislead_do_not_decide(digits):
     best = next(row for row in history if row["best"])
     assert best["phase"] == "body" and best["validation_error"] > 0
     classifier, body = [row for row in history if row["phase"] == "folds"][:2]
-    assert body["validation_error"] < classifier["validation_error"] / 1.2
+    assert body["validation_error"] < classifier["validation_error"] / 1.5
     errors = [keras_resv2.measure_error(network, test_images, test_labels) for network in (alone, model)]
     assert errors[1] < errors[0]
