@@ -20,7 +20,7 @@ NETWORK = "resnet32-cifar10"  # of the results in docs/analysis.md
 # Name of a study: arguments of `keras-resv2 analyze`, and the name in the documentation of each figure that it draws.
 STUDIES = {
     "propagation": (
-        ["propagation", NETWORK, "preact_resnet20-cifar10"],
+        ["propagation", NETWORK, "preact_resnet20-cifar10@1"],
         {"propagation.png": "propagation.png"},
     ),
     "new": (
