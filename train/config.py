@@ -135,7 +135,8 @@ class RunConfig:
             value = getattr(self.values, field.name)
             if value == getattr(RECIPES[self.recipe], field.name):
                 continue
-            if field.name in RECIPE_FLAGS and isinstance(value, (int, float, str)):
+            flag = field.name in RECIPE_FLAGS and isinstance(value, (int, float, str))
+            if flag and not (field.name == "image_size" and value <= 1):  # fractions are no value of the flag
                 words += [f"--{field.name}", str(value)]
             else:
                 words += ["--set", f"{field.name}={value}"]

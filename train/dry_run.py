@@ -8,7 +8,7 @@ import time
 import numpy as np
 
 from keras_resv2.models.flops import count_multiply_adds
-from train.data.resizing import at_size
+from train.data.resizing import at_size, side_in_pixels
 from train.devices import ONE_DEVICE
 from train.environment import environment
 from train.loop import STEPS_PER_DISPATCH_OF_PROCESSES
@@ -48,7 +48,7 @@ def describe(name, arguments, dataset, data, recipe, model):
         "optimizer": f"SGD, momentum {recipe.momentum:g}{' (Nesterov)' if recipe.nesterov else ''}, "
         f"L2 {recipe.weight_decay:g} on {'all weights' if recipe.decay == 'all' else 'kernels'}",
         "augmentation": ", ".join([crop, f"flip {recipe.flip}", *_mixing(recipe)]),
-        "image size": _sides(recipe),
+        "image size": _sides(recipe, data.image_shape[:2]),
         "units": _units(recipe),
         **_targets(recipe),
         "precision": recipe.dtype,
@@ -86,7 +86,7 @@ def time_steps(source, recipe, model, units=None, devices=ONE_DEVICE, seeds=None
         first, seconds = _time_steps(steps, source, recipe, units, devices, begin, end)
         total += first + (end - begin) * seconds
         compiled.append(f"{first:.1f} s")
-        pixels = f" of {side} pixels" if len(sides) > 1 else ""
+        pixels = f" of {side_in_pixels(side, source.image_size)} pixels" if len(sides) > 1 else ""
         rate = recipe.batch_size / seconds
         measured.append(f"{1000 * seconds:.1f} ms a step{pixels}, {rate:,.0f} images/s")
     lines["first step"] = f"{'; '.join(compiled)}, compilation included"
@@ -129,11 +129,11 @@ def _repeated(source, begin, end):
         yield from itertools.islice(source.batches(begin), end - begin)
 
 
-def _sides(recipe):
+def _sides(recipe, image_size):
     """Describes the sizes of the training images, if the recipe has any."""
-    (_, _, side), *others = recipe.sides()
-    changes = "".join(f", {later} from step {first:,}" for first, _, later in others)
-    return f"{side} pixels{changes}" if side else ""
+    sides = [(first, side and side_in_pixels(side, image_size)) for first, _, side in recipe.sides()]
+    changes = "".join(f", {later} from step {first:,}" for first, later in sides[1:])
+    return f"{sides[0][1]} pixels{changes}" if sides[0][1] else ""
 
 
 def _units(recipe):

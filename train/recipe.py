@@ -24,7 +24,7 @@ KINDS = {bool: bool, int: int, float: (int, float), tuple: tuple, str: str}
 OPTIONAL = {  # values that may be None, and their other types
     "steps": int,
     "epochs": int,
-    "image_size": (int, tuple),
+    "image_size": (int, float, tuple),
     "units_per_batch": (int, tuple),
     "survival": (int, float),
     "teacher": str,
@@ -58,10 +58,11 @@ class Recipe:
         pad: pixels of padding before the shift.
         pad_mode: "mean" (zeros after normalization, as in the papers) or "reflect".
         flip: "random", or "alternating": each image is flipped every other epoch.
-        image_size: shorter side of the training images in pixels, a number, or ((part of the run, number), ...) if it
-            changes (progressive resizing: Tan & Le 2021, arXiv 2104.00298, section 4). Images of different sizes are
-            cropped to squares of this size. Images of one size are resized to it, and must not be smaller; with
-            None they are not resized. Test images are not resized.
+        image_size: shorter side of the training images, a number, or ((part of the run, number), ...) if it changes
+            (progressive resizing: Tan & Le 2021, arXiv 2104.00298, section 4). Numbers from 2 are pixels, numbers up to
+            1 are fractions of the side of the dataset's images. Images of different sizes are cropped to squares of
+            this size, in pixels. Images of one size are resized to it, and must not be smaller; with None they are
+            not resized. Test images are not resized.
         views: (shorter side, center crop) of each test error, for such datasets; the first is the main one.
         dtype: Keras dtype policy.
         units_per_batch: number of random units that each batch trains, while the others are skipped: a number, or
@@ -100,7 +101,7 @@ class Recipe:
     pad: int = 4
     pad_mode: str = "mean"
     flip: str = "random"
-    image_size: int | tuple[tuple[float, int], ...] | None = None
+    image_size: float | tuple[tuple[float, float], ...] | None = None
     views: tuple[tuple[int, int], ...] = ()
     dtype: str = "float32"
     units_per_batch: int | tuple[tuple[float, int], ...] | None = None
@@ -134,14 +135,19 @@ class Recipe:
         _check(self.weight_decay >= 0, "weight_decay", self.weight_decay, "a number from 0")
         _check(self.pad >= 0, "pad", self.pad, "a number of pixels")
         counts = self.unit_counts()
-        for name in ("units_per_batch", "image_size"):
-            changes = ((0, 1),) if getattr(self, name) is None else _changes(getattr(self, name))
-            _check(
-                _is_schedule(changes) and all(_is_count(count) for _, count in changes),
-                name,
-                getattr(self, name),
-                "a number from 1, or ((0, number), (part of the run from 0 to 1, number), ...)",
-            )
+        _check(
+            self.units_per_batch is None or (_is_schedule(counts) and all(_is_count(count) for _, count in counts)),
+            "units_per_batch",
+            self.units_per_batch,
+            "a number from 1, or ((0, number), (part of the run from 0 to 1, number), ...)",
+        )
+        _check(
+            self.image_size is None or _are_sides(_changes(self.image_size)),
+            "image_size",
+            self.image_size,
+            "a number of pixels from 2, a fraction up to 1, or ((0, number), (part of the run from 0 to 1, number), "
+            "...) with only pixels or only fractions",
+        )
         _check(self.survival is None or 0 < self.survival <= 1, "survival", self.survival, "above 0 and at most 1")
         _check(
             self.survival is None or not counts,
@@ -151,7 +157,13 @@ class Recipe:
         )
         _check(_are_views(self.views), "views", self.views, "((shorter side, crop within it), ...), each crop once")
         if self.crop == "scale":
-            _check(self.image_size is not None, "image_size", None, "a size in pixels, needed by crop=scale")
+            pixels = _changes(self.image_size)
+            _check(
+                bool(pixels) and all(side > 1 for _, side in pixels),
+                "image_size",
+                self.image_size,
+                "a size in pixels, needed by crop=scale",
+            )
             _check(len(self.views) > 0, "views", self.views, "at least one view, needed by crop=scale")
             self._check_without_effect("crop=scale", pad=0, pad_mode="mean", flip="random")
             _check(self.cutout == 0, "cutout", self.cutout, "0, the only value that crop=scale supports")
@@ -248,7 +260,7 @@ class Recipe:
         return _first_step(part, self.steps)
 
     def side(self, step):
-        """Returns the shorter side of the training images at a step, in pixels; None for their own size."""
+        """Returns the shorter side of the training images at a step, as in `image_size`; None for their own size."""
         return next(side for first, _, side in reversed(self.sides()) if first <= step)
 
     def sides(self):
@@ -312,7 +324,7 @@ def image_sides(image_size, steps):
         steps: number of steps of the run.
 
     Returns:
-        ``[(first step, end, side in pixels), ...]``.
+        ``[(first step, end, side), ...]``, with sides as in `image_size`.
 
     Example:
 
@@ -368,11 +380,20 @@ def _changes(value):
     """Returns a value that may change during the run as ((part of the run, value), ...); empty for None."""
     if value is None:
         return ()
-    return ((0, value),) if isinstance(value, int) else value
+    return ((0, value),) if isinstance(value, (int, float)) else value
 
 
 def _is_count(value):
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _are_sides(changes):
+    """Returns whether all sides of a schedule are pixels, or all are fractions of the images' own side."""
+    if not _is_schedule(changes):
+        return False
+    sides = [side for _, side in changes]
+    fractions = all(not isinstance(side, bool) and 0 < side <= 1 for side in sides)
+    return fractions or all(_is_count(side) and side > 1 for side in sides)
 
 
 def _is_schedule(schedule):

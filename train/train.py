@@ -55,7 +55,7 @@ flags.DEFINE_integer("steps", None, "Number of updates of the weights.", lower_b
 flags.DEFINE_integer("batch_size", None, "Images per step, over all devices.", lower_bound=1)
 flags.DEFINE_float("learning_rate", None, "Highest learning rate; the others are scaled with it.", lower_bound=0)
 flags.DEFINE_float("weight_decay", None, "L2 factor.", lower_bound=0)
-flags.DEFINE_integer("image_size", None, "Shorter side of the training images, in pixels.", lower_bound=1)
+flags.DEFINE_integer("image_size", None, "Shorter side of the training images, in pixels.", lower_bound=2)
 flags.DEFINE_enum("dtype", None, ["float32", "mixed_bfloat16", "mixed_float16"], "Precision of the layers.")
 flags.DEFINE_multi_string("set", [], "Any value of the recipe, such as --set flip=random; may be repeated.")
 flags.DEFINE_string("activation", None, "Order of BN and ReLU (Fig. 4), if not the model's default.")

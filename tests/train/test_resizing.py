@@ -66,6 +66,10 @@ def test_sides_by_hand():
     assert recipe_of(image_size=((0, 16), (0.001, 24), (1, 32))).sides() == [(0, 1, 16), (1, 30, 24)]
     assert full_size_steps(recipe.sides(), 20) == pytest.approx(3 / 4 + 12 * 9 / 16 + 5)
     assert full_size_steps(recipe_of().sides(), 20) == 20
+    fractions = recipe_of(image_size=((0, 0.5), (0.1, 0.75), (0.5, 1.0)))
+    assert fractions.sides() == [(0, 3, 0.5), (3, 15, 0.75), (15, 30, 1.0)]
+    assert full_size_steps(fractions.sides(), 20) == pytest.approx(full_size_steps(recipe.sides(), 20))
+    fractions.check_image_size((8, 8, 3))
     recipe.check_image_size((32, 48, 3))
     with pytest.raises(ValueError, match="image_size=32 exceeds the size of the training images, 31 pixels"):
         recipe.check_image_size((31, 48, 3))
@@ -74,7 +78,8 @@ def test_sides_by_hand():
 def test_sources_at_a_size():
     images = np.random.default_rng(0).integers(0, 256, (20, 16, 24, 3), dtype="uint8")
     source = DeviceData(images, np.arange(20), recipe_of(pad=2), seed=0)
-    assert at_size(source, None) is source and at_size(source, 16) is source
+    assert at_size(source, None) is source and at_size(source, 16) is source and at_size(source, 1.0) is source
+    assert at_size(source, 0.75).image_size == (12, 18) and at_size(source, 0.01).image_size == (1, 2)
     smaller = at_size(source, 12)
     batch = [keras.ops.convert_to_tensor(array) for array in next(smaller.batches(3))]
     data = [keras.ops.convert_to_tensor(array) for array in source.device_data]
@@ -183,10 +188,11 @@ def test_statistics_are_those_of_images_of_full_size(tmp_path):
     assert not np.allclose(gray, kept, rtol=0.1)
 
 
-def test_plans_time_every_size(monkeypatch):
+@pytest.mark.parametrize("sizes", [((0, 16), (0.9, 32)), ((0, 0.5), (0.9, 1.0))])
+def test_plans_time_every_size(sizes, monkeypatch):
     """The times are those of a clock that counts a second for each pixel of a side of the images in a step."""
     images = np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3), dtype="uint8")
-    recipe = recipe_of(image_size=((0, 16), (0.9, 32)))
+    recipe = recipe_of(image_size=sizes)
     clock = [0.0]
 
     class Steps:
@@ -207,3 +213,6 @@ def test_plans_time_every_size(monkeypatch):
     assert lines["measured"] == "16000.0 ms a step of 16 pixels, 1 images/s; 32000.0 ms a step of 32 pixels, 0 images/s"
     assert lines["first step"] == "16.0 s; 32.0 s, compilation included"
     assert lines["training takes"].startswith("10 min")  # 16 + 27 * 16 + 32 + 3 * 32 = 576 s
+    data = types.SimpleNamespace(train_images=40, test_images=10, image_shape=(32, 48, 3))
+    plan = dry_run.describe("resnet8", {}, "arrays", data, recipe, model).splitlines()
+    assert "image size      16 pixels, 32 from step 27" in plan

@@ -451,7 +451,7 @@ def test_dry_run_prints_the_plan_and_writes_nothing(digits_npz, tmp_path):
 @pytest.mark.parametrize("form, word", [
     ([*LARGE, "--rolled", "--rematerialize", "--steps=60"], "rolled"),
     (["--units_per_batch=2", "--steps=90"], "recipe_values"),
-    (["--set=image_size=((0, 20), (0.5, 32))", "--steps=90"], "recipe_values"),
+    (["--set=image_size=((0, 0.625), (0.5, 1.0))", "--steps=90"], "recipe_values"),  # 20 pixels, then 32
 ])  # fmt: skip
 def test_other_ways_to_train_leave_weights_of_the_plain_network(form, word, digits_npz, tmp_path):
     out = tmp_path / "run"

@@ -14,8 +14,10 @@ from keras_resv2.data.checks import check_finite
 from keras_resv2.evaluation import measure_error
 from train import checkpoint, loop, roofline
 from train.data.device_data import DeviceData, pad_images
+from train.data.resizing import side_in_pixels
 from train.devices import ONE_DEVICE
 from train.optimizer import SGD, make_optimizer
+from train.recipe import full_size_steps
 from train.recipes import RECIPES
 from train.steps import JaxSteps, make_steps
 
@@ -38,6 +40,13 @@ def test_one_cycle_runs_up_then_down_to_nothing():
     assert np.all(np.diff(rates[: top + 1]) > 0) and np.all(np.diff(rates[top:]) < 0) and 0 < rates[-1] < 1e-4
 
 
+def test_progressive_takes_as_long_as_fast():
+    fast, recipe = RECIPES["fast"], RECIPES["progressive"]
+    assert dataclasses.replace(recipe, steps=fast.steps, image_size=None) == fast
+    assert full_size_steps(recipe.sides(), recipe.steps) == pytest.approx(fast.steps, rel=0.002)
+    assert [side_in_pixels(recipe.side(step), (32, 32)) for step in (0, 15_839, 15_840, 26_399)] == [24, 24, 32, 32]
+
+
 def test_any_value_of_a_recipe_can_be_set():
     recipe = RECIPES["fast"].with_values(
         ["flip=random", "nesterov=False", "pad=2", "schedule=((0, 0.5),)", "momentum=0"]
@@ -55,15 +64,17 @@ def test_any_value_of_a_recipe_can_be_set():
         ("schedule=((0, 1), ('x', 1))", "part of the run"), ("steps=0", "positive"), ("batch_size=0", "positive"),
         ("steps=None", "positive"), ("views=(1, 2)", "crop within"), ("views=((224, 256),)", "crop within"),
         ("schedule=((0, 0.0),)", "above 0"), ("epochs=0", "positive"), ("steps=3 epochs=3", "use only one"),
-        ("image_size=0", "a number from 1"), ("image_size=()", "a number from 1"), ("image_size=0.5", "current value"),
-        ("image_size=((0.5, 8),)", "a number from 1"), ("views=((256, 224),)", "no effect"),
+        ("image_size=0", "pixels from 2"), ("image_size=()", "pixels from 2"), ("image_size=1.5", "pixels from 2"),
+        ("image_size=((0, 0.5), (0.5, 32))", "only fractions"), ("image_size=-0.5", "a fraction up to 1"),
+        ("image_size=((0.5, 8),)", "pixels from 2"), ("views=((256, 224),)", "no effect"),
         ("crop=scale", "needed by crop=scale"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=words):
             RECIPES["fast"].with_values(text.split() if "=3 " in text else [text])
     for text, words in (
         ("flip=alternating", "no effect"), ("pad=4", "no effect"), ("pad_mode=reflect", "no effect"),
-        ("image_size=None", "needed"), ("image_size=()", "a number from 1"), ("views=()", "at least one"),
+        ("image_size=None", "needed"), ("image_size=()", "pixels from 2"), ("image_size=0.5", "in pixels"),
+        ("views=()", "at least one"),
         ("views=((256, 224), (224, 224))", "each crop once"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=words):

@@ -43,14 +43,30 @@ def at_size(source, side):
 
     Args:
         source: `train.data.source.BatchSource`.
-        side: shorter side of the images, in pixels; None for their own size.
+        side: shorter side of the images, as in a recipe's `image_size`; None for their own size.
 
     Returns:
         The source itself if its images have this size; those of streams always have.
     """
-    if side is None or source.image_size is None or side == min(source.image_size):
+    if side is None or source.image_size is None:
         return source
-    return ResizedBatches(source, side)
+    side = side_in_pixels(side, source.image_size)
+    return source if side == min(source.image_size) else ResizedBatches(source, side)
+
+
+def side_in_pixels(side, image_size):
+    """Returns a value of a recipe's `image_size` in pixels.
+
+    Args:
+        side: a number of pixels from 2, or a fraction up to 1.
+        image_size: (height, width) of the images; only needed for fractions.
+
+    Example:
+
+    >>> side_in_pixels(0.75, (32, 48)), side_in_pixels(20, (32, 48))
+    (24, 20)
+    """
+    return side if side > 1 else max(1, round(side * min(image_size)))
 
 
 def resize(images, size):
