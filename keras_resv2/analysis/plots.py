@@ -177,7 +177,7 @@ def draw_grad_cam(
         overlaid.imshow(image.mean(-1), cmap="gray")
         shown = overlaid.imshow(heat, cmap="viridis", alpha=0.6, vmin=0, vmax=1)
     figure.suptitle(f"{study.network}: Grad-CAM at {study.layer}")
-    figure.colorbar(shown, ax=grid, shrink=0.8, label="share of the image's maximum")
+    figure.colorbar(shown, ax=grid, shrink=0.8, label="fraction of the image's maximum")
     _save(figure, path)
 
 

@@ -16,9 +16,9 @@ TRAINING = ("epochs", "learning_rate", "rate_decay", "batch_norm", "batch_size",
 SETTINGS = {
     "validation": (
         0.15,
-        "share of the images used to choose the best weights, if the data have no validation split (default 0.15)",
+        "fraction of the images used to choose the best weights, if the data have no validation split (default 0.15)",
     ),
-    "test": (0.15, "share of the images used to measure the error, if the data have no test split (default 0.15)"),
+    "test": (0.15, "fraction of the images used to measure the error, if the data have no test split (default 0.15)"),
     "image_size": (None, "side of the images in pixels; default: that of the pretrained network"),
     "epochs": (None, "largest number of epochs of the body, for each learning rate; 0 trains the classifier alone"),
     "batch_size": (32, "images per step (default 32)"),
@@ -117,7 +117,7 @@ def finetune(out, name, settings, environment, quiet=False):
     say = (lambda *words: None) if quiet else (lambda *words: print(*words, flush=True))
     for share in ("validation", "test"):
         if not 0 < settings[share] < 1:
-            raise ValueError(f"--{share}={settings[share]}: it must be a share between 0 and 1.")
+            raise ValueError(f"--{share}={settings[share]}: it must be a fraction between 0 and 1.")
     if settings["validation"] + settings["test"] >= 1:
         raise ValueError("--validation and --test must leave images to train on: together they must be below 1.")
     for key, least in LEAST.items():

@@ -69,7 +69,7 @@ def read_image(
     check_size(size)
     check_choice("interpolation", interpolation, FILTERS)
     if not 0 < crop <= 1:
-        raise ValueError(f"crop={crop} must be a share of the short side, above 0 and at most 1.")
+        raise ValueError(f"crop={crop} must be a fraction of the short side, above 0 and at most 1.")
     path = pathlib.Path(path)
     if not path.exists():
         raise FileNotFoundError(f"image {path} does not exist.")

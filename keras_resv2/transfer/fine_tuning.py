@@ -149,7 +149,7 @@ def fine_tune(
             check_count(name, number, least=0)
     check_count("batch_size", batch_size)
     if not 0 <= warmup <= 1:
-        raise ValueError(f"warmup={warmup} must be a share of the steps, from 0 to 1.")
+        raise ValueError(f"warmup={warmup} must be a fraction of the steps, from 0 to 1.")
     check_choice("batch_norm", batch_norm, ("frozen", "trained"))
     factors = check_class_weight(class_weight, spec.classes)
     callbacks, augment = check_callbacks(callbacks), check_augment(augment)

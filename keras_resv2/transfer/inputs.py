@@ -183,7 +183,7 @@ def open_inputs(
     """
     share = validation if isinstance(validation, (int, float)) and not isinstance(validation, bool) else None
     if share is not None and not 0 < share < 1:
-        raise ValueError(f"validation={validation} must be a share between 0 and 1.")
+        raise ValueError(f"validation={validation} must be a fraction between 0 and 1.")
     if isinstance(validation, (str, os.PathLike)) and not os.path.isdir(validation):
         raise FileNotFoundError(f"validation={os.fspath(validation)!r} is not an existing folder.")
     train = _open("train", train, spec)

@@ -261,7 +261,7 @@ def test_the_test_images_of_a_fine_tuning_are_recognised(image_folder, tmp_path,
 def test_shares_are_shares(flat_folder, tmp_path):
     arguments = ("--model", "resnet20-cifar10", "--data", flat_folder, "--out", tmp_path / "out", "--test", 0)
     done = finetune(*arguments)
-    assert done.returncode == 1 and "--test=0.0: it must be a share between 0 and 1" in done.stderr + done.stdout
+    assert done.returncode == 1 and "--test=0.0: it must be a fraction between 0 and 1" in done.stderr + done.stdout
 
 
 def test_parts_of_a_folder_that_has_them(image_folder, tmp_path):

@@ -493,7 +493,7 @@ def test_wrong_data_are_refused_before_images_are_decoded(tmp_path, monkeypatch)
     model = keras_resv2.ResNet(8, classes=2)
     with pytest.raises(FileNotFoundError, match="vall' is not an existing folder"):
         keras_resv2.fine_tune(model, tmp_path, str(tmp_path / "vall"))
-    with pytest.raises(ValueError, match=r"validation=1.5 must be a share"):
+    with pytest.raises(ValueError, match=r"validation=1.5 must be a fraction"):
         keras_resv2.fine_tune(model, tmp_path, 1.5)
     tf = pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
     unknown = tf.data.Dataset.from_generator(
@@ -755,7 +755,7 @@ BAD = {
     "patience": ((IMAGES, LABELS), {"patience": "5"}, ValueError, "patience='5' must be"),
     "rate": ((IMAGES, LABELS), {"learning_rate": -1.0}, ValueError, "learning_rate=-1.0 must be"),
     "schedule": ((IMAGES, LABELS), {"learning_rate": "cosine"}, ValueError, "must be a number above 0"),
-    "warm-up": ((IMAGES, LABELS), {"warmup": 2}, ValueError, "warmup=2 must be a share"),
+    "warm-up": ((IMAGES, LABELS), {"warmup": 2}, ValueError, "warmup=2 must be a fraction"),
     "kind": (7, {}, TypeError, "not int.$"),
     "keras habit": (IMAGES, {"validation": LABELS}, TypeError, r"fine_tune\(model, \(images, labels\)\)"),
     "tensors": (keras.ops.zeros((8, 32, 32, 3)), {"validation": None}, TypeError, r"Pass both as one argument"),
