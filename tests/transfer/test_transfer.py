@@ -726,7 +726,7 @@ BAD = {
     "counts": ((IMAGES, LABELS[:5]), {}, ValueError, "8 images but 5 labels"),
     "labels": ((IMAGES, LABELS + 1), {}, ValueError, "labels range from 1 to 2, but the model has 2 classes"),
     "text": ((IMAGES, np.array(["cat"] * 8)), {}, ValueError, "class indices"),
-    "share": ((IMAGES, LABELS), {"validation": 1.5}, ValueError, "share between 0 and 1"),
+    "fraction": ((IMAGES, LABELS), {"validation": 1.5}, ValueError, "fraction between 0 and 1"),
     "few": ((IMAGES[:3], np.array([0, 0, 1])), {}, ValueError, "class 1 has 1 images"),
     "columns": ((IMAGES, np.eye(3)[LABELS]), {}, ValueError, "but the model has 2 classes"),
     "nan": ((IMAGES * np.float32("nan"), LABELS), {}, ValueError, "NaN or infinite"),
