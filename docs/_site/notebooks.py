@@ -118,8 +118,10 @@ def notebook_files(cache):
     Args:
         cache: folder. Outputs in it are used as long as notebook, package and published weights have not changed.
     """
+    package = _package_digest()
     for path in sorted(FOLDER.glob("*.py")):
-        kept = cache / f"{path.stem}-{_digest(path)}.json"
+        digest = hashlib.sha256(path.read_bytes() + package).hexdigest()[:16]
+        kept = cache / f"{path.stem}-{digest}.json"
         if kept.exists():
             files = json.loads(kept.read_text())
         else:
@@ -134,11 +136,11 @@ def notebook_files(cache):
             yield name, base64.b64decode(content)
 
 
-def _digest(path):
-    """Returns a hash of all that the outputs of a notebook depend on in a checkout."""
+def _package_digest():
+    """Returns a hash of all that the outputs of every notebook depend on in a checkout."""
     root = FOLDER.parents[1]
     package, cards = sorted(root.glob("keras_resv2/**/*.py")), sorted(root.glob("weights/*/*/card.json"))
     digest = hashlib.sha256()
-    for file in (path, pathlib.Path(__file__), *package, *cards):
+    for file in (pathlib.Path(__file__), *package, *cards):
         digest.update(file.read_bytes())
-    return digest.hexdigest()[:16]
+    return digest.digest()

@@ -115,9 +115,9 @@ def finetune(out, name, settings, environment, quiet=False):
     from keras_resv2.transfer.run_report import weight_folder_of, write_report, write_weight_folder
 
     say = (lambda *words: None) if quiet else (lambda *words: print(*words, flush=True))
-    for share in ("validation", "test"):
-        if not 0 < settings[share] < 1:
-            raise ValueError(f"--{share}={settings[share]}: it must be a fraction between 0 and 1.")
+    for key in ("validation", "test"):
+        if not 0 < settings[key] < 1:
+            raise ValueError(f"--{key}={settings[key]}: it must be a fraction between 0 and 1.")
     if settings["validation"] + settings["test"] >= 1:
         raise ValueError("--validation and --test must leave images to train on: together they must be below 1.")
     for key, least in LEAST.items():
