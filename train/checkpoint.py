@@ -57,13 +57,14 @@ def check_room(folder, variables):
         raise OSError(f"{folder} has {free / 1e6:.0f} MB free, but checkpoints and weights need {needed / 1e6:.0f} MB.")
 
 
-def restore(folder, variables, step=None):
+def restore(folder, variables, step=None, others=False):
     """Restores `variables` from the newest readable checkpoint.
 
     Args:
         folder: folder of the run.
         variables: the variables passed to `save`.
         step: step of the checkpoint to restore; None for any.
+        others: whether `variables` may be only the first ones passed to `save`.
 
     Returns:
         `meta` passed to `save`; None if there is no checkpoint.
@@ -90,6 +91,8 @@ def restore(folder, variables, step=None):
             with contextlib.suppress(FileNotFoundError):
                 path.rename(path.with_suffix(".damaged"))
             continue
+        if others:
+            arrays = arrays[: len(variables)]
         if [a.shape for a in arrays] != [tuple(v.shape) for v in variables]:
             raise ValueError(f"{path} is a checkpoint of another network: choose another --out.")
         for variable, array in zip(variables, arrays, strict=True):

@@ -1,6 +1,8 @@
 """Measures the test error of a run's weights in float32, loaded like a user would.
 
-python -m train.evaluate --run runs/resnet20-0 --data_dir cifar10.npz
+    python -m train.evaluate --run runs/resnet20-0 --data_dir cifar10.npz
+
+For a run with averaged weights, `--last_step` measures the weights of its last step instead of their average.
 """
 
 import json
@@ -14,9 +16,10 @@ from keras_resv2.builders import build
 from keras_resv2.data.sources import open_source, source_fingerprint
 from keras_resv2.evaluation import highest_class
 from keras_resv2.metrics import class_scores, full_report
+from train import checkpoint
 from train.command import run
 from train.data.inputs import view_errors
-from train.run_files import WEIGHTS, completed_settings, load_record, run_dataset
+from train.run_files import WEIGHTS, completed_settings, load_record, read_record, run_dataset
 
 BATCH = 500
 
@@ -25,7 +28,7 @@ flags.DEFINE_string("run", None, "Folder of a finished run.", required=True)
 flags.DEFINE_string("data_dir", None, "tensorflow-datasets directory, .npz file, or folder of images.")
 
 
-def evaluate(run, data_dir, weights=None, full=False):
+def evaluate(run, data_dir, weights=None, full=False, last_step=False):
     """Measures the test error of a run's weights, loaded with the package's builder.
 
     Args:
@@ -33,16 +36,19 @@ def evaluate(run, data_dir, weights=None, full=False):
         data_dir: see `keras_resv2.data.load_split`; the directory of images streamed from disk.
         weights: weight file to use instead of that of the run.
         full: whether to include `keras_resv2.metrics.full_report`, for small datasets.
+        last_step: whether to use the weights of the last step, from the last checkpoint of a run with averaged weights.
 
     Returns:
         Dictionary: test_error (percent), test_images; for small datasets also test_errors_first_2000 (count) and, with
         `full`, the report as details; for images streamed from disk the errors of the recipe's other views.
 
     Raises:
-        FileNotFoundError: if the run is not finished.
-        ValueError: if the test images differ from those of the run.
+        FileNotFoundError: if the run is not finished, or with `last_step` has no checkpoint.
+        ValueError: if the test images differ from those of the run, or with `last_step` its weights are not averaged.
     """
     settings = completed_settings(load_record(run)["settings"])
+    if last_step and not settings["recipe_values"]["average"]:
+        raise ValueError(f"{run} has no averaged weights: its weights are those of the last step, omit --last_step.")
     dataset = run_dataset(settings)
     network = {
         "weights": str(weights or pathlib.Path(run) / WEIGHTS),
@@ -52,11 +58,13 @@ def evaluate(run, data_dir, weights=None, full=False):
         **settings["arguments"],
     }
     if dataset.streamed:
-        return _evaluate_streamed(run, settings, data_dir, network)
+        return _evaluate_streamed(run, settings, data_dir, network, last_step)
     images, labels = data.load_split(dataset, "test", data_dir, settings.get("resize", False))
     _check_images(run, settings, data_dir, data.fingerprint(images, labels))
     # The likelihood needs logits, which rank classes like probabilities.
     model = build(settings["model"], **network, input_shape=dataset.image_shape, classifier_activation=None)
+    if last_step:
+        _restore_last_step(run, model)
     logits = class_scores(model, images, BATCH)
     mistakes = highest_class(logits) != labels
     details = {"details": full_report(model, images, labels, BATCH, logits=logits)} if full else {}
@@ -68,12 +76,22 @@ def evaluate(run, data_dir, weights=None, full=False):
     }
 
 
-def _evaluate_streamed(run, settings, data_dir, network):
+def _evaluate_streamed(run, settings, data_dir, network, last_step):
     source = open_source(settings["dataset"], data_dir, "test")
     _check_images(run, settings, data_dir, source_fingerprint(source))
     model = build(settings["model"], **network, input_shape=(None, None, 3))
+    if last_step:
+        _restore_last_step(run, model)
     errors = view_errors(model, source, settings["recipe_values"]["views"])
     return {**{name: round(error, 2) for name, error in errors.items()}, "test_images": len(source)}
+
+
+def _restore_last_step(run, model):
+    """Replaces a network's weights with those of the last step, and its statistics with those of the training."""
+    step = read_record(run)["settings"]["recipe_values"]["steps"]
+    variables = [*model.trainable_variables, *model.non_trainable_variables]
+    if checkpoint.restore(run, variables, step, others=True) is None:
+        raise FileNotFoundError(f"{run} has no checkpoint of step {step}, the last one.")
 
 
 def _check_images(run, settings, data_dir, found):
@@ -85,10 +103,11 @@ def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
     try:
-        print(json.dumps(evaluate(FLAGS.run, FLAGS.data_dir)))
+        print(json.dumps(evaluate(FLAGS.run, FLAGS.data_dir, last_step=FLAGS.last_step)))
     except (ValueError, OSError, ImportError) as error:
         sys.exit(f"error: {error}")
 
 
-if __name__ == "__main__":
+if __name__ == "__main__":  # train.publish has the flags above, but always publishes the averages
+    flags.DEFINE_bool("last_step", False, "Measure the weights of the last step of a run with averaged weights.")
     run(main)

@@ -90,6 +90,22 @@ def test_a_run_on_arrays_resumes(arrays_run, digits_npz, tmp_path):
         np.testing.assert_array_equal(resumed[name], array)
 
 
+def test_the_last_step_of_averaged_weights(arrays_run, digits_npz, resnet8, tmp_path):
+    """Averaging does not change the training: these are the weights of the same run without it."""
+    out = tmp_path / "run"
+    train(digits_npz, out, "--dataset=arrays", "--steps=60", "--set=average=swa", "--set=average_start=0")
+    plain = evaluate.evaluate(arrays_run, digits_npz)["test_error"]
+    command = [*PROGRAM[:-1], "train.evaluate", f"--run={out}", f"--data_dir={digits_npz}", "--last_step"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert json.loads(done.stdout)["test_error"] == plain != evaluate.evaluate(out, digits_npz)["test_error"]
+    with pytest.raises(ValueError, match="omit --last_step"):
+        evaluate.evaluate(arrays_run, digits_npz, last_step=True)
+    for path in out.glob("checkpoint-*"):
+        path.unlink()
+    with pytest.raises(FileNotFoundError, match="no checkpoint of step 60"):
+        evaluate.evaluate(out, digits_npz, last_step=True)
+
+
 def test_a_weight_folder_of_arrays(arrays_run, digits_npz, resnet8, tmp_path, capsys):
     """Measured by `train.evaluate`, published under the file's name, opened, and measured again by the command."""
     record = json.loads((arrays_run / "run.json").read_text())
