@@ -16,11 +16,11 @@ from keras_resv2 import cli
 FIGURES = pathlib.Path(__file__).parents[1] / "figures"
 PLAIN = pathlib.Path(__file__).with_name("plain") / "resnet20_plain-cifar10/1"
 VARIANTS = ("identity", "constant_scaling", "exclusive_gating(bias=-6)", "shortcut_only_gating(bias=-6)", "dropout")
-NETWORK = "resnet32-cifar10"  # of the results in docs/analysis.md
+NETWORK = "resnet110-cifar10@1"  # of the results in docs/analysis.md
 # Name of a study: arguments of `keras-resv2 analyze`, and the name in the documentation of each figure that it draws.
 STUDIES = {
     "propagation": (
-        ["propagation", NETWORK, "preact_resnet20-cifar10@1"],
+        ["propagation", NETWORK, "preact_resnet110-cifar10@1"],
         {"propagation.png": "propagation.png"},
     ),
     "new": (
@@ -28,7 +28,7 @@ STUDIES = {
         {"propagation.png": "new-networks.png"},
     ),
     "lesions": (
-        ["lesions", NETWORK, "--images", "2000"],
+        ["lesions", NETWORK, "--images", "1000"],
         {
             "deletions.png": "deletions.png",
             f"{NETWORK}-random_deletions.png": "random-deletions.png",
