@@ -19,7 +19,7 @@ from keras_resv2.metrics import class_scores, full_report
 from train import checkpoint
 from train.command import run
 from train.data.inputs import view_errors
-from train.run_files import WEIGHTS, completed_settings, load_record, read_record, run_dataset
+from train.run_files import WEIGHTS, completed_settings, load_record, run_dataset
 
 BATCH = 500
 
@@ -36,7 +36,8 @@ def evaluate(run, data_dir, weights=None, full=False, last_step=False):
         data_dir: see `keras_resv2.data.load_split`; the directory of images streamed from disk.
         weights: weight file to use instead of that of the run.
         full: whether to include `keras_resv2.metrics.full_report`, for small datasets.
-        last_step: whether to use the weights of the last step, from the last checkpoint of a run with averaged weights.
+        last_step: whether to use, instead, the weights of the last step of a run with averaged weights, and the
+            statistics of its training, from its last checkpoint.
 
     Returns:
         Dictionary: test_error (percent), test_images; for small datasets also test_errors_first_2000 (count) and, with
@@ -44,12 +45,13 @@ def evaluate(run, data_dir, weights=None, full=False, last_step=False):
 
     Raises:
         FileNotFoundError: if the run is not finished, or with `last_step` has no checkpoint.
-        ValueError: if the test images differ from those of the run, or with `last_step` its weights are not averaged.
+        ValueError: if the test images differ from those of the run; or with `last_step`, if its weights are not
+            averaged, or its statistics are not those of the whole network on images of their own size.
     """
     settings = completed_settings(load_record(run)["settings"])
-    if last_step and not settings["recipe_values"]["average"]:
-        raise ValueError(f"{run} has no averaged weights: its weights are those of the last step, omit --last_step.")
     dataset = run_dataset(settings)
+    if last_step:
+        _check_last_step(run, settings["recipe_values"], dataset)
     network = {
         "weights": str(weights or pathlib.Path(run) / WEIGHTS),
         "dtype": "float32",
@@ -62,9 +64,8 @@ def evaluate(run, data_dir, weights=None, full=False, last_step=False):
     images, labels = data.load_split(dataset, "test", data_dir, settings.get("resize", False))
     _check_images(run, settings, data_dir, data.fingerprint(images, labels))
     # The likelihood needs logits, which rank classes like probabilities.
-    model = build(settings["model"], **network, input_shape=dataset.image_shape, classifier_activation=None)
-    if last_step:
-        _restore_last_step(run, model)
+    network |= {"input_shape": dataset.image_shape, "classifier_activation": None}
+    model = _open(run, settings, network, last_step)
     logits = class_scores(model, images, BATCH)
     mistakes = highest_class(logits) != labels
     details = {"details": full_report(model, images, labels, BATCH, logits=logits)} if full else {}
@@ -79,19 +80,30 @@ def evaluate(run, data_dir, weights=None, full=False, last_step=False):
 def _evaluate_streamed(run, settings, data_dir, network, last_step):
     source = open_source(settings["dataset"], data_dir, "test")
     _check_images(run, settings, data_dir, source_fingerprint(source))
-    model = build(settings["model"], **network, input_shape=(None, None, 3))
-    if last_step:
-        _restore_last_step(run, model)
+    model = _open(run, settings, {**network, "input_shape": (None, None, 3)}, last_step)
     errors = view_errors(model, source, settings["recipe_values"]["views"])
     return {**{name: round(error, 2) for name, error in errors.items()}, "test_images": len(source)}
 
 
-def _restore_last_step(run, model):
-    """Replaces a network's weights with those of the last step, and its statistics with those of the training."""
-    step = read_record(run)["settings"]["recipe_values"]["steps"]
-    variables = [*model.trainable_variables, *model.non_trainable_variables]
-    if checkpoint.restore(run, variables, step, others=True) is None:
-        raise FileNotFoundError(f"{run} has no checkpoint of step {step}, the last one.")
+def _open(run, settings, network, last_step):
+    model = build(settings["model"], **network)
+    if last_step:
+        step = settings["recipe_values"]["steps"]
+        variables = [*model.trainable_variables, *model.non_trainable_variables]
+        if checkpoint.restore(run, variables, step, others=True) is None:
+            raise FileNotFoundError(f"{run} has no checkpoint of step {step}, the last one.")
+    return model
+
+
+def _check_last_step(run, values, dataset):
+    if not values["average"]:
+        raise ValueError(f"{run} has no averaged weights: its weights are those of the last step, omit --last_step.")
+    for name in ("units_per_batch", "survival", "image_size"):
+        if values[name] is not None and not (dataset.streamed and name == "image_size"):
+            raise ValueError(
+                f"{run} was trained with {name}={values[name]}: statistics of its training can be those of smaller "
+                "images or of a part of the network, so --last_step does not measure it."
+            )
 
 
 def _check_images(run, settings, data_dir, found):

@@ -100,6 +100,15 @@ def test_the_last_step_of_averaged_weights(arrays_run, digits_npz, resnet8, tmp_
     assert json.loads(done.stdout)["test_error"] == plain != evaluate.evaluate(out, digits_npz)["test_error"]
     with pytest.raises(ValueError, match="omit --last_step"):
         evaluate.evaluate(arrays_run, digits_npz, last_step=True)
+    record = json.loads((out / "run.json").read_text())
+    values = record["settings"]["recipe_values"]
+    for name, value in {"units_per_batch": 2, "survival": 0.5, "image_size": 6}.items():  # other statistics
+        (out / "run.json").write_text(
+            json.dumps(record).replace(json.dumps(values), json.dumps({**values, name: value}))
+        )
+        with pytest.raises(ValueError, match=f"{name}={value}"):
+            evaluate.evaluate(out, digits_npz, last_step=True)
+    (out / "run.json").write_text(json.dumps(record))
     for path in out.glob("checkpoint-*"):
         path.unlink()
     with pytest.raises(FileNotFoundError, match="no checkpoint of step 60"):
