@@ -40,7 +40,7 @@ STUDIES = {
         {"deletions.png": "deletions-plain.png"},
     ),
     "paths": (
-        ["paths", NETWORK, "--images", "128"],
+        ["paths", NETWORK, "--images", "128", "--draws", "40"],
         {f"{NETWORK}-paths.png": "paths.png"},
     ),
 }
