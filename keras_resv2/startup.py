@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 
 LEVEL, QUIET = "TF_CPP_MIN_LOG_LEVEL", "3"
+OUTPUT_CLOSED = 141  # 128 + SIGPIPE
 
 
 def around_import(name: str, context: Callable[[], contextlib.AbstractContextManager]) -> None:
@@ -81,6 +82,21 @@ def prepare_streams() -> None:
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:  # notebooks and tests may replace the stream
             reconfigure(errors="backslashreplace", line_buffering=True)
+
+
+def stop_output() -> int:
+    """Ends the output of a program whose reader is gone, as in ``keras-resv2 list --json | head -1``.
+
+    Call it after a BrokenPipeError. Later output, such as what Python flushes when it exits, is discarded.
+
+    Returns:
+        The exit code of programs that SIGPIPE ends, 141.
+    """
+    with contextlib.suppress(OSError, ValueError):  # notebooks and tests may replace the stream
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)
+    return OUTPUT_CLOSED
 
 
 def usable_cores() -> list[int]:

@@ -13,6 +13,7 @@ import argparse
 import pathlib
 import sys
 
+from keras_resv2.startup import stop_output
 from train.paper_tables.comparison import compare
 from train.paper_tables.figures import TABLES
 from train.paper_tables.report import FORMATS, draw
@@ -36,10 +37,12 @@ def main(argv=None):
         report = compare(arguments.table, collect(arguments.weights_dir, *runs), arguments.runs or "runs")
         if arguments.plot:
             draw(report, arguments.plot)
+        print(FORMATS[arguments.format](report), end="")
+    except BrokenPipeError:
+        return stop_output()
     except (ValueError, OSError, ImportError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return BAD_INPUT
-    print(FORMATS[arguments.format](report), end="")
     return 0
 
 

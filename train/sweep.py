@@ -23,6 +23,7 @@ import time
 import filelock
 
 from keras_resv2.data import DATASETS
+from keras_resv2.startup import stop_output
 from train.config import FORMS
 from train.job_queue.archives import ARCHIVE_BYTES, ARCHIVES, MIB, Packer
 from train.job_queue.display import Display, duration
@@ -68,6 +69,8 @@ def main(argv=None, program=PROGRAM, machine=None, clock=time.monotonic):
                     return 1 if problems else 0
             check_runs(jobs)
             return _sweep(arguments, jobs, out, program, machine or find_machine(), clock)
+    except BrokenPipeError:
+        return stop_output()
     except JobError as error:
         problems = error.lines
     except (ValueError, OSError) as error:

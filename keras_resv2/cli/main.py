@@ -14,7 +14,7 @@ from keras_resv2 import __version__
 from keras_resv2.argument_checks import one_line
 from keras_resv2.cli import analyze, convert, embed, evaluate, export, finetune, list, predict, pull, push, summary
 from keras_resv2.cli.terminal import BAD_INPUT
-from keras_resv2.startup import prepare_streams
+from keras_resv2.startup import prepare_streams, stop_output
 
 INTERRUPTED = 130
 
@@ -39,6 +39,8 @@ def main(argv=None):
     arguments = _parser().parse_args(argv)
     try:
         return arguments.command(arguments)
+    except BrokenPipeError:
+        return stop_output()
     except (ValueError, OSError, ImportError, FloatingPointError) as error:
         print(f"keras-resv2: error: {one_line(error)}", file=sys.stderr)
         return BAD_INPUT

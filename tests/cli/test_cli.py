@@ -373,6 +373,17 @@ def test_data_of_another_shape(tmp_path, capsys):
     assert "x_train, y_train, x_test, y_test" in capsys.readouterr().err
 
 
+def test_output_to_a_closed_pipe():
+    """`keras-resv2 list --json | head -1` ends like other programs: without a message."""
+    for module in ("keras_resv2", "list", "--json"), ("train.reproduce", "table1"):
+        process = subprocess.Popen(
+            [sys.executable, "-m", *module], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        process.stdout.close()
+        message = process.stderr.read()
+        assert (process.wait(), message) == (141, ""), module
+
+
 def run_command(*arguments):
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}  # as `make demo` sets it
     command = [sys.executable, "-m", "keras_resv2", *map(str, arguments)]
