@@ -57,6 +57,23 @@ def check_count(argument: str, value: Any, least: int = 1) -> int:
     return int(value)
 
 
+def whole_numbers(argument: str, values: Any) -> list[int]:
+    """Returns whole numbers, or one, as a list.
+
+    Raises:
+        ValueError: if there are others.
+
+    Example:
+
+    >>> whole_numbers("counts", (1, 2)), whole_numbers("counts", 3)
+    ([1, 2], [3])
+    """
+    listed = [values] if isinstance(values, numbers.Number) else list(values)
+    if not all(isinstance(value, numbers.Integral) and not isinstance(value, bool) for value in listed):
+        raise ValueError(f"{argument}={values!r} must be whole numbers.")
+    return [int(value) for value in listed]
+
+
 def first_line(error: BaseException) -> str:
     """Returns the first line of an exception's message, or the name of its class if the message is empty.
 

@@ -2,6 +2,7 @@
 
 import functools
 import os
+import warnings
 import weakref
 from collections.abc import Sequence
 
@@ -9,13 +10,17 @@ import keras
 import numpy as np
 
 from keras_resv2.argument_checks import check_count
-from keras_resv2.evaluation import check_images, predictions, slices
+from keras_resv2.evaluation import check_images, padded_size, predictions, slices
 from keras_resv2.files import atomic_write
+from keras_resv2.hub import PREFIX
 from keras_resv2.pretrained import from_pretrained, pretrained_card
 from keras_resv2.transfer import body_of
 
 # A network without its classifier is a new model, which takes the backend seconds to compile, and TensorFlow does not
-# free all of the memory. So it is created once for each model, and cached for the name used last.
+# free all of the memory. So it is created once for each model, and cached for the names used last.
+FAR = 3  # ratio of the numbers of pixels
+MOST_PAIRS = 2**24  # of features and queries whose similarities are in memory
+
 _BODIES: weakref.WeakKeyDictionary[keras.Model, tuple[list, keras.Model]] = weakref.WeakKeyDictionary()
 
 
@@ -25,7 +30,8 @@ def embed(name: str | os.PathLike | keras.Model, images: np.ndarray, batch_size:
     Args:
         name: pretrained network, see `keras_resv2.from_pretrained`; or a `keras.Model` that ends with its classifier,
             such as a fine-tuned one.
-        images: ``(n, height, width, 3)``, pixels from 0 to 255.
+        images: ``(n, height, width, 3)``, pixels from 0 to 255. Pretrained networks accept any size, and warn if it is
+            far from the size of their training images.
         batch_size: images per forward pass.
 
     Returns:
@@ -41,19 +47,42 @@ def embed(name: str | os.PathLike | keras.Model, images: np.ndarray, batch_size:
     (2, 64)
     """
     check_count("batch_size", batch_size)
-    body = _pretrained_body(name) if isinstance(name, (str, os.PathLike)) else _body(name)
+    card = _card(name) if isinstance(name, (str, os.PathLike)) else None
+    body = _body(name) if card is None else _pretrained_body(name, card)
     images, _ = check_images(body, images)
+    if card is not None:
+        _check_size(card, images)
     batches = slices(images, range(len(images)), batch_size)
-    return np.concatenate([features for features, _ in predictions(body, batches)]).astype("float32", copy=False)
+    found = predictions(body, batches, padded_size(len(images), batch_size))
+    return np.concatenate([features for features, _ in found]).astype("float32", copy=False)
 
 
-def _pretrained_body(name):
-    card = pretrained_card(name)
+def _card(name):
+    return _hub_card(name) if str(name).startswith(PREFIX) else pretrained_card(name)
+
+
+@functools.lru_cache(maxsize=16)
+def _hub_card(name):
+    """Returns the card of a Hub repository, which is looked up once per process."""
+    return pretrained_card(name)
+
+
+def _check_size(card, images):
+    if not 1 / FAR <= images[0].size / np.prod(card.image_shape) <= FAR:
+        size = tuple(card.image_shape[:2])
+        warnings.warn(
+            f"images {images.shape} are far from the size that {card.full_name} was trained on, {size}, so their "
+            f"features may be of little use: keras_resv2.prepare_images(images, {size}) resizes them.",
+            stacklevel=3,
+        )
+
+
+def _pretrained_body(name, card):
     settings = keras.config.dtype_policy().name, keras.config.floatx(), keras.config.image_data_format()
     return _open_body(str(name), str(card.folder), card.full_name, card.sha256, settings)
 
 
-@functools.lru_cache(maxsize=1)
+@functools.lru_cache(maxsize=2)
 def _open_body(name, folder, full_name, sha256, settings):
     """Returns the backbone with these weights, built under these Keras settings."""
     return from_pretrained(name, include_top=False, pooling="avg")
@@ -74,10 +103,14 @@ def nearest_neighbors(features: np.ndarray, queries: np.ndarray, count: int = 5)
     Args:
         features: ``(n, channels)``, features of the images to search.
         queries: ``(m, channels)``.
-        count: number of neighbors of each query, at most n.
+        count: number of neighbors of each query; all n if there are fewer.
 
     Returns:
-        ``(positions, similarities)``, both ``(m, count)``, most similar first: int and float32, -1 to 1.
+        ``(positions, similarities)``, both ``(m, count)``, most similar first: int and float32, -1 to 1. Of equal
+        similarities, the first positions.
+
+    Raises:
+        ValueError: if features are NaN or infinite, have other shapes, or `count` is not a whole number above 0.
 
     Example:
 
@@ -85,16 +118,31 @@ def nearest_neighbors(features: np.ndarray, queries: np.ndarray, count: int = 5)
     >>> positions.tolist()
     [[1, 2]]
     """
-    similarities = _unit(queries) @ _unit(features).T
-    positions = np.argsort(-similarities, axis=1, kind="stable")[:, :count]
-    return positions, np.take_along_axis(similarities, positions, axis=1)
+    features, queries = _unit("features", features), _unit("queries", queries)
+    if features.shape[1] != queries.shape[1] or not len(features):
+        raise ValueError(f"features {features.shape} and queries {queries.shape} must have rows of the same length.")
+    count = min(check_count("count", count), len(features))
+    rows = max(1, MOST_PAIRS // len(features))
+    positions = np.empty((len(queries), count), "int64")
+    similarities = np.empty((len(queries), count), "float32")
+    for first in range(0, len(queries), rows):
+        block = queries[first : first + rows] @ features.T
+        least = np.partition(block, len(features) - count, axis=1)[:, len(features) - count]
+        for row, (values, lowest) in enumerate(zip(block, least, strict=True), first):
+            candidates = np.flatnonzero(values >= lowest)
+            chosen = candidates[np.argsort(-values[candidates], kind="stable")[:count]]
+            positions[row], similarities[row] = chosen, values[chosen]
+    return positions, similarities
 
 
 nearest_neighbours = nearest_neighbors  # the former name
 
 
-def _unit(vectors):
+def _unit(argument, vectors):
     vectors = np.asarray(vectors, "float32")
+    if vectors.ndim != 2 or not np.isfinite(vectors).all():
+        wrong = f"have the shape {vectors.shape}" if vectors.ndim != 2 else "are NaN or infinite in some rows"
+        raise ValueError(f"{argument} {wrong}: they must be finite numbers (n, channels), as embed returns them.")
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
 
 

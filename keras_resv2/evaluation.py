@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from keras_resv2.argument_checks import check_count
-from keras_resv2.data.checks import check_finite, check_labels, check_pixels, to_array
+from keras_resv2.data.checks import check_finite, check_labels, to_array
 from keras_resv2.data.crops import center_crop, read_crop
 from keras_resv2.data.images import channels_hint
 from keras_resv2.data.streaming import batches
-from keras_resv2.models.pixels import takes_raw_pixels
+from keras_resv2.models.pixels import check_pixel_scale, pixel_scale
 
 # Rounding differs between backends and processors: how many images may be classified differently.
 ROUNDING_SHARE, ROUNDING_AT_LEAST = 0.0005, 2
@@ -125,8 +125,7 @@ def check_images(model: Any, images: Any, labels: Any = None) -> tuple[np.ndarra
         raise ValueError(
             f"images have the shape {images.shape}, the model expects (n, {', '.join(map(str, known[1:]))}){hint}."
         )
-    if hasattr(model, "layers") and takes_raw_pixels(model):
-        check_pixels(images)
+    check_pixel_scale(pixel_scale(model), images)
     return images, None if labels is None else check_labels(labels, len(images), _classes(model))
 
 
@@ -226,21 +225,39 @@ def highest_class(scores: Any) -> np.ndarray:
     return check_finite(scores).argmax(axis=-1)
 
 
-def predictions(model: Any, batches: Iterable[tuple[np.ndarray, Any]]) -> Iterator[tuple[np.ndarray, Any]]:
+def padded_size(count: int, batch_size: int) -> int:
+    """Returns the size that batches of `count` images are padded to.
+
+    JAX compiles a program for each size, so there it is a power of two, for services that get any number of images.
+
+    Example:
+
+    >>> padded_size(600, 256)
+    256
+    """
+    size = min(count, batch_size)
+    if size < batch_size and sys.modules["keras"].backend.backend() == "jax":
+        return min(1 << (size - 1).bit_length(), batch_size)
+    return size
+
+
+def predictions(
+    model: Any, batches: Iterable[tuple[np.ndarray, Any]], size: int | None = None
+) -> Iterator[tuple[np.ndarray, Any]]:
     """Yields ``(outputs, labels)`` for each batch.
 
     Args:
         model, batches: see `find_mistakes`.
+        size: number of images that batches are padded to; None for that of the first batch.
 
     Raises:
         ValueError: if a batch does not have as many labels as images, or the model has several outputs.
     """
-    size = None
     for images, labels in batches:
         if len(images) != len(labels):
             raise ValueError(f"{len(images)} images but {len(labels)} labels.")
-        size = size or whole_batch(len(labels))
-        outputs = model.predict_on_batch(filled_up(images, size))
+        size = size or len(labels)
+        outputs = model.predict_on_batch(filled_up(images, whole_batch(size)))
         if isinstance(outputs, (list, tuple, dict)):
             raise ValueError(
                 f"the model has {len(outputs)} outputs: select one with keras.Model(model.input, model.outputs[i])."

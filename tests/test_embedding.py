@@ -13,6 +13,7 @@ from PIL import Image
 import keras_resv2
 from helpers.paths import ROOT
 from keras_resv2 import cli, embed, nearest_neighbors
+from keras_resv2.evaluation import padded_size
 from keras_resv2.models.weights import model_arrays
 
 NAME = "preact_resnet20-cifar10"
@@ -38,6 +39,47 @@ def test_nearest_neighbors_by_hand():
     positions, similarities = nearest_neighbors(features, np.array([[2.0, 1.0]]), count=3)
     assert positions.tolist() == [[1, 0, 2]]
     assert np.allclose(similarities, [[3 / 10**0.5, 2 / 5**0.5, 1 / 5**0.5]])
+
+
+def test_nearest_neighbors_in_blocks(monkeypatch):
+    """The same as sorting all similarities, equal ones in the order of the images; without all pairs in memory."""
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(60, 4)).astype("float32")
+    features[20:30] = features[:10]
+    queries = features[:25]
+    unit = features / np.linalg.norm(features, axis=1, keepdims=True)
+    every = unit[:25] @ unit.T
+    monkeypatch.setattr("keras_resv2.embedding.MOST_PAIRS", 7 * 60)
+    for count in (1, 2, 7, 60, 99):
+        positions, similarities = nearest_neighbors(features, queries, count)
+        expected = np.argsort(-every, axis=1, kind="stable")[:, :count]
+        assert np.allclose(similarities, np.take_along_axis(every, expected, axis=1), atol=1e-6)
+        if count <= 2:  # image and copy are equal up to rounding in other positions
+            assert np.array_equal(positions[:10], expected[:10])
+    features[3, 1] = np.nan
+    with pytest.raises(ValueError, match="features are NaN or infinite"):
+        nearest_neighbors(features, queries)
+    for count in (0, -1, 2.5):
+        with pytest.raises(ValueError, match=r"count=.* must be a whole number"):
+            nearest_neighbors(unit, unit, count)
+    with pytest.raises(ValueError, match="rows of the same length"):
+        nearest_neighbors(unit, unit[:, :3])
+
+
+def test_images_of_another_size_are_reported(pixels):
+    large = pixels[:2].repeat(3, axis=1).repeat(3, axis=2)
+    with pytest.warns(
+        UserWarning, match=r"far from the size that preact_resnet20-cifar10@\d was trained on, \(32, 32\)"
+    ):
+        assert embed(NAME, large).shape == (2, 64)
+
+
+def test_jax_compiles_few_programs(monkeypatch):
+    """Each number of images would be a program, which takes seconds to compile."""
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    assert [padded_size(count, 100) for count in (1, 2, 3, 5, 64, 65, 100, 900)] == [1, 2, 4, 8, 64, 100, 100, 100]
+    monkeypatch.setattr(keras.backend, "backend", lambda: "tensorflow")
+    assert [padded_size(count, 100) for count in (3, 900)] == [3, 100]
 
 
 def test_former_spelling():

@@ -14,6 +14,7 @@ import keras
 
 from keras_resv2.analysis.programs import Program
 from keras_resv2.models.graph import UNIT, activation_name, as_functional, calls, changes_size, deep_graph, is_cast
+from keras_resv2.models.pixels import pixel_scale
 from keras_resv2.models.scan import is_rolled
 
 SQUASHING = ("softmax", "sigmoid")  # activations of classifiers
@@ -104,12 +105,14 @@ class Dissection:
         stem: `Part` from images to the first unit.
         units: list of `Unit`.
         head: `Part` from the last unit to the class scores before the softmax or sigmoid.
+        pixels: which pixels the network expects, see `keras_resv2.models.pixels.pixel_scale`.
     """
 
     name: str
     stem: Part
     units: list[Unit]
     head: Part
+    pixels: str
 
     def stages(self) -> dict[int, list[int]]:
         """Returns a dictionary from the number of a stage to the positions of its units.
@@ -175,7 +178,7 @@ def dissect(model: keras.Model) -> Dissection:
             units.append(_unit(name, groups[name], x, programs))
             x = groups[name][-1].output
         head = _head(model, x, programs)
-    return Dissection(model.name, stem, units, head)
+    return Dissection(model.name, stem, units, head, pixel_scale(model))
 
 
 def _check_folded(model, groups):

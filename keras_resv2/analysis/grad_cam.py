@@ -10,10 +10,10 @@ from PIL import Image
 from keras_resv2.analysis.dissection import SQUASHING
 from keras_resv2.analysis.programs import Program
 from keras_resv2.argument_checks import check_count
-from keras_resv2.data.checks import check_pixels, to_array
+from keras_resv2.data.checks import check_finite, to_array
 from keras_resv2.models.copying import call_layers, copy_model
 from keras_resv2.models.graph import activation_name, as_functional, check_functional, data_format_of, deep_graph
-from keras_resv2.models.structure import pixels_of
+from keras_resv2.models.pixels import check_pixel_scale, pixel_scale
 
 POOLINGS = (keras.layers.GlobalAveragePooling2D, keras.layers.GlobalMaxPooling2D)
 
@@ -73,7 +73,7 @@ def grad_cam(model: keras.Model, images: np.ndarray, classes: Any = None, batch_
 
     Raises:
         ValueError: if the model does not have global pooling followed by one row of scores, the images do not fit or
-            are not on its scale, or the class does not exist.
+            are not on its scale, scores are NaN or infinite, or the class does not exist.
 
     Example:
 
@@ -86,8 +86,7 @@ def grad_cam(model: keras.Model, images: np.ndarray, classes: Any = None, batch_
     features, head, layer = _split(model)
     channels_first = data_format_of(features) == "channels_first"
     images, classes = _check(model, to_array(images, "images"), classes)
-    if pixels_of(model) is not None:  # a network of this package; others may take pixels of any range
-        check_pixels(images)
+    check_pixel_scale(pixel_scale(model), images)
     program, values = Program(head, head.variables), [variable.value for variable in head.variables]
     found = []
     for first in range(0, len(images), batch_size):
@@ -102,7 +101,7 @@ def _cam(activations, program, values, classes, channels_first):
     """Computes classes, logits and maps of a batch."""
     activations = keras.ops.convert_to_tensor(activations)
     logits = program(values, activations)
-    scores = keras.ops.convert_to_numpy(keras.ops.cast(logits, "float32"))
+    scores = check_finite(keras.ops.convert_to_numpy(keras.ops.cast(logits, "float32")))
     classes = scores.argmax(1) if classes is None else classes
     gradient = program.vjp(values, activations, keras.ops.one_hot(classes, scores.shape[1], dtype=logits.dtype))
     gradient, activations = (keras.ops.convert_to_numpy(keras.ops.cast(x, "float32")) for x in (gradient, activations))

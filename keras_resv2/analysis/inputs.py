@@ -6,7 +6,8 @@ import keras
 import numpy as np
 
 from keras_resv2.analysis.dissection import Dissection
-from keras_resv2.data.checks import check_labels, check_pixels, to_array
+from keras_resv2.data.checks import check_labels, to_array
+from keras_resv2.models.pixels import check_pixel_scale
 
 
 def check_images(parts: Dissection, images: Any, labels: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -36,8 +37,7 @@ def check_images(parts: Dissection, images: Any, labels: Any) -> tuple[np.ndarra
         raise ValueError(
             f"{parts.name} outputs {output}, not class scores: analysis needs a network with its classifier."
         )
-    if "preprocessing" in parts.stem.layers:
-        check_pixels(images)
+    check_pixel_scale(parts.pixels, images)
     return images, check_labels(labels, len(images), output[0], owner=parts.name)
 
 

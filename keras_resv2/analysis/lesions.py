@@ -9,6 +9,7 @@ import dataclasses
 import hashlib
 import itertools
 import json
+import math
 import os
 import pathlib
 from collections.abc import Callable, Sequence
@@ -18,11 +19,11 @@ import numpy as np
 
 from keras_resv2.analysis.dissection import dissect
 from keras_resv2.analysis.inputs import check_images
-from keras_resv2.argument_checks import check_count
+from keras_resv2.argument_checks import check_count, whole_numbers
 from keras_resv2.evaluation import filled_up, highest_class, slices
 from keras_resv2.files import atomic_write
 
-BATCH_SIZE = 250
+MOST_IMAGES, MOST_BYTES = 250, 2**29  # of a batch, and of the outputs of all units for it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +103,7 @@ def delete_each(
     model: keras.Model,
     images: np.ndarray,
     labels: np.ndarray,
-    batch_size: int = BATCH_SIZE,
+    batch_size: int | None = None,
     resume: str | os.PathLike | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Deletions:
@@ -116,7 +117,8 @@ def delete_each(
         model: a network supported by `keras_resv2.analysis.dissect`, with class scores as output.
         images: ``(n, height, width, 3)``, raw pixels.
         labels: ``(n,)``, class indices.
-        batch_size: images per batch, for which intermediate results are kept in memory.
+        batch_size: images per batch, for which the outputs of all units are in memory; None for 250, or fewer for large
+            images (512 MiB).
         resume: file that stores the counts so far, from which an interrupted study of the same network, images and
             lesions resumes; None to store nothing.
         progress: callback ``(done, total)`` with numbers of images, or None.
@@ -146,10 +148,10 @@ def delete_random(
     model: keras.Model,
     images: np.ndarray,
     labels: np.ndarray,
-    counts: Sequence[int] | None = None,
+    counts: Sequence[int] | int | None = None,
     draws: int = 10,
     seed: int = 0,
-    batch_size: int = BATCH_SIZE,
+    batch_size: int | None = None,
     resume: str | os.PathLike | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> RandomDeletions:
@@ -157,7 +159,7 @@ def delete_random(
 
     Args:
         model, images, labels, batch_size, resume, progress: see `delete_each`.
-        counts: numbers k of units to delete; None for 1 to all units.
+        counts: numbers k of units to delete, or one; None for 1 to all units.
         draws: number of random choices for each k.
         seed: random seed.
 
@@ -175,7 +177,7 @@ def delete_random(
     """
     parts = dissect(model)
     possible = [i for i, unit in enumerate(parts.units) if unit.deletable]
-    counts = list(range(1, len(possible) + 1)) if counts is None else [int(k) for k in counts]
+    counts = list(range(1, len(possible) + 1)) if counts is None else whole_numbers("counts", counts)
     if not counts or min(counts) < 1 or max(counts) > len(possible):
         raise ValueError(f"counts={counts} must be from 1 to {len(possible)}, the number of units that can be deleted.")
     check_count("draws", draws)
@@ -192,10 +194,10 @@ def reorder(
     model: keras.Model,
     images: np.ndarray,
     labels: np.ndarray,
-    swaps: Sequence[int] | None = None,
+    swaps: Sequence[int] | int | None = None,
     draws: int = 10,
     seed: int = 0,
-    batch_size: int = BATCH_SIZE,
+    batch_size: int | None = None,
     resume: str | os.PathLike | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Reorderings:
@@ -203,7 +205,7 @@ def reorder(
 
     Args:
         model, images, labels, batch_size, resume, progress: see `delete_each`.
-        swaps: numbers of consecutive swaps; None for 1 to the number of units.
+        swaps: numbers of consecutive swaps, or one; None for 1 to the number of units.
         draws: number of random orders for each number of swaps.
         seed: random seed.
 
@@ -224,7 +226,7 @@ def reorder(
     pairs = [pair for stage in stages for pair in itertools.combinations(stage, 2)]
     if not pairs:
         raise ValueError(f"{parts.name} has no two units of the same stage and shape: there is nothing to swap.")
-    swaps = list(range(1, len(parts.units) + 1)) if swaps is None else [int(k) for k in swaps]
+    swaps = list(range(1, len(parts.units) + 1)) if swaps is None else whole_numbers("swaps", swaps)
     if not swaps or min(swaps) < 1:
         raise ValueError(f"swaps={swaps} must be at least 1.")
     check_count("draws", draws)
@@ -275,7 +277,7 @@ def _plan(parts, order, deleted):
 def _run(parts, plans, images, labels, batch_size, resume, progress):
     """Returns the errors of the intact network and all plans in percent, and the units run with and without sharing."""
     images, labels = check_images(parts, images, labels)
-    check_count("batch_size", batch_size)
+    batch_size = _default_batch_size(parts, images) if batch_size is None else check_count("batch_size", batch_size)
     intact = tuple(range(len(parts.units)))
     distinct = sorted({intact, *plans})
     record = _Record(resume, parts, distinct, images, labels)
@@ -292,6 +294,15 @@ def _run(parts, plans, images, labels, batch_size, resume, progress):
     run = sum(map(len, distinct)) - sum(_shared(a, b) for a, b in itertools.pairwise(distinct))
     plainly = sum(len(plan) for plan in (intact, *plans))
     return float(errors[intact]), np.array([errors[plan] for plan in plans]), (run, plainly)
+
+
+def _default_batch_size(parts, images):
+    """Returns the number of images whose unit outputs fit into `MOST_BYTES`; unknown sides are those of the images."""
+    numbers = sum(
+        math.prod(side or longest for side, longest in zip(unit.output_shape, images.shape[1:], strict=True))
+        for unit in parts.units
+    )
+    return int(np.clip(MOST_BYTES // (4 * numbers), 1, MOST_IMAGES))
 
 
 def _scores(parts, plans, batch):

@@ -14,7 +14,7 @@ import numpy as np
 
 from keras_resv2.analysis.dissection import Dissection, dissect
 from keras_resv2.analysis.trace import Trace
-from keras_resv2.argument_checks import check_count
+from keras_resv2.argument_checks import check_count, whole_numbers
 
 COVERED = 0.95
 
@@ -148,7 +148,7 @@ def path_gradients(
     model: keras.Model,
     images: np.ndarray,
     labels: np.ndarray,
-    lengths: Sequence[int] | None = None,
+    lengths: Sequence[int] | int | None = None,
     samples: int = 10,
     seed: int = 0,
     training: bool = False,
@@ -163,7 +163,7 @@ def path_gradients(
         model: a network supported by `keras_resv2.analysis.dissect`, whose units have shortcuts.
         images: ``(n, height, width, 3)``, raw pixels: one batch.
         labels: ``(n,)``, class indices.
-        lengths: lengths of paths; None for 0 to the number of units.
+        lengths: lengths of paths, or one; None for 0 to the number of units.
         samples: number of paths of each length.
         seed: random seed.
         training: see `keras_resv2.analysis.propagate`.
@@ -178,7 +178,7 @@ def path_gradients(
     """
     parts = dissect(model)
     count = len(parts.units)
-    lengths = list(range(count + 1)) if lengths is None else [int(k) for k in lengths]
+    lengths = list(range(count + 1)) if lengths is None else whole_numbers("lengths", lengths)
     if not lengths or min(lengths) < 0 or max(lengths) > count:
         raise ValueError(f"lengths={lengths} must be from 0 to {count}, the number of units of {parts.name}.")
     check_count("samples", samples)

@@ -22,7 +22,8 @@ def add_arguments(parser):
     parser.add_argument(
         "--images",
         type=int,
-        help="use only the first N test images (if they are sorted by class: N evenly spaced ones)",
+        help="use only the first N test images (if they are sorted by class: N evenly spaced ones); default: 128 for "
+        "propagation, 32 for paths, 12 for cam, fewer if they are large, and all for lesions",
     )
     parser.add_argument("--weights", metavar="FILE", help="weights of an architecture, written by train.train")
     parser.add_argument("--activation", help="order of BN and ReLU of an architecture, if not its default")

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import json
+import math
 import pathlib
 from typing import Any
 
@@ -25,6 +26,8 @@ from keras_resv2.labels import load_images
 from keras_resv2.pretrained import from_pretrained, is_pretrained, pretrained_card
 from keras_resv2.storage.local import is_folder
 
+LEAST_IMAGES, SMALL_PIXELS = 12, 64 * 64  # of larger images, studies use fewer, but so many
+
 
 def run_study(arguments):
     """Runs a study; returns the exit code.
@@ -45,12 +48,16 @@ def run_study(arguments):
         raise ValueError(f"--draws {arguments.draws} must be at least 1.")
     cards = [pretrained_card(name) for name in arguments.names if not is_architecture(name)]
     dataset = _dataset(arguments, cards)
+    study, text, usual = STUDIES[arguments.study]
+    usual = usual and _fewer(usual, dataset.image_shape)
+    limit = arguments.images
+    if limit is not None and limit < 1:
+        raise ValueError(f"--images {limit} must be at least 1.")
     if cards and not dataset.streamed:  # as fine-tuned networks were trained: resized, or from class folders
-        images, labels = load_images(cards[0], TEST, arguments.data_dir)
+        images, labels = load_images(cards[0], TEST, arguments.data_dir, most=limit or usual)
     else:
         images, labels = load_split(dataset, TEST, arguments.data_dir)
-    limit = arguments.images
-    if limit is not None and not 1 <= limit <= len(labels):
+    if limit is not None and limit > len(labels):
         raise ValueError(f"--images {limit} must be from 1 to {len(labels)}.")
     folder = pathlib.Path(arguments.out)
     folder.mkdir(parents=True, exist_ok=True)
@@ -63,7 +70,6 @@ def run_study(arguments):
                 raise ValueError(f"{name} and another network are both called {title}: study them separately.")
             cases[title] = _open(name, {**variant, **({"shortcut": shortcut} if shortcut else {})}, dataset)
     arguments.class_names = dataset.class_names
-    study, text, usual = STUDIES[arguments.study]
     arguments.positions = sample_positions(labels, limit or usual or len(labels))
     facts = study(cases, images[arguments.positions], labels[arguments.positions], folder, arguments)
     if arguments.json:
@@ -72,6 +78,12 @@ def run_study(arguments):
         for name, values in facts.items():
             print(text.format(name=name, **{key: float("nan") if v is None else v for key, v in values.items()}))
     return 0
+
+
+def _fewer(images, image_shape):
+    """Returns the usual number of images of a study, fewer of large ones, because all feature maps are in memory."""
+    pixels = math.prod(sorted(image_shape)[-2:])
+    return min(images, max(LEAST_IMAGES, images * SMALL_PIXELS // pixels))
 
 
 def _title(name):

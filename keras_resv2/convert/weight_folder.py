@@ -90,6 +90,26 @@ def make_card(
     )
 
 
+def check_target(card: Card, root: str | os.PathLike) -> pathlib.Path:
+    """Checks that `write_folder` can write a card, before the work that precedes it.
+
+    Args:
+        card, root: as `write_folder` takes them.
+
+    Returns:
+        `pathlib.Path` of the weight folder.
+
+    Raises:
+        FileExistsError: if it already contains a card: a version never changes.
+        ValueError: if a field of the card is not valid.
+    """
+    folder = pathlib.Path(root) / card.name / str(card.version)
+    if (folder / CARD).exists():
+        raise FileExistsError(f"{folder} already exists: choose another version or another --out.")
+    check_fields(dataclasses.asdict(card) | {"size": 1, "sha256": "0" * 64})  # which `write_folder` fills in
+    return folder
+
+
 def write_folder(weights: dict[str, np.ndarray], card: Card, root: str | os.PathLike) -> pathlib.Path:
     """Writes ``<root>/<name>/<version>/`` with the weight file and, last, its card.
 
@@ -106,10 +126,7 @@ def write_folder(weights: dict[str, np.ndarray], card: Card, root: str | os.Path
         ValueError: if a field of the card is not valid.
         OSError: if the folder cannot be written.
     """
-    folder = pathlib.Path(root) / card.name / str(card.version)
-    if (folder / CARD).exists():
-        raise FileExistsError(f"{folder} already exists: choose another version or another --out.")
-    check_fields(dataclasses.asdict(card) | {"size": 1, "sha256": "0" * 64})  # these two are filled in below
+    folder = check_target(card, root)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / card.file
     write_weights(weights, path)

@@ -21,7 +21,7 @@ def to_array(values: Any, argument: str) -> np.ndarray:
         `numpy.ndarray`.
 
     Raises:
-        ValueError: if the elements of a list have different shapes.
+        ValueError: if they are batches of another kind, or the elements of a list have different shapes.
 
     Example:
 
@@ -36,6 +36,11 @@ def to_array(values: Any, argument: str) -> np.ndarray:
         if not isinstance(values, list):
             raise ValueError(f"{argument}: {type(values).__name__} cannot be converted to an array: {error}") from None
         array = np.empty(0, object)
+    if array.dtype == object and not isinstance(values, (list, np.ndarray)):
+        raise ValueError(
+            f"{argument}: {type(values).__name__} is not an array: pass an array or a list; "
+            "np.concatenate([images for images, labels in batches]) joins batches."
+        )
     if array.dtype == object:
         raise ValueError(
             f"{argument}: the elements have different shapes or types; resize images of different sizes "
@@ -150,6 +155,32 @@ def check_pixels(images: np.ndarray, argument: str = "images") -> None:
         raise ValueError(f"{text}do not subtract the mean, the model does.")
     elif high > 255 + OVERSHOOT:
         raise ValueError(f"{text}convert 16-bit pixels with (images / 257).round().astype('uint8').")
+
+
+def check_normalized_pixels(images: np.ndarray, argument: str = "images") -> None:
+    """Warns if pixels look like 0 to 255, which a network without preprocessing does not expect.
+
+    Args:
+        images: array of any shape.
+        argument: name of the argument in messages.
+
+    Raises:
+        ValueError: if pixels are NaN or infinite.
+    """
+    check_finite_pixels(images, argument)
+    if images.size and images.min() >= 0 and (images.dtype.kind in "iu" or images.max() > STANDARDISED):
+        warnings.warn(
+            f"{argument}: pixels range from {float(images.min()):.3g} to {float(images.max()):.3g}, but the model has "
+            "no preprocessing and expects normalized pixels: subtract the mean and divide by the standard deviation, "
+            "or build it with include_preprocessing=True.",
+            stacklevel=4,
+        )
+
+
+def check_finite_pixels(images: np.ndarray, argument: str = "images") -> None:
+    """Raises ValueError if pixels are NaN or infinite."""
+    if images.dtype.kind == "f" and not np.isfinite(images).all():
+        raise ValueError(f"{argument}: some pixels are NaN or infinite.")
 
 
 class NotFiniteError(ValueError):

@@ -4,6 +4,7 @@ import io
 import math
 import os
 import pathlib
+import warnings
 from collections.abc import Sequence
 from typing import Any, BinaryIO
 
@@ -239,7 +240,8 @@ def prepare_images(images: Any, size: tuple[int, int]) -> np.ndarray:
     """Converts arrays of images to the three channels and the size that a network expects.
 
     Args:
-        images: uint8 ``(n, h, w)``, ``(n, h, w, 1)`` or ``(n, h, w, 3)``, 0 to 255.
+        images: uint8 ``(n, h, w)``, ``(n, h, w, 1)`` or ``(n, h, w, 3)``, 0 to 255; or a list of images of different
+            sizes.
         size: (height, width) of the result in pixels. The images are resized to fit the short side (bicubic) and
             center-cropped.
 
@@ -254,11 +256,19 @@ def prepare_images(images: Any, size: tuple[int, int]) -> np.ndarray:
     >>> prepare_images(np.zeros((2, 28, 28), "uint8"), (32, 32)).shape
     (2, 32, 32, 3)
     """
-    images = np.asarray(images)
     check_size(size)
+    if isinstance(images, (list, tuple)) and len({np.shape(image) for image in images}) > 1:
+        return np.concatenate([prepare_images(np.asarray(image)[None], size) for image in images])
+    images = np.asarray(images)
     if images.ndim == 3 and images.shape[2] in (3, 4):
         raise ValueError(
             f"images have the shape {images.shape}: turn a single image into a batch of one with images[None]."
+        )
+    if images.ndim == 3 and len(images) == 3:
+        warnings.warn(
+            f"images {images.shape} are converted as three grayscale images. If they are the channels of one image, "
+            "pass images.transpose(1, 2, 0)[None]; otherwise images[..., None] avoids this warning.",
+            stacklevel=2,
         )
     if images.dtype != np.uint8:
         raise ValueError(

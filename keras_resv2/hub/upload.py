@@ -16,13 +16,15 @@ from keras_resv2.storage.local import CARD
 
 KERAS_FILES = ("config.json", "metadata.json", "model.weights.h5")  # names used by `keras.saving`
 EXTRAS = ("history.csv", "curve.png")  # optional files next to a card and its weights
+OPTIONAL = (*EXTRAS, "weights.h5")  # which a later push may not have
 
 
 def push(repository: str, source: str | os.PathLike, private: bool = False, base_model: str | None = None) -> str:
     """Uploads weights to the Hub in one commit: the weight file, its card, its history and a README.
 
     The commit also contains the network as saved by Keras, with Keras layers only, so that
-    ``keras.saving.load_model("hf://user/name")`` opens it without this package.
+    ``keras.saving.load_model("hf://user/name")`` opens it without this package. History, curve and
+    ``weights.h5`` of an earlier push are deleted if they are not replaced; its commit keeps them.
 
     Args:
         repository: ``user/name``; created if it does not exist.
@@ -74,6 +76,9 @@ def push(repository: str, source: str | os.PathLike, private: bool = False, base
         with clear_errors(repository):
             api = hub.HfApi(library_name="keras_resv2")
             api.create_repo(repository, private=private, exist_ok=True)
+            present = api.list_repo_files(repository)
+            earlier = OPTIONAL if CARD in present else ()  # of this package
+            additions += [hub.CommitOperationDelete(name) for name in earlier if name in present and name not in files]
             commit = api.create_commit(repository, additions, commit_message=f"{card.full_name} of keras-resv2")
     return f"{PREFIX}{repository}@{commit.oid}"
 

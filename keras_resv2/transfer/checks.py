@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import keras
 
 from keras_resv2.models.graph import check_functional, data_format_of
-from keras_resv2.models.pixels import takes_raw_pixels
+from keras_resv2.models.pixels import pixel_scale
 from keras_resv2.transfer.freezing import flat_layers
 from keras_resv2.transfer.head import check_classifier, classifier_of
 from keras_resv2.transfer.input_spec import InputSpec
@@ -69,7 +69,7 @@ def input_spec_of(model: keras.Model) -> InputSpec:
                 f"layer {layer.name!r} is quantized ({layer.quantization_mode}) and cannot be trained: fine-tune the "
                 "model before quantize()."
             )
-    return InputSpec(tuple(model.inputs[0].shape[1:]), classifier_of(model).units, takes_raw_pixels(model))
+    return InputSpec(tuple(model.inputs[0].shape[1:]), classifier_of(model).units, pixel_scale(model))
 
 
 def check_positive(**values: float) -> None:

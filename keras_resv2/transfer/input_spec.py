@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from keras_resv2.data.checks import check_labels, check_pixels, to_array
+from keras_resv2.data.checks import check_labels, to_array
 from keras_resv2.data.images import channels_hint
+from keras_resv2.models.pixels import RAW, check_pixel_scale
 
 SUM_TOLERANCE = 1e-3  # of a row of class probabilities: float16 rounds
 
@@ -18,12 +19,12 @@ class InputSpec:
     Attributes:
         image_shape: of its input, ``(height, width, 3)``; None for a side of any length.
         classes: number of classes.
-        raw_pixels: whether the model normalizes pixels from 0 to 255 itself.
+        pixels: which pixels it expects, see `keras_resv2.models.pixels.pixel_scale`.
     """
 
     image_shape: tuple
     classes: int
-    raw_pixels: bool = True
+    pixels: str = RAW
 
     def validate(
         self, argument: str, images: Any, labels: Any, weights: Any = None
@@ -68,9 +69,8 @@ class InputSpec:
         return images, labels, _check_weights(argument, weights, len(images))
 
     def check_pixels(self, argument: str, images: np.ndarray) -> None:
-        """Raises ValueError if the model takes raw pixels and these are on another scale."""
-        if self.raw_pixels:
-            check_pixels(images, argument)
+        """Raises ValueError, or warns, if the images do not have the pixels that the model expects."""
+        check_pixel_scale(self.pixels, images, argument)
 
 
 def _check_probabilities(argument, labels, count, classes):

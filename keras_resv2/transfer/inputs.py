@@ -2,6 +2,7 @@
 
 import collections.abc
 import dataclasses
+import numbers
 import os
 import warnings
 from collections.abc import Callable, Iterator
@@ -102,7 +103,7 @@ class LabelledImages:
             ``(data, steps)``: batches of images, labels and, if there are any, weights of the loss; `steps` is None if
             the data end by themselves.
         """
-        convert = _Converter(class_weight, soft, self.spec.classes)
+        convert = _Converter(class_weight, soft, self.spec.classes, self.spec.image_shape)
         if hasattr(self.images, "element_spec"):  # a tf.data.Dataset stays in TensorFlow
             return self.images.map(convert.in_tensorflow), None
         if isinstance(self.images, keras.utils.PyDataset):
@@ -122,6 +123,7 @@ class _Converter:
     class_weight: np.ndarray | None
     soft: bool
     classes: int
+    image_shape: tuple
 
     def __call__(self, images, labels, weights=None):
         weights = loss_weights(labels, weights, self.class_weight)
@@ -131,16 +133,22 @@ class _Converter:
     def in_tensorflow(self, images, labels, weights=None):
         import tensorflow as tf
 
-        if labels.shape.rank == 2 and labels.shape[1] != 1:
-            probabilities = tf.cast(labels, "float32")
+        images = tf.ensure_shape(images, (None, *self.image_shape))  # unknown after tf.numpy_function
+        rows = tf.reshape(labels, [tf.shape(images)[0], -1])
+
+        def one_hot():
+            return tf.one_hot(tf.cast(rows[:, 0], "int32"), self.classes)
+
+        if self.soft:
+            probabilities = tf.cond(tf.shape(rows)[1] == 1, one_hot, lambda: tf.cast(rows, "float32"))
+            labels = tf.ensure_shape(probabilities, (None, self.classes))
         else:
-            labels = tf.cast(tf.reshape(labels, [-1]), "int32")
-            probabilities = tf.one_hot(labels, self.classes)
+            labels = tf.ensure_shape(tf.cast(rows[:, 0], "int32"), (None,))
         weights = None if weights is None else tf.reshape(tf.cast(weights, "float32"), [-1])
         if self.class_weight is not None:
-            by_class = tf.linalg.matvec(probabilities, tf.constant(self.class_weight, "float32"))
+            factors = tf.constant(self.class_weight, "float32")
+            by_class = tf.linalg.matvec(labels, factors) if self.soft else tf.gather(factors, labels)
             weights = by_class if weights is None else weights * by_class
-        labels = probabilities if self.soft else labels
         return (images, labels) if weights is None else (images, labels, weights)
 
 
@@ -181,7 +189,7 @@ def open_inputs(
     Raises:
         ValueError, TypeError: `fine_tune` does not take them.
     """
-    share = validation if isinstance(validation, (int, float)) and not isinstance(validation, bool) else None
+    share = validation if isinstance(validation, numbers.Real) and not isinstance(validation, bool) else None
     if share is not None and not 0 < share < 1:
         raise ValueError(f"validation={validation} must be a fraction between 0 and 1.")
     if isinstance(validation, (str, os.PathLike)) and not os.path.isdir(validation):
@@ -228,12 +236,6 @@ def _open(argument, value, spec, class_names=None):
         raise TypeError(
             f"{argument} is a {type(value).__name__}, which can be iterated only once, and every epoch iterates it: "
             "pass an iterable that starts again, such as list(batches)."
-        )
-    elements = getattr(value, "element_spec", None)
-    labels = elements[1] if isinstance(elements, tuple) and len(elements) > 1 else None
-    if getattr(getattr(labels, "shape", None), "rank", 0) is None:
-        raise ValueError(
-            f"{argument}: labels of a tf.data.Dataset need a known rank: tf.ensure_shape(labels, [None]) sets it."
         )
     return LabelledImages(argument, spec, value)
 

@@ -1,5 +1,6 @@
 """A model in memory as a weight folder, which the command line, `decode_predictions`, `export` and `push` take."""
 
+import dataclasses
 import pathlib
 import re
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from keras_resv2.architectures import find_architecture, is_architecture, name_a
 from keras_resv2.argument_checks import check_choice
 from keras_resv2.builders import build
 from keras_resv2.convert.infer_config import infer_config, output_stride_of
-from keras_resv2.convert.weight_folder import write_folder
+from keras_resv2.convert.weight_folder import check_target, write_folder
 from keras_resv2.convert.weight_shapes import weight_shapes
 from keras_resv2.evaluation import measure_error
 from keras_resv2.files import check_file_name
@@ -90,21 +91,8 @@ def save_weight_folder(
     weights = model_arrays(model)
     architecture, arguments = _network_of(model, weights, origin)
     shape = _image_shape(model, architecture, arguments)
-    built = build(
-        architecture,
-        **arguments,
-        weights=weights,
-        classes=len(class_names),
-        input_shape=in_data_format(shape),
-        dtype="float32",
-        classifier_activation=activation_name(model.layers[-1]),
-    )
-    _compare(model, built, shape)
-    measured = {}
-    if test is not None:
-        measured = {"test_error": round(measure_error(built, *test), 2), "test_images": len(test[1])}
     card = Card(
-        **UNKNOWN | measured | (facts or {}),
+        **UNKNOWN | (facts or {}),
         name=name,
         version=version,
         architecture=architecture,
@@ -121,6 +109,20 @@ def save_weight_folder(
             "assumed": [],
         },
     )
+    check_target(card, folder)
+    built = build(
+        architecture,
+        **arguments,
+        weights=weights,
+        classes=len(class_names),
+        input_shape=in_data_format(shape),
+        dtype="float32",
+        classifier_activation=activation_name(model.layers[-1]),
+    )
+    _compare(model, built, shape)
+    if test is not None:
+        measured = {"test_error": round(measure_error(built, *test), 2), "test_images": len(test[1])}
+        card = dataclasses.replace(card, **measured | (facts or {}))
     return write_folder(weights, card, folder)
 
 

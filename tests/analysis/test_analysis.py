@@ -17,6 +17,7 @@ from helpers.paths import ROOT
 from helpers.published import publish
 from keras_resv2 import analysis
 from keras_resv2.analysis import lesions, propagation
+from keras_resv2.analysis.lesions import _default_batch_size
 from keras_resv2.analysis.paths import PathGradients, PathTracer
 from keras_resv2.cli import main
 from keras_resv2.models.weights import model_arrays
@@ -164,6 +165,19 @@ def test_a_plain_network_is_a_chain_of_layers(pixels):
                 x = layer(x)
         assert measured == 100 * np.mean(ops.convert_to_numpy(x).argmax(-1) != labels)
     assert study.intact_error == 0 < np.nanmax(study.errors)
+
+
+@pytest.mark.parametrize("shape, expected", [((32, 32, 3), 250), ((224, 224, 3), 24), ((1792, 1792, 3), 1)])
+@pytest.mark.parametrize("known", [True, False])
+def test_large_images_are_studied_in_small_batches(shape, expected, known):
+    """By hand, numbers of ResNet-50 at 224 pixels: 3 units of 56 x 56 x 256, 4 of 28 x 28 x 512, 6 of 14 x 14 x 1024,
+    and 3 of 7 x 7 x 2048, 22 MB; with sides of any length, as if all units had the sides of the images, 7.6 times."""
+    model = keras_resv2.ResNet50(input_shape=shape if known else (None, None, 3))
+    numbers = (shape[0] // 224) ** 2 * (3 * 56**2 * 256 + 4 * 28**2 * 512 + 6 * 14**2 * 1024 + 3 * 7**2 * 2048)
+    if known and shape[0] >= 224:
+        assert expected == max(1, 2**29 // (4 * numbers))
+    batch = _default_batch_size(analysis.dissect(model), np.empty((1, *shape), "uint8"))
+    assert batch == expected if known else 1 <= batch <= expected
 
 
 def test_random_deletions_are_those_units_together(pixels):
@@ -325,8 +339,11 @@ def test_the_sum_ends_before_a_last_unit_that_has_the_stride(pixels, labels):
 
 @pytest.mark.parametrize("variant", [v for v in VARIANTS if v.get("shortcut") != "none"], ids=str)
 def test_the_gradient_is_that_of_the_whole_network(variant, pixels, labels):
-    """Compares the composition of units with differentiation of the whole model by the backend."""
-    model = network(**variant)
+    """Compares the composition of units with differentiation of the whole model by the backend.
+
+    In float64, because a ReLU whose input is 0 up to rounding changes its gradient; which ones depends on the processor.
+    """
+    model = network(**variant, dtype="float64")
     tracer = PathTracer(analysis.dissect(model), pixels, labels)
     expected = gradient_by_pixels(model, pixels, labels)
     np.testing.assert_allclose(tracer.gradient(None), expected, atol=1e-5 * abs(expected).max())
@@ -718,6 +735,8 @@ def test_images_that_do_not_fit(change, says, pixels, labels):
 
 @pytest.mark.parametrize("call, says", [
     (lambda *a: analysis.delete_random(*a, counts=[4]), "from 1 to 3"),
+    (lambda *a: analysis.delete_random(*a, counts=4), "from 1 to 3"),
+    (lambda *a: analysis.delete_random(*a, counts=[1.5]), r"counts=\[1.5\] must be whole numbers"),
     (lambda *a: analysis.delete_random(*a, draws=0), "draws=0"),
     (lambda *a: analysis.reorder(*a), "nothing to swap"),
     (lambda *a: analysis.path_gradients(*a, lengths=[4]), "from 0 to 3"),

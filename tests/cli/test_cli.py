@@ -135,6 +135,13 @@ def test_labels_in_a_column_are_labels():
         evaluation.measure_error(Perfect(), images, scores, batch_size=2)
 
 
+@pytest.mark.parametrize("make", [dict, lambda: iter([]), lambda: keras.utils.PyDataset()])
+def test_what_is_not_an_array(make):
+    """Batches, for example, are not said to have "different shapes"."""
+    with pytest.raises(ValueError, match=r"images: .* is not an array: .* joins batches"):
+        keras_resv2.measure_error(keras_resv2.ResNet(8), make(), np.zeros(4, "int64"))
+
+
 def test_channels_first_are_told_how_to_come_last():
     """`prepare_images` could not resize them."""
     model, images = keras_resv2.ResNet(8), np.zeros((4, 3, 32, 32), "uint8")

@@ -198,6 +198,9 @@ def test_what_is_pushed_of_them_is_whole_the_first_time(publisher, monkeypatch):
         def create_repo(self, repository, **options):
             pass
 
+        def list_repo_files(self, repository):
+            return []
+
         def create_commit(self, repository, additions, commit_message):
             pushed.update({addition.path_in_repo: addition.path_or_fileobj for addition in additions})
             return types.SimpleNamespace(oid="0123")

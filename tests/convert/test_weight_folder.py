@@ -41,8 +41,11 @@ def test_a_network_in_memory_becomes_a_pretrained_one(made, pixels, tmp_path):
     assert [row[0][0] for row in named] == [NAMES[i] for i in scores.argmax(1)]
     for holder in (tmp_path, folder.parent):  # what holds one weight folder stands for it
         assert keras_resv2.pretrained_card(holder).full_name == "mine-pets@1"
+    test = ("measured", "before")  # which would fail otherwise: what is wrong is said before the measurement
     with pytest.raises(FileExistsError, match="already exists"):
-        keras_resv2.save_weight_folder(model, "mine-pets", NAMES, tmp_path)
+        keras_resv2.save_weight_folder(model, "mine-pets", NAMES, tmp_path, test=test)
+    with pytest.raises(ValueError, match="license"):
+        keras_resv2.save_weight_folder(model, "bad-pets", NAMES, tmp_path, license="two\nlines", test=test)
     keras_resv2.save_weight_folder(model, "mine-pets", NAMES, tmp_path, version=2)
     assert keras_resv2.pretrained_card(tmp_path).version == 2
     keras_resv2.save_weight_folder(model, "other-pets", NAMES, tmp_path)

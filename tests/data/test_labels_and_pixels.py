@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 import keras_resv2
-from keras_resv2 import metrics
+from keras_resv2 import analysis, metrics
 from keras_resv2.evaluation import find_mistakes, measure_error
-from keras_resv2.models.pixels import takes_raw_pixels
+from keras_resv2.models.pixels import pixel_scale, takes_raw_pixels
 
 LABELS = np.arange(8) % 3
 
@@ -80,7 +80,7 @@ def test_models_that_give_no_class_scores(outputs, words, pixels):
 
 
 def test_pixels_that_only_look_odd_are_taken(model, pixels):
-    """Overshoot of interpolation, black images; uint8 of 0 and 1 causes a warning. Other models are not checked."""
+    """Overshoot of interpolation, black images, normalized pixels; uint8 of 0 and 1 causes a warning."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         measure_error(model, pixels * 1.1 - 12.0, LABELS)
@@ -102,6 +102,44 @@ def test_which_pixels_a_model_takes():
     assert not takes_raw_pixels(keras.Model(x, body(keras.layers.Rescaling(255.0)(x))))
     standardise = keras.layers.Normalization(mean=[120.0] * 3, variance=[3600.0] * 3)
     assert takes_raw_pixels(keras.Model(x, keras.layers.Conv2D(2, 1)(standardise(x))))
+
+
+def test_pixels_that_are_normalized_twice_or_not_at_all(pixels):
+    """`Rescaling(1/255)` before a network that normalizes itself; raw pixels for one that does not."""
+    x = keras.Input((32, 32, 3))
+    body, bare = keras_resv2.ResNet(8), keras_resv2.ResNet(8, include_preprocessing=False)
+    twice = keras.Model(x, body(keras.layers.Rescaling(1 / 255)(x)))
+    assert [pixel_scale(model) for model in (body, twice, bare, x)] == [
+        "raw",
+        "normalized twice",
+        "normalized",
+        "unknown",
+    ]
+    with pytest.warns(UserWarning, match="normalizes pixels twice.*remove the Rescaling"):
+        measure_error(twice, pixels, LABELS)
+    for raw in (pixels, pixels.astype("float32")):
+        with pytest.warns(UserWarning, match="range from .* expects normalized pixels"):
+            measure_error(bare, raw, LABELS)
+    scaled = keras.Model(x, bare(keras.layers.Rescaling(1 / 64, -2)(x)))
+    own = keras.Model(x, bare(keras.layers.Lambda(lambda x: x / 64 - 2)(x)))  # what it does is not known
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        measure_error(scaled, pixels, LABELS)
+        measure_error(own, pixels, LABELS)
+        measure_error(keras_resv2.fold(body), pixels, LABELS)
+        measure_error(bare, pixels - 120.0, LABELS)  # mean subtracted, as by some networks
+    assert pixel_scale(scaled) == "raw" and pixel_scale(own) == "unknown"
+
+
+@pytest.mark.parametrize("study", ["measure_error", "grad_cam", "propagate", "delete_each"])
+def test_pixels_that_are_not_finite(study, pixels):
+    """A network without preprocessing, too: `argmax` and ReLU turn NaN into ordinary results."""
+    images = pixels / 255
+    images[3, 5, 7] = np.nan
+    bare = keras_resv2.ResNet(8, include_preprocessing=False)
+    function = measure_error if study == "measure_error" else getattr(analysis, study)
+    with pytest.raises(ValueError, match="some pixels are NaN or infinite"):
+        function(bare, images, LABELS)
 
 
 def test_embedding_refuses_them_too(pixels):

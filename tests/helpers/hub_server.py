@@ -37,9 +37,10 @@ class HubServer(http.server.ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_address[1]}"
 
     def commit(self, repository, changes):
-        """Adds a commit with these files changed; returns its id."""
+        """Adds a commit with these files changed, or deleted if None; returns its id."""
         commits = self.repositories[repository]
         files = {**(commits[-1][1] if commits else {}), **changes}
+        files = {path: content for path, content in files.items() if content is not None}
         content = repr((len(commits), sorted(files.items()))).encode()
         commits.append((hashlib.sha1(content).hexdigest(), files))
         return commits[-1][0]
@@ -118,6 +119,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
                     changes[value["path"]] = base64.b64decode(value["content"])
                 elif line["key"] == "lfsFile":
                     changes[value["path"]] = server.large_files[value["oid"]]
+                elif line["key"] == "deletedFile":
+                    changes[value["path"]] = None
             commit = server.commit(match[1], changes)
             return self._json({"commitUrl": f"{server.url}/{match[1]}/commit/{commit}", "commitOid": commit})
         self._fail(404, None)

@@ -149,6 +149,27 @@ def test_a_folder_that_is_not_published_and_a_revision(server, tmp_path):
         assert all(np.array_equal(found[key], expected[key]) for key in expected)
 
 
+def test_a_push_deletes_what_described_the_weights_before(server, tmp_path):
+    """The curve of other weights would be beside the new card. Files that `push` does not write stay."""
+    publish(tmp_path, version=1)
+    publish(tmp_path, version=2)
+    folder = tmp_path / NAME
+    for name in ("history.csv", "curve.png"):
+        (folder / "1" / name).write_bytes(b"of version 1")
+    (folder / "2" / "history.csv").write_bytes(b"of version 2")
+    first = hub.push("me/own", str(folder / "1"))
+    server.commit("me/own", {"notes.txt": b"mine"})
+    assert "curve.png" in server.files("me/own")[1]
+    hub.push("me/own", str(folder / "2"))
+    files = server.files("me/own")[1]
+    assert "curve.png" not in files and (files["history.csv"], files["notes.txt"]) == (b"of version 2", b"mine")
+    assert hub.pull(first).version == 1
+    server.repositories["me/other"] = []
+    server.commit("me/other", {"curve.png": b"not by push"})
+    hub.push("me/other", str(folder / "2"))
+    assert server.files("me/other")[1]["curve.png"] == b"not by push"
+
+
 def test_a_second_pull_fetches_no_file(server):
     hub.push("me/weights", NAME)
     hub.pull("hf://me/weights")

@@ -495,12 +495,33 @@ def test_wrong_data_are_refused_before_images_are_decoded(tmp_path, monkeypatch)
         keras_resv2.fine_tune(model, tmp_path, str(tmp_path / "vall"))
     with pytest.raises(ValueError, match=r"validation=1.5 must be a fraction"):
         keras_resv2.fine_tune(model, tmp_path, 1.5)
+
+
+@pytest.mark.parametrize("labels", ["indices", "column", "one-hot"])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_datasets_of_unknown_shape(labels, weighted, pixels):
+    """What `tf.numpy_function` returns has no static shape; batches as `fit` gets them are those of the arrays."""
     tf = pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
-    unknown = tf.data.Dataset.from_generator(
-        lambda: iter(()), output_signature=(tf.TensorSpec((None, 32, 32, 3), "uint8"), tf.TensorSpec(None, "int32"))
-    )
-    with pytest.raises(ValueError, match=r"train: labels of a tf.data.Dataset need a known rank"):
-        keras_resv2.fine_tune(model, unknown, None)
+    indices = np.arange(8) % 2
+    given = {"indices": indices, "column": indices[:, None], "one-hot": np.eye(2, dtype="float32")[indices]}[labels]
+    of_type = "float32" if labels == "one-hot" else "int64"
+
+    def load(i):
+        return tf.numpy_function(lambda i: (pixels[i : i + 4], given[i : i + 4]), [i], ("uint8", of_type))
+
+    dataset, spec = tf.data.Dataset.range(0, 8, 4).map(load), InputSpec((32, 32, 3), 2)
+    soft, factors = labels == "one-hot", np.array([1.0, 3.0], "float32") if weighted else None
+    data, _ = open_inputs(dataset, None, spec, 0)[0].for_fit(2, factors, soft)
+    assert data.element_spec[0].shape == (None, 32, 32, 3)
+    for first, (images, of_batch, *weights) in zip((0, 4), data, strict=True):
+        part = slice(first, first + 4)
+        np.testing.assert_array_equal(images, pixels[part])
+        np.testing.assert_array_equal(of_batch, (given if soft else indices)[part])
+        assert not weights if factors is None else np.array_equal(weights[0], factors[indices[part]])
+    mixed, _ = open_inputs(dataset, None, spec, 0)[0].for_fit(2, None, soft=True)  # because the validation labels are
+    np.testing.assert_array_equal(next(iter(mixed))[1], np.eye(2)[indices[:4]])
+    model = keras_resv2.ResNet(8, classes=2)
+    keras_resv2.fine_tune(model, dataset, None, epochs=1, learning_rate=0.01, verbose=0)
 
 
 def test_weights_reach_the_second_part(quick_classifier):
@@ -868,6 +889,13 @@ def test_prepare_images_makes_grey_and_other_sizes_fit():
     assert np.array_equal(keras_resv2.prepare_images(grey, (32, 32)), np.full((2, 32, 32, 3), 77))
     colour = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype="uint8")
     assert np.array_equal(keras_resv2.prepare_images(colour, (32, 32)), colour)
+    sizes = [colour[0], colour[1, :20], grey[0], grey[1, ..., 0]]
+    found = keras_resv2.prepare_images(sizes, (32, 32))
+    assert all(
+        np.array_equal(a, keras_resv2.prepare_images(b[None], (32, 32))[0]) for a, b in zip(found, sizes, strict=True)
+    )
+    with pytest.warns(UserWarning, match=r"three grayscale images.*transpose\(1, 2, 0\)\[None\]"):
+        assert keras_resv2.prepare_images(colour[0].transpose(2, 0, 1), (32, 32)).shape == (3, 32, 32, 3)
     with pytest.raises(ValueError, match="uint8"):
         keras_resv2.prepare_images(grey / 255, (32, 32))
     with pytest.raises(ValueError, match=r"images\[None\]"):
