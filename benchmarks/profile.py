@@ -26,8 +26,8 @@ KINDS = (
     ("convolution: gradient of the kernel", r"Conv2DBackpropFilter"),
     ("convolution: gradient of the input", r"Conv2DBackpropInput"),
     ("convolution", r"Conv2D"),
-    ("batch normalisation, fused: gradient", r"BatchNormGrad"),
-    ("batch normalisation, fused", r"BatchNorm"),
+    ("batch normalization, fused: gradient", r"BatchNormGrad"),
+    ("batch normalization, fused", r"BatchNorm"),
     ("casts", r"Cast$"),
     ("ReLU and its gradient", r"Relu"),
     ("sums, means, products and other arithmetic", r"(Add|AddV2|AddN|Sub|Mul|RealDiv|Neg|Square|SquaredDifference|Rsqrt"

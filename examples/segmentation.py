@@ -63,7 +63,7 @@ def train(images, masks, epochs):
     """Trains head and network; the network's batch normalization keeps its statistics."""
     import keras
 
-    network = keras_resv2.PreActResNet20(weights="cifar10", include_top=False)
+    network = keras_resv2.PreActResNet20(weights="cifar10@1", include_top=False)
     model = segmentation_model(keras_resv2.unfreeze(network), len(CLASSES))
     steps = epochs * -(-len(images) // 16)
     schedule = keras.optimizers.schedules.CosineDecay(3e-3, steps)

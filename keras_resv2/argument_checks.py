@@ -68,7 +68,7 @@ def whole_numbers(argument: str, values: Any) -> list[int]:
     >>> whole_numbers("counts", (1, 2)), whole_numbers("counts", 3)
     ([1, 2], [3])
     """
-    listed = [values] if isinstance(values, numbers.Number) else list(values)
+    listed: list[Any] = [values] if isinstance(values, numbers.Number) else list(values)
     if not all(isinstance(value, numbers.Integral) and not isinstance(value, bool) for value in listed):
         raise ValueError(f"{argument}={values!r} must be whole numbers.")
     return [int(value) for value in listed]

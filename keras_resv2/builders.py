@@ -15,7 +15,8 @@ def build(architecture: str, **arguments: Any) -> keras.Model:
     """Builds a network by name.
 
     Args:
-        architecture: one of `list_architectures()`, or a name with another depth, see `find_architecture`.
+        architecture: one of `list_architectures()`, or a name with another depth, such as "resnet14" or
+            "wide_resnet34_10".
         **arguments: arguments of the builder, see `ResNet`.
 
     Returns:

@@ -61,7 +61,7 @@ def pretrained_card(name: str | os.PathLike) -> Card:
 
     Returns:
         `Card`, with the attributes name, version, test_error and paper_error (percent), among others. Its weight file
-        may not have been downloaded or converted yet: `weight_path` does that.
+        may not have been downloaded or converted yet: `from_pretrained` does that.
 
     Raises:
         ValueError: if the name (the message lists the closest ones) or version is unknown, or the card is damaged.

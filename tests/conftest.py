@@ -35,7 +35,7 @@ from PIL import Image
 
 from helpers.paths import ROOT
 
-COLOURS = {"blue": (40, 60, 220), "green": (50, 200, 60), "red": (220, 50, 40)}
+COLORS = {"blue": (40, 60, 220), "green": (50, 200, 60), "red": (220, 50, 40)}
 
 
 @pytest.fixture(scope="session")
@@ -100,15 +100,15 @@ def own_cache(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="session")
 def image_folder(tmp_path_factory):
-    """Images of three colours with noise, 80 to 120 pixels a side: 8 of each to train on, 3 to test."""
+    """Images of three colors with noise, 80 to 120 pixels a side: 8 of each to train on, 3 to test."""
     rng = np.random.default_rng(0)
     root = tmp_path_factory.mktemp("images")
     for split, count in (("train", 8), ("val", 3)):
-        for name, colour in COLOURS.items():
+        for name, color in COLORS.items():
             (root / split / name).mkdir(parents=True)
             for i in range(count):
                 noise = rng.normal(0, 20, (*rng.integers(80, 120, 2), 3))
-                pixels = np.clip(np.array(colour) + noise, 0, 255).astype("uint8")
+                pixels = np.clip(np.array(color) + noise, 0, 255).astype("uint8")
                 Image.fromarray(pixels).save(root / split / name / f"{i}.jpg")
     return root
 

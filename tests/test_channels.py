@@ -15,11 +15,11 @@ from keras_resv2.storage.checksum import sha256
 NAME = "resnet20-cifar10"
 
 
-def test_pixels_of_one_channel_are_normalised_by_the_averages_of_three():
+def test_pixels_of_one_channel_are_normalized_by_the_averages_of_three():
     model = keras_resv2.ResNet(8, input_shape=(32, 32, 1))
-    normalise = keras.Model(model.input, model.get_layer("preprocessing").output)
+    normalize = keras.Model(model.input, model.get_layer("preprocessing").output)
     mean, std = (125.307 + 122.950 + 113.865) / 3, (62.993 + 62.089 + 66.705) / 3  # of CIFAR-10's training images
-    values = normalise.predict(np.full((1, 32, 32, 1), 255, "uint8"), verbose=0)
+    values = normalize.predict(np.full((1, 32, 32, 1), 255, "uint8"), verbose=0)
     np.testing.assert_allclose(values, (255 - mean) / std, rtol=1e-5)
     assert takes_raw_pixels(model) and model.get_layer("stem_conv").kernel.shape == (3, 3, 1, 16)
 
@@ -45,9 +45,9 @@ def test_weights_of_grayscale_images_are_adapted_to_colors(tmp_path):
 def test_statistics_may_be_given_for_each_channel():
     statistics = ((10.0, 20.0, 30.0, 40.0), (1.0, 2.0, 3.0, 4.0))
     model = keras_resv2.ResNet(8, input_shape=(8, 8, 4), preprocessing=statistics, classes=3)
-    normalise = keras.Model(model.input, model.get_layer("preprocessing").output)
+    normalize = keras.Model(model.input, model.get_layer("preprocessing").output)
     pixels = np.array([11, 24, 39, 56], "uint8").reshape(1, 1, 1, 4).repeat(8, 1).repeat(8, 2)
-    np.testing.assert_allclose(normalise.predict(pixels, verbose=0)[0, 0, 0], [1, 2, 3, 4], rtol=1e-5)
+    np.testing.assert_allclose(normalize.predict(pixels, verbose=0)[0, 0, 0], [1, 2, 3, 4], rtol=1e-5)
 
 
 @pytest.mark.parametrize("channels", [1, 2, 4, 7])

@@ -126,7 +126,7 @@ def test_legends_cover_nothing_and_panels_have_titles(drawn, tmp_path, draw):
 
 
 @pytest.mark.parametrize("draw", ALL)
-def test_colours_are_those_that_everyone_tells_apart(drawn, tmp_path, draw):
+def test_colors_are_those_that_everyone_tells_apart(drawn, tmp_path, draw):
     """Of Okabe and Ito 2008, or grey."""
     from matplotlib.colors import to_hex
 

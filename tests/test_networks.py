@@ -220,7 +220,7 @@ def test_whole_numbers_may_be_numpys():
 
 
 def test_preprocessing_is_part_of_the_model(pixels):
-    """Raw pixels into one model are normalised pixels into the other."""
+    """Raw pixels into one model are normalized pixels into the other."""
     whole = keras_resv2.ResNet20()
     bare = keras_resv2.ResNet20(include_preprocessing=False)
     bare.set_weights(whole.get_weights())

@@ -29,7 +29,7 @@ for _name, (_default, _text) in SETTINGS.items():
     _define = flags.DEFINE_integer if KINDS.get(_name) is int else flags.DEFINE_float
     _define(_name, _default, f"{_text[0].upper()}{_text[1:]}.", LEAST.get(_name))
 flags.DEFINE_string("freeze_until", None, "First part that trains, such as stage3; layers before it are frozen.")
-flags.DEFINE_enum("batch_norm", "frozen", ["frozen", "trained"], "Whether batch normalisation trains.")
+flags.DEFINE_enum("batch_norm", "frozen", ["frozen", "trained"], "Whether batch normalization trains.")
 flags.DEFINE_multi_enum(
     "augment",
     ["crop", "flip"],

@@ -9,6 +9,7 @@ CODE = re.compile(r"(^```.*?^```)", re.MULTILINE | re.DOTALL)
 PAGES = {
     "train/README.md": "training.md",
     "benchmarks/RESULTS.md": "benchmarks.md",
+    "benchmarks/README.md": "benchmarking.md",
     "CHANGELOG.md": "changelog.md",
     "README.md": "index.md",
     **{f"docs/{path.name}": path.name for path in DOCS.glob("*.md")},

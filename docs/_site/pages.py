@@ -61,6 +61,7 @@ API = {
         "keras_resv2.analysis.lesions.kendall_tau", "keras_resv2.analysis.paths.paths_by_length",
         "keras_resv2.analysis.paths.path_gradients", "keras_resv2.analysis.paths.PathGradients",
         "keras_resv2.analysis.paths.share_left", "keras_resv2.analysis.dissection.dissect",
+        "keras_resv2.analysis.dissection.Dissection",
         "keras_resv2.analysis.grad_cam.grad_cam", "keras_resv2.analysis.grad_cam.GradCam",
         "keras_resv2.analysis.plots.draw_propagation", "keras_resv2.analysis.plots.draw_deletions",
         "keras_resv2.analysis.plots.draw_random_deletions", "keras_resv2.analysis.plots.draw_reorderings",
@@ -106,8 +107,8 @@ def zoo(cards):
     """Returns the page with the table of pretrained networks."""
     lines = [
         "---", "hide: [toc]", "---", "", "# Pretrained networks", "",
-        "Test errors were measured on the published files: last step, in percent, float32, one view per image. "
-        "Click a column to sort.", "",
+        "Test errors were measured on the published files: at the end of training, in percent, float32, one view per "
+        "image. Click a column to sort.", "",
         '<div class="sortable" markdown>', "",
         "| name | dataset | error (%) | parameters | MB | recipe | steps | curve |",
         "| --- | --- | ---: | ---: | ---: | --- | ---: | --- |",
@@ -119,7 +120,29 @@ def zoo(cards):
             f"| [`{card.full_name}`]({page}) | {card.dataset} | {card.test_error:.2f} | {card.parameters:,} | "
             f"{card.size / 1e6:.1f} | `{card.recipe}` | {card.steps:,} | {curve} |"
         )
-    return "\n".join([*lines, "", "</div>", ""])
+    return "\n".join([*lines, "", "</div>", "", *imagenet()])
+
+
+def imagenet():
+    """Returns the lines of the table of ImageNet weights, which their authors trained."""
+    lines = [
+        "## ImageNet", "",
+        "Downloaded from their authors and converted on first use, see [ImageNet weights](imagenet.md). Errors are "
+        "those that the authors report, in percent, with the fraction of the resized image that the crop shows. "
+        "Third-party weights for CIFAR are in [Convert](convert.md#cifar-weights-by-name).", "",
+        '<div class="sortable" markdown>', "",
+        "| name | reported error (%) | crop | parameters | from | extra |", "| --- | ---: | ---: | ---: | --- | --- |",
+    ]  # fmt: skip
+    for card in map(pretrained_card, list_pretrained("*-imagenet")):
+        origin = card.origin
+        error, crop = origin.get("reported_error"), origin.get("crop_pct")
+        source = f"`hf://{origin['hub']}`" if "hub" in origin else f"`{origin['file']}`"
+        extra = "`hub`" if "hub" in origin else "`convert`" if origin["file"].endswith(".pth") else ""
+        lines.append(
+            f"| `{card.name}` | {'-' if error is None else f'{error:.2f}'} | {crop or '-'} | {card.parameters:,} | "
+            f"{source} | {extra} |"
+        )
+    return [*lines, "", "</div>", ""]
 
 
 def has_curve(card):
@@ -212,6 +235,7 @@ for card in cards:
 write("papers.md", papers())
 write("training.md", from_repository("train/README.md", "Train and reproduce"))
 write("benchmarks.md", from_repository("benchmarks/RESULTS.md", "Benchmarks"))
+write("benchmarking.md", from_repository("benchmarks/README.md", "Run the benchmarks"))
 write("changelog.md", from_repository("CHANGELOG.md"))
 write("cite.md", cite())
 write("api/commands.md", command_line())

@@ -188,10 +188,10 @@ def _check_folded(model, groups):
     """
     names = {name: {layer.name.removeprefix(f"{name}_") for layer in layers} for name, layers in groups.items()}
     for name, own in names.items():
-        normalised = any(re.fullmatch(r"(preact_)?bn\d?", rest) for rest in own)
-        if "preact_relu" in own and "add" not in own and not normalised:
+        normalized = any(re.fullmatch(r"(preact_)?bn\d?", rest) for rest in own)
+        if "preact_relu" in own and "add" not in own and not normalized:
             raise ValueError(
-                f"unit {name} of model {model.name!r} has no batch normalisation: analyze the model before folding it."
+                f"unit {name} of model {model.name!r} has no batch normalization: analyze the model before folding it."
             )
 
 

@@ -35,7 +35,7 @@ class Trace:
             )
         if training and any(_is_folded(unit) for unit in parts.units):
             raise ValueError(
-                f"{parts.name} is folded, so most of its batch normalisation has no batch statistics: analyze it "
+                f"{parts.name} is folded, so most of its batch normalization has no batch statistics: analyze it "
                 "before folding it, or with training=False."
             )
         images, labels = check_images(parts, images, labels)

@@ -33,7 +33,7 @@ def add_arguments(parser):
     said.add_argument("--projection", help="A_average: average pooling instead of subsampling in option A")
     said.add_argument("--zero_channels", help="position of zero channels in option A: both_sides or after")
     said.add_argument("--padding", choices=("torch", "tensorflow"), help="padding of strided convolutions")
-    said.add_argument("--epsilon", type=float, help="epsilon of batch normalisation")
+    said.add_argument("--epsilon", type=float, help="epsilon of batch normalization")
 
 
 def run(arguments):

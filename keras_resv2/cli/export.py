@@ -35,7 +35,7 @@ def add_arguments(parser):
         default=REPRESENTATIVE_IMAGES,
         help=f"int8: number of training images for calibration (default {REPRESENTATIVE_IMAGES})",
     )
-    parser.add_argument("--unfolded", action="store_true", help="keep batch normalisation as separate operations")
+    parser.add_argument("--unfolded", action="store_true", help="keep batch normalization as separate operations")
     parser.add_argument("--unit_switches", action="store_true", help="ONNX: add an input that deletes residual units")
     parser.add_argument("--overwrite", action="store_true", help="replace existing files")
 

@@ -20,11 +20,11 @@ SETTINGS = {
     ),
     "test": (0.15, "fraction of the images used to measure the error, if the data have no test split (default 0.15)"),
     "image_size": (None, "side of the images in pixels; default: that of the pretrained network"),
-    "epochs": (None, "largest number of epochs of the body, for each learning rate; 0 trains the classifier alone"),
+    "epochs": (None, "largest number of epochs of the backbone, for each learning rate; 0 trains the classifier alone"),
     "batch_size": (32, "images per step (default 32)"),
     "learning_rate": (
         None,
-        "highest learning rate of the body (default: 0.003, then 0.0003 if no better than the classifier alone)",
+        "highest learning rate of the backbone (default: 0.003, then 0.0003 if no better than the classifier alone)",
     ),
     "rate_decay": (0.8, "factor of the learning rate from one stage to the one before it (default 0.8)"),
     "patience": (
@@ -61,7 +61,7 @@ def add_arguments(parser):
         "--batch_norm",
         choices=("frozen", "trained"),
         default="frozen",
-        help="whether batch normalisation is trained (default frozen)",
+        help="whether batch normalization is trained (default frozen)",
     )
     parser.add_argument(
         "--augment",

@@ -23,9 +23,9 @@ ZERO_CHANNELS = {
     "both_sides": "that the zero channels of option A lie on both sides alike (else: zero_channels='after')",
     "after": "that the zero channels of option A lie after the others (else: zero_channels='both_sides')",
 }
-EPSILON = "that batch normalisation adds 1e-5 to the variance (else: epsilon=...)"
+EPSILON = "that batch normalization adds 1e-5 to the variance (else: epsilon=...)"
 OTHERS = "that activations are ReLU and nothing is blurred or dilated (no others are built)"
-PIXELS = "that pixels are normalised with {} (else: preprocessing=(mean, std))"
+PIXELS = "that pixels are normalized with {} (else: preprocessing=(mean, std))"
 OWN_PIXELS = "the statistics of this package's {} networks"
 CLASSIFIER = "that the classifier ends in softmax (else: classifier_activation=... of the builder)"
 

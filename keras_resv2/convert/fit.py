@@ -175,12 +175,12 @@ def seen_arguments(network):
     unchanged = "stage1_unit1" if per_unit == 2 and width == 1 else "stage1_unit2"
     projected = "C" if has(f"{unchanged}_shortcut_conv/kernel") else "B"
     preactivated = layout.activation == "full_preactivation"
-    unnormalised = ["stem_conv/bias", f"stage1_unit1_conv{per_unit}/bias", "stage2_unit1_shortcut_conv/bias"]
+    unnormalized = ["stem_conv/bias", f"stage1_unit1_conv{per_unit}/bias", "stage2_unit1_shortcut_conv/bias"]
     return {
         "branch": "bottleneck" if per_unit == 3 else "basic",
         "stem": "cifar" if stem_kernel(tensors, layout) == STEMS["cifar"].kernel_size else "imagenet",
         "projection": projected if has("stage2_unit1_shortcut_conv/kernel") else "A",
-        "conv_bias": preactivated and any(map(has, unnormalised)),
+        "conv_bias": preactivated and any(map(has, unnormalized)),
         "width": width,
     }
 

@@ -180,7 +180,7 @@ def _nothing(source, layouts):
             start + mark in source.tensors for mark in cifar.MARKS_WITHOUT_LAST_BN
         ):
             return (
-                f"{source.label} is a pre-activation network without the batch normalisation after its last addition, "
+                f"{source.label} is a pre-activation network without the batch normalization after its last addition, "
                 "as kuangliu's PreActResNet18: not the network of He et al. 2016, and none that this package builds."
             )
     why = other_network(source.tensors)
@@ -213,7 +213,7 @@ def other_network(tensors):
             return phrase
     norms = [name for name in tensors if re.search(r"(^|\.)(bn|norm)\d?\.(weight|norm\.weight)$", name)]
     if norms and not any(name.endswith("running_mean") for name in tensors):
-        return "has no statistics of batch normalisation: it is normalised by groups or layers (timm's BiT and 'gn')"
+        return "has no statistics of batch normalization: it is normalized by groups or layers (timm's BiT and 'gn')"
     inner = [array for name, array in tensors.items() if re.search(r"layer1\.0\.conv2\.weight$|blocks\.0\.conv2", name)]
     if any(array.ndim == 4 and array.shape[0] != array.shape[1] for array in inner):
         return "has convolutions in groups, as ResNeXt"

@@ -87,7 +87,7 @@ def agreeing(source, network, structure, said, make):
     raise ValueError(
         f"{source.label} gives other outputs than {first.architecture} with the same tensors: they differ by "
         f"{smallest:.2g} of their range, so it computes what this package does not build (another activation, blurred "
-        f"or dilated convolutions, pixels that it normalises itself).{of_module}"
+        f"or dilated convolutions, pixels that it normalizes itself).{of_module}"
     )
 
 

@@ -22,7 +22,8 @@ class Dataset:
         tfds: possible locations in a tensorflow-datasets directory, in order of preference; empty if not in
             tensorflow-datasets.
         keras: name of its module in `keras.datasets`, or None.
-        class_index: where the class names are downloaded from on first use (url, md5, classes), or None.
+        class_index: URL, MD5 and number of entries of the file of class names, or None. ImageNet's is part of the
+            package.
         how_to_get: a sentence on how to prepare the tensorflow-datasets directory.
 
     Example:

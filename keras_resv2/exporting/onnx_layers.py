@@ -75,7 +75,7 @@ def _dense(layer, names, x, writer):
 def _batch_norm(layer, names, x, writer):
     rank = len(x.shape)
     if layer.axis % rank != (writer.channel_axis if rank == 4 else 1):
-        raise ValueError(f"layer {layer.name!r} (BatchNormalization) normalises axis {layer.axis}, not the channels.")
+        raise ValueError(f"layer {layer.name!r} (BatchNormalization) normalizes axis {layer.axis}, not the channels.")
     mean, variance = (np.asarray(keras.ops.convert_to_numpy(v)) for v in (layer.moving_mean, layer.moving_variance))
     gamma = keras.ops.convert_to_numpy(layer.gamma) if layer.scale else np.ones_like(mean)
     beta = keras.ops.convert_to_numpy(layer.beta) if layer.center else np.zeros_like(mean)

@@ -88,10 +88,10 @@ def _takes_pixels(model, tensors=None):
     """Whether all that reads the input, or other tensors of the model, normalizes it: behind augmentation, resizing."""
     given = {id(x) for x in (model.inputs if tensors is None else tensors)}
     readers = [node for node in calls(model) if any(id(x) in given for x in node.input_tensors)]
-    return bool(readers) and all(_normalises(model, node) for node in readers)
+    return bool(readers) and all(_normalizes(model, node) for node in readers)
 
 
-def _normalises(model, node):
+def _normalizes(model, node):
     layer, inner = node.operation, as_functional(node.operation)
     if inner is not None:
         return _takes_pixels(inner)

@@ -105,7 +105,7 @@ def facts(card: Card, base_model: str | None = None) -> dict[str, str]:
         "network": f"`{card.architecture}`" + (f" with {arguments}" if arguments else ""),
         "license": card.license,
         "parameters": f"{card.parameters:,}",
-        "images": f"{height} x {width} x {channels}, pixels from 0 to 255, not normalised",
+        "images": f"{height} x {width} x {channels}, pixels from 0 to 255, not normalized",
         "classes": ", ".join(card.class_names) if len(card.class_names) <= FEW_CLASSES else f"{len(card.class_names)}",
     }
 

@@ -175,10 +175,10 @@ def _branch(x, width, strides, spec, layers, name, dilation):
 def _project(x, filters, strides, projects, spec, layers, name):
     """h(x) before scaling, gates and dropout: x in the shape of the branch's output."""
     if projects:
-        normalised = "bn" in spec.activation.after_last_conv
-        x = layers.conv(x, filters, 1, strides, f"{name}_conv", bias=spec.conv_bias and not normalised)
+        normalized = "bn" in spec.activation.after_last_conv
+        x = layers.conv(x, filters, 1, strides, f"{name}_conv", bias=spec.conv_bias and not normalized)
         # Normalized if the branch's last convolution is, so that both terms have the same form.
-        return layers.batch_norm(x, f"{name}_bn") if normalised else x
+        return layers.batch_norm(x, f"{name}_bn") if normalized else x
     if strides > 1 and spec.projection == "A_average":
         x = layers.average_pool(x, strides, f"{name}_average")
     elif strides > 1:

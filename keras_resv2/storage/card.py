@@ -55,10 +55,12 @@ class Card:
         license: license of the weights.
         origin: for weights from another library: file, sha256, sha1 or md5, layout, and what had to be assumed; url if
             the file is downloaded, alone or in a zip archive. None for weights trained with this package.
-        class_index: where the class names are downloaded from on first use: url, md5, classes.
+        class_index: url, md5 and classes of the file of class names. ImageNet's is part of the package; others are
+            downloaded on first use.
         train_images: number of training images; None on older cards, whose weights used the whole dataset.
         initial_weights: weights that training started from; None for random initialization.
-        details: result of `keras_resv2.metrics.full_report` for this file; None if not measured.
+        details: as measured by ``keras-resv2 evaluate --full``: class_errors (percent), calibration_error,
+            negative_log_likelihood and jpeg_error (percent); None if not measured.
         folder: folder that the card was read from; not part of the file.
     """
 

@@ -193,7 +193,7 @@ def fine_tune(
             model.optimizer.build(model.trainable_variables)  # so that a saved model opens without a warning
     if callback.only_the_classifier():
         warnings.warn(
-            "training the body makes no fewer mistakes on held-out images than the classifier alone, so only the "
+            "training the backbone makes no fewer mistakes on held-out images than the classifier alone, so only the "
             "classifier is trained: more images may make a difference.",
             stacklevel=2,
         )

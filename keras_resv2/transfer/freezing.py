@@ -201,7 +201,7 @@ def check_batch_norm_trains(model: keras.Model) -> None:
     body = [layer for layer in layers if not isinstance(layer, no_body) and not inner_layers(layer)]
     if norms and not any(layer.trainable for layer in norms) and any(layer.trainable_weights for layer in body):
         raise ValueError(
-            'batch_norm="trained", but all batch normalisation of the model is frozen, as `fine_tune` and `unfreeze` '
+            'batch_norm="trained", but all batch normalization of the model is frozen, as `fine_tune` and `unfreeze` '
             "leave it: call unfreeze(model, since=..., batch_norm=True) first."
         )
 

@@ -189,7 +189,7 @@ def open_inputs(
     Raises:
         ValueError, TypeError: `fine_tune` does not take them.
     """
-    share = validation if isinstance(validation, numbers.Real) and not isinstance(validation, bool) else None
+    share = float(validation) if isinstance(validation, numbers.Real) and not isinstance(validation, bool) else None
     if share is not None and not 0 < share < 1:
         raise ValueError(f"validation={validation} must be a fraction between 0 and 1.")
     if isinstance(validation, (str, os.PathLike)) and not os.path.isdir(validation):

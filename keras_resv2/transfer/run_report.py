@@ -209,8 +209,8 @@ def draw_confusion(confusion: np.ndarray, class_names: tuple[str, ...], path: pa
     axes.set(title="test images", xlabel="predicted class", ylabel="true class")
     if len(class_names) <= COUNTED:
         for row, column in np.argwhere(confusion):
-            colour = "white" if shares[row, column] > 0.5 else "black"
-            axes.text(column, row, str(confusion[row, column]), ha="center", va="center", fontsize=7, color=colour)
+            color = "white" if shares[row, column] > 0.5 else "black"
+            axes.text(column, row, str(confusion[row, column]), ha="center", va="center", fontsize=7, color=color)
     save_figure(figure, path)
 
 

@@ -158,7 +158,7 @@ def _network_of(model, weights, base):
     pixels = pixels_of(model)
     if pixels is None:
         raise ValueError(
-            f"model {model.name!r} does not normalise pixels, which a network of a weight folder does: build it with "
+            f"model {model.name!r} does not normalize pixels, which a network of a weight folder does: build it with "
             "include_preprocessing=True."
         )
     if len(pixels[0]) != 3:

@@ -51,7 +51,7 @@ def labels(pixels):
 
 
 def network(depth=14, **arguments):
-    """A network whose batch normalisation is not the identity."""
+    """A network whose batch normalization is not the identity."""
     model = ResNet(depth, **arguments)
     rng = np.random.default_rng(0)
     for weight in model.weights:
@@ -341,7 +341,7 @@ def test_the_sum_ends_before_a_last_unit_that_has_the_stride(pixels, labels):
 def test_the_gradient_is_that_of_the_whole_network(variant, pixels, labels):
     """Compares the composition of units with differentiation of the whole model by the backend.
 
-    In float64, because a ReLU whose input is 0 up to rounding changes its gradient; which ones depends on the processor.
+    In float64, because rounding, which depends on the processor, decides whether a ReLU of nearly 0 has a gradient.
     """
     model = network(**variant, dtype="float64")
     tracer = PathTracer(analysis.dissect(model), pixels, labels)
@@ -568,7 +568,7 @@ def test_command_line_lesions(data, tmp_path, capsys):
     assert rows_of(tmp_path / "resnet20-cifar10-deletions.csv") == rows
 
 
-def test_batch_statistics_of_frozen_batch_normalisation(pixels, labels):
+def test_batch_statistics_of_frozen_batch_normalization(pixels, labels):
     """Freezing, as fine-tuning does, changes nothing about them."""
     model = network(14, shortcut="constant_scaling")
     expected = analysis.propagate(model, pixels, labels, training=True).branch_norm
@@ -587,7 +587,7 @@ def test_folded_networks_have_no_batch_statistics(activation, pixels, labels):
     folded = keras_resv2.fold(model)
     analysis.propagate(folded, pixels, labels)
     for study in (analysis.propagate, analysis.path_gradients):
-        with pytest.raises(ValueError, match="is folded, so most of its batch normalisation"):
+        with pytest.raises(ValueError, match="is folded, so most of its batch normalization"):
             study(folded, pixels, labels, training=True)
 
 

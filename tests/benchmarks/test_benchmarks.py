@@ -257,7 +257,7 @@ def test_torch_networks_give_the_same_outputs(depth, projection, activation, tmp
 
     ours = keras_resv2.ResNet(depth, activation=activation, projection=projection)
     rng = np.random.default_rng(0)
-    for weight in ours.weights:  # batch normalisation that is not the identity
+    for weight in ours.weights:  # batch normalization that is not the identity
         if weight.name in ("gamma", "moving_variance"):
             weight.assign(rng.uniform(0.5, 1.5, weight.shape))
         elif weight.name != "kernel":
@@ -359,7 +359,7 @@ def test_a_profile_sees_the_operations_of_a_step(monkeypatch, capsys):
     assert header[1:] == ["keras-resv2, float32", "stock, float32"]
     kinds = {kind: [float(cell.split()[0]) for cell in cells] for kind, *cells in rows}
     assert all(ms > 0 for kind in kinds if kind.startswith("convolution") for ms in kinds[kind])
-    fused = kinds["batch normalisation, fused: gradient"]
+    fused = kinds["batch normalization, fused: gradient"]
     assert fused[0] > 0 and fused[1] == 0
     for column in (1, 2):
         assert abs(sum(int(row[column].split("(")[1].rstrip("%)")) for row in rows[:-1]) - 100) <= 5  # rounded

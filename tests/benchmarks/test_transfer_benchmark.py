@@ -71,7 +71,7 @@ def test_each_way_trains_what_it_says_once(tmp_path, monkeypatch, capsys):
 
 
 def test_the_naive_way_trains_everything(pixels):
-    """Batch normalisation too, which fine-tuning leaves as it is."""
+    """Batch normalization too, which fine-tuning leaves as it is."""
     model = keras_resv2.ResNet(8, classes=2)
     before = {weight.path: keras.ops.convert_to_numpy(weight) for weight in model.weights}
     common = {"epochs": 1, "patience": 1, "seed": 0, "augment": ("flip",), "verbose": 0}

@@ -21,7 +21,7 @@ nn = torch.nn
 
 
 def network(n=1, seed=0, **options):
-    """ResNet of 6n+2 layers with random batch normalisation."""
+    """ResNet of 6n+2 layers with random batch normalization."""
     from helpers import torch_networks
 
     options = {"option": "B", "word": "shortcut", **options}
@@ -196,7 +196,7 @@ def test_a_body_inside_a_module_is_compared(state):
 # Weights in parts, and biases
 
 
-def test_pruned_and_weight_normalised_networks(weights):
+def test_pruned_and_weight_normalized_networks(weights):
     from torch.nn.utils import parametrizations, prune
 
     module, x = network(), images((32, 32))
@@ -223,7 +223,7 @@ def with_biases(module):
 
 @pytest.mark.parametrize("bottleneck", [False, True])
 def test_biases_of_convolutions(bottleneck):
-    """Before batch normalisation they are folded into its mean; in pre-activation networks others remain biases."""
+    """Before batch normalization they are folded into its mean; in pre-activation networks others remain biases."""
     from helpers import torch_networks
 
     module, x = with_biases(network()), images((32, 32))
@@ -266,8 +266,8 @@ def test_a_weight_folder_of_another_depth(state, tmp_path):
 @pytest.mark.parametrize("name, words", [
     ("resnet26d", "a deep stem of several convolutions"),
     ("resnetv2_50d", "a deep stem of several convolutions"),
-    ("resnetv2_50x1_bit", "normalised by groups"),
-    ("resnet50_gn", "normalised by groups"),
+    ("resnetv2_50x1_bit", "normalized by groups"),
+    ("resnet50_gn", "normalized by groups"),
     ("seresnet50", "attention in its units"),
     ("resnext50_32x4d", "convolutions in groups"),
 ])  # fmt: skip

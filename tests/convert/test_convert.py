@@ -186,7 +186,7 @@ def test_names_of_the_file_are_in_the_message(networks):
 
 def test_preactivation_without_the_last_bn_is_another_network(networks):
     theirs = networks.CifarNetwork(networks.PreActivation, first_bn=False, bottleneck=False, activated=True)
-    with pytest.raises(ValueError, match=r"without the batch normalisation after its last addition.*He et al. 2016"):
+    with pytest.raises(ValueError, match=r"without the batch normalization after its last addition.*He et al. 2016"):
         convert.from_pytorch(theirs.state_dict())
 
 
@@ -323,7 +323,7 @@ def test_ours_in_cifar_code(torch, networks, tmp_path, rolled):
     dict(preprocessing="caffe"),
 ])  # fmt: skip
 def test_our_safetensors_say_what_tensors_do_not(arguments, tmp_path, pixels):
-    """Which shortcuts are activated, and what pixels are normalised with."""
+    """Which shortcuts are activated, and what pixels are normalized with."""
     pytest.importorskip("safetensors", reason="safetensors is not installed")
     ours = randomised(keras_resv2.ResNet(20, **arguments, classifier_activation=None))
     convert.save_pytorch(ours, tmp_path / "ours.safetensors", layout="cifar")

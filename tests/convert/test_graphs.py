@@ -13,7 +13,7 @@ nn = torch.nn
 
 
 def network(n=1, **options):
-    """ResNet of 6n+2 layers, of basic units, with random batch normalisation."""
+    """ResNet of 6n+2 layers, of basic units, with random batch normalization."""
     from helpers import torch_networks
 
     options = {"option": "A", "word": "shortcut", **options}
@@ -145,7 +145,7 @@ def _dilated(module):
     lambda: network(function=nn.functional.silu),
     lambda: _dilated(network(option="B")),
     lambda: nn.Sequential(nn.BatchNorm2d(3), network()),
-], ids=["SiLU", "dilated", "normalises its input"])  # fmt: skip
+], ids=["SiLU", "dilated", "normalizes its input"])  # fmt: skip
 def test_whole_modules_of_other_outputs_are_refused(make):
     """Their tensors are taken, with what was assumed: nothing else is known of those."""
     module = make()

@@ -10,7 +10,7 @@ from keras_resv2 import convert
 
 
 def example(units=1, bottlenecks=False, option_a=False):
-    """Version 1 (or the first stage of version 2): biases everywhere, no batch normalisation on 1x1 shortcuts."""
+    """Version 1 (or the first stage of version 2): biases everywhere, no batch normalization on 1x1 shortcuts."""
 
     def conv(x, filters, size, strides=1):
         return keras.layers.Conv2D(filters, size, strides=strides, padding="same")(x)

@@ -203,7 +203,7 @@ def test_option_a_of_code_that_appends_zeros(networks):
 
 
 def test_a_single_convolution_is_no_deep_stem():
-    """Names of weiaicunzai/pytorch-cifar100, whose stem is a sequence of convolution, normalisation and ReLU."""
+    """Names of weiaicunzai/pytorch-cifar100, whose stem is a sequence of convolution, normalization and ReLU."""
     names = ("conv1.0.weight", "conv1.1.running_mean", "conv2_x.0.residual_function.0.weight")
     tensors = {name: np.zeros((64, 3, 3, 3) if "conv" in name else 64) for name in names}
     with pytest.raises(ValueError, match="none of the layouts"):
@@ -212,7 +212,7 @@ def test_a_single_convolution_is_no_deep_stem():
         convert.detect({**tensors, "conv1.3.weight": np.zeros((64, 64, 3, 3))})
 
 
-def test_a_last_batch_normalisation_called_bn_is_not_the_first(networks):
+def test_a_last_batch_normalization_called_bn_is_not_the_first(networks):
     """Pre-activation networks whose stem is called `conv`, as the others above."""
     options = dict(last_bn=True, first_bn=False, bottleneck=False, activated=True)
     state = networks.CifarNetwork(networks.PreActivation, 1, **options).state_dict()

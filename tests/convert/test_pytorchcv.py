@@ -1,4 +1,4 @@
-"""pytorchcv's networks give the outputs that ours give; its own code, random weights and batch normalisation."""
+"""pytorchcv's networks give the outputs that ours give; its own code, random weights and batch normalization."""
 
 import importlib
 

@@ -20,12 +20,12 @@ def timm(torchvision):
 
 
 def states_pixels(found):
-    return not any("pixels are normalised" in phrase for phrase in found.assumed)
+    return not any("pixels are normalized" in phrase for phrase in found.assumed)
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnetv2_18"])
 def test_a_folder_that_timm_wrote(timm, name, tmp_path):
-    """The network takes raw pixels: outputs are those of timm's on normalised ones."""
+    """The network takes raw pixels: outputs are those of timm's on normalized ones."""
     torch.manual_seed(0)
     theirs = timm.create_model(name, num_classes=3).eval()
     theirs.pretrained_cfg |= OWN
@@ -33,9 +33,9 @@ def test_a_folder_that_timm_wrote(timm, name, tmp_path):
     found = detect(tmp_path / "model.safetensors")
     assert states_pixels(found)
     pixels = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3))
-    normalised = (pixels / 255 - OWN["mean"]) / OWN["std"]
+    normalized = (pixels / 255 - OWN["mean"]) / OWN["std"]
     ours = found.build(input_shape=(64, 64, 3), classifier_activation=None)(pixels.astype("float32"), training=False)
-    assert_same(np.asarray(ours), run_torch(torch, theirs, normalised.astype("float32")), 1e-4)
+    assert_same(np.asarray(ours), run_torch(torch, theirs, normalized.astype("float32")), 1e-4)
     with pytest.raises(FileNotFoundError, match=r"\(model.safetensors.*\) first: keras-resv2 convert FILE --out DIR"):
         keras_resv2.from_pretrained(tmp_path)
     assert detect(tmp_path / "model.safetensors", preprocessing="caffe").arguments["preprocessing"] == "caffe"

@@ -111,7 +111,7 @@ def test_statistics_and_classes_of_cifar100(cifar100):
         assert row.std[channel] == pytest.approx(images[..., channel].std(), abs=5.1e-4)
     assert datasets.measure_pixels(images) == row.pixels
     assert np.bincount(labels).tolist() == [500] * 100
-    # Classes whose colour is known: the sea is bluest at its mean, sunflowers are the least blue.
+    # Classes whose color is known: the sea is bluest at its mean, sunflowers are the least blue.
     shown = ("sea", "cloud", "sunflower", "orange")
     named = {name: images[labels == row.class_names.index(name)].mean((0, 1, 2)) for name in shown}
     assert named["sea"][2] > named["sea"][0] and named["cloud"][2] > named["cloud"][0]

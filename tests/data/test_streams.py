@@ -202,11 +202,11 @@ def test_every_mode_becomes_rgb():
     def crop(changed, *args, **options):
         return crops.center_crop(encoded(changed, *args, **options), 64, 64).astype(int)
 
-    colours, grey = crop(image), np.asarray(image.convert("L"))[:, 8:72]
-    np.testing.assert_array_equal(colours, np.asarray(image)[:, 8:72])
+    colors, grey = crop(image), np.asarray(image.convert("L"))[:, 8:72]
+    np.testing.assert_array_equal(colors, np.asarray(image)[:, 8:72])
     np.testing.assert_array_equal(crop(image.convert("L")), np.repeat(grey[:, :, None], 3, 2))
-    np.testing.assert_array_equal(crop(image.convert("RGBA")), colours)
-    assert np.abs(crop(image.convert("CMYK"), "JPEG", quality=98, subsampling=0) - colours).mean() < 2
+    np.testing.assert_array_equal(crop(image.convert("RGBA")), colors)
+    assert np.abs(crop(image.convert("CMYK"), "JPEG", quality=98, subsampling=0) - colors).mean() < 2
     few = image.quantize(16)
     np.testing.assert_array_equal(crop(few), np.asarray(few.convert("RGB"))[:, 8:72])
     sixteen = Image.fromarray(np.asarray(image.convert("L")).astype("uint16") * 257)
@@ -342,13 +342,13 @@ def test_measured_error(tmp_path):
     """Eleven images labelled by their strongest color, four of them wrongly; only their centers matter."""
     named = [0, 1, 2, 0, 1, 2, 0, 1, 2, 0, 1]
     strongest = [0, 1, 2, 0, 2, 1, 0, 1, 0, 1, 1]
-    for i, (label, colour) in enumerate(zip(named, strongest, strict=True)):
+    for i, (label, color) in enumerate(zip(named, strongest, strict=True)):
         pixels = np.full((40, 60 + i, 3), 255, "uint8")
-        pixels[5:35, 14:-14] = np.eye(3, dtype="uint8")[colour] * 150
+        pixels[5:35, 14:-14] = np.eye(3, dtype="uint8")[color] * 150
         for split in ("train", "test"):
             (tmp_path / split / "rgb"[label]).mkdir(parents=True, exist_ok=True)
             Image.fromarray(pixels).save(tmp_path / split / "rgb"[label] / f"{i}.png")
-    # Sorted class names are b, g, r: the model's scores are the colours in that order.
+    # Sorted class names are b, g, r: the model's scores are the colors in that order.
     inputs = keras.Input((14, 14, 3))
     model = keras.Model(inputs, keras.ops.flip(keras.layers.GlobalAveragePooling2D()(inputs), axis=-1))
     source = open_source("folder", tmp_path, "test")

@@ -41,7 +41,7 @@ NETWORKS = [
 
 
 def randomised(model, seed=0):
-    """Sets batch normalisation far from the identity, and non-zero biases."""
+    """Sets batch normalization far from the identity, and non-zero biases."""
     rng = np.random.default_rng(seed)
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
@@ -55,8 +55,8 @@ def randomised(model, seed=0):
 def images(height=32, width=32, count=3):
     """Random uint8 images, each of one random color with noise."""
     rng = np.random.default_rng(1)
-    colours = rng.integers(40, 216, (count, 1, 1, 3))
-    return (colours + rng.integers(-40, 40, (count, height, width, 3))).astype("uint8")
+    colors = rng.integers(40, 216, (count, 1, 1, 3))
+    return (colors + rng.integers(-40, 40, (count, height, width, 3))).astype("uint8")
 
 
 @pytest.fixture(scope="module", params=NETWORKS, ids=str)
@@ -180,7 +180,7 @@ def test_class_names_of_one_of_several_outputs(tmp_path):
 
 
 def test_the_onnx_graph_is_small_and_has_metadata(tmp_path):
-    """Folded: no batch normalisation in ResNet-v1. Not folded: all of it. One transposition, at the input."""
+    """Folded: no batch normalization in ResNet-v1. Not folded: all of it. One transposition, at the input."""
     import onnx
 
     model = keras_resv2.from_pretrained(NAME)

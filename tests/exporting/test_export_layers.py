@@ -143,7 +143,7 @@ def test_quantized_layers_are_named(tmp_path):
 
 
 @needs_tensorflow
-def test_saved_models_hold_no_fused_batch_normalisation(tmp_path):
+def test_saved_models_hold_no_fused_batch_normalization(tmp_path):
     """TensorFlow fuses its kernel with the ReLU, and TensorFlow.js' converter rejects the result."""
     from tensorflow.core.protobuf import saved_model_pb2
 

@@ -1,4 +1,4 @@
-"""The package's batch normalisation equals Keras' layer up to rounding on every backend, and converts back to it."""
+"""The package's batch normalization equals Keras' layer up to rounding on every backend, and converts back to it."""
 
 import importlib
 import json

@@ -1,4 +1,4 @@
-"""Batch normalisation on JAX compared with textbook formulas in float64 and with Keras' layer."""
+"""Batch normalization on JAX compared with textbook formulas in float64 and with Keras' layer."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""The inference form has the same outputs without the batch normalisation that can be folded, for any graph."""
+"""The inference form has the same outputs without the batch normalization that can be folded, for any graph."""
 
 import importlib.util
 import os
@@ -26,7 +26,7 @@ def normalizations(model):
 
 
 def randomise(model, seed=0):
-    """Sets batch normalisation far from the identity, and non-zero biases."""
+    """Sets batch normalization far from the identity, and non-zero biases."""
     rng = np.random.default_rng(seed)
     for layer in model.layers:
         if isinstance(layer, keras.Model):
@@ -42,8 +42,8 @@ def randomise(model, seed=0):
 def random_images(height, width, count=3):
     """Random uint8 images, each of one random color with noise."""
     rng = np.random.default_rng(1)
-    colours = rng.integers(40, 216, (count, 1, 1, 3))
-    return (colours + rng.integers(-40, 40, (count, height, width, 3))).astype("uint8")
+    colors = rng.integers(40, 216, (count, 1, 1, 3))
+    return (colors + rng.integers(-40, 40, (count, height, width, 3))).astype("uint8")
 
 
 def assert_same_outputs(folded, model, x, within=1e-4):
@@ -56,7 +56,7 @@ def assert_same_outputs(folded, model, x, within=1e-4):
 
 
 def units_that_normalize(activation, shortcut, stem, units=3):
-    """Batch normalisation that cannot be folded, by hand."""
+    """Batch normalization that cannot be folded, by hand."""
     if activation not in ("bn_after_addition", "full_preactivation"):
         return 0  # always right after a convolution
     before = activation == "full_preactivation"

@@ -213,7 +213,7 @@ def test_saved_and_opened(tmp_path, pixels):
     np.testing.assert_array_equal(again.predict(pixels[:, :16, :16], verbose=0), expected)
 
 
-def test_a_network_whose_batch_normalisation_is_frozen_is_saved_and_opened(tmp_path, pixels):
+def test_a_network_whose_batch_normalization_is_frozen_is_saved_and_opened(tmp_path, pixels):
     """As left by `fine_tune`; freezing does not change the order of the weights in the file."""
     model = keras_resv2.unfreeze(build("original", rolled=True))
     model.save(tmp_path / "model.keras")

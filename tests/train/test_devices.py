@@ -19,13 +19,13 @@ def npz(tmp_path_factory):
     rng = np.random.default_rng(0)
     labels = np.arange(60) % 10
     images = rng.integers(0, 100, (60, 32, 32, 3)) + 15 * labels[:, None, None, None]
-    path = tmp_path_factory.mktemp("data") / "colours.npz"
+    path = tmp_path_factory.mktemp("data") / "colors.npz"
     np.savez(path, x_train=images.astype("uint8"), y_train=labels, x_test=images.astype("uint8"), y_test=labels)
     return path
 
 
 # Gentle rates: rounding is not magnified to more than the tolerance.
-COLOURS = "--recipe=paper", "--batch_size=20", "--learning_rate=0.03"
+COLORS = "--recipe=paper", "--batch_size=20", "--learning_rate=0.03"
 IMAGES = (
     "--recipe=imagenet", "--dataset=folder", "--set=image_size=((0, 24), (0.5, 32))", "--batch_size=8",
     "--learning_rate=0.001", "--set=views=((40, 32), (48, 48))",
@@ -65,8 +65,8 @@ def assert_same_curve(found, expected):
 @pytest.mark.parametrize("backend", ["tensorflow", "jax"])
 def test_two_devices_train_as_one(backend, npz, tmp_path):
     sizes = "--set=image_size=((0, 24), (0.5, 32))"
-    finish(start(npz, tmp_path / "one", backend, *COLOURS, sizes))
-    finish(start(npz, tmp_path / "two", backend, *COLOURS, sizes, "--devices=2"))
+    finish(start(npz, tmp_path / "one", backend, *COLORS, sizes))
+    finish(start(npz, tmp_path / "two", backend, *COLORS, sizes, "--devices=2"))
     assert_same_curve(history(tmp_path / "two"), history(tmp_path / "one"))
 
 
@@ -211,7 +211,7 @@ def test_fine_tuning_on_two_devices_with_numbers_that_do_not_divide(backend):
 
 def test_seeds_on_two_devices(npz, tmp_path):
     """Each seed creates a new network, on both devices."""
-    finish(start(npz, tmp_path / "runs", "tensorflow", *COLOURS, "--devices=2", "--seeds=2"))
+    finish(start(npz, tmp_path / "runs", "tensorflow", *COLORS, "--devices=2", "--seeds=2"))
     assert [len(history(tmp_path / f"runs/seed{seed}")) for seed in range(2)] == [3, 3]
     kernels = [read_weights(tmp_path / f"runs/seed{seed}/weights.h5")["stem_conv/kernel"] for seed in range(2)]
     assert not np.allclose(*kernels, atol=0.05)

@@ -28,8 +28,8 @@ def finetune(*arguments):
 
 @pytest.fixture(scope="module")
 def flat_folder(image_folder, tmp_path_factory):
-    """Images of three colours in one folder each, of several formats and sizes; one grey, one damaged."""
-    folder = tmp_path_factory.mktemp("flat") / "colours"
+    """Images of three colors in one folder each, of several formats and sizes; one grey, one damaged."""
+    folder = tmp_path_factory.mktemp("flat") / "colors"
     for split in ("train", "val"):
         for path in sorted((image_folder / split).glob("*/*.jpg")):
             ending = ("png", "jpg", "webp")[int(path.stem) % 3]
@@ -63,7 +63,7 @@ def test_all_is_written_and_the_model_opens_with_the_printed_line(run, flat_fold
     exec(printed.strip().splitlines()[-1], space)
     wrong = space["model"].predict(images, verbose=0).argmax(1) != labels
     assert report["test_error"] == pytest.approx(100 * wrong.mean(), abs=0.01) and report["test_images"] == len(labels)
-    assert report["test_error"] < 40  # three colours: two thirds by chance
+    assert report["test_error"] < 40  # three colors: two thirds by chance
     rows = list(csv.reader((out / "confusion.csv").read_text().splitlines()))
     counts = np.array([[int(n) for n in row[1:]] for row in rows[1:]])
     assert counts.sum(axis=1).tolist() == np.bincount(labels).tolist()
@@ -83,7 +83,7 @@ def test_all_is_written_and_the_model_opens_with_the_printed_line(run, flat_fold
 
 def test_the_weight_folder_is_a_pretrained_network(run, flat_folder):
     out, printed = run
-    folder = out / "resnet20-colours" / "1"
+    folder = out / "resnet20-colors" / "1"
     assert f"keras-resv2 predict {out} " in printed
     card = keras_resv2.pretrained_card(str(folder))
     assert keras_resv2.pretrained_card(out) == card  # --out is a name

@@ -83,7 +83,7 @@ def test_freeze_until(small, until, first):
     assert trainable == names[names.index(trainable[0]) :]
 
 
-def test_unfreeze_leaves_batch_normalisation_frozen(small, pixels):
+def test_unfreeze_leaves_batch_normalization_frozen(small, pixels):
     fit(small, pixels)
     keras_resv2.unfreeze(keras_resv2.freeze(small))
     before = weights_of(small)
@@ -116,7 +116,7 @@ def test_unfreeze_after_the_whole_model_was_frozen(small):
     )
 
 
-def test_batch_normalisation_of_rolled_units_freezes_too(pixels):
+def test_batch_normalization_of_rolled_units_freezes_too(pixels):
     model = keras_resv2.ResNet(20, rolled=True, classes=4)
     keras_resv2.unfreeze(model)
     before = weights_of(model)
@@ -169,7 +169,7 @@ def digits_300(digits):
 
 @pytest.fixture(scope="module")
 def tuned(digits_300):
-    """Of ten epochs on those digits: (model, history, what its batch normalisation was before)."""
+    """Of ten epochs on those digits: (model, history, what its batch normalization was before)."""
     model = keras_resv2.from_pretrained("preact_resnet20-cifar10", classes=10)
     before = weights_of(model, is_batch_norm)
     model, history = keras_resv2.fine_tune(
@@ -470,11 +470,11 @@ def test_a_pydataset_reaches_worker_processes(pixels):
             np.testing.assert_array_equal(array, again)
 
 
-def test_batch_normalisation_that_cannot_train_is_an_error(pixels):
+def test_batch_normalization_that_cannot_train_is_an_error(pixels):
     model = keras_resv2.ResNet(8, classes=2)
     data = pixels, np.arange(8) % 2
     keras_resv2.unfreeze(model)
-    with pytest.raises(ValueError, match=r"all batch normalisation of the model is frozen.*unfreeze.*batch_norm=True"):
+    with pytest.raises(ValueError, match=r"all batch normalization of the model is frozen.*unfreeze.*batch_norm=True"):
         keras_resv2.fine_tune(model, data, batch_norm="trained")
     for trains in (keras_resv2.freeze(keras_resv2.ResNet(8, classes=2)), keras_resv2.unfreeze(model, batch_norm=True)):
         check_batch_norm_trains(trains)  # a linear probe; and what the message says
@@ -827,7 +827,7 @@ def test_a_name_is_no_model():
     "scaled", [lambda x: x / 255.0, lambda x: (x - 120.0) / 60, lambda x: x.astype("uint16") * 257]
 )
 def test_pixels_on_another_scale_are_refused(scaled, pixels):
-    """Of a network that normalises them itself; constant shortcuts are no preprocessing."""
+    """Of a network that normalizes them itself; constant shortcuts are no preprocessing."""
     model = keras_resv2.ResNet(8, classes=2)
     for train in ((scaled(pixels), LABELS), [(scaled(pixels), LABELS)]):
         with pytest.raises(ValueError, match=r"train: pixels range from .* but the model expects 0 to 255"):
@@ -887,21 +887,21 @@ def test_split_is_stratified_and_complete():
 def test_prepare_images_makes_grey_and_other_sizes_fit():
     grey = np.full((2, 8, 8, 1), 77, "uint8")
     assert np.array_equal(keras_resv2.prepare_images(grey, (32, 32)), np.full((2, 32, 32, 3), 77))
-    colour = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype="uint8")
-    assert np.array_equal(keras_resv2.prepare_images(colour, (32, 32)), colour)
-    sizes = [colour[0], colour[1, :20], grey[0], grey[1, ..., 0]]
+    color = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype="uint8")
+    assert np.array_equal(keras_resv2.prepare_images(color, (32, 32)), color)
+    sizes = [color[0], color[1, :20], grey[0], grey[1, ..., 0]]
     found = keras_resv2.prepare_images(sizes, (32, 32))
     assert all(
         np.array_equal(a, keras_resv2.prepare_images(b[None], (32, 32))[0]) for a, b in zip(found, sizes, strict=True)
     )
     with pytest.warns(UserWarning, match=r"three grayscale images.*transpose\(1, 2, 0\)\[None\]"):
-        assert keras_resv2.prepare_images(colour[0].transpose(2, 0, 1), (32, 32)).shape == (3, 32, 32, 3)
+        assert keras_resv2.prepare_images(color[0].transpose(2, 0, 1), (32, 32)).shape == (3, 32, 32, 3)
     with pytest.raises(ValueError, match="uint8"):
         keras_resv2.prepare_images(grey / 255, (32, 32))
     with pytest.raises(ValueError, match=r"images\[None\]"):
-        keras_resv2.prepare_images(colour[0], (32, 32))
+        keras_resv2.prepare_images(color[0], (32, 32))
     with pytest.raises(ValueError, match="size=32"):
-        keras_resv2.prepare_images(colour, 32)
+        keras_resv2.prepare_images(color, 32)
 
 
 def test_read_folder(image_folder, tmp_path):

@@ -12,7 +12,7 @@ from keras_resv2.files import write_history
 
 STATUS = "status.csv"
 LINE_SECONDS = 60  # between lines about a running run
-COLOURS = {"running": "cyan", "finished": "green", "diverged": "red", "failed": "red", "stopped": "yellow"}
+COLORS = {"running": "cyan", "finished": "green", "diverged": "red", "failed": "red", "stopped": "yellow"}
 SPARE_LINES = 8  # of a terminal, not used by the table
 
 
@@ -120,8 +120,8 @@ class Display:
         most = max(3, self._console.height - SPARE_LINES)
         for entry in self._shown(queue)[:most]:
             row = status_row(entry)
-            colour = COLOURS.get(entry.state, "")
-            state = f"[{colour}]{entry.state}[/]" if colour else entry.state
+            color = COLORS.get(entry.state, "")
+            state = f"[{color}]{entry.state}[/]" if color else entry.state
             table.add_row(entry.job.name, state, *_numbers(entry, row), Text(entry.message))
         return table
 

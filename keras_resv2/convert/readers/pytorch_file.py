@@ -32,7 +32,7 @@ HARMLESS = (
 
 # Endings of the tensors that a weight is made from, by pairs: what they are, and how the weight is made.
 PRUNED = ("_orig", "_mask")
-NORMALISED = (("_g", "_v"), (".original0", ".original1"))
+NORMALIZED = (("_g", "_v"), (".original0", ".original1"))
 
 
 class Ignored:
@@ -120,7 +120,7 @@ def plain_tensors(tensors):
     {'conv1.weight': array([0., 2.])}
     """
     plain = dict(tensors)
-    for first, second, combine in [(*PRUNED, np.multiply), *((*pair, _weight_norm) for pair in NORMALISED)]:
+    for first, second, combine in [(*PRUNED, np.multiply), *((*pair, _weight_norm) for pair in NORMALIZED)]:
         for name in [name for name in plain if name.endswith(first)]:
             stem = name.removesuffix(first)
             other = plain.get(stem + second)
