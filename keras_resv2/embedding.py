@@ -10,17 +10,17 @@ import keras
 import numpy as np
 
 from keras_resv2.argument_checks import check_count
-from keras_resv2.evaluation import check_images, padded_size, predictions, slices
+from keras_resv2.evaluation import check_images, predictions, slices
 from keras_resv2.files import atomic_write
 from keras_resv2.hub import PREFIX
 from keras_resv2.pretrained import from_pretrained, pretrained_card
 from keras_resv2.transfer import body_of
 
-# A network without its classifier is a new model, which takes the backend seconds to compile, and TensorFlow does not
-# free all of the memory. So it is created once for each model, and cached for the names used last.
 FAR = 3  # ratio of the numbers of pixels
 MOST_PAIRS = 2**24  # of features and queries whose similarities are in memory
 
+# A network without its classifier is a new model, which takes the backend seconds to compile, and TensorFlow does not
+# free all of the memory. So it is created once for each model, and cached for the two names used last.
 _BODIES: weakref.WeakKeyDictionary[keras.Model, tuple[list, keras.Model]] = weakref.WeakKeyDictionary()
 
 
@@ -55,6 +55,22 @@ def embed(name: str | os.PathLike | keras.Model, images: np.ndarray, batch_size:
     batches = slices(images, range(len(images)), batch_size)
     found = predictions(body, batches, padded_size(len(images), batch_size))
     return np.concatenate([features for features, _ in found]).astype("float32", copy=False)
+
+
+def padded_size(count: int, batch_size: int) -> int:
+    """Returns the size that batches of `count` images are padded to.
+
+    JAX compiles a program for each size, so there it is a power of two, for services that get any number of images.
+
+    Example:
+
+    >>> padded_size(600, 256)
+    256
+    """
+    size = min(count, batch_size)
+    if keras.backend.backend() == "jax":
+        return min(1 << (size - 1).bit_length(), batch_size)
+    return size
 
 
 def _card(name):

@@ -226,22 +226,6 @@ def highest_class(scores: Any) -> np.ndarray:
     return check_finite(scores).argmax(axis=-1)
 
 
-def padded_size(count: int, batch_size: int) -> int:
-    """Returns the size that batches of `count` images are padded to.
-
-    JAX compiles a program for each size, so there it is a power of two, for services that get any number of images.
-
-    Example:
-
-    >>> padded_size(600, 256)
-    256
-    """
-    size = min(count, batch_size)
-    if size < batch_size and sys.modules["keras"].backend.backend() == "jax":
-        return min(1 << (size - 1).bit_length(), batch_size)
-    return size
-
-
 def predictions(
     model: Any, batches: Iterable[tuple[np.ndarray, Any]], size: int | None = None
 ) -> Iterator[tuple[np.ndarray, Any]]:
@@ -254,11 +238,12 @@ def predictions(
     Raises:
         ValueError: if a batch does not have as many labels as images, or the model has several outputs.
     """
+    size = size and whole_batch(size)
     for images, labels in batches:
         if len(images) != len(labels):
             raise ValueError(f"{len(images)} images but {len(labels)} labels.")
-        size = size or len(labels)
-        outputs = model.predict_on_batch(filled_up(images, whole_batch(size)))
+        size = size or whole_batch(len(labels))
+        outputs = model.predict_on_batch(filled_up(images, size))
         if isinstance(outputs, (list, tuple, dict)):
             raise ValueError(
                 f"the model has {len(outputs)} outputs: select one with keras.Model(model.input, model.outputs[i])."

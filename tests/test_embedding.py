@@ -13,7 +13,7 @@ from PIL import Image
 import keras_resv2
 from helpers.paths import ROOT
 from keras_resv2 import cli, embed, nearest_neighbors
-from keras_resv2.evaluation import padded_size
+from keras_resv2.embedding import padded_size
 from keras_resv2.models.weights import model_arrays
 
 NAME = "preact_resnet20-cifar10"

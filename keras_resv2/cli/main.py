@@ -1,7 +1,8 @@
 """The command line: keras-resv2 COMMAND, see `COMMANDS`.
 
-Exit codes: 0 success; 1 `evaluate` measured an error that disagrees with the card; 2 bad input. If only some of several
-images can be read, `predict` and `embed` process these, report the others, and exit with 2.
+Exit codes: 0 success; 1 `evaluate` measured an error that disagrees with the card; 2 bad input; 130 Ctrl-C; 141 the
+reader of the output is gone. If only some of several images can be read, `predict` and `embed` process these, report
+the others, and exit with 2.
 
 A command is a module with `add_arguments(parser)` and `run(arguments)`, which returns the exit code. Keras is imported
 in `run`, after the arguments have been checked.

@@ -26,7 +26,7 @@ from keras_resv2.labels import load_images
 from keras_resv2.pretrained import from_pretrained, is_pretrained, pretrained_card
 from keras_resv2.storage.local import is_folder
 
-LEAST_IMAGES, SMALL_PIXELS = 12, 64 * 64  # of larger images, studies use fewer, but so many
+LEAST_IMAGES, SMALL_PIXELS = 12, 64 * 64  # studies use fewer images if they are larger, but at least so many
 
 
 def run_study(arguments):

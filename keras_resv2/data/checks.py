@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 SCALED = 1.0  # pixels up to this were divided by 255
-STANDARDISED = 16.0  # upper bound of standardized pixels
+STANDARDIZED = 16.0  # upper bound of standardized pixels
 OVERSHOOT = 64.0  # interpolation of sharp edges exceeds 0 to 255 by at most this much
 
 
@@ -149,9 +149,9 @@ def check_pixels(images: np.ndarray, argument: str = "images") -> None:
         if images.dtype != np.uint8:
             raise ValueError(f"{text}do not scale them.")
         warnings.warn(f"{text}do not scale them.", stacklevel=3)
-    elif low >= 0 and SCALED < high <= STANDARDISED:
+    elif low >= 0 and SCALED < high <= STANDARDIZED:
         warnings.warn(f"{text}multiply them, unless all images are dark.", stacklevel=3)
-    elif low < -OVERSHOOT or (low < 0 and high <= STANDARDISED):
+    elif low < -OVERSHOOT or (low < 0 and high <= STANDARDIZED):
         raise ValueError(f"{text}do not subtract the mean, the model does.")
     elif high > 255 + OVERSHOOT:
         raise ValueError(f"{text}convert 16-bit pixels with (images / 257).round().astype('uint8').")
@@ -168,7 +168,7 @@ def check_normalized_pixels(images: np.ndarray, argument: str = "images") -> Non
         ValueError: if pixels are NaN or infinite.
     """
     check_finite_pixels(images, argument)
-    if images.size and images.min() >= 0 and (images.dtype.kind in "iu" or images.max() > STANDARDISED):
+    if images.size and images.min() >= 0 and (images.dtype.kind in "iu" or images.max() > STANDARDIZED):
         warnings.warn(
             f"{argument}: pixels range from {float(images.min()):.3g} to {float(images.max()):.3g}, but the model has "
             "no preprocessing and expects normalized pixels: subtract the mean and divide by the standard deviation, "

@@ -12,13 +12,18 @@ from keras_resv2.models.graph import inner_layers
 SMALL_FACTOR, LARGE_ZERO = 0.1, 2.0  # of the affine map before the first weights, for pixels from 0 to 255
 SMALL_RANGE = 0.2  # of 0 to 255 after the map; normalized pixels have a range from 1 to 255
 STEM = "stem_conv"
-KEEPS_PIXELS = tuple(
-    getattr(keras.layers, name)
-    for name in (
-        "InputLayer", "ZeroPadding2D", "Cropping2D", "CenterCrop", "Resizing", "RandomCrop", "RandomFlip",
-        "RandomRotation", "RandomTranslation", "RandomZoom",
-    )
-)  # fmt: skip
+KEEPS_PIXELS = (
+    keras.layers.InputLayer,
+    keras.layers.ZeroPadding2D,
+    keras.layers.Cropping2D,
+    keras.layers.CenterCrop,
+    keras.layers.Resizing,
+    keras.layers.RandomCrop,
+    keras.layers.RandomFlip,
+    keras.layers.RandomRotation,
+    keras.layers.RandomTranslation,
+    keras.layers.RandomZoom,
+)
 
 RAW, TWICE, NORMALIZED, UNKNOWN = "raw", "normalized twice", "normalized", "unknown"
 

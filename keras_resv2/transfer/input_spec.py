@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_resv2.data.checks import check_labels, to_array
+from keras_resv2.data.checks import check_finite_pixels, check_labels, to_array
 from keras_resv2.data.images import channels_hint
 from keras_resv2.models.pixels import RAW, check_pixel_scale
 
@@ -58,8 +58,7 @@ class InputSpec:
             )
             accepted = ", ".join(map(str, self.image_shape))
             raise ValueError(f"{argument}: images are {images.shape}, the model takes (n, {accepted}){hint}.")
-        if images.dtype.kind == "f" and not np.isfinite(images).all():
-            raise ValueError(f"{argument}: some pixels are NaN or infinite.")
+        check_finite_pixels(images, argument)
         if not len(images):
             raise ValueError(f"{argument}: there are no images.")
         if labels.ndim == 2 and labels.shape[1] > 1:
