@@ -4,6 +4,7 @@
 source, and runs inside the compiled step on the same images as the student.
 """
 
+import itertools
 import pathlib
 
 import keras
@@ -17,46 +18,75 @@ from keras_resv2.storage.checksum import sha256
 from keras_resv2.storage.local import pinned_name
 from train.data.source import SourceWrapper
 from train.losses import Targets
-from train.run_files import WEIGHTS, completed_settings, is_run, load_record, run_dataset
+from train.run_files import WEIGHTS, completed_settings, is_run, load_record, run_dataset, split_names
 
 
 class DistilledBatches(SourceWrapper):
-    """The batches of another source, with a teacher's logits for their images.
+    """The batches of another source, with the mean of teachers' logits for their images.
+
+    The softmax of mean logits is the normalized geometric mean of the teachers' probabilities, at any temperature.
 
     Args:
         source: `train.data.source.BatchSource`.
-        teacher: `keras.Model` from pixels to logits.
+        *teachers: `keras.Model` from pixels to logits.
     """
 
-    def __init__(self, source, teacher):
+    def __init__(self, source, *teachers):
         super().__init__(source)
-        self._teacher = teacher
-        self._groups = [teacher.trainable_variables, teacher.non_trainable_variables]
-        weights = (np.array(keras.ops.convert_to_numpy(v)) for group in self._groups for v in group)
-        self._arrays = len(source.device_data)
+        self._teachers = teachers
+        groups = [group for model in teachers for group in (model.trainable_variables, model.non_trainable_variables)]
+        self._bounds = np.cumsum([len(source.device_data), *map(len, groups)])
+        weights = (np.array(keras.ops.convert_to_numpy(v)) for group in groups for v in group)
         self.device_data = (*source.device_data, *weights)
 
     def augment(self, device_data, *batch):
         """Returns images and `Targets` of a step, in the compiled step."""
-        weights = device_data[self._arrays :]
-        images, targets = self._source.augment(device_data[: self._arrays], *batch)
+        images, targets = self._source.augment(device_data[: self._bounds[0]], *batch)
         targets = targets if isinstance(targets, Targets) else Targets(targets)
-        trainable = len(self._groups[0])
-        logits, _ = self._teacher.stateless_call(weights[:trainable], weights[trainable:], images, training=False)
-        return images, targets._replace(teacher_logits=logits)
+        weights = [device_data[start:end] for start, end in itertools.pairwise(self._bounds)]
+        logits = [
+            model.stateless_call(trainable, fixed, images, training=False)[0]
+            for model, trainable, fixed in zip(self._teachers, weights[::2], weights[1::2])
+        ]
+        return images, targets._replace(teacher_logits=sum(logits) / len(logits))
 
 
-def pinned(name):
-    """Returns the name of a teacher with its version if it is pretrained, so that a run always uses the same weights.
+def pinned(names):
+    """Returns the names of teachers with versions if they are pretrained, so that a run always uses the same weights.
+
+    Args:
+        names: pretrained names, weight folders or run directories, separated by commas.
 
     Raises:
-        ValueError: if the name is unknown.
-        FileNotFoundError: if the run is not finished, or the folder does not contain a card.
+        ValueError: if a name is unknown.
+        FileNotFoundError: if a run is not finished, or a folder does not contain a card.
     """
+    return ",".join(map(_pinned, split_names(names)))
+
+
+def _pinned(name):
     if is_run(name):
         load_record(name)
         return name
     return pinned_name(name, pretrained_card(name))
+
+
+def open_teachers(names, data):
+    """Loads the trained networks of the recipe value `teacher`.
+
+    Args:
+        names: pretrained names, weight folders or run directories, separated by commas.
+        data: `train.data.inputs.Input` of the run.
+
+    Returns:
+        ``(models, facts)``: a list of `keras.Model`, and for run.json the facts of `open_teacher` about the only one, or
+        a list of them.
+
+    Raises:
+        ValueError, OSError: as `open_teacher` does.
+    """
+    models, facts = zip(*(open_teacher(name, data) for name in split_names(names)))
+    return list(models), facts[0] if len(facts) == 1 else list(facts)
 
 
 def open_teacher(name, data):

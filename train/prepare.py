@@ -12,7 +12,7 @@ from train.checkpoint import is_intact
 from train.data.inputs import Input, open_input
 from train.data.mixing import MixedBatches
 from train.devices import check_recipe, sync_batch_norm
-from train.distillation import DistilledBatches, open_teacher
+from train.distillation import DistilledBatches, open_teachers
 from train.environment import slow_precision
 from train.initial_weights import check_kind, find_weights, set_initial_weights
 from train.recipe import Recipe
@@ -28,7 +28,7 @@ class Prepared(NamedTuple):
         data: `train.data.inputs.Input`, whose source yields the batches of the recipe.
         model: the network, or the wrapper of it that is trained.
         units: `train.stochastic_depth.UnitSampler`; None if every step trains all units.
-        teacher: name, version and SHA-256 of the teacher, for run.json; None without one.
+        teacher: name, version and SHA-256 of the teacher, for run.json; a list for several, None without one.
     """
 
     recipe: Recipe
@@ -81,8 +81,8 @@ def prepare(config, devices):
     if recipe.mixup or recipe.cutout:
         source = MixedBatches(source, recipe, config.seed)
     if recipe.teacher:  # after the network, whose initial weights depend on previous random draws
-        network, teacher = open_teacher(recipe.teacher, data)
-        source = DistilledBatches(source, network)
+        networks, teacher = open_teachers(recipe.teacher, data)
+        source = DistilledBatches(source, *networks)
     return Prepared(recipe, dataclasses.replace(data, source=source), model, units, teacher)
 
 

@@ -40,6 +40,7 @@ from train.run_files import (
     read_record,
     run_dataset,
     short_place,
+    short_places,
     without_places,
 )
 
@@ -175,7 +176,7 @@ def _without_places(command):
     for i, word in enumerate(words):
         flag, _, value = word.partition("=") if words[i - 1] == "--set" else (words[i - 1], "", word)
         if flag in ("--initial_weights", "teacher"):
-            words[i] = word.removesuffix(value) + short_place(value)
+            words[i] = word.removesuffix(value) + (short_places if flag == "teacher" else short_place)(value)
     return shlex.join(words)
 
 

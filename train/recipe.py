@@ -81,7 +81,7 @@ class Recipe:
         label_smoothing: weight of the uniform distribution in the labels (Szegedy et al. 2016,
             arXiv 1512.00567, section 7).
         teacher: pretrained name, weight folder or run directory of a teacher network for distillation (Hinton et al.
-            2015, arXiv 1503.02531); None for none.
+            2015, arXiv 1503.02531); several, separated by commas, for the mean of their logits; None for none.
         temperature: temperature of the outputs of both networks.
         teacher_weight: weight of the teacher in the loss; the labels have the rest.
     """
@@ -174,7 +174,12 @@ class Recipe:
         _check(self.mixup == 0 or 0.01 <= self.mixup <= 100, "mixup", self.mixup, "0 or a number from 0.01 to 100")
         _check(self.cutout >= 0, "cutout", self.cutout, "a number of pixels")
         _check(0 <= self.label_smoothing < 1, "label_smoothing", self.label_smoothing, "a number from 0 to less than 1")
-        _check(self.teacher != "", "teacher", self.teacher, "a pretrained name, weight folder or run directory")
+        _check(
+            self.teacher is None or all(name.strip() for name in self.teacher.split(",")),
+            "teacher",
+            self.teacher,
+            "a pretrained name, weight folder or run directory, or several separated by commas",
+        )
         _check(0 < self.temperature < math.inf, "temperature", self.temperature, "a positive number")
         _check(0 < self.teacher_weight <= 1, "teacher_weight", self.teacher_weight, "a number above 0, at most 1")
         for name, value, others in WITHOUT_EFFECT:

@@ -43,8 +43,24 @@ def short_place(place):
 
 
 def without_places(values):
-    """Returns recipe values whose teacher is named without its place on this machine."""
-    return {**values, "teacher": short_place(values["teacher"])} if values.get("teacher") else values
+    """Returns recipe values whose teachers are named without their place on this machine."""
+    return {**values, "teacher": short_places(values["teacher"])} if values.get("teacher") else values
+
+
+def short_places(names):
+    """Returns names separated by commas as `short_place` returns each."""
+    return ",".join(map(short_place, split_names(names)))
+
+
+def split_names(names):
+    """Returns the list of names separated by commas, such as several teachers.
+
+    Example:
+
+    >>> split_names("resnet20-cifar10@4, runs/deep")
+    ['resnet20-cifar10@4', 'runs/deep']
+    """
+    return [name.strip() for name in names.split(",")]
 
 
 def kept_version(given, recorded):
@@ -52,7 +68,10 @@ def kept_version(given, recorded):
 
     A run keeps its weights when a newer version is published.
     """
-    same = isinstance(recorded, str) and recorded.rpartition("@")[0] == given
+    if not (isinstance(recorded, str) and isinstance(given, str)):
+        return None
+    names, kept = split_names(given), split_names(recorded)
+    same = len(names) == len(kept) and all(new in (old, old.rpartition("@")[0]) for new, old in zip(names, kept))
     return recorded if same else None
 
 
