@@ -46,7 +46,7 @@ class DistilledBatches(SourceWrapper):
         weights = [device_data[start:end] for start, end in itertools.pairwise(self._bounds)]
         logits = [
             model.stateless_call(trainable, fixed, images, training=False)[0]
-            for model, trainable, fixed in zip(self._teachers, weights[::2], weights[1::2])
+            for model, trainable, fixed in zip(self._teachers, weights[::2], weights[1::2], strict=True)
         ]
         return images, targets._replace(teacher_logits=sum(logits) / len(logits))
 
@@ -79,14 +79,15 @@ def open_teachers(names, data):
         data: `train.data.inputs.Input` of the run.
 
     Returns:
-        ``(models, facts)``: a list of `keras.Model`, and for run.json the facts of `open_teacher` about the only one, or
-        a list of them.
+        ``(models, facts)``: a list of `keras.Model`, and for run.json the facts of `open_teacher` about the only one,
+        or a list of them.
 
     Raises:
         ValueError, OSError: as `open_teacher` does.
     """
-    models, facts = zip(*(open_teacher(name, data) for name in split_names(names)))
-    return list(models), facts[0] if len(facts) == 1 else list(facts)
+    opened = [open_teacher(name, data) for name in split_names(names)]
+    facts = [about for _, about in opened]
+    return [model for model, _ in opened], facts[0] if len(facts) == 1 else facts
 
 
 def open_teacher(name, data):

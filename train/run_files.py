@@ -66,13 +66,13 @@ def split_names(names):
 def kept_version(given, recorded):
     """Returns the recorded name of pretrained weights, with its version, if `given` is the same name without one.
 
-    A run keeps its weights when a newer version is published.
+    A run keeps its weights when a newer version is published. Both may be several names, separated by commas.
     """
     if not (isinstance(recorded, str) and isinstance(given, str)):
         return None
     names, kept = split_names(given), split_names(recorded)
-    same = len(names) == len(kept) and all(new in (old, old.rpartition("@")[0]) for new, old in zip(names, kept))
-    return recorded if same else None
+    same = [old if new == old.rpartition("@")[0] else new for new, old in zip(names, kept, strict=False)] == kept
+    return recorded if same and len(names) == len(kept) else None
 
 
 def newest_checkpoints(run):

@@ -19,7 +19,7 @@ from train import distillation
 from train.config import RunConfig
 from train.data.device_data import DeviceData
 from train.data.inputs import Input
-from train.distillation import open_teacher, pinned
+from train.distillation import open_teacher, open_teachers, pinned
 from train.initial_weights import find_weights
 from train.recipes import RECIPES
 from train.run_files import kept_version
@@ -168,8 +168,16 @@ def test_teachers_by_name(tmp_path, monkeypatch):
         other, found = open_teacher(str(place), an_input())
         assert found["sha256"] == card.sha256
         np.testing.assert_allclose(other.predict(pixels, verbose=0), model.predict(pixels, verbose=0), atol=1e-5)
-    with pytest.raises(ValueError, match="did you mean"):
-        pinned("resnet2-cifar10")
+    both = pinned(f"resnet20-cifar10@1, {tmp_path / 'run'}")
+    assert both == f"resnet20-cifar10@1,{tmp_path / 'run'}"
+    models, several = open_teachers(both, an_input())
+    assert [each["name"] for each in several] == ["resnet20-cifar10", str(tmp_path / "run")]
+    assert several[0]["version"] == 1 and several[1] == found
+    np.testing.assert_allclose(models[1].predict(pixels, verbose=0), model.predict(pixels, verbose=0), atol=1e-5)
+    assert open_teachers("resnet20-cifar10@2", an_input())[1] == facts
+    for names in ("resnet2-cifar10", "resnet20-cifar10,resnet2-cifar10"):
+        with pytest.raises(ValueError, match="did you mean"):
+            pinned(names)
 
 
 def test_a_folder_here_is_not_the_published_network_of_its_name(tmp_path, monkeypatch):
@@ -190,6 +198,11 @@ def test_a_newer_version_does_not_change_a_run_that_began_before():
     for given in ("resnet20-cifar10@2", "resnet32-cifar10", "runs/resnet20-cifar10"):
         assert kept_version(given, "resnet20-cifar10@1") is None
     assert kept_version("resnet20-cifar10", None) is None
+    several = "resnet20-cifar10@4,runs/deep"
+    for given in ("resnet20-cifar10,runs/deep", "resnet20-cifar10, runs/deep", several):
+        assert kept_version(given, several) == several
+    for given in ("resnet20-cifar10", "resnet20-cifar10@3,runs/deep", "runs/deep,resnet20-cifar10@4", several + ",x"):
+        assert kept_version(given, several) is None
 
 
 def test_teachers_of_imagenet_have_classes_by_either_name():

@@ -72,7 +72,8 @@ def test_values_are_set_and_those_without_effect_refused():
         ("cutout=-1", "number of pixels"), ("cutout=0.5", "current value is 0"), ("label_smoothing=1", "less than 1"),
         ("average_start=1", "part of the run"), ("average_decay=1", "between 0 and 1"),
         ("teacher=7", "current value is None"),
-        ("teacher=", "pretrained name"), ("temperature=2", "no effect with teacher=None"),
+        ("teacher=", "pretrained name"), ("teacher=x,", "several separated by commas"),
+        ("temperature=2", "no effect with teacher=None"),
         ("teacher_weight=0.5", "no effect with teacher=None"), ("mixup=nan", "current value"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=words):
@@ -369,5 +370,11 @@ def test_a_teacher_sees_the_same_images(images):
     wanted, wanted_targets = images_of(mixed, 4)
     np.testing.assert_array_equal(found, wanted)
     np.testing.assert_array_equal(targets.shares, wanted_targets.shares)
-    np.testing.assert_allclose(targets.teacher_logits, teacher.predict(wanted, verbose=0), atol=1e-4)
+    logits = teacher.predict(wanted, verbose=0)
+    np.testing.assert_allclose(targets.teacher_logits, logits, atol=1e-4)
+    other = keras_resv2.ResNet(14, input_shape=(12, 16, 3), classifier_activation=None)
+    _, targets = images_of(DistilledBatches(mixed, teacher, other, teacher), 4)
+    mean = (2 * logits + other.predict(wanted, verbose=0)) / 3
+    assert np.abs(mean - logits).max() > 0.1
+    np.testing.assert_allclose(targets.teacher_logits, mean, atol=1e-4)
     assert (source.images_per_epoch, source.num_shards) == (30, 1)

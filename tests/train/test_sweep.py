@@ -345,6 +345,7 @@ def test_teachers_are_no_weight_files_and_runs_elsewhere_are_finished(tmp_path):
         (job(initial_weights=str(inside)), "not finished.*No job"),
         (f'model = "resnet20"\nvalues = {{teacher = "{tmp_path / "weights.h5"}"}}', "teacher="),
         (f'model = "resnet20"\nvalues = {{teacher = "{unfinished}"}}', "not a finished run"),
+        (f'model = "resnet20"\nvalues = {{teacher = "resnet20-cifar10,{unfinished}"}}', "not a finished run"),
         (job(initial_weights=unfinished), "run that is not finished"),
     ):
         with pytest.raises(jobs.JobError, match=words):

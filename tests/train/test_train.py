@@ -393,11 +393,11 @@ def test_cards_say_what_a_run_started_from_without_places_of_this_machine(
     assert card.initial_weights.startswith(f"run resnet20: {start['command']} (commit ")
     assert card.command.endswith(" --initial_weights runs/resnet20 --set teacher=runs/resnet20=1")
     assert str(tmp_path.parent) not in card.to_json()
-    record["settings"]["recipe_values"]["teacher"] = str(finished_resnet20)
+    record["settings"]["recipe_values"]["teacher"] = f"resnet20-cifar10@4,{finished_resnet20}"
     record["settings"]["initial_weights"] = "/of/another/machine/runs/deep"
     (committed / "run.json").write_text(json.dumps(record))
     card = publish.publish(committed, digits_npz, tmp_path / "weights")
-    assert card.recipe_values["teacher"] == "runs/resnet20" and card.initial_weights == "runs/deep"
+    assert card.recipe_values["teacher"] == "resnet20-cifar10@4,runs/resnet20" and card.initial_weights == "runs/deep"
 
 
 @pytest.mark.parametrize("variant", ["swa@2", "a/b", ".hidden"])

@@ -28,7 +28,7 @@ from keras_resv2.pretrained import pretrained_card
 from train.config import ARGUMENTS, CHOICES, FORMS, RunConfig
 from train.paper_tables.figures import network
 from train.recipes import RECIPES
-from train.run_files import WEIGHTS, is_run, load_record, newest_checkpoints
+from train.run_files import WEIGHTS, is_run, load_record, newest_checkpoints, split_names
 
 try:
     import tomllib
@@ -90,17 +90,14 @@ class Job:
     def needs(self, other):
         """Returns whether another run provides the initial weights or the teacher of this one."""
         return other is not self and any(
-            pathlib.Path(source).resolve() == other.config.out.resolve() for source in self.sources().values()
+            pathlib.Path(source).resolve() == other.config.out.resolve() for _, source in self.sources()
         )
 
     def sources(self):
-        """Returns the weights that this run still needs, by the name of the setting: initial_weights, teacher."""
-        needed, out = {}, self.config.out
-        if self.config.initial_weights and not (newest_checkpoints(out) or (out / WEIGHTS).exists()):
-            needed["initial_weights"] = self.config.initial_weights
-        if self.config.values.teacher:
-            needed["teacher"] = self.config.values.teacher
-        return needed
+        """Returns the weights that this run still needs: pairs of a setting, initial_weights or teacher, and a name."""
+        out = self.config.out
+        started = newest_checkpoints(out) or (out / WEIGHTS).exists()
+        return _sources(None if started else self.config.initial_weights, self.config.values)
 
     @property
     def steps(self):
@@ -163,7 +160,7 @@ def _unfinishable(jobs, path, out):
     """Returns a message for each run whose initial weights or teacher neither exist nor are trained before it."""
     problems = []
     for job in jobs:
-        for key, source in job.sources().items():
+        for key, source in job.sources():
             if not _is_inside(source, out) or any(job.needs(other) for other in jobs):
                 continue
             try:
@@ -219,9 +216,8 @@ def make_jobs(table, out, data_dirs):
         recipe.check_image_size(DATASETS[dataset].image_shape)
     if table.get("rematerialize") and not table.get("rolled"):
         raise ValueError("rematerialize=true requires rolled=true.")
-    for key, source in (("initial_weights", table.get("initial_weights")), ("teacher", recipe.teacher)):
-        if source is not None:
-            _check_weights(key, source, out)
+    for key, source in _sources(table.get("initial_weights"), recipe):
+        _check_weights(key, source, out)
     data_dir = data_dirs.get(dataset, data_dirs.get(None))
     if data_dir is None and DATASETS[dataset].image_shape is None:
         raise ValueError(f"dataset={dataset!r} needs a data_dir.")
@@ -250,6 +246,12 @@ def make_jobs(table, out, data_dirs):
         )
         for seed in _seeds(table.get("seeds", 1))
     ]
+
+
+def _sources(initial_weights, recipe):
+    """Returns pairs of a setting and the name of weights."""
+    initial = [("initial_weights", initial_weights)] if initial_weights is not None else []
+    return initial + [("teacher", name) for name in split_names(recipe.teacher or "") if name]
 
 
 def _check_weights(key, source, out):
