@@ -1,13 +1,17 @@
-"""Checks of arguments, and one-line error messages."""
+"""Checks of arguments, one-line error messages, and warnings."""
 
 import difflib
 import numbers
+import os
+import sys
+import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 
 LONGEST_MESSAGE = 2000
+PACKAGE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "")
 MANY = 10  # more choices than this are not listed
 
 
@@ -86,7 +90,7 @@ def first_line(error: BaseException) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """Returns an exception's message as one line without control characters, which could control the terminal.
+    """Returns the message of an exception or warning as one line without control characters, which could control the terminal.
 
     Example:
 
@@ -109,3 +113,17 @@ def nearest(value: object, choices: Iterable[object]) -> str:
 def some(names: Sequence[str], separator: str = ", ") -> str:
     """Lists the first three names, followed by an ellipsis if there are more."""
     return separator.join(names[:3]) + (f"{separator}..." if len(names) > 3 else "")
+
+
+def warn_caller(message: str) -> None:
+    """Issues a UserWarning that names the line outside this package whose call caused it.
+
+    Python shows a warning once per line, so that a line of the package would hide the warnings of all later calls.
+
+    Args:
+        message: text of the warning.
+    """
+    frame, level = sys._getframe(), 1
+    while frame.f_back is not None and os.path.abspath(frame.f_code.co_filename).startswith(PACKAGE):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, stacklevel=level)

@@ -2,14 +2,13 @@
 
 import functools
 import os
-import warnings
 import weakref
 from collections.abc import Sequence
 
 import keras
 import numpy as np
 
-from keras_resv2.argument_checks import check_count
+from keras_resv2.argument_checks import check_count, warn_caller
 from keras_resv2.evaluation import check_images, predictions, slices
 from keras_resv2.files import atomic_write
 from keras_resv2.hub import PREFIX
@@ -86,10 +85,9 @@ def _hub_card(name):
 def _check_size(card, images):
     if not 1 / FAR <= images[0].size / np.prod(card.image_shape) <= FAR:
         size = tuple(card.image_shape[:2])
-        warnings.warn(
+        warn_caller(
             f"images {images.shape} are far from the size that {card.full_name} was trained on, {size}, so their "
             f"features may be of little use: keras_resv2.prepare_images(images, {size}) resizes them.",
-            stacklevel=3,
         )
 
 

@@ -70,8 +70,9 @@ def test_images_of_another_size_are_reported(pixels):
     large = pixels[:2].repeat(3, axis=1).repeat(3, axis=2)
     with pytest.warns(
         UserWarning, match=r"far from the size that preact_resnet20-cifar10@\d was trained on, \(32, 32\)"
-    ):
+    ) as found:
         assert embed(NAME, large).shape == (2, 64)
+    assert [warning.filename for warning in found] == [__file__]
 
 
 def test_jax_compiles_few_programs(monkeypatch):

@@ -9,7 +9,9 @@ in `run`, after the arguments have been checked.
 """
 
 import argparse
+import contextlib
 import sys
+import warnings
 
 from keras_resv2 import __version__
 from keras_resv2.argument_checks import one_line
@@ -39,7 +41,8 @@ def main(argv=None):
     prepare_streams()
     arguments = _parser().parse_args(argv)
     try:
-        return arguments.command(arguments)
+        with _plain_warnings():
+            return arguments.command(arguments)
     except BrokenPipeError:
         return stop_output()
     except (ValueError, OSError, ImportError, FloatingPointError) as error:
@@ -50,6 +53,22 @@ def main(argv=None):
         return BAD_INPUT
     except KeyboardInterrupt:
         return INTERRUPTED
+
+
+@contextlib.contextmanager
+def _plain_warnings():
+    """Prints warnings for users as one line, without the line of code that caused them."""
+    with warnings.catch_warnings():
+        show = warnings.showwarning
+
+        def show_plainly(message, category, *where):
+            if category is UserWarning:
+                print(f"keras-resv2: warning: {one_line(message)}", file=sys.stderr)
+            else:
+                show(message, category, *where)
+
+        warnings.showwarning = show_plainly
+        yield
 
 
 def _parser():

@@ -9,7 +9,6 @@ import dataclasses
 import hashlib
 import importlib.util
 import os
-import warnings
 import zipfile
 import zlib
 from typing import Protocol
@@ -17,7 +16,7 @@ from typing import Protocol
 import numpy as np
 from PIL import Image
 
-from keras_resv2.argument_checks import check_choice, some
+from keras_resv2.argument_checks import check_choice, some, warn_caller
 from keras_resv2.data.checks import class_numbers
 from keras_resv2.data.folders import class_folders, find_splits, read_folder
 from keras_resv2.data.images import channels_hint, decode_image
@@ -286,7 +285,7 @@ def _load_folder(row, split, data_dir, most):
         )
     found = read_folder(folder, row.image_shape[:2], class_names=row.class_names, most=most)
     for problem in found.damaged:
-        warnings.warn(f"{problem} It is skipped.", stacklevel=4)
+        warn_caller(f"{problem} It is skipped.")
     return found.images, found.labels
 
 

@@ -1,9 +1,10 @@
 """Checks of images and labels, shared by evaluation and training."""
 
-import warnings
 from typing import Any
 
 import numpy as np
+
+from keras_resv2.argument_checks import warn_caller
 
 SCALED = 1.0  # pixels up to this were divided by 255
 STANDARDIZED = 16.0  # upper bound of standardized pixels
@@ -148,9 +149,9 @@ def check_pixels(images: np.ndarray, argument: str = "images") -> None:
     if low >= 0 and 0 < high <= SCALED:
         if images.dtype != np.uint8:
             raise ValueError(f"{text}do not scale them.")
-        warnings.warn(f"{text}do not scale them.", stacklevel=3)
+        warn_caller(f"{text}do not scale them.")
     elif low >= 0 and SCALED < high <= STANDARDIZED:
-        warnings.warn(f"{text}multiply them, unless all images are dark.", stacklevel=3)
+        warn_caller(f"{text}multiply them, unless all images are dark.")
     elif low < -OVERSHOOT or (low < 0 and high <= STANDARDIZED):
         raise ValueError(f"{text}do not subtract the mean, the model does.")
     elif high > 255 + OVERSHOOT:
@@ -169,11 +170,10 @@ def check_normalized_pixels(images: np.ndarray, argument: str = "images") -> Non
     """
     check_finite_pixels(images, argument)
     if images.size and images.min() >= 0 and (images.dtype.kind in "iu" or images.max() > STANDARDIZED):
-        warnings.warn(
+        warn_caller(
             f"{argument}: pixels range from {float(images.min()):.3g} to {float(images.max()):.3g}, but the model has "
             "no preprocessing and expects normalized pixels: subtract the mean and divide by the standard deviation, "
             "or build it with include_preprocessing=True.",
-            stacklevel=4,
         )
 
 

@@ -3,13 +3,12 @@
 import dataclasses
 import os
 import pathlib
-import warnings
 from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
 
-from keras_resv2.argument_checks import check_choice, check_count, some
+from keras_resv2.argument_checks import check_choice, check_count, some, warn_caller
 from keras_resv2.data.images import FORMATS, check_size, most_bytes, read_image
 from keras_resv2.data.splits import TEST, TRAIN, assign_splits, evenly_spaced, is_hidden, names_a_split
 from keras_resv2.files import open_regular
@@ -243,7 +242,7 @@ def _images(found):
     kept = np.flatnonzero(found.readable)
     if len(kept) < len(found.paths):
         others = [found.paths[i] for i in np.flatnonzero(~found.readable)]
-        warnings.warn(f"{len(others)} files are skipped, their formats are not supported: {some(others)}", stacklevel=4)
+        warn_caller(f"{len(others)} files are skipped, their formats are not supported: {some(others)}")
     for label, name in enumerate(found.class_names):
         if (found.labels == label).any() and not (found.labels[kept] == label).any():
             path = found.paths[np.flatnonzero(found.labels == label)[0]]

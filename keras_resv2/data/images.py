@@ -4,14 +4,13 @@ import io
 import math
 import os
 import pathlib
-import warnings
 from collections.abc import Sequence
 from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
 
-from keras_resv2.argument_checks import check_choice, first_line
+from keras_resv2.argument_checks import check_choice, first_line, warn_caller
 from keras_resv2.files import atomic_write, open_regular
 
 # Supported image formats, if Pillow was built with them. Others are excluded because they run external programs (EPS)
@@ -265,10 +264,9 @@ def prepare_images(images: Any, size: tuple[int, int]) -> np.ndarray:
             f"images have the shape {images.shape}: turn a single image into a batch of one with images[None]."
         )
     if images.ndim == 3 and len(images) == 3:
-        warnings.warn(
+        warn_caller(
             f"images {images.shape} are converted as three grayscale images. If they are the channels of one image, "
             "pass images.transpose(1, 2, 0)[None]; otherwise images[..., None] avoids this warning.",
-            stacklevel=2,
         )
     if images.dtype != np.uint8:
         raise ValueError(

@@ -1,11 +1,11 @@
 """Detects which pixels a model expects, and checks that images have them."""
 
-import warnings
 from typing import Any
 
 import keras
 import numpy as np
 
+from keras_resv2.argument_checks import warn_caller
 from keras_resv2.data.checks import check_finite_pixels, check_normalized_pixels, check_pixels
 from keras_resv2.models.graph import inner_layers
 
@@ -65,11 +65,10 @@ def check_pixel_scale(scale: str, images: np.ndarray, argument: str = "images") 
         ValueError: if pixels are NaN or infinite, or not on the scale; where they may be, it only warns.
     """
     if scale == TWICE:
-        warnings.warn(
+        warn_caller(
             f"{argument}: the model normalizes pixels twice, so that its first layer sees nearly constant images: "
             "remove the Rescaling or Normalization layer before the network, which normalizes pixels from 0 to 255 "
             "itself, or build it with include_preprocessing=False.",
-            stacklevel=3,
         )
     if scale in (RAW, TWICE):
         check_pixels(images, argument)

@@ -7,14 +7,13 @@ backbone before the classifier has learned anything.
 
 import contextlib
 import math
-import warnings
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 
-from keras_resv2.argument_checks import check_choice, check_count
+from keras_resv2.argument_checks import check_choice, check_count, warn_caller
 from keras_resv2.transfer import cross_validation
 from keras_resv2.transfer.augmentation import AugmentedBatches, batch_count, check_augment
 from keras_resv2.transfer.body import BodyTraining, warmup_epochs
@@ -192,10 +191,9 @@ def fine_tune(
             compile_classifier(model, after, features.soft)
             model.optimizer.build(model.trainable_variables)  # so that a saved model opens without a warning
     if callback.only_the_classifier():
-        warnings.warn(
+        warn_caller(
             "training the backbone makes no fewer mistakes on held-out images than the classifier alone, so only the "
             "classifier is trained: more images may make a difference.",
-            stacklevel=2,
         )
     result = FineTuned(model, callback.history)
     result.class_names = tuple(train.class_names) if train.class_names else None

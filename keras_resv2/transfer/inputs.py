@@ -4,14 +4,13 @@ import collections.abc
 import dataclasses
 import numbers
 import os
-import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
 import numpy as np
 
-from keras_resv2.argument_checks import some
+from keras_resv2.argument_checks import some, warn_caller
 from keras_resv2.data import ImageFolder, read_folder, split_images
 from keras_resv2.data.folders import scan_classes
 from keras_resv2.evaluation import batch_devices, default_batch_size
@@ -213,7 +212,7 @@ def _open(argument, value, spec, class_names=None):
             _check_class_count(argument, found, spec)
         value = read_folder(value, spec.image_shape[:2], class_names=class_names)
         for problem in value.damaged:
-            warnings.warn(f"{problem} It is left out.", stacklevel=4)
+            warn_caller(f"{problem} It is left out.")
     if isinstance(value, ImageFolder):
         value, names = (value.images, _renumbered(argument, value, class_names)), class_names or value.class_names
         _check_class_count(argument, names, spec)

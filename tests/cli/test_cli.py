@@ -112,6 +112,16 @@ def test_evaluate_does_not_compare_errors_on_different_images(tiny_data, capsys)
     assert result["agrees"] is None and result["card_error"] == error
 
 
+def test_a_warning_is_one_line_without_a_place_in_the_code(tmp_path, capsys):
+    images = np.random.default_rng(0).integers(0, 2, (4, 32, 32, 3), dtype="uint8")  # divided by 255, and cut off
+    labels = np.arange(4)
+    np.savez(tmp_path / "dark.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
+    for _ in range(2):  # also the second time
+        assert cli.main(["evaluate", NAME, "--data_dir", str(tmp_path / "dark.npz")]) == 0
+        words = capsys.readouterr().err.strip().splitlines()[-1]
+        assert words.startswith("keras-resv2: warning: images: pixels range from 0 to 1") and words.endswith("them.")
+
+
 def test_summary_of_a_folder_has_its_image_size(tmp_path, capsys):
     publish(tmp_path, image_shape=(64, 64, 3))
     assert cli.main(["summary", str(tmp_path / "resnet20-cifar10/1"), "--json"]) == 0

@@ -160,8 +160,9 @@ def test_files_that_are_not_supported_are_reported(ending, tmp_path):
     """Training would abort at them, so it skips them; fine-tuning reads all images before it starts."""
     make(tmp_path, "train/a/0.png", f"train/a/1.{ending}", "train/b/2.png", "val/a/3.png", "val/b/4.png")
     (tmp_path / f"train/a/1.{ending}").write_bytes(b"of another kind")
-    with pytest.warns(UserWarning, match=rf"1 files are skipped, .*1\.{ending}"):
+    with pytest.warns(UserWarning, match=rf"1 files are skipped, .*1\.{ending}") as skipped:
         assert len(open_source("folder", tmp_path, "train")) == 2
+    assert [warning.filename for warning in skipped] == [__file__]
     found = keras_resv2.read_folder(tmp_path / "train", (8, 8))
     assert len(found.labels) == 2 and f"1.{ending}" in found.damaged[0]
     with warnings.catch_warnings():

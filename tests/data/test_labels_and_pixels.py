@@ -115,11 +115,13 @@ def test_pixels_that_are_normalized_twice_or_not_at_all(pixels):
         "normalized",
         "unknown",
     ]
-    with pytest.warns(UserWarning, match="normalizes pixels twice.*remove the Rescaling"):
+    with pytest.warns(UserWarning, match="normalizes pixels twice.*remove the Rescaling") as found:
         measure_error(twice, pixels, LABELS)
     for raw in (pixels, pixels.astype("float32")):
-        with pytest.warns(UserWarning, match="range from .* expects normalized pixels"):
+        with pytest.warns(UserWarning, match="range from .* expects normalized pixels") as more:
             measure_error(bare, raw, LABELS)
+        found.list.extend(more)
+    assert [warning.filename for warning in found] == [__file__] * 3  # the caller's file, not the package's
     scaled = keras.Model(x, bare(keras.layers.Rescaling(1 / 64, -2)(x)))
     own = keras.Model(x, bare(keras.layers.Lambda(lambda x: x / 64 - 2)(x)))  # what it does is not known
     with warnings.catch_warnings():
