@@ -90,7 +90,9 @@ def first_line(error: BaseException) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """Returns the message of an exception or warning as one line without control characters, which could control the terminal.
+    """Returns an exception's message as one line without control characters, which could control the terminal.
+
+    Warnings are exceptions, too.
 
     Example:
 
