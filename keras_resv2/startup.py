@@ -84,6 +84,16 @@ def prepare_streams() -> None:
             reconfigure(errors="backslashreplace", line_buffering=True)
 
 
+def print_stderr(text: object) -> None:
+    """Prints a line to the standard error; does nothing if that is closed, or its reader is gone.
+
+    ``print`` would write to the standard output instead, or raise an error in the middle of other work.
+    """
+    if sys.stderr is not None:
+        with contextlib.suppress(OSError, ValueError):
+            print(text, file=sys.stderr, flush=True)
+
+
 def stop_output() -> int:
     """Ends the output of a program whose reader is gone, as in ``keras-resv2 list --json | head -1``.
 

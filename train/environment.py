@@ -2,12 +2,12 @@
 
 import pathlib
 import subprocess
-import sys
 
 import keras
 
 from keras_resv2 import machine
 from keras_resv2.machine import accelerators, processor, usable_cores
+from keras_resv2.startup import print_stderr
 from train.devices import ONE_DEVICE
 from train.source_tree import archived_commit
 
@@ -81,5 +81,5 @@ def commit(source=SOURCE):
         return "unknown"
     if found.returncode != 0:  # such as a checkout of another user
         reason = (found.stderr.strip().splitlines() or ["git failed"])[0]
-        print(f"warning: the commit is unknown, so this run cannot be published: {reason}", file=sys.stderr)
+        print_stderr(f"warning: the commit is unknown, so this run cannot be published: {reason}")
     return found.stdout.strip() or "unknown"

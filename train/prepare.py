@@ -1,13 +1,13 @@
 """Prepares recipe, data and network of a run from its configuration."""
 
 import dataclasses
-import sys
 from typing import NamedTuple
 
 import keras
 
 from keras_resv2.architectures import find_architecture
 from keras_resv2.builders import build
+from keras_resv2.startup import print_stderr
 from train.checkpoint import is_intact
 from train.data.inputs import Input, open_input
 from train.data.mixing import MixedBatches
@@ -100,4 +100,4 @@ def _set_initial_weights(model, config):
 
 
 def _warn(text):
-    print(f"warning: {text}", file=sys.stderr, flush=True)
+    print_stderr(f"warning: {text}")

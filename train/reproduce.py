@@ -13,7 +13,7 @@ import argparse
 import pathlib
 import sys
 
-from keras_resv2.startup import stop_output
+from keras_resv2.startup import print_stderr, stop_output
 from train.paper_tables.comparison import compare
 from train.paper_tables.figures import TABLES
 from train.paper_tables.report import FORMATS, draw
@@ -41,7 +41,7 @@ def main(argv=None):
     except BrokenPipeError:
         return stop_output()
     except (ValueError, OSError, ImportError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print_stderr(f"error: {' '.join(str(error).split())}")
         return BAD_INPUT
     return 0
 

@@ -4,12 +4,12 @@ import contextlib
 import math
 import signal
 import statistics
-import sys
 from typing import NamedTuple
 
 import keras
 
 from keras_resv2.files import write_json
+from keras_resv2.startup import print_stderr
 from train import loop
 from train.callbacks import ProgressDisplay, draw_curve, tensorboard
 from train.prepare import Prepared, prepare
@@ -167,7 +167,7 @@ def _error_of(seed, function, *arguments):
     try:
         return function(*arguments)
     except loop.Diverged as error:
-        print(f"seed {seed}: {error}", file=sys.stderr)
+        print_stderr(f"seed {seed}: {error}")
         return math.inf
 
 

@@ -23,7 +23,7 @@ import time
 import filelock
 
 from keras_resv2.data import DATASETS
-from keras_resv2.startup import stop_output
+from keras_resv2.startup import print_stderr, stop_output
 from train.config import FORMS
 from train.job_queue.archives import ARCHIVE_BYTES, ARCHIVES, MIB, Packer
 from train.job_queue.display import Display, duration
@@ -76,7 +76,7 @@ def main(argv=None, program=PROGRAM, machine=None, clock=time.monotonic):
     except (ValueError, OSError) as error:
         problems = [" ".join(str(error).split())]
     for problem in problems:
-        print(f"error: {problem}", file=sys.stderr)
+        print_stderr(f"error: {problem}")
     return BAD_INPUT
 
 
@@ -228,7 +228,7 @@ def _unpack(folder, out, dry_run):
             f"unpacked {', '.join(runs) or 'nothing: no run has progressed further than the existing ones'}", flush=True
         )
     for problem in problems:
-        print(f"warning: {problem}", file=sys.stderr)
+        print_stderr(f"warning: {problem}")
     return problems
 
 

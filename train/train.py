@@ -19,6 +19,7 @@ import sys
 from absl import app, flags
 
 from keras_resv2.data import DATASETS
+from keras_resv2.startup import print_stderr
 from train import loop
 from train.command import run
 from train.config import ARGUMENTS, CHOICES, FORMS, RECIPE_FLAGS, RunConfig
@@ -99,7 +100,7 @@ def main(argv):
         else:
             train_seeds(config, FLAGS.seeds, devices, FLAGS.seeds_together)
     except loop.Stopped as stopped:
-        print(stopped, file=sys.stderr)
+        print_stderr(stopped)
         sys.exit(STOPPED)
     except (ValueError, OSError, ImportError, FloatingPointError, ElsewhereError) as error:
         sys.exit(f"error: {error}")

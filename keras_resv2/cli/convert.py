@@ -1,5 +1,8 @@
 """keras-resv2 convert FILE --out DIR"""
 
+import contextlib
+import dataclasses
+import itertools
 import json
 import pathlib
 
@@ -54,7 +57,7 @@ def run(arguments):
     root = output_folder(arguments.out)
     start_backend()
     from keras_resv2.convert.detection import detect
-    from keras_resv2.convert.weight_folder import make_card, write_folder
+    from keras_resv2.convert.weight_folder import check_card, make_card, write_folder
 
     found = detect(arguments.file, arguments.architecture, prefix=arguments.prefix, **structure)
     pixels = _pixels_of(arguments.dataset)
@@ -63,8 +66,10 @@ def run(arguments):
     name = arguments.name or f"{found.architecture}-{arguments.dataset}"
     if pathlib.PurePath(name).name != name or "@" in name:
         raise ValueError(f"--name {name!r} must be the name of a folder, without @.")
-    card = make_card(found, name, _next_version(root / name), arguments.dataset, names, arguments.license)
-    folder = write_folder(found.weights, card, root)
+    card = make_card(found, name, 1, arguments.dataset, names, arguments.license)
+    check_card(card)
+    with new_version(root / name) as version:
+        folder = write_folder(found.weights, dataclasses.replace(card, version=version), root)
     if getattr(arguments, "json", False):
         print_json({"folder": str(folder), **json.loads((folder / "card.json").read_text(encoding="utf-8"))})
         return 0
@@ -76,15 +81,32 @@ def run(arguments):
     return 0
 
 
-def _next_version(folder):
+@contextlib.contextmanager
+def new_version(folder):
+    """Creates the folder of the next version, which only one of several processes can; removed if it remains empty."""
+    folder.mkdir(parents=True, exist_ok=True)
     versions = [int(path.name) for path in folder.glob("*") if path.name.isdigit()]
-    return max(versions, default=0) + 1
+    for version in itertools.count(max(versions, default=0) + 1):
+        with contextlib.suppress(FileExistsError):
+            (folder / str(version)).mkdir()
+            break
+    try:
+        yield version
+    except BaseException:
+        for empty in (folder / str(version), folder):
+            with contextlib.suppress(OSError):
+                empty.rmdir()
+        raise
 
 
 def _class_names(path):
     if path is None:
         return None
-    names = [line.strip() for line in pathlib.Path(path).read_text(encoding="utf-8").splitlines() if line.strip()]
+    try:
+        text = pathlib.Path(path).read_text(encoding="utf-8-sig")  # Windows may write a byte order mark
+    except UnicodeDecodeError as error:
+        raise ValueError(f"--classes {path} is not UTF-8: {error}.") from None
+    names = [line.strip() for line in text.splitlines() if line.strip()]
     if not names:
         raise ValueError(f"--classes {path} is empty.")
     return names

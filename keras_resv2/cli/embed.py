@@ -24,7 +24,10 @@ def run(arguments):
     check_parent(arguments.out)
     card = pretrained_card(arguments.name)
     found, problems = read_images(arguments.images, card)
+    left_out = {arguments.images[place]: problem for place, problem in problems.items()}
     if not found:
+        if arguments.json:
+            print_json({"name": card.full_name, "images": 0, "features": None, "left_out": left_out})
         return report_problems(problems)
     start_backend()
     from keras_resv2 import embedding
@@ -37,7 +40,7 @@ def run(arguments):
                 "name": card.full_name,
                 "images": len(features),
                 "features": features.shape[1],
-                "left_out": {arguments.images[place]: problem for place, problem in problems.items()},
+                "left_out": left_out,
             }
         )
     else:

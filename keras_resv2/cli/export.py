@@ -1,7 +1,5 @@
 """keras-resv2 export NAME --format F --out PATH"""
 
-import sys
-
 import numpy as np
 
 from keras_resv2.cli.terminal import print_json, start_backend
@@ -12,7 +10,7 @@ from keras_resv2.exporting import PRECISIONS
 from keras_resv2.exporting.formats import FORMATS
 from keras_resv2.labels import class_names, load_images, open_images
 from keras_resv2.pretrained import from_pretrained, pretrained_card, weight_path
-from keras_resv2.startup import without_native_messages
+from keras_resv2.startup import print_stderr, without_native_messages
 
 REPRESENTATIVE_IMAGES = 500
 
@@ -32,7 +30,6 @@ def add_arguments(parser):
     parser.add_argument(
         "--images",
         type=int,
-        default=REPRESENTATIVE_IMAGES,
         help=f"int8: number of training images for calibration (default {REPRESENTATIVE_IMAGES})",
     )
     parser.add_argument("--unfolded", action="store_true", help="keep batch normalization as separate operations")
@@ -51,8 +48,12 @@ def run(arguments):
     """
     if arguments.precision == "int8" and not arguments.data_dir:
         raise ValueError("--precision int8 calibrates activation ranges on training images: pass --data_dir.")
-    if arguments.images < 1:
-        raise ValueError(f"--images {arguments.images} must be at least 1.")
+    for option in ("data_dir", "images"):
+        if arguments.precision != "int8" and getattr(arguments, option) is not None:
+            raise ValueError(f"--{option} has no effect without --precision int8.")
+    count = REPRESENTATIVE_IMAGES if arguments.images is None else arguments.images
+    if count < 1:
+        raise ValueError(f"--images {count} must be at least 1.")
     card = pretrained_card(arguments.name)
     start_backend()
     with without_native_messages():
@@ -70,7 +71,7 @@ def run(arguments):
     weight_path(card)  # downloads and converts, if necessary, and says so
     representative = None
     if arguments.precision == "int8":  # read here, because the next block hides warnings about images
-        representative = _training_images(card, arguments.data_dir, arguments.images)
+        representative = _training_images(card, arguments.data_dir, count)
     with without_native_messages():
         exported = _export(names, representative, arguments)
     if arguments.json:
@@ -112,7 +113,7 @@ def _names(card):
     try:
         return class_names(card)
     except OSError as error:
-        print(f"class names are replaced by indices: {error}", file=sys.stderr)
+        print_stderr(f"class names are replaced by indices: {error}")
         return card.class_names
 
 

@@ -1,13 +1,14 @@
 """keras-resv2 finetune NAME --data FOLDER --out DIR"""
 
+import os
 import pathlib
-import sys
 
 from keras_resv2.argument_checks import check_choice
-from keras_resv2.cli.terminal import output_folder, print_json, start_backend
+from keras_resv2.cli.terminal import check_seed, output_folder, print_json, start_backend
 from keras_resv2.data import find_splits
 from keras_resv2.files import create_folder
 from keras_resv2.pretrained import from_pretrained, pretrained_card, weight_path
+from keras_resv2.startup import print_stderr
 
 MODEL, INTERRUPTED = "model.keras", "interrupted.keras"
 PURPOSES = {"train": "to train on", "validation": "to choose the weights by", "test": "to measure the error with"}
@@ -123,6 +124,7 @@ def finetune(out, name, settings, environment, quiet=False):
     for key, least in LEAST.items():
         if settings[key] is not None and not settings[key] >= least:
             raise ValueError(f"--{key}={settings[key]}: it must be at least {least}.")
+    check_seed(settings["seed"])
     for key in ("learning_rate", "rate_decay"):
         if settings[key] == 0:
             raise ValueError(f"--{key}=0: it must be above 0; to train only the classifier, use --epochs 0.")
@@ -165,13 +167,13 @@ def finetune(out, name, settings, environment, quiet=False):
             model, data.train, data.validation, **training, augment=augment, verbose=int(not quiet),
             class_weight="balanced" if settings["balanced"] else None,
         )  # fmt: skip
-    except (FloatingPointError, KeyboardInterrupt):
+    except BaseException:  # such as Ctrl-C, a diverged training, a closed pipe or too little memory
         if getattr(model, "optimizer", None) is None:  # `fine_tune` compiles it, after the classifier
             raise
-        model.save(out / INTERRUPTED)
-        print(f"{out / INTERRUPTED} has the best weights so far, which were not evaluated.", file=sys.stderr)
+        _save(model, out / INTERRUPTED)
+        print_stderr(f"{out / INTERRUPTED} has the best weights so far, which were not evaluated.")
         raise
-    model.save(out / MODEL)
+    _save(model, out / MODEL)
     kept = {"augment": augment} | {key: settings[key] for key in ("balanced", "freeze_until", "dtype")}
     report = write_report(out, model, history, data, card, training | kept, environment)
     folder = write_weight_folder(out, model, report, card, name, settings["data"], data.test)
@@ -182,3 +184,13 @@ def finetune(out, name, settings, environment, quiet=False):
     say(f"keras-resv2 predict {out} IMAGE...")
     say(f'import keras, keras_resv2; model = keras.models.load_model("{(out / MODEL).as_posix()}")')
     return report
+
+
+def _save(model, path):
+    """Saves a model atomically: whole or not at all."""
+    partial = path.with_name(f".partial-{path.name}")  # Keras needs the ending
+    try:
+        model.save(partial)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)

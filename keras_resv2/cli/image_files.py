@@ -1,10 +1,9 @@
 """Reads image files given on the command line, and reports those that cannot be read."""
 
-import sys
-
 from keras_resv2.argument_checks import one_line
 from keras_resv2.cli.terminal import BAD_INPUT
 from keras_resv2.data import read_image
+from keras_resv2.startup import print_stderr
 
 
 def read_images(paths, card):
@@ -21,5 +20,5 @@ def read_images(paths, card):
 def report_problems(problems):
     """Prints the files that could not be read; returns the exit code."""
     for problem in problems.values():
-        print(f"keras-resv2: error: {problem}", file=sys.stderr)
+        print_stderr(f"keras-resv2: error: {problem}")
     return BAD_INPUT if problems else 0

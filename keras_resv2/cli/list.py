@@ -34,6 +34,10 @@ def add_arguments(parser):
 
 def run(arguments):
     """keras-resv2 list"""
+    excluded = ("markdown", "csv", "versions") if arguments.architectures else ("json", "markdown", "csv")
+    given = [f"--{name}" for name in ("architectures", *excluded) if getattr(arguments, name)]
+    if len(given) > 1:
+        raise ValueError(f"{' and '.join(given)} cannot be combined.")
     if arguments.architectures:
         return _list_architectures(arguments)
     versions = arguments.versions or arguments.csv

@@ -10,6 +10,7 @@ in `run`, after the arguments have been checked.
 
 import argparse
 import contextlib
+import os
 import sys
 import warnings
 
@@ -17,7 +18,7 @@ from keras_resv2 import __version__
 from keras_resv2.argument_checks import one_line
 from keras_resv2.cli import analyze, convert, embed, evaluate, export, finetune, list, predict, pull, push, summary
 from keras_resv2.cli.terminal import BAD_INPUT
-from keras_resv2.startup import prepare_streams, stop_output
+from keras_resv2.startup import around_import, prepare_streams, print_stderr, stop_output, without_native_messages
 
 INTERRUPTED = 130
 
@@ -39,6 +40,8 @@ COMMANDS = {
 def main(argv=None):
     """Runs one command; returns its exit code."""
     prepare_streams()
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # off by default on processors without AVX-512, but faster
+    around_import("tensorflow", without_native_messages)
     arguments = _parser().parse_args(argv)
     try:
         with _plain_warnings():
@@ -46,10 +49,10 @@ def main(argv=None):
     except BrokenPipeError:
         return stop_output()
     except (ValueError, OSError, ImportError, FloatingPointError) as error:
-        print(f"keras-resv2: error: {one_line(error)}", file=sys.stderr)
+        print_stderr(f"keras-resv2: error: {one_line(error)}")
         return BAD_INPUT
     except MemoryError as error:
-        print(f"keras-resv2: error: not enough memory. {one_line(error)}", file=sys.stderr)
+        print_stderr(f"keras-resv2: error: not enough memory. {one_line(error)}")
         return BAD_INPUT
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -63,7 +66,7 @@ def _plain_warnings():
 
         def show_plainly(message, category, *where):
             if category is UserWarning:
-                print(f"keras-resv2: warning: {one_line(message)}", file=sys.stderr)
+                print_stderr(f"keras-resv2: warning: {one_line(message)}")
             else:
                 show(message, category, *where)
 

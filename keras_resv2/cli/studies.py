@@ -17,6 +17,7 @@ from keras_resv2.analysis import plots
 from keras_resv2.architectures import is_architecture
 from keras_resv2.builders import build
 from keras_resv2.cli.network_names import check_network
+from keras_resv2.cli.terminal import check_seed
 from keras_resv2.data import described, find_dataset, load_split, open_dataset
 from keras_resv2.data.arrays import sample_positions
 from keras_resv2.data.splits import TEST
@@ -46,6 +47,7 @@ def run_study(arguments):
     shortcuts = variant.pop("shortcut", [None])
     if arguments.draws < 1:
         raise ValueError(f"--draws {arguments.draws} must be at least 1.")
+    check_seed(arguments.seed)
     cards = [pretrained_card(name) for name in arguments.names if not is_architecture(name)]
     dataset = _dataset(arguments, cards)
     study, text, usual = STUDIES[arguments.study]

@@ -1,7 +1,6 @@
 """Output of the commands, and the quiet start of Keras."""
 
 import json
-import os
 import pathlib
 import sys
 
@@ -18,12 +17,17 @@ def start_backend():
 
     Networks of the commands are channels-last, like the images that they read, whatever Keras' configuration file says.
     """
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # off by default on processors without AVX-512, but faster
     with without_native_messages():
         import keras
 
         keras.config.set_image_data_format("channels_last")
         keras.ops.convert_to_numpy(keras.ops.zeros(()))
+
+
+def check_seed(seed):
+    """Raises ValueError unless --seed is a seed of NumPy's global generator, which Keras sets."""
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"--seed {seed} must be from 0 to 4294967295.")
 
 
 def percent(value):

@@ -5,7 +5,6 @@ that name; Hugging Face's image processors write ``preprocessor_config.json`` (i
 """
 
 import json
-import math
 import os
 import pathlib
 from typing import Any
@@ -77,7 +76,7 @@ def _three(value):
     """Returns three numbers, given on the scale from 0 to 1, on that to 255; None for anything else."""
     if not isinstance(value, (list, tuple)) or len(value) != 3:
         return None
-    numbers = all(isinstance(v, int | float) and math.isfinite(v) and abs(v) < LARGEST for v in value)
+    numbers = all(isinstance(v, int | float) and abs(v) < LARGEST for v in value)
     return tuple(round(255 * float(v), 6) for v in value) if numbers else None
 
 

@@ -106,8 +106,13 @@ def check_target(card: Card, root: str | os.PathLike) -> pathlib.Path:
     folder = pathlib.Path(root) / card.name / str(card.version)
     if (folder / CARD).exists():
         raise FileExistsError(f"{folder} already exists: choose another version or another --out.")
-    check_fields(dataclasses.asdict(card) | {"size": 1, "sha256": "0" * 64})  # which `write_folder` fills in
+    check_card(card)
     return folder
+
+
+def check_card(card: Card) -> None:
+    """Raises ValueError if a field of a card for `write_folder`, which fills in the size and the sum, is not valid."""
+    check_fields(dataclasses.asdict(card) | {"size": 1, "sha256": "0" * 64})
 
 
 def write_folder(weights: dict[str, np.ndarray], card: Card, root: str | os.PathLike) -> pathlib.Path:

@@ -196,6 +196,8 @@ def _converted(root, name, version, reference, repository, commit, said, fetch_m
     from keras_resv2.convert.weight_folder import make_card, write_folder
 
     path = root / name / str(version) / local.CARD
+    if path.exists():  # also in a cache that cannot be written
+        return read_card(path)
     with download.file_lock(path):
         if not path.exists():
             weights = fetch_more({WEIGHTS: (1, MOST_WEIGHT_BYTES)}) / WEIGHTS

@@ -43,7 +43,7 @@ def resolve_pixels(preprocessing: Any) -> Pixels:
         return named[check_choice("preprocessing", preprocessing, named)]
     try:
         mean, std = (tuple(float(value) for value in values) for values in preprocessing)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         mean = std = ()
     if 0 < len(mean) == len(std) <= MOST_CHANNELS and min(std) > 0 and all(map(math.isfinite, (*mean, *std))):
         if max(map(abs, mean)) <= 1 and max(std) < 1:

@@ -238,6 +238,9 @@ def _check_origin(origin, file):
     for key in sorted(origin.keys() & {"layout", "file"}):
         if not _is_text(origin[key]):
             raise ValueError(f"origin: {key} is {_shown(origin[key])} but must be text of one line.")
+    reported = origin.get("reported_error")
+    if reported is not None and not _percent(reported):
+        raise ValueError(f"origin: reported_error is {_shown(reported)} but must be a number from 0 to 100, or null.")
     _check_sums(origin, "origin")
     if origin.get("hub") is not None and not (isinstance(origin["hub"], str) and REPOSITORY.fullmatch(origin["hub"])):
         raise ValueError(f"origin: hub is {_shown(origin['hub'])} but must be of the form user/name.")

@@ -2,7 +2,6 @@
 
 import importlib.util
 import pathlib
-import sys
 
 import keras
 import numpy as np
@@ -13,6 +12,7 @@ from keras_resv2.evaluation import highest_class
 from keras_resv2.figures import add_grid, add_legend, new_figure, save_figure
 from keras_resv2.files import write_csv, write_history, write_json
 from keras_resv2.metrics import class_scores, interval
+from keras_resv2.startup import print_stderr
 from keras_resv2.storage.card import Card
 from keras_resv2.transfer.finetune_data import FinetuneData
 from keras_resv2.transfer.weight_folder import name_for, save_weight_folder
@@ -78,7 +78,7 @@ def write_report(
     write_csv(out / "confusion.csv", ["true class", *data.class_names], rows)
     draw_mistakes(images, labels, scores, data, out / SHEET)
     if importlib.util.find_spec("matplotlib") is None:
-        print("curve.png and confusion.png are not drawn: that needs pip install matplotlib.", file=sys.stderr)
+        print_stderr("curve.png and confusion.png are not drawn: that needs pip install matplotlib.")
         return report
     draw_history(history, out / "curve.png", f"{base.full_name}, fine-tuned")
     draw_confusion(confusion, data.class_names, out / "confusion.png")

@@ -265,6 +265,9 @@ def test_invalid_images(tmp_path, capsys, image_path, make, words):
     output = capsys.readouterr()
     assert output.out == "" and output.err.count("\n") == 1 and words in output.err and str(path) in output.err
     assert not saved.exists()
+    assert cli.main(["embed", NAME, str(path), "--out", str(tmp_path / "f.npz"), "--json"]) == cli.BAD_INPUT
+    result = json.loads(capsys.readouterr().out)
+    assert result["images"] == 0 and words in result["left_out"][str(path)] and not (tmp_path / "f.npz").exists()
 
 
 def test_one_damaged_file_does_not_prevent_other_predictions(tmp_path, capsys, image_path):
@@ -328,6 +331,21 @@ def test_what_runs_around_an_import(tmp_path, monkeypatch):
     del sys.modules["imported_later"]
 
 
+@pytest.mark.parametrize("error", [BrokenPipeError(), OSError(errno.EIO, "no terminal"), ValueError("closed file")])
+def test_messages_to_a_standard_error_that_is_gone_do_no_harm(error, monkeypatch, capsys):
+    """As of a job whose terminal was closed: neither an error nor part of the output, which may be JSON."""
+
+    class Gone(io.StringIO):
+        def write(self, text):
+            raise error
+
+    for stream in (None, Gone()):
+        monkeypatch.setattr(sys, "stderr", stream)
+        startup.print_stderr("text")
+        assert cli.main(["summary", "resnet21-cifar10"]) == cli.BAD_INPUT
+    assert capsys.readouterr().out == ""
+
+
 def test_a_closed_standard_error_stays_closed(monkeypatch):
     """As of a daemon."""
 
@@ -360,6 +378,12 @@ def _cut_png(path):
         (["evaluate", NAME, "--data_dir", "nowhere"], "nowhere does not exist"),
         (["evaluate", NAME, "--data_dir", "."], "does not contain cifar10"),
         (["evaluate", NAME, "--data_dir", __file__], "is not a readable .npz file"),
+        (["list", "--markdown", "--csv"], "--markdown and --csv cannot be combined"),
+        (["list", "--csv", "--json"], "--json and --csv cannot be combined"),
+        (["list", "--architectures", "--versions"], "--architectures and --versions cannot be combined"),
+        (["export", NAME, "--format", "onnx", "--out", "x.onnx", "--images", "5"], "--images has no effect without"),
+        (["finetune", NAME, "--data", "x", "--out", "y", "--seed", "4294967296"], "--seed 4294967296 must be from 0"),
+        (["analyze", "paths", NAME, "--data_dir", "x", "--out", "y", "--seed", "-1"], "--seed -1 must be from 0"),
     ],
 )
 def test_bad_input_is_one_line(arguments, words, capsys):

@@ -93,7 +93,8 @@ def test_pytorch_reads_our_files_with_metadata(tmp_path):
 
 
 @pytest.mark.parametrize("said", ['{"stem": ["a"]}', '{"conv_bias": 7}', '{"projection": {"x": 1}}', "[1", 5,
-    '{"epsilon": "1"}', '{"zero_channels": []}', '{"preprocessing": {"a": []}}'])  # fmt: skip
+    '{"epsilon": "1"}', '{"zero_channels": []}', '{"preprocessing": {"a": []}}', f'{{"epsilon": {10**400}}}',
+    f'{{"preprocessing": [[{10**400}, 1, 1], [1, 1, 1]]}}'])  # fmt: skip
 def test_metadata_of_a_file_is_checked(state, said):
     bad = collections.OrderedDict(state)
     bad._metadata = {"keras_resv2": said}

@@ -15,6 +15,7 @@ import keras_resv2
 from helpers.comparing import RAW, SIZE, assert_same, images, outputs, randomised, run_torch, write_legacy
 from helpers.paths import ROOT
 from keras_resv2 import cli, convert
+from keras_resv2.cli.convert import new_version
 from keras_resv2.models.weights import model_arrays
 from keras_resv2.storage import local as store
 from keras_resv2.storage.checksum import sha256
@@ -405,16 +406,24 @@ def test_the_command_makes_a_weight_folder(checkpoint, tmp_path, capsys):
     np.testing.assert_array_equal(keras_resv2.from_pretrained(folder).predict(x, verbose=0), direct)
     assert cli.main(arguments) == 0
     assert (out / "resnet20-cifar10" / "2" / "card.json").exists()
+    capsys.readouterr()
+    with new_version(out / "resnet20-cifar10") as other:  # as another process that is writing
+        assert cli.main([*arguments, "--json"]) == 0
+    assert other == 3 and json.loads(capsys.readouterr().out)["version"] == 4
+    with pytest.raises(OSError, match="full"), new_version(out / "resnet20-cifar10"):
+        raise OSError("full")
+    assert sorted(path.name for path in (out / "resnet20-cifar10").iterdir()) == ["1", "2", "3", "4"]
 
 
 def test_converted_weights_have_the_statistics_of_their_dataset(checkpoint, tmp_path, capsys):
     """Of CIFAR-10 the network has them anyway; what the file does not say is named."""
-    (tmp_path / "names.txt").write_text("\n".join("abcdefghij"))
+    (tmp_path / "names.txt").write_text("\n".join("abcdefghij"), encoding="utf-8-sig")  # as Windows may write it
     given = ["--dataset", "cifar100", "--classes", str(tmp_path / "names.txt"), "--out", str(tmp_path / "out")]
     assert cli.main(["convert", str(checkpoint), *given]) == 0
     text = capsys.readouterr().out
     assert "It was assumed (the file does not say) that pixels" in text and "the statistics of cifar100" in text
     card = keras_resv2.pretrained_card(str(tmp_path / "out/resnet20-cifar100/1"))
+    assert card.class_names == tuple("abcdefghij")
     assert card.arguments["preprocessing"] == [[129.304, 124.07, 112.434], [68.17, 65.392, 70.418]]
     assert cli.main(["convert", str(checkpoint), *given, "--preprocessing", "torch"]) == 0
     card = keras_resv2.pretrained_card(str(tmp_path / "out/resnet20-cifar100/2"))
@@ -453,11 +462,13 @@ def test_commands_take_the_folder(checkpoint, tmp_path, capsys, monkeypatch):
 
 def test_a_file_that_does_not_fit_leaves_nothing(checkpoint, tmp_path, capsys):
     out = tmp_path / "converted"
+    (tmp_path / "names.txt").write_text("a\nb", encoding="utf-16")
     for arguments, words in (
         (["--architecture", "resnet56"], "It fits resnet20"),
         (["--name", "a/b"], "name of a folder"),
         (["--dataset", "imagenet"], "10 classes, 1000 names"),
         (["--preprocessing", "1,2/x"], "six numbers"),
+        (["--classes", str(tmp_path / "names.txt")], "names.txt is not UTF-8"),
     ):
         assert cli.main(["convert", str(checkpoint), "--out", str(out), *arguments]) == cli.BAD_INPUT
         output = capsys.readouterr()

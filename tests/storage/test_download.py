@@ -13,6 +13,7 @@ import pytest
 import keras_resv2
 from helpers.published import publish
 from keras_resv2 import files
+from keras_resv2.convert.readers.url import fetch_url
 from keras_resv2.storage import download
 from keras_resv2.storage import local as store
 
@@ -193,6 +194,19 @@ def test_the_error_of_a_damaged_cached_file_says_to_delete_it(remote):
     cached(remote).write_bytes(b"x" * remote.size)
     with pytest.raises(ValueError, match="Delete it to download it again"):
         keras_resv2.from_pretrained("resnet20-cifar10")
+
+
+def test_files_by_address_are_verified_each_time(tmp_path, monkeypatch):
+    """Their names have the first digits of their checksum, but safetensors files contain none."""
+    monkeypatch.setenv("KERAS_RESV2_HOME", str(tmp_path / "home"))
+    content = b"weights" * 1000
+    source = tmp_path / f"resnet18-{hashlib.sha256(content).hexdigest()[:8]}.safetensors"
+    source.write_bytes(content)
+    path = fetch_url(source.as_uri())
+    assert path.read_bytes() == content and fetch_url(source.as_uri()) == path
+    path.write_bytes(content[:-1] + b"x")
+    with pytest.raises(ValueError, match="is damaged: its checksum differs"):
+        fetch_url(source.as_uri())
 
 
 def test_a_shorter_file_is_refused(remote, server):

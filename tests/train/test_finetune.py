@@ -166,7 +166,9 @@ def test_rates_of_zero_are_refused_before_the_images_are_read(flag, tmp_path, ca
     assert "must be above 0" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("error, status", [(FloatingPointError("the loss is nan"), 2), (KeyboardInterrupt(), 130)])
+@pytest.mark.parametrize(
+    "error, status", [(FloatingPointError("the loss is nan"), 2), (KeyboardInterrupt(), 130), (MemoryError(), 2)]
+)
 def test_interrupted_fine_tuning_saves_the_best_weights(error, status, flat_folder, tmp_path, capsys, monkeypatch):
     from keras_resv2 import cli, transfer
 
@@ -184,6 +186,7 @@ def test_interrupted_fine_tuning_saves_the_best_weights(error, status, flat_fold
     capsys.readouterr()
     assert cli.main(command) == status
     assert "interrupted.keras has the best weights so far" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["interrupted.keras"]
     kept = keras.models.load_model(tmp_path / "out/interrupted.keras")
     assert set(np.asarray(kept.get_layer("head_dense").bias)) == {7.0}
 

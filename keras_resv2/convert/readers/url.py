@@ -5,7 +5,7 @@ import urllib.parse
 from keras_resv2.convert.readers.pytorch_file import check_pytorch
 from keras_resv2.files import check_file_name
 from keras_resv2.storage import download
-from keras_resv2.storage.checksum import digits_of_name
+from keras_resv2.storage.checksum import agrees, digits_of_name
 from keras_resv2.storage.local import home
 
 LARGEST_FILE = 1 << 30  # bytes
@@ -27,7 +27,7 @@ def fetch_url(url):
         `pathlib.Path` of the file, whose checksum begins with these digits.
 
     Raises:
-        ValueError: if the name has no such digits, or the file has another checksum.
+        ValueError: if the name has no such digits, or the file, also one in the cache, has another checksum.
         ImportError: if it is a PyTorch file, and PyTorch is not installed.
         OSError: if the file cannot be downloaded, or the cache cannot be written.
     """
@@ -41,4 +41,6 @@ def fetch_url(url):
     path = home() / "downloads" / name
     check_pytorch(path)
     download.fetch(url, path, None, digits, LARGEST_FILE)
+    if not agrees(path, digits):
+        raise ValueError(f"{path}, downloaded before, is damaged: its checksum differs. Delete it and try again.")
     return path
