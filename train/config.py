@@ -99,7 +99,7 @@ class RunConfig:
         Args:
             recipe: the `Recipe` with a known number of steps.
             data: `train.data.inputs.Input`.
-            teacher: name, version and SHA-256 of the teacher; None without one.
+            teacher: name, version and SHA-256 of the teacher; a list for several, None without one.
 
         Returns:
             JSON-serialisable dictionary.
@@ -152,3 +152,16 @@ class RunConfig:
                 words += [] if value == usual else [f"--{name}", str(value)]
             words += ["--cache"] if self.cache else []
         return words
+
+
+def check_option(option, given, applies, dataset):
+    """Raises ValueError if an option is given that has no effect on the dataset.
+
+    Args:
+        option: name of the option, "resize" or "cache".
+        given: its value.
+        applies: whether it has an effect.
+        dataset: name of the dataset.
+    """
+    if given and not applies:
+        raise ValueError(f"{option} has no effect on --dataset {dataset}: omit it.")

@@ -11,14 +11,14 @@ import keras
 import numpy as np
 
 from keras_resv2 import from_pretrained, pretrained_card
-from keras_resv2.argument_checks import some
 from keras_resv2.builders import build
 from keras_resv2.labels import class_spellings
 from keras_resv2.storage.checksum import sha256
 from keras_resv2.storage.local import pinned_name
 from train.data.source import SourceWrapper
 from train.losses import Targets
-from train.run_files import WEIGHTS, completed_settings, is_run, load_record, run_dataset, split_names
+from train.recipe import split_names
+from train.run_files import WEIGHTS, check_teacher, completed_settings, is_run, load_record, run_dataset
 
 
 class DistilledBatches(SourceWrapper):
@@ -109,27 +109,15 @@ def open_teacher(name, data):
     if is_run(name):
         settings, path = completed_settings(load_record(name)["settings"]), pathlib.Path(name) / WEIGHTS
         dataset = run_dataset(settings)
-        _check(name, data, [dataset.class_names], dataset.image_shape)
+        check_teacher(name, data, [dataset.class_names], dataset.image_shape)
         arguments = {**settings["arguments"], **options, "classes": dataset.classes}
         arguments["preprocessing"] = settings["preprocessing"]
         model = build(settings["model"], weights=str(path), **arguments)
         facts = {"name": name, "version": None, "sha256": sha256(path)}
     else:
         card = pretrained_card(name)
-        _check(name, data, class_spellings(card), tuple(card.image_shape))
+        check_teacher(name, data, class_spellings(card), tuple(card.image_shape))
         model = from_pretrained(name, **options)
         facts = {"name": card.name, "version": card.version, "sha256": card.sha256}
     model.trainable = False
     return model, facts
-
-
-def _check(name, data, spellings, image_shape):
-    if tuple(data.class_names) not in spellings:
-        classes = spellings[0]
-        raise ValueError(
-            f"teacher {name} has {len(classes)} classes ({some(classes)}), but the run has {len(data.class_names)} "
-            f"({some(data.class_names)}): they must be the same, in the same order."
-        )
-    if None not in data.image_shape and image_shape != tuple(data.image_shape):
-        theirs, ours = (" x ".join(map(str, shape[:2])) for shape in (image_shape, data.image_shape))
-        raise ValueError(f"teacher {name} expects images of {theirs} pixels, but the run has {ours}.")

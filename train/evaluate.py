@@ -18,6 +18,7 @@ from keras_resv2.evaluation import highest_class
 from keras_resv2.metrics import class_scores, full_report
 from train import checkpoint
 from train.command import run
+from train.config import FORMS
 from train.data.inputs import view_errors
 from train.run_files import WEIGHTS, completed_settings, load_record, run_dataset
 
@@ -86,7 +87,8 @@ def _evaluate_streamed(run, settings, data_dir, network, last_step):
 
 
 def _open(run, settings, network, last_step):
-    model = build(settings["model"], **network)
+    forms = {form: True for form in FORMS if last_step and settings.get(form)}  # checkpoints of other forms differ
+    model = build(settings["model"], **network, **forms)
     if last_step:
         step = settings["recipe_values"]["steps"]
         variables = [*model.trainable_variables, *model.non_trainable_variables]

@@ -15,7 +15,8 @@ class Targets(NamedTuple):
         labels: ``(batch,)``: class indices; for mixed images those of the larger part.
         partners: ``(batch,)``: class indices of the other part; None without mixup.
         shares: ``(batch,)``: weight of `labels` in units of 1/256, 128 to 256; None without mixup.
-        teacher_logits: ``(batch, classes)``: a teacher's logits for the same images; None without a teacher.
+        teacher_logits: ``(batch, classes)``: the teacher's logits for the same images, of several teachers the mean;
+            None without a teacher.
     """
 
     labels: Any

@@ -31,6 +31,7 @@ from train.paper_tables.figures import paper_error
 from train.run_files import (
     DIVERGED,
     HISTORY,
+    WALL_SECONDS,
     WEIGHTS,
     completed_settings,
     differences,
@@ -39,6 +40,7 @@ from train.run_files import (
     read_history,
     read_record,
     run_dataset,
+    run_name,
     short_place,
     short_places,
     without_places,
@@ -122,7 +124,7 @@ def publish(run, data_dir, weights_dir, version=None, variant=None, seed_runs=()
         command=_without_places(record["command"]),
         seed=settings["seed"],
         steps=settings["recipe_values"]["steps"],
-        wall_seconds=record["wall_seconds"],
+        wall_seconds=record[WALL_SECONDS],
         hardware=_over_environments(record, "hardware"),
         backend=_over_environments(record, "backend"),
         versions=record["environments"][-1]["versions"],
@@ -165,7 +167,7 @@ def _origin_of(initial_weights):
         return pretrained_card(initial_weights).full_name
     record = load_record(initial_weights)
     return (
-        f"run {pathlib.Path(initial_weights).name}: {_without_places(record['command'])} (commit "
+        f"run {run_name(initial_weights)}: {_without_places(record['command'])} (commit "
         f"{_over_environments(record, 'commit')}; test error {record['test_error_at_end']:.2f} %)"
     )
 

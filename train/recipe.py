@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import json
 import math
+import os
 
 from keras_resv2.argument_checks import check_choice
 
@@ -34,6 +35,10 @@ WITHOUT_EFFECT = (
     ("average", None, ("average_start", "average_decay")),
     ("average", "swa", ("average_decay",)),
     ("teacher", None, ("temperature", "teacher_weight")),
+    ("warmup_steps", 0, ("warmup_rate",)),
+    ("momentum", 0, ("nesterov",)),
+    ("weight_decay", 0, ("decay",)),
+    ("pad", 0, ("pad_mode",)),
 )
 
 
@@ -175,7 +180,7 @@ class Recipe:
         _check(self.cutout >= 0, "cutout", self.cutout, "a number of pixels")
         _check(0 <= self.label_smoothing < 1, "label_smoothing", self.label_smoothing, "a number from 0 to less than 1")
         _check(
-            self.teacher is None or all(name.strip() for name in self.teacher.split(",")),
+            self.teacher is None or all(split_names(self.teacher)),
             "teacher",
             self.teacher,
             "a pretrained name, weight folder or run directory, or several separated by commas",
@@ -218,6 +223,8 @@ class Recipe:
                 value = ast.literal_eval(value)
             if name == "interpolate":
                 value = _interpolation(value)
+            if name == "teacher" and isinstance(value, (tuple, list)) and all(isinstance(one, str) for one in value):
+                value = ",".join(value)
             if name in WORDS:
                 check_choice(name, value, WORDS[name])
             elif not _fits(name, value, getattr(self, name)):
@@ -254,6 +261,12 @@ class Recipe:
         most, shorter = max((side for _, side in _changes(self.image_size)), default=0), min(image_shape[:2])
         if most > shorter:
             raise ValueError(f"image_size={most} exceeds the size of the training images, {shorter} pixels.")
+
+    def check_cutout(self, image_shape):
+        """Raises ValueError if `cutout` exceeds the size of the images of a dataset, ``(height, width, 3)``."""
+        if self.cutout > min(image_shape[:2]):
+            side = min(image_shape[:2])
+            raise ValueError(f"recipe value cutout={self.cutout} exceeds the image size of {side} pixels.")
 
     @property
     def leaves_units_out(self):
@@ -306,6 +319,17 @@ class Recipe:
         return int(self.average_start * self.steps)
 
 
+def split_names(names):
+    """Returns the list of names separated by commas, such as several teachers; a path that exists is one name.
+
+    Example:
+
+    >>> split_names("resnet20-cifar10@4, runs/deep")
+    ['resnet20-cifar10@4', 'runs/deep']
+    """
+    return [names] if os.path.exists(names) else [name.strip() for name in names.split(",")]
+
+
 def completed(values):
     """Completes recipe values of run.json with fields that older runs do not have.
 
@@ -318,6 +342,9 @@ def completed(values):
     """
     fields = {f.name: f.default for f in dataclasses.fields(Recipe) if f.default is not dataclasses.MISSING}
     values = {**fields, **values}
+    for name, usual in fields.items():  # 0 and 0.0 are the same value, but not the same text
+        if isinstance(usual, float) and isinstance(values[name], int):
+            values[name] = float(values[name])
     return json.loads(json.dumps({**values, "interpolate": _interpolation(values["interpolate"])}))
 
 

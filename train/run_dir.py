@@ -12,6 +12,7 @@ from train.run_files import (
     DIVERGED,
     LOCK,
     RUN_FILE,
+    WALL_SECONDS,
     differences,
     read_record,
 )
@@ -77,7 +78,7 @@ def start_record(out, settings, command, devices=ONE_DEVICE, seeds=1):
             raise ValueError(f"{out} contains a run with different {', '.join(changed)}: choose another --out.")
         diverged = record.pop(DIVERGED, None)  # from a previous attempt
         environments = record.setdefault("environments", [])
-        elsewhere = "wall_seconds" not in record and environments[-1:] != [here]  # otherwise it is finished
+        elsewhere = WALL_SECONDS not in record and environments[-1:] != [here]  # otherwise it is finished
         if elsewhere:
             environments.append(here)
         if elsewhere or diverged:

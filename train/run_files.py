@@ -5,14 +5,16 @@ import dataclasses
 import json
 import os
 import pathlib
+import re
 import zipfile
 
 import numpy as np
 
 from keras_resv2.architectures import find_architecture, is_architecture
+from keras_resv2.argument_checks import some
 from keras_resv2.data.registry import find_dataset
 from keras_resv2.models.config import resolve_network
-from train.recipe import completed
+from train.recipe import completed, split_names
 
 RUN_FILE, LOCK, HISTORY, WEIGHTS = "run.json", ".lock", "history.csv", "weights.h5"
 CHECKPOINTS = "checkpoint-*.npz"
@@ -33,13 +35,27 @@ def short_place(place):
 
     >>> short_place("/home/me/runs/one"), short_place("/tmp/mine/2"), short_place("w/a.h5"), short_place("x@1")
     ('runs/one', 'mine/2', 'a.h5', 'x@1')
+    >>> short_place("/home/me/runs/one/seed0")
+    'runs/one/seed0'
     """
     if os.sep not in place or "://" in place:
         return place
     path = pathlib.PurePath(place)
     if path.name.isdigit():
         return "/".join(path.parts[-2:])
-    return path.name if path.suffix == ".h5" else f"runs/{path.name}"
+    return path.name if path.suffix == ".h5" else f"runs/{run_name(path)}"
+
+
+def run_name(place):
+    """Returns the name of a run: that of its directory, and for one of several seeds also that of the parent.
+
+    Example:
+
+    >>> run_name("/home/me/runs/one"), run_name("/home/me/runs/one/seed0")
+    ('one', 'one/seed0')
+    """
+    parts = pathlib.PurePath(place).parts
+    return "/".join(parts[-2 if re.fullmatch(r"seed\d+", parts[-1]) else -1 :])
 
 
 def without_places(values):
@@ -50,17 +66,6 @@ def without_places(values):
 def short_places(names):
     """Returns names separated by commas as `short_place` returns each."""
     return ",".join(map(short_place, split_names(names)))
-
-
-def split_names(names):
-    """Returns the list of names separated by commas, such as several teachers.
-
-    Example:
-
-    >>> split_names("resnet20-cifar10@4, runs/deep")
-    ['resnet20-cifar10@4', 'runs/deep']
-    """
-    return [name.strip() for name in names.split(",")]
 
 
 def kept_version(given, recorded):
@@ -232,3 +237,27 @@ def run_dataset(settings):
     row = find_dataset(settings["dataset"])
     said = {name: tuple(settings[name]) for name in ("class_names", "image_shape") if name in settings}
     return dataclasses.replace(row, **said)
+
+
+def check_teacher(name, data, spellings, image_shape):
+    """Checks that a teacher has the classes and the image size of a run.
+
+    Args:
+        name: name of the teacher, for the message.
+        data: object with the `class_names` and `image_shape` of the run: `train.data.inputs.Input`, or a dataset of the
+            registry, whose class names or image shape may be None.
+        spellings: the teacher's class names, one tuple for each spelling.
+        image_shape: ``(height, width, 3)`` of the teacher.
+
+    Raises:
+        ValueError: if they differ.
+    """
+    if data.class_names and tuple(data.class_names) not in spellings:
+        classes = spellings[0]
+        raise ValueError(
+            f"teacher {name} has {len(classes)} classes ({some(classes)}), but the run has {len(data.class_names)} "
+            f"({some(data.class_names)}): they must be the same, in the same order."
+        )
+    if data.image_shape and None not in data.image_shape and image_shape != tuple(data.image_shape):
+        theirs, ours = (" x ".join(map(str, shape[:2])) for shape in (image_shape, data.image_shape))
+        raise ValueError(f"teacher {name} expects images of {theirs} pixels, but the run has {ours}.")

@@ -14,7 +14,7 @@ from train import loop
 from train.callbacks import ProgressDisplay, draw_curve, tensorboard
 from train.prepare import Prepared, prepare
 from train.run_dir import file_lock, start_record
-from train.run_files import DIVERGED, RUN_FILE, WEIGHTS, checkpoint_step, newest_checkpoints
+from train.run_files import DIVERGED, RUN_FILE, WALL_SECONDS, WEIGHTS, checkpoint_step, newest_checkpoints
 
 
 class _OpenRun(NamedTuple):
@@ -223,7 +223,7 @@ def _close_run(run, progress, devices):
     last = progress.history[-1]
     if devices.main:
         errors = {f"{name}_at_end": error for name, error in last.items() if name.startswith("test_error")}
-        write_json(config.out / RUN_FILE, {**run.record, "wall_seconds": round(progress.seconds, 1), **errors})
+        write_json(config.out / RUN_FILE, {**run.record, WALL_SECONDS: round(progress.seconds, 1), **errors})
         try:
             draw_curve(progress.history, config.out / "curve.png", f"{config.model}, {config.dataset}, {config.recipe}")
         except ImportError:

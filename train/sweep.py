@@ -105,6 +105,11 @@ def _parse(argv):
     arguments = parser.parse_args(argv)
     if not arguments.jobs and not arguments.unpack:
         parser.error("--jobs is required (unless only --unpack is given)")
+    if arguments.pack_mib and not arguments.pack:
+        parser.error("--pack_mib needs --pack, the directory of the archives")
+    unused = [name for name in ("data_dir", "minutes", "partial", "at_once", "pack") if getattr(arguments, name)]
+    if not arguments.jobs and unused:
+        parser.error(f"--{unused[0]} has no effect without --jobs")
     return arguments
 
 
@@ -256,8 +261,10 @@ def _data_dirs(texts):
     places = {}
     for text in texts:
         name, found, place = text.partition("=")
-        known = found and name in DATASETS
-        places[name if known else None] = place if known else text
+        key, place = (name, place) if found and name in DATASETS else (None, text)
+        if key in places:
+            raise ValueError(f"--data_dir {places[key]} and {place} are for the same datasets: choose one.")
+        places[key] = place
     return places
 
 

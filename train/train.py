@@ -122,8 +122,7 @@ def config_from_flags():
     initial_weights = FLAGS.initial_weights
     if initial_weights:
         same = recorded.get("initial_weights")
-        kept = same if same == initial_weights else kept_version(initial_weights, same)
-        initial_weights = kept or find_weights(initial_weights)[1]
+        initial_weights = kept_version(initial_weights, same) or find_weights(initial_weights)[1]
     return RunConfig(
         model=FLAGS.model,
         recipe=FLAGS.recipe,

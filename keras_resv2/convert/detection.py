@@ -228,7 +228,8 @@ def _detected(source, network, architecture, structure):
     structure = dict(structure)
     epsilon, zero_channels = structure.pop("epsilon"), structure.pop("zero_channels")
     check_choice("zero_channels", zero_channels, ZERO_CHANNELS)
-    if isinstance(epsilon, bool) or not isinstance(epsilon, numbers.Real) or not abs(epsilon) < 1 or epsilon < 0:
+    number = isinstance(epsilon, numbers.Real) and not isinstance(epsilon, bool)
+    if not number or not 0 <= epsilon < 1:
         raise ValueError(f"epsilon={epsilon!r} must be a number of at least 0 and below 1, such as 1e-5.")
     if not isinstance(structure.get("conv_bias", False), bool):
         raise ValueError(f"conv_bias={structure['conv_bias']!r} must be True or False.")

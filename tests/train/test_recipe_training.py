@@ -15,14 +15,13 @@ import keras_resv2
 from helpers.paths import ROOT
 from helpers.published import publish
 from keras_resv2.data import DATASETS
-from train import distillation
 from train.config import RunConfig
 from train.data.device_data import DeviceData
 from train.data.inputs import Input
 from train.distillation import open_teacher, open_teachers, pinned
 from train.initial_weights import find_weights
 from train.recipes import RECIPES
-from train.run_files import kept_version
+from train.run_files import check_teacher, kept_version
 
 HERE = keras.backend.backend()
 CIFAR10 = DATASETS["cifar10"].class_names
@@ -207,9 +206,9 @@ def test_a_newer_version_does_not_change_a_run_that_began_before():
 
 def test_teachers_of_imagenet_have_classes_by_either_name():
     data = an_input(class_names=("n01440764", "n01443537"))
-    distillation._check("one", data, [("tench", "goldfish"), ("n01440764", "n01443537")], (32, 32, 3))
+    check_teacher("one", data, [("tench", "goldfish"), ("n01440764", "n01443537")], (32, 32, 3))
     with pytest.raises(ValueError, match=r"2 classes \(tench, goldfish\)"):
-        distillation._check("one", data, [("tench", "goldfish"), ("n01443537", "n01440764")], (32, 32, 3))
+        check_teacher("one", data, [("tench", "goldfish"), ("n01443537", "n01440764")], (32, 32, 3))
 
 
 @pytest.mark.parametrize("data, says", [

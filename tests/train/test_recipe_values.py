@@ -36,10 +36,12 @@ def array(tensor):
 
 
 def test_cosine_rates_by_hand():
-    recipe = recipe_of(steps=8, warmup_steps=0, schedule=((0, 0.1), (1, 0.0)), interpolate="cosine")
+    recipe = recipe_of(steps=8, warmup_steps=0, warmup_rate=0.0, schedule=((0, 0.1), (1, 0.0)), interpolate="cosine")
     rates = [recipe.learning_rate(step) for step in range(8)]
     np.testing.assert_allclose(rates, [0.05 * (1 + math.cos(math.pi * t / 8)) for t in range(8)])
-    up_and_down = recipe_of(steps=8, warmup_steps=0, schedule=((0, 0.0), (0.5, 1.0), (1, 0.0)), interpolate="cosine")
+    up_and_down = recipe_of(
+        steps=8, warmup_steps=0, warmup_rate=0.0, schedule=((0, 0.0), (0.5, 1.0), (1, 0.0)), interpolate="cosine"
+    )
     half = [0, 0.5 - math.sqrt(0.125), 0.5, 0.5 + math.sqrt(0.125), 1]
     np.testing.assert_allclose([up_and_down.learning_rate(t) for t in range(8)], half + half[3:0:-1], atol=1e-12)
 
@@ -83,9 +85,14 @@ def test_values_are_set_and_those_without_effect_refused():
         (["average=swa", "average_decay=0.9"], "no effect with average=swa"),
         (["teacher=x", "temperature=0"], "positive"), (["teacher=x", "teacher_weight=0"], "above 0"),
         (["teacher=x", "teacher_weight=1", "label_smoothing=0.1"], "no effect with teacher_weight=1"),
+        (["warmup_rate=0.1"], "no effect with warmup_steps=0"), (["momentum=0", "nesterov=True"], "with momentum=0"),
+        (["weight_decay=0.0", "decay=kernels"], "with weight_decay=0"), (["pad=0", "pad_mode=reflect"], "with pad=0"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=words):
             RECIPES["fast"].with_values(texts)
+    assert RECIPES["fast"].with_values(['teacher=("a", "b@2")']).teacher == "a,b@2"
+    bare = RECIPES["paper"].with_values(["warmup_steps=0", "pad=0"], weight_decay=0)
+    assert (bare.warmup_rate, bare.pad_mode, bare.decay) == (0.0, "mean", "all")
     with pytest.raises(ValueError, match="the only value that crop=scale supports"):
         RECIPES["imagenet"].with_values(["cutout=8"])
     with pytest.raises(ValueError, match="5 per device is odd"):
@@ -106,12 +113,12 @@ def test_a_command_has_all_values_that_differ():
 @pytest.mark.parametrize("text", [
     "units_per_batch=((0, 4), (0.5, 9))", "units_per_batch=4", "survival=0.5", "schedule=((0, 0.1), (1, 0.0))",
     "steps=7", "epochs=3", "momentum=0.8", "nesterov=False", "weight_decay=0.001", "decay=all", "pad=2",
-    "pad_mode=mean", "flip=random", "dtype=mixed_float16", "interpolate=cosine", "warmup_steps=5", "warmup_rate=0.01",
-    "average=ema", "label_smoothing=0.1",
+    "pad_mode=mean", "flip=random", "dtype=mixed_float16", "interpolate=cosine", "warmup_steps=5",
+    "warmup_steps=5; warmup_rate=0.01",    "average=ema", "label_smoothing=0.1",
 ])  # fmt: skip
 def test_flags_of_a_command_give_the_recipe_again(text):
     """As `train.train` parses them: one flag per value, and --set for those that no flag can have."""
-    values = RECIPES["fast"].with_values([text])
+    values = RECIPES["fast"].with_values(text.split("; "))
     flags = RunConfig("resnet20", "fast", values).flags()
     given = dict(zip(flags[::2], flags[1::2], strict=True))
     kinds = {"steps": int, "batch_size": int, "weight_decay": float, "dtype": str, "units_per_batch": int}

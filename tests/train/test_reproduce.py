@@ -233,6 +233,9 @@ def test_recipes_are_not_mixed(folders):
     add_run(folders, 9.2, seed=1, steps=32_000)
     add_run(folders, 9.4, seed=0, batch_size=256)
     add_run(folders, 9.5, seed=0, weight_decay=5e-4)
+    add_run(folders, 6.7, seed=1, mixup=0, label_smoothing=0)  # as `--set mixup=0` records them: not another value
+    for parent in ("deep", "wide"):  # directories of --seeds; the same error and seed, but other teachers
+        add_run(folders, 9.6, seed=0, teacher=f"/runs/{parent}/seed0")
     add_card(folders, {0: 7.9}, recipe="fast")
     found = cell(folders, "table3", "ResNet-110", "original")
     assert found["reproduction"]["median"] == 6.7
@@ -243,6 +246,8 @@ def test_recipes_are_not_mixed(folders):
         ("paper", 32_000): [9.1, 9.2],
         ("paper, batch_size=256", 64_000): [9.4],
         ("paper, weight_decay=0.0005", 64_000): [9.5],
+        ("paper, teacher=runs/deep/seed0", 64_000): [9.6],
+        ("paper, teacher=runs/wide/seed0", 64_000): [9.6],
     }
 
 

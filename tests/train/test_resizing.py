@@ -22,7 +22,9 @@ from train.recipes import RECIPES
 
 
 def recipe_of(**changes):
-    return dataclasses.replace(RECIPES["paper"], **{"steps": 30, "batch_size": 10, "warmup_steps": 0, **changes})
+    return dataclasses.replace(
+        RECIPES["paper"], **{"steps": 30, "batch_size": 10, "warmup_steps": 0, "warmup_rate": 0.0, **changes}
+    )
 
 
 @pytest.mark.parametrize("size", [(24, 24), (16, 16), (31, 31), (9, 20)])

@@ -19,7 +19,7 @@ from keras_resv2.architectures import ARCHITECTURES
 from keras_resv2.storage.weight_file import read_weights
 from train import sweep
 from train.config import RunConfig
-from train.job_queue import archives, jobs, unpacking
+from train.job_queue import archives, jobs, scheduler, unpacking
 from train.job_queue.display import Display
 from train.job_queue.processes import Machine
 from train.job_queue.progress import Progress, Speeds, read_progress, speed
@@ -114,6 +114,29 @@ def test_a_run_waits_for_the_one_that_it_starts_from(tmp_path):
     assert not (out / "after8-seed0").exists()
 
 
+def test_a_run_waits_for_a_core_of_its_own(tmp_path, monkeypatch):
+    """Runs that had to wait for another start on the cores that it leaves, never on those of others."""
+    out, started = tmp_path / "runs", []
+
+    class Fake:
+        def __init__(self, config, cores, environment, program):
+            self.cores = cores
+            started.append((config.out.name, cores))
+
+    monkeypatch.setattr(scheduler, "Process", Fake)
+    after_a = {"initial_weights": str(out / "a-seed0")}
+    path = write(tmp_path, job(name="a", priority=2), job(name="b", priority=1), job(name="c", seeds=3, **after_a))
+    queue = Queue(jobs.read_jobs(path, out), out, Machine((), "a processor", (0, 1, 2, 3)))
+    queue._start()
+    assert queue.at_once == 4 and started == [("a-seed0", (0, 1)), ("b-seed0", (2, 3))]
+    next(entry for entry in queue.entries if entry.job.name == "a-seed0").state = "finished"
+    queue._start()
+    assert started[2:] == [("c-seed0", (0,)), ("c-seed1", (1,))]
+    next(entry for entry in queue.entries if entry.job.name == "b-seed0").state = "finished"
+    queue._start()
+    assert started[4:] == [("c-seed2", (2, 3))]
+
+
 def test_a_chain_fails_as_a_whole(tmp_path):
     """In any order, and not with the exit status of a sweep that ran out of time."""
     out = tmp_path / "runs"
@@ -138,6 +161,13 @@ def test_weight_files_below_the_sweep_and_runs_that_began_need_no_other_run(tmp_
     )  # fmt: skip
     found = jobs.read_jobs(path, out)
     assert newest_checkpoints(began) and not any(one.needs(other) for one in found for other in found)
+    path = write(tmp_path, job(name="b", steps=1000, initial_weights=str(tmp_path / "removed")))
+    assert jobs.read_jobs(path, out)[0].sources() == []  # it has a checkpoint
+    path = write(tmp_path, 'name = "b"\nmodel = "resnet20"\nvalues = {steps = 1000, teacher = "removed/too"}')
+    with pytest.raises(jobs.JobError, match="teacher='removed/too'"):
+        jobs.read_jobs(path, out)
+    (began / "weights.h5").touch()
+    assert jobs.read_jobs(path, out)[0].sources() == []  # it is finished
 
 
 def test_runs_that_wait_for_each_other_are_refused(tmp_path, capsys):
@@ -346,10 +376,19 @@ def test_teachers_are_no_weight_files_and_runs_elsewhere_are_finished(tmp_path):
         (f'model = "resnet20"\nvalues = {{teacher = "{tmp_path / "weights.h5"}"}}', "teacher="),
         (f'model = "resnet20"\nvalues = {{teacher = "{unfinished}"}}', "not a finished run"),
         (f'model = "resnet20"\nvalues = {{teacher = "resnet20-cifar10,{unfinished}"}}', "not a finished run"),
+        (f'model = "resnet20"\nvalues = {{teacher = ["resnet20-cifar10", "{unfinished}"]}}', "not a finished run"),
         (job(initial_weights=unfinished), "run that is not finished"),
     ):
         with pytest.raises(jobs.JobError, match=words):
             jobs.read_jobs(write(tmp_path, table), tmp_path / "runs")
+
+
+def test_names_of_weights_are_no_places_below_the_working_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    table = 'model = "resnet32"\nvalues = {teacher = ["resnet20-cifar10@1", "resnet20-cifar10@2"]}'
+    for out in (".", ".."):
+        (found,) = jobs.read_jobs(write(tmp_path, table), out)
+        assert found.config.values.teacher == "resnet20-cifar10@1,resnet20-cifar10@2" and len(found.sources()) == 2
 
 
 WRONG = {
@@ -374,6 +413,12 @@ WRONG = {
         "initial_weights='resnet20-cifra10'",
     ),
     "teacher": ('model = "resnet20"\nvalues = {teacher = "resnet20-cifra10"}', "did you mean resnet20-cifar10"),
+    "teacher's classes": (
+        'model = "resnet20"\ndataset = "cifar100"\nvalues = {teacher = "resnet20-cifar10"}',
+        "has 10 classes (airplane, automobile, bird, ...), but the run has 100",
+    ),
+    "cutout": ('model = "resnet20"\nvalues = {cutout = 40}', "cutout=40 exceeds the image size of 32 pixels"),
+    "cache": ('model = "resnet20"\ncache = true', "cache has no effect on --dataset cifar10"),
     "place of weights": ('model = "resnet20"\ninitial_weights = "no/such/run"', "initial_weights='no/such/run'"),
     "projection": (
         'model = "resnet20"\narguments = {projection = "A_average"}',
@@ -420,6 +465,20 @@ def test_bad_places_are_one_line_each(tmp_path, capsys):
     assert "contains a run with different recipe_values" in lines[0] and "without run.json" in lines[1]
     assert run(path, tmp_path / "runs", "--unpack", tmp_path) == 2
     assert "contains no sweep-*.zip" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments, words", [
+    (["--unpack", "x", "--minutes", "5"], "--minutes has no effect without --jobs"),
+    (["--jobs", "x.toml", "--pack_mib", "50"], "--pack_mib needs --pack"),
+    (["--jobs", "x.toml", "--data_dir", "a", "--data_dir", "b"], "--data_dir a and b are for the same datasets"),
+    (["--jobs", "x.toml", "--data_dir", "cifar10=a", "--data_dir", "cifar10=b"], "a and b are for the same datasets"),
+])  # fmt: skip
+def test_options_without_effect_are_errors(arguments, words, tmp_path, capsys):
+    try:
+        status = sweep.main([*arguments, "--out", str(tmp_path / "runs")])
+    except SystemExit as end:
+        status = end.code
+    assert status == 2 and words in capsys.readouterr().err
 
 
 def test_values_of_jobs_are_those_of_flags(tmp_path):

@@ -93,7 +93,7 @@ def test_a_run_on_arrays_resumes(arrays_run, digits_npz, tmp_path):
 def test_the_last_step_of_averaged_weights(arrays_run, digits_npz, resnet8, tmp_path):
     """Averaging does not change the training: these are the weights of the same run without it."""
     out = tmp_path / "run"
-    train(digits_npz, out, "--dataset=arrays", "--steps=60", "--set=average=swa", "--set=average_start=0")
+    train(digits_npz, out, "--dataset=arrays", "--steps=60", "--set=average=swa", "--set=average_start=0", "--rolled")
     plain = evaluate.evaluate(arrays_run, digits_npz)["test_error"]
     command = [*PROGRAM[:-1], "train.evaluate", f"--run={out}", f"--data_dir={digits_npz}", "--last_step"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)

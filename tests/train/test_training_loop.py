@@ -150,7 +150,7 @@ def test_every_epoch_has_every_image_once():
 def test_alternating_flips_show_both_sides_of_each_image_in_two_epochs():
     images = np.zeros((20, 8, 8, 3), "uint8")
     images[:, :, :4] = 255
-    source = DeviceData(images, np.arange(20), small_recipe(pad=0), seed=0)
+    source = DeviceData(images, np.arange(20), small_recipe(pad=0, pad_mode="mean"), seed=0)
     seen = {}
     for step in range(4):
         for image, label in zip(*batch(source, step), strict=True):

@@ -31,9 +31,8 @@ class MixedBatches(SourceWrapper):
     def __init__(self, source, recipe, seed):
         super().__init__(source)
         self._recipe, self._seed = recipe, seed
-        if recipe.cutout and recipe.cutout > min(source.image_size):
-            side = min(source.image_size)
-            raise ValueError(f"recipe value cutout={recipe.cutout} exceeds the image size of {side} pixels.")
+        if recipe.cutout:
+            recipe.check_cutout(source.image_size)
 
     def batches(self, first):
         """Yields the batches of the source for step `first` and all following steps, with the drawn numbers."""

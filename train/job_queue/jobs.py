@@ -15,6 +15,7 @@ priority = 10
 """
 
 import dataclasses
+import functools
 import os
 import pathlib
 import re
@@ -23,12 +24,22 @@ import numpy as np
 
 from keras_resv2.argument_checks import check_choice
 from keras_resv2.data import DATASETS
+from keras_resv2.labels import class_spellings
 from keras_resv2.models.shortcuts import NoShortcut
 from keras_resv2.pretrained import pretrained_card
-from train.config import ARGUMENTS, CHOICES, FORMS, RunConfig
+from train.config import ARGUMENTS, CHOICES, FORMS, RunConfig, check_option
 from train.paper_tables.figures import network
+from train.recipe import split_names
 from train.recipes import RECIPES
-from train.run_files import WEIGHTS, is_run, load_record, newest_checkpoints, split_names
+from train.run_files import (
+    WEIGHTS,
+    check_teacher,
+    completed_settings,
+    is_run,
+    load_record,
+    newest_checkpoints,
+    run_dataset,
+)
 
 try:
     import tomllib
@@ -87,17 +98,28 @@ class Job:
     priority: float = 0.0
     train_images: int | None = None
 
+    @functools.cached_property
+    def place(self):
+        """Absolute path of the run's directory."""
+        return self.config.out.resolve()
+
     def needs(self, other):
         """Returns whether another run provides the initial weights or the teacher of this one."""
-        return other is not self and any(
-            pathlib.Path(source).resolve() == other.config.out.resolve() for _, source in self.sources()
-        )
+        return other is not self and other.place in self.places()
+
+    def places(self):
+        """Returns the set of absolute paths that the names of `sources` would have if they were directories."""
+        return {pathlib.Path(source).resolve() for _, source in self.sources()}
 
     def sources(self):
-        """Returns the weights that this run still needs: pairs of a setting, initial_weights or teacher, and a name."""
+        """Returns the weights that this run still needs: pairs of a setting, initial_weights or teacher, and a name.
+
+        A run with a checkpoint no longer needs initial weights, a finished one nothing.
+        """
         out = self.config.out
-        started = newest_checkpoints(out) or (out / WEIGHTS).exists()
-        return _sources(None if started else self.config.initial_weights, self.config.values)
+        if (out / WEIGHTS).exists():
+            return []
+        return _sources(None if newest_checkpoints(out) else self.config.initial_weights, self.config.values)
 
     @property
     def steps(self):
@@ -164,9 +186,9 @@ def _unfinishable(jobs, path, out):
             if not _is_inside(source, out) or any(job.needs(other) for other in jobs):
                 continue
             try:
-                if not pathlib.Path(source).exists():
+                if os.sep in source and not pathlib.Path(source).exists():
                     raise ValueError(f"{key}={source!r} is not a run.")
-                _check_existing(key, source)
+                _check_existing(key, source, job.config.dataset)
             except ValueError as error:
                 problems.append(f"{path}: {job.name}: {' '.join(str(error).split())} No job of this file trains it.")
     waiting = list(jobs)
@@ -214,10 +236,11 @@ def make_jobs(table, out, data_dirs):
         raise ValueError(f"mixup={recipe.mixup} needs an even number of images per batch, not {recipe.batch_size}.")
     if recipe.crop == "shift" and DATASETS[dataset].image_shape:
         recipe.check_image_size(DATASETS[dataset].image_shape)
+        recipe.check_cutout(DATASETS[dataset].image_shape)
+    for option, applies in (("resize", not DATASETS[dataset].streamed), ("cache", DATASETS[dataset].streamed)):
+        check_option(option, table.get(option), applies, dataset)
     if table.get("rematerialize") and not table.get("rolled"):
         raise ValueError("rematerialize=true requires rolled=true.")
-    for key, source in _sources(table.get("initial_weights"), recipe):
-        _check_weights(key, source, out)
     data_dir = data_dirs.get(dataset, data_dirs.get(None))
     if data_dir is None and DATASETS[dataset].image_shape is None:
         raise ValueError(f"dataset={dataset!r} needs a data_dir.")
@@ -237,7 +260,7 @@ def make_jobs(table, out, data_dirs):
     if not PLAIN_NAME.fullmatch(name):
         raise ValueError(f"name={name!r} is not a plain relative directory.")
     images = _count_images(dataset, data_dir)
-    return [
+    jobs = [
         Job(
             f"{name}-seed{seed}",
             dataclasses.replace(config, seed=seed, out=pathlib.Path(out) / f"{name}-seed{seed}"),
@@ -246,6 +269,10 @@ def make_jobs(table, out, data_dirs):
         )
         for seed in _seeds(table.get("seeds", 1))
     ]
+    for key, source in dict.fromkeys(pair for job in jobs for pair in job.sources()):
+        if not _is_inside(source, out):  # inside, a run may make it first
+            _check_existing(key, source, dataset)
+    return jobs
 
 
 def _sources(initial_weights, recipe):
@@ -254,25 +281,26 @@ def _sources(initial_weights, recipe):
     return initial + [("teacher", name) for name in split_names(recipe.teacher or "") if name]
 
 
-def _check_weights(key, source, out):
-    """Raises an error unless weights exist, or are inside the sweep's directory, where a run may make them first."""
-    if not _is_inside(source, out):
-        _check_existing(key, source)
+def _check_existing(key, source, dataset):
+    """Raises ValueError unless a source has weights: initial weights may be a file, a teacher is a network.
 
-
-def _check_existing(key, source):
-    """Raises ValueError unless a source has weights: initial weights may be a file, a teacher is a network."""
+    A teacher must have the dataset's classes and image size, as far as these are known before the run.
+    """
+    row = DATASETS[dataset]
     path = pathlib.Path(source)
     if key == "initial_weights" and path.is_file():
         return
     try:
         if is_run(path):
             if key == "teacher":
-                load_record(path)
+                taught = run_dataset(completed_settings(load_record(path)["settings"]))
+                check_teacher(source, row, [taught.class_names], taught.image_shape)
             elif not (path / WEIGHTS).exists():
                 raise ValueError(f"it is a run that is not finished: it has no {WEIGHTS}.")
         else:
-            pretrained_card(source)
+            card = pretrained_card(source)
+            if key == "teacher" and row.class_names:
+                check_teacher(source, row, class_spellings(card), tuple(card.image_shape))
     except (ValueError, OSError) as error:
         raise ValueError(f"{key}={source!r}: {error}") from None
 
@@ -328,7 +356,7 @@ def _recipe(name, values):
 def _literal(value):
     """Formats a TOML value for `Recipe.with_values`: a word, or a Python literal with tuples instead of lists."""
     if isinstance(value, list):
-        return f"({''.join(f'{_literal(item)}, ' for item in value)})"
+        return f"({''.join(f'{repr(item) if isinstance(item, str) else _literal(item)}, ' for item in value)})"
     return str(value)
 
 

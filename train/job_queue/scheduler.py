@@ -139,7 +139,7 @@ class Queue:
 
     def _start(self):
         """Starts runs that fit while there are free slots."""
-        while len(self._running()) < self.at_once:
+        while len(self._running()) < self.at_once and (not self._pinned or self._free_cores()):
             entry = self._next()
             if entry is None:
                 return
@@ -179,15 +179,19 @@ class Queue:
 
     def _needed(self, entry):
         """Returns an unfinished entry that a run depends on; None if there is none."""
-        needed = (other for other in self.entries if other.state != "finished" and entry.job.needs(other.job))
-        return next(needed, None)
+        places = entry.job.places()
+        unfinished = (other for other in self.entries if other.state != "finished" and other is not entry)
+        return next((other for other in unfinished if other.job.place in places), None) if places else None
+
+    def _free_cores(self):
+        taken = {core for entry in self._running() for core in entry.process.cores}
+        return [core for core in self._machine.cores if core not in taken]
 
     def _cores(self):
         """Returns the cores for the next run: the free ones, divided among all runs that could start now."""
         if not self._pinned:
             return None
-        taken = {core for entry in self._running() for core in entry.process.cores}
-        free = [core for core in self._machine.cores if core not in taken]
+        free = self._free_cores()
         ready = [entry for entry in self._waiting() if not self._needed(entry)]
         starting = min(self.at_once - len(self._running()), len(ready))
         return tuple(free[: max(1, len(free) // max(1, starting))])

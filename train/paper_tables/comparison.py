@@ -14,7 +14,7 @@ import statistics
 from keras_resv2.data import DATASETS
 from train.config import FORMS, RunConfig
 from train.paper_tables.figures import DATASET, FAILS_ABOVE, RECIPE, TABLES, network
-from train.paper_tables.results import as_json, recipe_values, without_dtype
+from train.paper_tables.results import APART, as_json, recipe_values, without
 from train.recipes import RECIPES
 from train.run_files import RUN_FILE, completed_settings, read_record
 
@@ -53,7 +53,7 @@ def _compare_cell(cell, found, out):
         same = (run.dataset, run.network) == (cell.dataset, made)
         if same and run.values.get("batch_size") not in _other_batch_sizes(cell):
             ways.setdefault(run.way, []).append(run)
-    reproduced = ways.pop((RECIPE, as_json(without_dtype(wanted))), None)
+    reproduced = ways.pop((RECIPE, as_json(without(wanted, *APART))), None)
     return {
         "row": cell.row,
         "column": cell.column,
@@ -135,7 +135,7 @@ def _holds_another_run(folder, cell, wanted):
         "initial_weights": None,
     }
     held = completed_settings(held)
-    same_values = without_dtype(held["recipe_values"]) == without_dtype(wanted)
+    same_values = without(held["recipe_values"], *APART) == without(wanted, *APART)
     return not same_values or any(held.get(key) != value for key, value in own.items())
 
 

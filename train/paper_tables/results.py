@@ -13,7 +13,9 @@ from keras_resv2.storage.local import CARD
 from train.paper_tables.figures import network
 from train.recipe import completed
 from train.recipes import RECIPES
-from train.run_files import DIVERGED, RUN_FILE, completed_settings, without_places
+from train.run_files import DIVERGED, RUN_FILE, WALL_SECONDS, completed_settings, run_name, without_places
+
+APART = ("dtype", "epochs")  # values in which equal recipes may differ: epochs are steps, which are always recorded
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,18 +55,18 @@ class Run:
     @property
     def way(self):
         """How it was trained, except for the precision: the median is taken over runs of the same way."""
-        return self.recipe, as_json(without_dtype(self.values))
+        return self.recipe, as_json(without(self.values, *APART))
 
     @property
     def identity(self):
         """A key that is equal for a run and the card that publishes it."""
-        return self.dataset, self.network, self.recipe, as_json(self.values), self.seed
+        return self.dataset, self.network, self.recipe, as_json(without(self.values, "epochs")), self.seed
 
     @property
     def changes(self):
         """Returns values that differ from the named recipe as text, except steps and precision."""
         usual = recipe_values(RECIPES[self.recipe]) if self.recipe in RECIPES else self.values
-        apart = ("steps", "dtype")
+        apart = ("steps", "epochs", "dtype")
         return [f"{k}={v}" for k, v in self.values.items() if k not in apart and v != usual.get(k)]
 
 
@@ -132,7 +134,7 @@ def _finished(path):
                 f"{path.parent}, diverged at step {record[DIVERGED]:,}",
                 chance_error(DATASETS[dataset].classes),
             )
-        elif "wall_seconds" in record:
+        elif WALL_SECONDS in record:
             origin, error = str(path.parent), record["test_error_at_end"]
         else:
             return []
@@ -156,8 +158,11 @@ def _way(recipe, initial_weights):
     if not initial_weights:
         return recipe
     # A card describes a run as "run <name>: <command>", run.json has its folder.
-    path = pathlib.PurePath(initial_weights.removeprefix("run ").partition(": ")[0])
-    return f"{recipe} from {f'{path.parent.name}@{path.name}' if path.name.isdigit() else path.name}"
+    place = initial_weights.removeprefix("run ").partition(": ")[0]
+    path = pathlib.PurePath(place)
+    if "://" not in place:
+        place = f"{path.parent.name}@{path.name}" if path.name.isdigit() else run_name(path)
+    return f"{recipe} from {place}"
 
 
 def _whole(dataset, train_images, test_images):
@@ -174,9 +179,9 @@ def recipe_values(recipe):
     return json.loads(as_json(dataclasses.asdict(recipe)))
 
 
-def without_dtype(values):
-    """Returns recipe values without the precision."""
-    return {key: value for key, value in values.items() if key != "dtype"}
+def without(values, *names):
+    """Returns recipe values without some of them."""
+    return {key: value for key, value in values.items() if key not in names}
 
 
 def as_json(values):
