@@ -1,7 +1,6 @@
 """Detects the layout and architecture of weights of other libraries, and converts them to our names."""
 
 import dataclasses
-import numbers
 from collections.abc import Sequence
 from typing import Any
 
@@ -228,7 +227,7 @@ def _detected(source, network, architecture, structure):
     structure = dict(structure)
     epsilon, zero_channels = structure.pop("epsilon"), structure.pop("zero_channels")
     check_choice("zero_channels", zero_channels, ZERO_CHANNELS)
-    number = isinstance(epsilon, numbers.Real) and not isinstance(epsilon, bool)
+    number = isinstance(epsilon, (int, float, np.integer, np.floating)) and not isinstance(epsilon, bool)
     if not number or not 0 <= epsilon < 1:
         raise ValueError(f"epsilon={epsilon!r} must be a number of at least 0 and below 1, such as 1e-5.")
     if not isinstance(structure.get("conv_bias", False), bool):
