@@ -124,7 +124,8 @@ def finetune(out, name, settings, environment, quiet=False):
     for key, least in LEAST.items():
         if settings[key] is not None and not settings[key] >= least:
             raise ValueError(f"--{key}={settings[key]}: it must be at least {least}.")
-    check_seed(settings["seed"])
+    if settings["seed"] is not None:
+        check_seed(settings["seed"])
     for key in ("learning_rate", "rate_decay"):
         if settings[key] == 0:
             raise ValueError(f"--{key}=0: it must be above 0; to train only the classifier, use --epochs 0.")
