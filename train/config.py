@@ -7,6 +7,7 @@ import shlex
 
 from keras_resv2.architectures import find_architecture
 from keras_resv2.argument_checks import check_choice
+from keras_resv2.data import DATASETS
 from train.recipe import Recipe
 from train.recipes import RECIPES
 
@@ -154,14 +155,14 @@ class RunConfig:
         return words
 
 
-def check_option(option, given, applies, dataset):
-    """Raises ValueError if an option is given that has no effect on the dataset.
+def check_options(dataset, resize, cache):
+    """Raises ValueError for an option that has no effect on the dataset.
 
     Args:
-        option: name of the option, "resize" or "cache".
-        given: its value.
-        applies: whether it has an effect.
         dataset: name of the dataset.
+        resize, cache: values of the options; only datasets that fit into memory are resized, only others are cached.
     """
-    if given and not applies:
-        raise ValueError(f"{option} has no effect on --dataset {dataset}: omit it.")
+    streamed = DATASETS[dataset].streamed
+    for option, given, applies in (("resize", resize, not streamed), ("cache", cache, streamed)):
+        if given and not applies:
+            raise ValueError(f"{option} has no effect on --dataset {dataset}: omit it.")

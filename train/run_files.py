@@ -76,8 +76,10 @@ def kept_version(given, recorded):
     if not (isinstance(recorded, str) and isinstance(given, str)):
         return None
     names, kept = split_names(given), split_names(recorded)
-    same = [old if new == old.rpartition("@")[0] else new for new, old in zip(names, kept, strict=False)] == kept
-    return recorded if same and len(names) == len(kept) else None
+    if len(names) != len(kept):
+        return None
+    same = all(new in (old, old.rpartition("@")[0]) for new, old in zip(names, kept, strict=True))
+    return recorded if same else None
 
 
 def newest_checkpoints(run):

@@ -9,7 +9,7 @@ from keras_resv2 import data
 from keras_resv2.argument_checks import check_choice
 from keras_resv2.data.sources import open_source, source_fingerprint
 from keras_resv2.evaluation import measure_error, measure_streamed_error
-from train.config import check_option
+from train.config import check_options
 from train.data import image_stream
 from train.data.device_data import DeviceData
 from train.devices import ONE_DEVICE
@@ -70,8 +70,7 @@ def open_input(dataset, data_dir, recipe, seed, resize=False, cache=False, devic
     if row.streamed != (recipe.crop == "scale"):
         wanted = [name for name, other in data.DATASETS.items() if other.streamed != row.streamed]
         raise ValueError(f"this recipe is for --dataset {' or '.join(wanted)}, not {dataset}.")
-    check_option("resize", resize, not row.streamed, dataset)
-    check_option("cache", cache, row.streamed, dataset)
+    check_options(dataset, resize, cache)
     if row.streamed:
         return _streamed(row, data_dir, recipe, seed, cache, devices)
     return _in_memory(row, data_dir, recipe, seed, resize)

@@ -27,7 +27,7 @@ from keras_resv2.data import DATASETS
 from keras_resv2.labels import class_spellings
 from keras_resv2.models.shortcuts import NoShortcut
 from keras_resv2.pretrained import pretrained_card
-from train.config import ARGUMENTS, CHOICES, FORMS, RunConfig, check_option
+from train.config import ARGUMENTS, CHOICES, FORMS, RunConfig, check_options
 from train.paper_tables.figures import network
 from train.recipe import split_names
 from train.recipes import RECIPES
@@ -237,8 +237,7 @@ def make_jobs(table, out, data_dirs):
     if recipe.crop == "shift" and DATASETS[dataset].image_shape:
         recipe.check_image_size(DATASETS[dataset].image_shape)
         recipe.check_cutout(DATASETS[dataset].image_shape)
-    for option, applies in (("resize", not DATASETS[dataset].streamed), ("cache", DATASETS[dataset].streamed)):
-        check_option(option, table.get(option), applies, dataset)
+    check_options(dataset, table.get("resize"), table.get("cache"))
     if table.get("rematerialize") and not table.get("rolled"):
         raise ValueError("rematerialize=true requires rolled=true.")
     data_dir = data_dirs.get(dataset, data_dirs.get(None))
