@@ -119,7 +119,9 @@ class Job:
         out = self.config.out
         if (out / WEIGHTS).exists():
             return []
-        return _sources(None if newest_checkpoints(out) else self.config.initial_weights, self.config.values)
+        needs_start = self.config.initial_weights is not None and not newest_checkpoints(out)
+        initial = [("initial_weights", self.config.initial_weights)] if needs_start else []
+        return initial + [("teacher", name) for name in split_names(self.config.values.teacher or "") if name]
 
     @property
     def steps(self):
@@ -272,12 +274,6 @@ def make_jobs(table, out, data_dirs):
         if not _is_inside(source, out):  # inside, a run may make it first
             _check_existing(key, source, dataset)
     return jobs
-
-
-def _sources(initial_weights, recipe):
-    """Returns pairs of a setting and the name of weights."""
-    initial = [("initial_weights", initial_weights)] if initial_weights is not None else []
-    return initial + [("teacher", name) for name in split_names(recipe.teacher or "") if name]
 
 
 def _check_existing(key, source, dataset):

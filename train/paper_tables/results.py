@@ -66,7 +66,7 @@ class Run:
     def changes(self):
         """Returns values that differ from the named recipe as text, except steps and precision."""
         usual = recipe_values(RECIPES[self.recipe]) if self.recipe in RECIPES else self.values
-        apart = ("steps", "epochs", "dtype")
+        apart = ("steps", *APART)
         return [f"{k}={v}" for k, v in self.values.items() if k not in apart and v != usual.get(k)]
 
 

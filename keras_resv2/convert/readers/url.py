@@ -40,7 +40,8 @@ def fetch_url(url):
         )
     path = home() / "downloads" / name
     check_pytorch(path)
-    download.fetch(url, path, None, digits, LARGEST_FILE)
-    if not agrees(path, digits):
+    cached = path.exists()
+    download.fetch(url, path, None, digits, LARGEST_FILE)  # verifies what it downloads
+    if cached and not agrees(path, digits):
         raise ValueError(f"{path}, downloaded before, is damaged: its checksum differs. Delete it and try again.")
     return path
