@@ -122,8 +122,12 @@ def write_forms(name, data_dir, folder):
         _log(f"export: {name} as {form}")
         path = os.path.join(folder, form.replace(" ", "_"))
         options = {"representative": train_images} if precision == "int8" else {}
-        exported = keras_resv2.export(model, path, form.partition(" ")[0], precision=precision, **options)
-        results.append(Result(name, form, path, exported.size, **of_network))
+        try:
+            exported = keras_resv2.export(model, path, form.partition(" ")[0], precision=precision, **options)
+        except (ValueError, OSError, ImportError) as error:  # the others are measured all the same
+            results.append(Result(name, form, path, 0, **of_network, error=" ".join(str(error).split())))
+        else:
+            results.append(Result(name, form, path, exported.size, **of_network))
     return results
 
 

@@ -66,7 +66,8 @@ def batch_normalization():
 
 def published_network(name):
     """Returns the largest difference between a published network's probabilities in bfloat16 and float32."""
-    images = np.random.default_rng(0).integers(0, 256, (64, 32, 32, 3), dtype="uint8")
+    shape = keras_resv2.pretrained_card(name).image_shape
+    images = np.random.default_rng(0).integers(0, 256, (64, *shape), dtype="uint8")
     half, single = (
         np.asarray(keras_resv2.from_pretrained(name, dtype=dtype).predict_on_batch(images), "float32")
         for dtype in ("mixed_bfloat16", "float32")

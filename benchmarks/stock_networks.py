@@ -11,8 +11,7 @@ from keras import layers, ops
 from keras_resv2.argument_checks import check_choice
 from keras_resv2.models.blocks import STRIDE_ON
 from keras_resv2.models.config import STEMS, resolve_network
-
-RECURSION_LIMIT = 20_000  # Keras traverses deep graphs recursively
+from keras_resv2.models.graph import RECURSION_LIMIT
 
 
 def residual_network(depth, activation="original", width=1):

@@ -84,6 +84,9 @@ def run(arguments):
         write_history(rows, out / "transfer.csv")
         print(*(f"{column} {rows[-1][column]}" for column in COLUMNS), sep=", ", flush=True)
     chosen = [row for row in rows if (row["network"], row["dtype"]) == (network, arguments.dtype)]
+    if not chosen:
+        sizes = ", ".join(f"{name} {len(train[1]):,}" for name, (train, _) in data.items())
+        raise ValueError(f"nothing to measure: the datasets have fewer training images ({sizes}) than --images.")
     (out / "transfer.md").write_text(as_markdown(chosen), encoding="utf-8")
     draw(chosen, out / "transfer.png")
     print(as_markdown(chosen))

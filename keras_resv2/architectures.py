@@ -8,6 +8,7 @@ import re
 from typing import Any
 
 from keras_resv2.argument_checks import check_choice
+from keras_resv2.models.depths import CIFAR_LAYERS_PER_N, IMAGENET_UNITS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,33 +49,30 @@ V1 = "He et al. 2015, arXiv 1512.03385"
 V2 = "He et al. 2016, arXiv 1603.05027"
 WIDE = "Zagoruyko & Komodakis 2016, arXiv 1605.07146"
 CIFAR_DEPTHS = (20, 32, 44, 56, 110, 164, 1001)
-IMAGENET_DEPTHS = (18, 34, 50, 101, 152, 200)
-LAYERS_PER_N = (6, 9)  # CIFAR networks: 6n+2 with basic units, 9n+2 with bottlenecks
 DEEPEST, DEEPEST_WIDE, WIDEST = 1202, 100, 32  # a card from an untrusted source may name any depth and width
 # (layers, widening factor). WRN-d-k with three stages of n basic pre-activation units has d = 6n+4: its authors
 # count the three projections and not the classifier. Those of ImageNet are ResNet-v1 with wide bottlenecks.
 WIDE_CIFAR = ((16, 8), (16, 10), (28, 10), (40, 2), (40, 4), (40, 8))
 WIDE_IMAGENET = ((50, 2), (101, 2))
-IMAGENET_BOTTLENECK_DEPTHS = (50, 101, 152, 200)
 
 
 def _wide(layers: int, width: int) -> Architecture | None:
     """Returns the row of a wide network; None if there is none."""
     if not 1 < width <= WIDEST:
         return None
-    if layers in IMAGENET_BOTTLENECK_DEPTHS:
+    if IMAGENET_UNITS.get(layers, ("",))[0] == "bottleneck":
         return Architecture(f"WideResNet{layers}_{width}", layers, "original", WIDE, width)
     depth = layers - 2
-    if (depth - 2) % 6 or not 2 < depth < DEEPEST_WIDE or depth in IMAGENET_DEPTHS:
+    if (depth - 2) % 6 or not 2 < depth < DEEPEST_WIDE or depth in IMAGENET_UNITS:
         return None
     return Architecture(f"WideResNet{layers}_{width}", depth, "full_preactivation", WIDE, width)
 
 
 ARCHITECTURES = {
-    **{f"resnet{d}": Architecture(f"ResNet{d}", d, "original", V1) for d in (*CIFAR_DEPTHS, 1202, *IMAGENET_DEPTHS)},
+    **{f"resnet{d}": Architecture(f"ResNet{d}", d, "original", V1) for d in (*CIFAR_DEPTHS, 1202, *IMAGENET_UNITS)},
     **{
         f"preact_resnet{d}": Architecture(f"PreActResNet{d}", d, "full_preactivation", V2)
-        for d in (*CIFAR_DEPTHS, *IMAGENET_DEPTHS)
+        for d in (*CIFAR_DEPTHS, *IMAGENET_UNITS)
     },
     **{f"wide_resnet{d}_{k}": row for d, k in (*WIDE_CIFAR, *WIDE_IMAGENET) if (row := _wide(d, k))},
 }
@@ -119,7 +117,7 @@ def find_architecture(name: str) -> Architecture:
         return ARCHITECTURES[name]
     match = re.fullmatch(r"(preact_)?resnet([1-9]\d{0,3})", str(name))
     depth = int(match[2]) if match else 0
-    if match and 2 < depth <= DEEPEST and any((depth - 2) % layers == 0 for layers in LAYERS_PER_N):
+    if match and 2 < depth <= DEEPEST and any((depth - 2) % layers == 0 for layers in CIFAR_LAYERS_PER_N.values()):
         activation, source = ("full_preactivation", V2) if match[1] else ("original", V1)
         return Architecture("ResNet", depth, activation, source)
     match = re.fullmatch(r"wide_resnet([1-9]\d{0,3})_([1-9]\d?)", str(name))

@@ -2,6 +2,7 @@
 
 import functools
 import os
+import pathlib
 import weakref
 from collections.abc import Sequence
 
@@ -93,7 +94,9 @@ def _check_size(card, images):
 
 def _pretrained_body(name, card):
     settings = keras.config.dtype_policy().name, keras.config.floatx(), keras.config.image_data_format()
-    return _open_body(str(name), str(card.folder), card.full_name, card.sha256, settings)
+    # A path with the name of published weights is a folder, which `from_pretrained` knows by its type.
+    name = pathlib.Path(name) if isinstance(name, os.PathLike) else name
+    return _open_body(name, str(card.folder), card.full_name, card.sha256, settings)
 
 
 @functools.lru_cache(maxsize=2)

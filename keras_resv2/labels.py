@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 
 from keras_resv2.argument_checks import check_count
-from keras_resv2.data import DATASETS, Dataset, class_folders, described, load_split
+from keras_resv2.data import DATASETS, Dataset, class_folders, described, find_splits, load_split
 from keras_resv2.data.checks import check_finite
 from keras_resv2.data.folders import FolderSource
 from keras_resv2.data.images import prepare_images
 from keras_resv2.data.registry import known_dataset
 from keras_resv2.data.sources import Source, open_source
+from keras_resv2.data.splits import TEST
 from keras_resv2.files import open_regular
 from keras_resv2.pretrained import pretrained_card
 from keras_resv2.storage import download
@@ -101,6 +102,19 @@ def dataset_of(card: Card, data_dir: str | os.PathLike | None) -> Dataset:
                 row, class_names=names, image_shape=tuple(card.image_shape), streamed=False, tfds=()
             )
     return row
+
+
+def may_contain_training_images(card: Card, data_dir: str | os.PathLike | None) -> bool:
+    """Returns whether the images of a directory may be those that a fine-tuned network was trained on.
+
+    That is the case of a folder of class folders without test images, such as ``keras-resv2 finetune`` splits itself.
+
+    Args:
+        card, data_dir: see `dataset_of`.
+    """
+    if data_dir is None or not os.path.isdir(data_dir) or dataset_of(card, data_dir).tfds:
+        return False
+    return (card.origin or {}).get("layout") == "fine-tuned" and TEST not in find_splits(data_dir)
 
 
 def load_images(

@@ -203,15 +203,16 @@ def features(model: keras.Model, names: Sequence[str] | None = None) -> keras.Mo
     Args:
         model: a network of this package, with or without its classifier.
         names: the outputs to return: "stem", "stage1", "stage2", ..., and in pre-activation networks "head" (the last
-            stage after its final BN and ReLU); for ImageNet stems also "stem_conv", the stem before its pooling, with
-            stride 2. None for all stages.
+            stage after its final BN and ReLU); for stems with pooling also "stem_conv", the stem before it. None
+            for all stages.
 
     Returns:
         A `keras.Model` that gives a dictionary from each name to feature maps ``(batch, h, w, channels)``. In
         pre-activation networks a stage ends with the addition, so a head on top of it should start with BN and ReLU.
 
     Raises:
-        ValueError: if the model has no stages, or not the ones named.
+        ValueError: if the model has no stages, or not the ones named; or it is folded, and the next layers' batch
+            normalization is part of them: that is the stem of pre-activation networks, in plain ones every stage.
 
     Example:
 
@@ -226,6 +227,12 @@ def features(model: keras.Model, names: Sequence[str] | None = None) -> keras.Mo
         outputs["stem_conv"] = before[-1].output
     stages = [name for name in outputs if name.startswith("stage")]
     chosen = stages if names is None else [check_choice("names", name, list(outputs)) for name in names]
+    for name in chosen:
+        if name in groups and _normalized_for_next(groups, name):
+            raise ValueError(
+                f"{name!r} of model {model.name!r} has the batch normalization of the layers after it folded into it: "
+                "fold afterwards, fold(features(model))."
+            )
     with deep_graph():
         return keras.Model(model.input, {name: outputs[name] for name in chosen}, name=f"{model.name}_features")
 
@@ -286,6 +293,18 @@ def _groups(model):
             "not a model around it."
         )
     return groups
+
+
+def _normalized_for_next(groups, name):
+    """Returns whether `fold` moved the batch normalization before the next group's activation into this group.
+
+    Only the stem of a folded pre-activation network has a bias before an activation without batch normalization.
+    """
+    stem, first = groups.get("stem"), {layer.name for layer in groups.get("stage1", ())}
+    if not stem or "stage1_unit1_preact_relu" not in first or "stage1_unit1_preact_bn" in first:
+        return False
+    after = list(groups)[list(groups).index(name) + 1 :]
+    return bool(after) and getattr(stem[-1], "use_bias", False) and not groups[name][-1].name.endswith("_add")
 
 
 def _check_head(include_top, pooling, classes, stem):

@@ -12,6 +12,7 @@ from PIL import Image
 
 import keras_resv2
 from helpers.paths import ROOT
+from helpers.published import publish
 from keras_resv2 import cli, embed, nearest_neighbors
 from keras_resv2.embedding import padded_size
 from keras_resv2.models.weights import model_arrays
@@ -32,6 +33,18 @@ def test_embedding_of_a_model(pixels):
     assert np.allclose(embed(model, pixels), embed(NAME, pixels), atol=1e-5)
     with pytest.raises(ValueError, match="Dense layer"):
         embed(keras.Sequential([keras.Input((32, 32, 3)), keras.layers.Flatten()]), pixels)
+
+
+def test_a_path_is_a_folder_even_if_it_has_a_published_name(pixels, tmp_path, monkeypatch):
+    from keras_resv2.storage.local import pinned_name
+
+    publish(tmp_path, name="resnet20-cifar10")
+    monkeypatch.chdir(tmp_path)
+    own = embed(pathlib.Path("resnet20-cifar10"), pixels)
+    np.testing.assert_array_equal(own, embed("./resnet20-cifar10", pixels))
+    assert not np.allclose(own, embed("resnet20-cifar10", pixels), rtol=0.1)
+    card = keras_resv2.pretrained_card("./resnet20-cifar10")
+    assert pinned_name(pathlib.Path("resnet20-cifar10"), card) == "./resnet20-cifar10"
 
 
 def test_nearest_neighbors_by_hand():

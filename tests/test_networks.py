@@ -340,6 +340,24 @@ def test_multiply_adds_of_other_layers():
         count_multiply_adds(inside)
 
 
+def test_multiply_adds_of_layers_called_twice():
+    """By hand: a shared convolution of 9 * 3 * 5 weights on 8 x 8 and on 4 x 4 positions; a network on two images."""
+    shared = keras.layers.Conv2D(5, 3, padding="same", use_bias=False)
+    large, small = keras.Input((8, 8, 3)), keras.Input((4, 4, 3))
+    assert count_multiply_adds(keras.Model([large, small], [shared(large), shared(small)])) == (64 + 16) * 135
+    inner = ResNet(8)
+    pair = [keras.Input((32, 32, 3)), keras.Input((32, 32, 3))]
+    twice = keras.Model(pair, keras.layers.Add()([inner(x) for x in pair]))
+    assert count_multiply_adds(twice) == 2 * count_multiply_adds(inner)
+    any_size = [keras.Input((8, 8, 3)), keras.Input((None, None, 3))]
+    with pytest.raises(ValueError, match="accepts any size"):
+        count_multiply_adds(keras.Model(any_size, [shared(x) for x in any_size]))
+    unbuilt = keras.Sequential([keras.layers.Dense(2)])
+    with pytest.raises(ValueError, match="no input shape"):
+        count_multiply_adds(unbuilt)
+    assert count_multiply_adds(keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])) == 6
+
+
 def test_arguments_without_effect_make_equal_networks():
     """No convolution on a shortcut that could be activated."""
     for others in ({"projection": "A"}, {"projection": "A_average"}, {"shortcut": "none"}):

@@ -9,7 +9,7 @@ import time
 import keras
 from keras import ops
 
-from keras_resv2.models.flops import count_multiply_adds, weighted_layers
+from keras_resv2.models.flops import count_multiply_adds, weighted_calls
 
 MATRIX, VECTOR = 4096, 2**26
 REPEATS = 5
@@ -51,8 +51,8 @@ def count_bytes(model, dtype):
     """
     moved = sum(
         count * math.prod(tensor.shape[1:])
-        for layer, count in weighted_layers(model)
-        for tensor in (layer.input, layer.output)
+        for node, count in weighted_calls(model)
+        for tensor in (*node.input_tensors, *node.outputs)
     )
     return 3 * moved * (4 if dtype == "float32" else 2)
 

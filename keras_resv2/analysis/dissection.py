@@ -13,7 +13,16 @@ from typing import Any
 import keras
 
 from keras_resv2.analysis.programs import Program
-from keras_resv2.models.graph import UNIT, activation_name, as_functional, calls, changes_size, deep_graph, is_cast
+from keras_resv2.models.graph import (
+    POOLINGS,
+    UNIT,
+    activation_name,
+    as_functional,
+    calls,
+    changes_size,
+    deep_graph,
+    is_cast,
+)
 from keras_resv2.models.pixels import pixel_scale
 from keras_resv2.models.scan import is_rolled
 
@@ -105,6 +114,7 @@ class Dissection:
         stem: `Part` from images to the first unit.
         units: list of `Unit`.
         head: `Part` from the last unit to the class scores before the softmax or sigmoid.
+        classifies: whether the head ends with weights of its own after the pooling, instead of pooled features.
         pixels: which pixels the network expects, see `keras_resv2.models.pixels.pixel_scale`.
     """
 
@@ -112,6 +122,7 @@ class Dissection:
     stem: Part
     units: list[Unit]
     head: Part
+    classifies: bool
     pixels: str
 
     def stages(self) -> dict[int, list[int]]:
@@ -171,14 +182,14 @@ def dissect(model: keras.Model) -> Dissection:
         order = {layer.name: i for i, layer in enumerate(model.layers)}
         names = sorted(groups, key=lambda name: order[groups[name][-1].name])
         units, x = [], _source(groups[names[0]])
-        stem = _part(model.layers, model.input, x, programs)
+        stem = _part(model.layers, _input(model), x, programs)
         for name in names:
             if _source(groups[name]) is not x:
                 raise ValueError(f"unit {name} of model {model.name!r} does not follow the unit before it. {_needed()}")
             units.append(_unit(name, groups[name], x, programs))
             x = groups[name][-1].output
         head = _head(model, x, programs)
-    return Dissection(model.name, stem, units, head, pixel_scale(model))
+    return Dissection(model.name, stem, units, head, _classifies(model, head), pixel_scale(model))
 
 
 def _check_folded(model, groups):
@@ -234,6 +245,21 @@ def _unit(name, layers, x, programs):
         gate=_part(layers, x, carries[0], programs) if carries else None,
         plain=False,
     )
+
+
+def _input(model):
+    if len(model.inputs) != 1:
+        raise ValueError(
+            f"model {model.name!r} has {len(model.inputs)} inputs: analysis needs a single input of images."
+        )
+    return model.inputs[0]
+
+
+def _classifies(model, head):
+    """Returns whether a layer with weights reads the pooled features."""
+    layers = [layer for layer in model.layers if layer.name in head.layers]
+    pooled = [i for i, layer in enumerate(layers) if isinstance(layer, POOLINGS)]
+    return not pooled or any(layer.weights for layer in layers[pooled[-1] + 1 :])
 
 
 def _head(model, x, programs):

@@ -12,10 +12,15 @@ from keras_resv2.analysis.programs import Program
 from keras_resv2.argument_checks import check_count
 from keras_resv2.data.checks import check_finite, to_array
 from keras_resv2.models.copying import call_layers, copy_model
-from keras_resv2.models.graph import activation_name, as_functional, check_functional, data_format_of, deep_graph
+from keras_resv2.models.graph import (
+    POOLINGS,
+    activation_name,
+    as_functional,
+    check_functional,
+    data_format_of,
+    deep_graph,
+)
 from keras_resv2.models.pixels import check_pixel_scale, pixel_scale
-
-POOLINGS = (keras.layers.GlobalAveragePooling2D, keras.layers.GlobalMaxPooling2D)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,7 +182,8 @@ def _check(model, images, classes):
     shape, count = model.inputs[0].shape[1:], model.outputs[0].shape[-1]
     fits = images.ndim == len(shape) + 1 and all(a in (None, b) for a, b in zip(shape, images.shape[1:], strict=True))
     if not fits or not len(images):
-        raise ValueError(f"images {images.shape} do not fit model {model.name!r}, which expects (n, {shape}).")
+        sides = ", ".join(map(str, shape))
+        raise ValueError(f"images {images.shape} do not fit model {model.name!r}, which expects (n, {sides}).")
     if classes is None:
         return images, None
     classes = np.asarray(classes)

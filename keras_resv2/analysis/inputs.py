@@ -33,9 +33,10 @@ def check_images(parts: Dissection, images: Any, labels: Any) -> tuple[np.ndarra
             f"images {images.shape} do not fit {parts.name}, which expects (n, {', '.join(map(str, shape))})."
         )
     output = parts.head.program.output_shape
-    if len(output) != 1:
+    if len(output) != 1 or not parts.classifies:
+        kind = f"an array {output}" if len(output) != 1 else f"{output[0]} pooled features"
         raise ValueError(
-            f"{parts.name} outputs {output}, not class scores: analysis needs a network with its classifier."
+            f"{parts.name} outputs {kind}, not class scores: analysis needs a network with its classifier."
         )
     check_pixel_scale(parts.pixels, images)
     return images, check_labels(labels, len(images), output[0], owner=parts.name)

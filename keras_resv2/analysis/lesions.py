@@ -334,11 +334,14 @@ class _Record:
             return
         self._study = _fingerprint(parts, plans, images, labels)
         if self._path.exists():
-            content = json.loads(self._path.read_text())
-            if content.get("study") != self._study:
+            try:
+                content = json.loads(self._path.read_text())
+            except ValueError:  # including an invalid encoding
+                content = None
+            if not isinstance(content, dict) or content.get("study") != self._study:
                 raise ValueError(
-                    f"{path} is from another study: the network, images or lesions differ. Delete the file, or pass "
-                    "another resume=."
+                    f"{path} is not from this study: the network, images or lesions differ. Delete the file, or use "
+                    "another one (resume=) or another folder (--out)."
                 )
             self.done, self.wrong = content["images"], np.array(content["wrong"])
 

@@ -45,14 +45,15 @@ def share_left(units: int, deleted: int) -> float:
         deleted: number of deleted units.
 
     Raises:
-        ValueError: if `deleted` is not from 0 to `units`.
+        ValueError: if `units` is not a positive whole number, or `deleted` not a whole number from 0 to `units`.
 
     Example:
 
     >>> share_left(54, 1), share_left(54, 10)
     (0.5, 0.0009765625)
     """
-    if not 0 <= deleted <= units:
+    check_count("units", units)
+    if deleted != int(deleted) or not 0 <= deleted <= units:
         raise ValueError(f"deleted={deleted} must be from 0 to {units}, the number of units.")
     return 0.5**deleted
 
@@ -173,8 +174,9 @@ def path_gradients(
         `PathGradients`.
 
     Raises:
-        ValueError: if the model has no residual units, or has units without shortcut; a length is not possible; or
-            images and labels do not match.
+        ValueError: if the model has no residual units, or has units without shortcut; computes in float16, or is folded
+            and `training` is True; a length is not possible; or images and labels do not match each other or the
+            network.
     """
     parts = dissect(model)
     count = len(parts.units)
@@ -203,7 +205,7 @@ class PathTracer:
         images, labels, training: see `path_gradients`.
 
     Raises:
-        ValueError: if a unit has no shortcut, or images and labels do not match.
+        ValueError: see `path_gradients`.
 
     Example: the gradients of all 2^n paths sum to the gradient.
 
@@ -226,8 +228,14 @@ class PathTracer:
 
         Returns:
             Array ``(n, height, width, 3)``.
+
+        Raises:
+            ValueError: if there is no unit at a position.
         """
         trace, training = self._trace, self._training
+        last = len(self._parts.units) - 1
+        if path is not None and not set(path) <= set(range(last + 1)):
+            raise ValueError(f"path={path} must have positions of units, from 0 to {last}.")
         gradient = trace.gradient
         for i in reversed(range(len(self._parts.units))):
             unit, x = self._parts.units[i], trace.inputs[i]

@@ -159,7 +159,8 @@ def draw_grad_cam(
     Raises:
         ImportError: if matplotlib is not installed.
     """
-    images, maps = np.asarray(images).astype("uint8"), study.resized(np.asarray(images).shape[1:3])
+    images = np.clip(images, 0, 255).astype("uint8")  # resizing by splines can exceed the range
+    maps = study.resized(images.shape[1:3])
     class_names = None if class_names is None else [str(name) for name in class_names]
     columns = min(4, len(images))
     rows = -(-len(images) // columns)

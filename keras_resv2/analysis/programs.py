@@ -41,6 +41,11 @@ class Program:
         """Shape without the batch dimension."""
         return tuple(self._model.outputs[0].shape[1:])
 
+    @property
+    def compute_dtypes(self) -> set[str]:
+        """Types of the numbers that the layers compute with."""
+        return {layer.compute_dtype for layer in self._model.layers}
+
     def __call__(self, values: list, x: Any, training: bool = False) -> Any:
         """Computes the output; the values are not modified.
 

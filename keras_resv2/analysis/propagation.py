@@ -80,8 +80,8 @@ def propagate(model: keras.Model, images: np.ndarray, labels: np.ndarray, traini
         `Propagation`.
 
     Raises:
-        ValueError: if the model has no residual units, or has units without shortcut; or images and labels do not
-            match.
+        ValueError: if the model has no residual units, or has units without shortcut; computes in float16, or is folded
+            and `training` is True; or images and labels do not match each other or the network.
 
     Example:
 

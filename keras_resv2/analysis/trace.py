@@ -24,8 +24,8 @@ class Trace:
         gradient: gradient of the loss with respect to the head's input.
 
     Raises:
-        ValueError: if a unit has no shortcut, `training` is True and the network is folded, or images and labels do not
-            match each other or the network.
+        ValueError: if a unit has no shortcut; the network computes in float16, or is folded and `training` is True; or
+            images and labels do not match each other or the network.
     """
 
     def __init__(self, parts: Dissection, images: Any, labels: Any, training: bool = False):
@@ -38,6 +38,11 @@ class Trace:
                 f"{parts.name} is folded, so most of its batch normalization has no batch statistics: analyze it "
                 "before folding it, or with training=False."
             )
+        if any("float16" in program.compute_dtypes for program in _programs(parts)):
+            raise ValueError(
+                f"{parts.name} computes in float16, whose smallest numbers are larger than most of these gradients: "
+                'build it with dtype="float32" or "mixed_bfloat16", from the same weights.'
+            )
         images, labels = check_images(parts, images, labels)
         self.pixels = keras.ops.convert_to_tensor(images, "float32")
         x = parts.stem(self.pixels, training)
@@ -49,6 +54,12 @@ class Trace:
             x = self.totals[-1] if unit.after is None else unit.after(self.totals[-1], training)
             self.inputs.append(x)
         self.gradient = parts.head.vjp(x, loss_gradient(parts.head(x, training), labels), training)
+
+
+def _programs(parts):
+    """Returns the programs of the stem, the units and the head."""
+    of_units = (part for unit in parts.units for part in (unit.shortcut, unit.branch, unit.after) if part is not None)
+    return [part.program for part in (parts.stem, *of_units, parts.head)]
 
 
 def _is_folded(unit):

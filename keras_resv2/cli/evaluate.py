@@ -8,9 +8,10 @@ from keras_resv2.data import described, find_splits, fingerprint
 from keras_resv2.data.arrays import sample_positions
 from keras_resv2.data.folders import scan_classes
 from keras_resv2.data.splits import TEST, evenly_spaced
-from keras_resv2.labels import class_names, dataset_of, load_images, open_images
+from keras_resv2.labels import class_names, dataset_of, load_images, may_contain_training_images, open_images
 from keras_resv2.pretrained import from_pretrained, pretrained_card, weight_path
 
+TRAINED_ON = "There is no folder test/: images that the network was trained on may be among them."
 DISAGREES = 1
 QUICK_IMAGES = 2000
 
@@ -60,8 +61,7 @@ def run(arguments):
     sampled = False  # whether only some images of a folder are decoded
     if arguments.quick and in_folders:
         sampled = len(scan_classes(folder if test is None else test, row.class_names).paths) > QUICK_IMAGES
-    # A fine-tuned network on a folder without splits, such as the one that it was trained on.
-    trained_on = in_folders and test is None and (card.origin or {}).get("layout") == "fine-tuned"
+    trained_on = may_contain_training_images(card, folder)
     _start(arguments)
     images, labels = load_images(card, TEST, arguments.data_dir, most=QUICK_IMAGES if sampled else None)
     known = card.dataset_sha256.get("test")
@@ -102,7 +102,7 @@ def run(arguments):
         print(f"{card.full_name}: {measured:.2f} % of {len(labels):,} {kind}; {_comparison(result, card)}.")
         _print_reported(card)
         if trained_on:
-            print("There is no folder test/: images that the network was trained on may be among them.")
+            print(TRAINED_ON)
         if agrees is not None and same_data is False:
             print("These test images are not identical to those that the card was measured on.")
         if arguments.full:

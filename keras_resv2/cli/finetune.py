@@ -2,12 +2,13 @@
 
 import os
 import pathlib
+import shlex
 
 from keras_resv2.argument_checks import check_choice
 from keras_resv2.cli.terminal import check_seed, output_folder, print_json, start_backend
 from keras_resv2.data import find_splits
 from keras_resv2.files import create_folder
-from keras_resv2.pretrained import from_pretrained, pretrained_card, weight_path
+from keras_resv2.pretrained import from_pretrained, list_pretrained, pretrained_card, weight_path
 from keras_resv2.startup import print_stderr
 
 MODEL, INTERRUPTED = "model.keras", "interrupted.keras"
@@ -113,7 +114,7 @@ def finetune(out, name, settings, environment, quiet=False):
 
     from keras_resv2.transfer import fine_tune, freeze
     from keras_resv2.transfer.finetune_data import load_finetune_data
-    from keras_resv2.transfer.run_report import weight_folder_of, write_report, write_weight_folder
+    from keras_resv2.transfer.run_report import draw_report, weight_folder_of, write_report, write_weight_folder
 
     say = (lambda *words: None) if quiet else (lambda *words: print(*words, flush=True))
     for key in ("validation", "test"):
@@ -176,15 +177,28 @@ def finetune(out, name, settings, environment, quiet=False):
         raise
     _save(model, out / MODEL)
     kept = {"augment": augment} | {key: settings[key] for key in ("balanced", "freeze_until", "dtype")}
-    report = write_report(out, model, history, data, card, training | kept, environment)
+    report, scores = write_report(out, model, history, data, card, training | kept, environment)
     folder = write_weight_folder(out, model, report, card, name, settings["data"], data.test)
     for split, images in (("validation", len(data.validation[1])), ("test", report["test_images"])):
         low, high = report[f"{split}_interval"]
         say(f"{split} error {report[f'{split}_error']:.2f} % of {images} images (95 %: {low:.1f} to {high:.1f})")
     say(f"{folder}: weights and card")
-    say(f"keras-resv2 predict {out} IMAGE...")
+    say(f"keras-resv2 predict {shlex.quote(place_of(out))} IMAGE...")
     say(f'import keras, keras_resv2; model = keras.models.load_model("{(out / MODEL).as_posix()}")')
+    draw_report(out, scores, history, data, card)  # last, because nothing else depends on it
     return report
+
+
+def place_of(out: pathlib.Path) -> str:
+    """Returns the path of a folder as text that is not the name of published weights, nor of a version.
+
+    Example:
+
+    >>> place_of(pathlib.Path("flowers")), place_of(pathlib.Path("resnet20-cifar10"))
+    ('flowers', './resnet20-cifar10')
+    """
+    place = str(out)
+    return os.path.join(os.curdir, place) if "@" in place or place in list_pretrained() else place
 
 
 def _save(model, path):

@@ -16,6 +16,7 @@ from keras_resv2 import analysis
 from keras_resv2.analysis import plots
 from keras_resv2.architectures import is_architecture
 from keras_resv2.builders import build
+from keras_resv2.cli.evaluate import TRAINED_ON
 from keras_resv2.cli.network_names import check_network
 from keras_resv2.cli.terminal import check_seed
 from keras_resv2.data import described, find_dataset, load_split, open_dataset
@@ -23,8 +24,10 @@ from keras_resv2.data.arrays import sample_positions
 from keras_resv2.data.splits import TEST
 from keras_resv2.figures import check_matplotlib
 from keras_resv2.files import write_csv
-from keras_resv2.labels import load_images
+from keras_resv2.labels import class_names, dataset_of, load_images, may_contain_training_images
+from keras_resv2.models.graph import unit_calls
 from keras_resv2.pretrained import from_pretrained, is_pretrained, pretrained_card
+from keras_resv2.startup import print_stderr
 from keras_resv2.storage.local import is_folder
 
 LEAST_IMAGES, SMALL_PIXELS = 12, 64 * 64  # studies use fewer images if they are larger, but at least so many
@@ -55,8 +58,15 @@ def run_study(arguments):
     limit = arguments.images
     if limit is not None and limit < 1:
         raise ValueError(f"--images {limit} must be at least 1.")
-    if cards and not dataset.streamed:  # as fine-tuned networks were trained: resized, or from class folders
+    if cards:  # as fine-tuned networks were trained: resized, or from class folders
+        if dataset_of(cards[0], arguments.data_dir).streamed:
+            raise ValueError(
+                f"{cards[0].full_name}: a study needs images in memory: pass --data_dir a folder with one folder of "
+                "images per class, or call keras_resv2.analysis with an array."
+            )
         images, labels = load_images(cards[0], TEST, arguments.data_dir, most=limit or usual)
+        if may_contain_training_images(cards[0], arguments.data_dir):
+            print_stderr(TRAINED_ON)
     else:
         images, labels = load_split(dataset, TEST, arguments.data_dir)
     if limit is not None and limit > len(labels):
@@ -71,7 +81,11 @@ def run_study(arguments):
             if title in cases:
                 raise ValueError(f"{name} and another network are both called {title}: study them separately.")
             cases[title] = _open(name, {**variant, **({"shortcut": shortcut} if shortcut else {})}, dataset)
-    arguments.class_names = dataset.class_names
+    if arguments.study in ("propagation", "paths"):  # before any study
+        for title, case in cases.items():
+            if not all(_has_addition(nodes) for nodes in unit_calls(case.model).values()):
+                raise ValueError(f"{title} is a plain network, without shortcuts: leave it out of {arguments.study}.")
+    arguments.class_names = class_names(cards[0]) if cards else dataset.class_names
     arguments.positions = sample_positions(labels, limit or usual or len(labels))
     facts = study(cases, images[arguments.positions], labels[arguments.positions], folder, arguments)
     if arguments.json:
@@ -80,6 +94,10 @@ def run_study(arguments):
         for name, values in facts.items():
             print(text.format(name=name, **{key: float("nan") if v is None else v for key, v in values.items()}))
     return 0
+
+
+def _has_addition(nodes):
+    return any(node.operation.name.endswith("_add") for node in nodes)
 
 
 def _fewer(images, image_shape):

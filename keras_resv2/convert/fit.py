@@ -2,11 +2,12 @@
 
 import dataclasses
 
-from keras_resv2.architectures import IMAGENET_DEPTHS, WIDEST, find_architecture, is_architecture, name_architecture
+from keras_resv2.architectures import WIDEST, find_architecture, is_architecture, name_architecture
 from keras_resv2.argument_checks import some
 from keras_resv2.convert.network import other_network, stem_kernel
 from keras_resv2.convert.weight_shapes import weight_shapes
-from keras_resv2.models.config import IMAGENET_UNITS, IMAGENET_WIDTHS, STEMS, needed_arguments, resolve_network
+from keras_resv2.models.config import IMAGENET_WIDTHS, STEMS, needed_arguments, resolve_network
+from keras_resv2.models.depths import IMAGENET_UNITS
 
 FIRST_CONV = "stage1_unit1_conv1"
 
@@ -196,7 +197,7 @@ def classes_of(network):
 
 def _fits_both_branches(row):
     """Returns whether both basic units and bottlenecks give this depth."""
-    return row.depth not in IMAGENET_DEPTHS and (row.depth - 2) % 6 == 0 and (row.depth - 2) % 9 == 0
+    return row.depth not in IMAGENET_UNITS and (row.depth - 2) % 6 == 0 and (row.depth - 2) % 9 == 0
 
 
 def _needed(row, own, structure):

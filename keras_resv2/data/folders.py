@@ -178,7 +178,7 @@ def _holds_files(folder):
 def _files(folder):
     """Returns the sorted paths of the files of a class."""
     paths, seen = [], set()
-    for parent, folders, names in os.walk(folder, followlinks=True):
+    for parent, folders, names in os.walk(folder, onerror=_raise, followlinks=True):
         place = os.path.realpath(parent)
         if place in seen:  # a link to a folder that contains it
             folders.clear()
@@ -189,6 +189,10 @@ def _files(folder):
             os.path.join(parent, name) for name in names if not is_hidden(name) and _ending(name) not in NO_IMAGES
         ]
     return sorted(paths)
+
+
+def _raise(error):
+    raise error
 
 
 def _ending(path):
@@ -332,7 +336,9 @@ def read_folder(
                 raise type(error)(f'{error} damaged="skip" skips such files.') from None
             problems.append(str(error))
     labels = files.labels[kept]
-    for label in sorted(set(files.labels[chosen]) - set(labels)):
+    if not kept:
+        raise ValueError(f"{folder} contains no readable images, for example: {problems[0]}")
+    for label in sorted(set(files.labels[chosen]) - set(labels)) if len(chosen) == len(files.paths) else ():
         raise ValueError(
             f"class folder {folder / files.class_names[label]} contains no images: every class needs some."
         )

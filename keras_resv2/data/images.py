@@ -81,7 +81,7 @@ def read_image(
     except Exception as error:  # Pillow's decoders raise many types; all mean an image that cannot be read
         reason = "unknown format" if isinstance(error, UnidentifiedImageError) else first_line(error).rstrip(".")
         raise ValueError(f"{path} is not a readable image: {reason}.") from None
-    return np.asarray(fitted(image, size, crop, interpolation))
+    return np.array(fitted(image, size, crop, interpolation))  # a copy, because Pillow's bytes are read-only
 
 
 def decode_image(
@@ -107,7 +107,7 @@ def decode_image(
     except Exception as error:  # Pillow's decoders raise many types; all mean an image that cannot be read
         reason = "unknown format" if isinstance(error, UnidentifiedImageError) else first_line(error).rstrip(".")
         raise ValueError(f"{place} is not a readable image: {reason}.") from None
-    return np.asarray(image if size is None else fitted(image, size, crop, interpolation))
+    return np.array(image if size is None else fitted(image, size, crop, interpolation))
 
 
 def open_image(file: BinaryIO) -> Image.Image:

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from keras_resv2.data.checks import class_numbers
+
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
 WORDS = {
     TRAIN: ("train", "training", "trainset"),
@@ -118,7 +120,8 @@ def split_images(
         class.
 
     Raises:
-        ValueError: if shares do not sum to 1, or a class has fewer images than there are parts.
+        ValueError: if labels are one-hot rows, shares do not sum to 1, or a class has fewer images than there are
+            parts.
 
     Example:
 
@@ -127,7 +130,9 @@ def split_images(
     (6, 2)
     """
     labels, sizes = np.asarray(labels), np.asarray(shares, "float64")
-    if (sizes <= 0).any() or abs(sizes.sum() - 1) > 1e-6:
+    if labels.ndim != 1:
+        labels = class_numbers(labels)
+    if not (sizes > 0).all() or abs(sizes.sum() - 1) > 1e-6:
         shown = ", ".join(f"{share:g}" for share in shares)
         raise ValueError(f"shares {shown} must be positive and sum to 1: every part needs some images.")
     rng, parts = np.random.default_rng(seed), [[] for _ in sizes]

@@ -17,22 +17,11 @@ from keras_resv2.models.blocks import (
     STRIDE_ON,
     UnitSpec,
 )
+from keras_resv2.models.depths import CIFAR_LAYERS_PER_N, IMAGENET_UNITS
 from keras_resv2.models.preprocessing import Pixels, resolve_pixels
 from keras_resv2.models.shortcuts import Conv1x1, Identity, NoShortcut, Shortcut, get_shortcut
 
-# Units per stage of He et al. 2015, Table 1, and ResNet-200 of He et al. 2016.
-IMAGENET_UNITS = {
-    18: ("basic", (2, 2, 2, 2)),
-    34: ("basic", (3, 4, 6, 3)),
-    50: ("bottleneck", (3, 4, 6, 3)),
-    101: ("bottleneck", (3, 4, 23, 3)),
-    152: ("bottleneck", (3, 8, 36, 3)),
-    200: ("bottleneck", (3, 24, 36, 3)),
-}
 IMAGENET_WIDTHS = (64, 128, 256, 512)
-
-# CIFAR networks have three stages of n units: depth = 6n+2 (basic) or 9n+2 (bottleneck).
-CIFAR_LAYERS_PER_N = {"basic": 6, "bottleneck": 9}
 CIFAR_WIDTHS = (16, 32, 64)
 CIFAR_BOTTLENECK_DEPTHS = (164, 1001)  # those that use bottlenecks in the paper
 

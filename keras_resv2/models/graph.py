@@ -12,13 +12,13 @@ import keras
 
 # Keras traverses a graph recursively, with up to eight calls per unit of a network; there are up to 600 units.
 RECURSION_LIMIT = 20_000
+POOLINGS = (keras.layers.GlobalAveragePooling2D, keras.layers.GlobalMaxPooling2D)  # of the head
 # Others have an attribute `data_format` too, which may be the global setting or, in padding, other axes.
 _WITH_DATA_FORMAT = (
     keras.layers.Conv2D,
     keras.layers.MaxPooling2D,
     keras.layers.AveragePooling2D,
-    keras.layers.GlobalAveragePooling2D,
-    keras.layers.GlobalMaxPooling2D,
+    *POOLINGS,
 )
 UNIT = re.compile(r"(stage(\d+)_unit(\d+))_.*")  # names of the layers of residual units
 

@@ -64,13 +64,16 @@ def contains_card(name: str | os.PathLike) -> bool:
 
 
 def pinned_name(name: str | os.PathLike, card: Card) -> str:
-    """Returns a name that always finds the same weights: that of pretrained weights with its version, a path unchanged.
+    """Returns a name that always finds the same weights: that of pretrained weights with its version, or a path.
 
     Args:
         name: pretrained name, or the path of a weight folder or of a folder that contains one.
         card: its card.
     """
-    return str(name) if _opens_folder(name, card_paths()) else card.full_name
+    if not _opens_folder(name, card_paths()):
+        return card.full_name
+    # As text, a path without a separator could be the name of published weights.
+    return os.path.join(os.curdir, name) if isinstance(name, os.PathLike) and not is_folder(str(name)) else str(name)
 
 
 def _opens_folder(name, published):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -43,14 +44,17 @@ class BodyTraining:
         self, batches: Any, epochs: int, steps_per_epoch: int | None = None, callbacks: Sequence = ()
     ) -> keras.callbacks.History:
         """Trains the compiled model."""
-        return self.model.fit(
-            batches,
-            steps_per_epoch=steps_per_epoch,
-            epochs=epochs,
-            callbacks=list(callbacks),
-            verbose=0,
-            shuffle=False,
-        )
+        with warnings.catch_warnings():
+            # Keras' remark on every dataset of unknown size, which is passed once per epoch all the same.
+            warnings.filterwarnings("ignore", "Your input ran out of data")
+            return self.model.fit(
+                batches,
+                steps_per_epoch=steps_per_epoch,
+                epochs=epochs,
+                callbacks=list(callbacks),
+                verbose=0,
+                shuffle=False,
+            )
 
 
 def warmup_steps(share: float, steps: int) -> int:

@@ -53,7 +53,7 @@ class BestWeights(keras.callbacks.Callback):
         if results is None:
             return
         logs.update(val_loss=results.loss, val_accuracy=1 - results.error)  # for the callbacks after this one
-        if min(self._waited, epoch + 1 - self.patient_until) >= self.patience:
+        if min(self._waited, epoch + 1 - self.patient_until) >= max(self.patience, 1):  # 0 means 1, as in Keras
             self._network.stop_training = True
 
     def add(self, phase: str, loss: float, error: float) -> Results | None:

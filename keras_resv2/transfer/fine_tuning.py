@@ -97,8 +97,8 @@ def fine_tune(
         train: ``(images, labels)`` or ``(images, labels, weights)``: images ``(n, height, width, 3)`` on the scale of
             the model (0 to 255); class indices ``(n,)``, or class probabilities ``(n, classes)``, one-hot or soft
             (mixup, label smoothing, distillation); and loss weights ``(n,)``. Or batches of these
-            (`tf.data.Dataset`, `keras.utils.PyDataset`, a PyTorch `DataLoader`, a list) that can be iterated again;
-            or a folder with a folder of images per class (`read_folder`).
+            (`tf.data.Dataset`, `keras.utils.PyDataset`, a PyTorch `DataLoader`, a list) that end and can be iterated
+            again; or a folder with a folder of images per class (`read_folder`).
         validation: the same; or the fraction of `train` to hold out (of each class); or None: then the last weights are
             kept.
         epochs: maximum number of epochs of the backbone's training, for each learning rate. 0 trains only the
@@ -133,6 +133,7 @@ def fine_tune(
         ValueError: if the images do not fit the model, labels are outside its classes, a folder has another number of
             classes than the model, or an argument is invalid; before anything is trained.
         TypeError: if `model`, `train`, `validation` or `callbacks` have another type.
+        FileNotFoundError: if a folder does not exist.
         FloatingPointError: if the loss is NaN or infinite; the model has the best weights so far.
 
     Example:
@@ -147,6 +148,7 @@ def fine_tune(
         if number is not None:
             check_count(name, number, least=0)
     check_count("batch_size", batch_size)
+    check_count("seed", seed, least=0)
     if not 0 <= warmup <= 1:
         raise ValueError(f"warmup={warmup} must be a fraction of the steps, from 0 to 1.")
     check_choice("batch_norm", batch_norm, ("frozen", "trained"))

@@ -78,13 +78,15 @@ def load_finetune_data(
     ('daisy', 'tulip')
     """
     if os.path.isdir(data):
+        if data_dir is not None:
+            raise ValueError(f"--data_dir is for datasets of tensorflow-datasets; --data {data} is a folder.")
         splits, class_names, problems = _read_folder(pathlib.Path(data), size, damaged, shares)
     elif os.path.exists(data):
         raise NotADirectoryError(f"--data {data} is a file: it must be a folder with one folder of images per class.")
     elif data.startswith((".", os.sep, "~")) or data.count("/") > 1 or os.path.isdir(os.path.dirname(data)):
         raise FileNotFoundError(f"--data {data} is not a folder that exists.")
     else:
-        splits, class_names, problems = _read_tfds(data, data_dir, size)
+        splits, class_names, problems = _read_tfds(data, data_dir, size, damaged)
     splits = _add_missing(splits, shares, seed, class_names)
     return FinetuneData(
         **{split: (images, labels) for split, (images, labels, _) in splits.items()},
@@ -141,7 +143,7 @@ def _read_folder(folder, size, damaged, shares):
     return splits, class_names, tuple(problems)
 
 
-def _read_tfds(name, data_dir, size):
+def _read_tfds(name, data_dir, size, damaged):
     try:
         builder = open_builder(name, data_dir)
     except ImportError:
@@ -162,14 +164,27 @@ def _read_tfds(name, data_dir, size):
     if TRAIN not in assigned:
         names = ", ".join(builder.info.splits)
         raise ValueError(" ".join([f"--data {name} has no images to train on: its splits are {names}.", *problems]))
-    splits = {split: _decode(labelled[source], source, size) for split, source in assigned.items()}
+    splits = {}
+    for split, name_of_split in assigned.items():
+        *splits[split], broken = _decode(labelled[name_of_split], name_of_split, size, damaged)
+        problems += broken
     return splits, class_names, tuple(problems)
 
 
-def _decode(source, name, size):
-    images, labels = [], []
+def _decode(source, name, size, damaged):
+    """Returns images, labels and names of a split, and messages about damaged images, which are left out."""
+    images, labels, names, problems = [], [], [], []
     for i in range(len(source)):
         encoded, label = source[i]
-        images.append(decode_image(encoded, source.place(i), size))
+        try:
+            images.append(decode_image(encoded, source.place(i), size))
+        except ValueError as error:
+            if damaged == "raise":
+                raise
+            problems.append(str(error))
+            continue
         labels.append(label)
-    return np.stack(images), np.array(labels, "int32"), [f"{name}/{i}" for i in range(len(labels))]
+        names.append(f"{name}/{i}")
+    if not images:
+        raise ValueError(f"the split {name} has no readable images, for example: {problems[0]}")
+    return np.stack(images), np.array(labels, "int32"), names, problems

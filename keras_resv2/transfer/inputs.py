@@ -14,6 +14,7 @@ from keras_resv2.argument_checks import some, warn_caller
 from keras_resv2.data import ImageFolder, read_folder, split_images
 from keras_resv2.data.folders import scan_classes
 from keras_resv2.evaluation import batch_devices, default_batch_size
+from keras_resv2.storage.card_schema import check_class_names
 from keras_resv2.transfer.input_spec import InputSpec, class_probabilities, loss_weights
 
 BATCH = 256
@@ -187,6 +188,7 @@ def open_inputs(
 
     Raises:
         ValueError, TypeError: `fine_tune` does not take them.
+        FileNotFoundError: a folder does not exist.
     """
     share = float(validation) if isinstance(validation, numbers.Real) and not isinstance(validation, bool) else None
     if share is not None and not 0 < share < 1:
@@ -208,6 +210,7 @@ def _open(argument, value, spec, class_names=None):
     names = None
     if isinstance(value, (str, os.PathLike)):
         found = class_names or (scan_classes(value).class_names if os.path.isdir(value) else ())
+        check_class_names(found, f"{argument} {os.fspath(value)}")
         if len(found) > 1:  # before the images are read, which rejects a single class
             _check_class_count(argument, found, spec)
         value = read_folder(value, spec.image_shape[:2], class_names=class_names)
@@ -222,6 +225,11 @@ def _open(argument, value, spec, class_names=None):
         return LabelledImages(argument, spec, images, labels, weights, names)
     indexed = isinstance(value, keras.utils.PyDataset)
     cardinality = getattr(value, "cardinality", None)
+    if not callable(getattr(value, "cardinality", len)):
+        raise TypeError(
+            f"{argument} is a distributed dataset, {type(value).__name__}: pass the dataset that it was made from, "
+            "whose batches are divided among the devices here."
+        )
     if int(cardinality()) == -1 if cardinality else indexed and value.num_batches is None:
         raise ValueError(f"{argument} never ends: pass batches of one pass over the images (no repeat()).")
     is_array = isinstance(value, np.ndarray) or keras.ops.is_tensor(value)
@@ -273,6 +281,8 @@ def _rank(value):
     """Number of axes; 99 for what is not an array."""
     if isinstance(value, (tuple, list)):
         return 1 + max(map(_rank, value), default=0)
+    if hasattr(value, "__array_interface__"):  # an array, or an image of Pillow
+        return np.ndim(value)
     return len(value.shape) if hasattr(value, "shape") else 0 if np.isscalar(value) else 99
 
 

@@ -1,6 +1,5 @@
 """The files that `keras-resv2 finetune` writes beside the model: report, history, confusion matrix, mistakes."""
 
-import importlib.util
 import pathlib
 
 import keras
@@ -9,7 +8,7 @@ import numpy as np
 from keras_resv2.data import fingerprint
 from keras_resv2.data.images import draw_predictions
 from keras_resv2.evaluation import highest_class
-from keras_resv2.figures import add_grid, add_legend, new_figure, save_figure
+from keras_resv2.figures import add_grid, add_legend, check_matplotlib, new_figure, save_figure
 from keras_resv2.files import write_csv, write_history, write_json
 from keras_resv2.metrics import class_scores, interval
 from keras_resv2.startup import print_stderr
@@ -30,8 +29,8 @@ def write_report(
     base: Card,
     settings: dict,
     environment: dict,
-) -> dict:
-    """Measures the model on the test images, and writes report, history, confusion matrix and figures.
+) -> tuple[dict, np.ndarray]:
+    """Measures the model on the test images, and writes report, history and confusion matrix.
 
     Args:
         out: folder.
@@ -43,7 +42,7 @@ def write_report(
         environment: dictionary of backend, versions, commit and hardware.
 
     Returns:
-        The content of report.json, a dictionary.
+        The content of report.json, a dictionary; and the logits of the test images, for `draw_report`.
     """
     out, (images, labels) = pathlib.Path(out), data.test
     scores = class_scores(model, images)
@@ -76,13 +75,29 @@ def write_report(
     write_history(history, out / "history.csv")
     rows = ([name, *row] for name, row in zip(data.class_names, confusion.tolist(), strict=True))
     write_csv(out / "confusion.csv", ["true class", *data.class_names], rows)
+    return report, scores
+
+
+def draw_report(
+    out: str | pathlib.Path, scores: np.ndarray, history: list[dict], data: FinetuneData, base: Card
+) -> None:
+    """Draws the mistakes on the test images and, if matplotlib is installed, the curve and the confusion matrix.
+
+    Args:
+        out: folder.
+        scores: logits of the test images, as `write_report` returns them.
+        history, data, base: as `write_report` takes them.
+    """
+    out, (images, labels) = pathlib.Path(out), data.test
     draw_mistakes(images, labels, scores, data, out / SHEET)
-    if importlib.util.find_spec("matplotlib") is None:
-        print_stderr("curve.png and confusion.png are not drawn: that needs pip install matplotlib.")
-        return report
+    try:
+        check_matplotlib()
+    except ImportError as error:
+        print_stderr(f"curve.png and confusion.png are not drawn: {error}")
+        return
     draw_history(history, out / "curve.png", f"{base.full_name}, fine-tuned")
+    confusion = confusion_matrix(labels, highest_class(scores), len(data.class_names))
     draw_confusion(confusion, data.class_names, out / "confusion.png")
-    return report
 
 
 def write_weight_folder(

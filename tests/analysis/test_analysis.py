@@ -10,13 +10,14 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
+from PIL import Image
 
 import keras_resv2
 from helpers.comparing import assert_same
 from helpers.paths import ROOT
 from helpers.published import publish
 from keras_resv2 import analysis
-from keras_resv2.analysis import lesions, propagation
+from keras_resv2.analysis import lesions, plots, propagation
 from keras_resv2.analysis.lesions import _default_batch_size
 from keras_resv2.analysis.paths import PathGradients, PathTracer
 from keras_resv2.cli import main
@@ -296,12 +297,16 @@ def test_an_interrupted_study_resumes(pixels, tmp_path):
             analysis.delete_each(model, pixels, labels, batch_size=3, resume=path, progress=interrupt)
         study = analysis.delete_each(model, pixels, labels, batch_size, resume=path)
         np.testing.assert_array_equal(study.errors, whole.errors)
-    with pytest.raises(ValueError, match=r"is from another study.* pass another resume="):
+    with pytest.raises(ValueError, match=r"is not from this study.* use another one \(resume=\)"):
         analysis.delete_each(model, pixels[::-1], labels, batch_size=3, resume=path)
     other = ResNet(14, activation="full_preactivation", output_stride=1)
     other.set_weights(model.get_weights())  # the same weights, another network
-    with pytest.raises(ValueError, match="is from another study"):
+    with pytest.raises(ValueError, match="is not from this study"):
         analysis.delete_each(other, pixels, labels, batch_size=3, resume=path)
+    for content in (b"", b"[1]", b"\xff", b"{}"):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match="is not from this study"):
+            analysis.delete_each(model, pixels, labels, resume=path)
 
 
 def test_kendall_tau_of_random_orders():
@@ -711,6 +716,8 @@ def around(inner):
     (lambda: keras_resv2.fold(ResNet(8, shortcut="none", activation="full_preactivation")), "before folding it"),
     (lambda: keras.Sequential([keras.layers.Dense(1)]), "is not a functional keras.Model: analysis needs a network"),
     (lambda: ResNet(8, include_top=False, input_shape=(32, 32, 3)), "needs a network with its classifier"),
+    (lambda: ResNet(8, include_top=False, pooling="avg", input_shape=(32, 32, 3)), "outputs 64 pooled features"),
+    (lambda: ResNet(8, include_top=False, pooling="max", input_shape=(32, 32, 3)), "outputs 64 pooled features"),
     (lambda: keras_resv2.features(ResNet(8)), "has 3 outputs: analysis needs a single output of class scores"),
 ])  # fmt: skip
 def test_models_that_cannot_be_analysed(make, says, pixels, labels):
@@ -741,10 +748,76 @@ def test_images_that_do_not_fit(change, says, pixels, labels):
     (lambda *a: analysis.reorder(*a), "nothing to swap"),
     (lambda *a: analysis.path_gradients(*a, lengths=[4]), "from 0 to 3"),
     (lambda *a: analysis.path_gradients(*a, samples=0), "samples=0"),
+    (lambda model, *a: PathTracer(analysis.dissect(model), *a).gradient({3}), r"path=\{3\} .* from 0 to 2"),
+    (lambda model, *a: PathTracer(analysis.dissect(model), *a).gradient([-1]), r"path=\[-1\] .* from 0 to 2"),
+    (lambda *a: analysis.share_left(54, 1.5), "deleted=1.5 must be"),
+    (lambda *a: analysis.share_left(-1, -1), "units=-1 must be"),
 ])  # fmt: skip
 def test_invalid_arguments_of_studies(call, says, pixels, labels):
     with pytest.raises(ValueError, match=says):
         call(ResNet(8), pixels, labels)
+
+
+def test_gradients_too_small_for_float16(pixels, labels):
+    """Its smallest number is 6e-8; a mean over a batch and 64 positions begins below 1e-3. Lesions need no gradients.
+
+    bfloat16 has the range of float32."""
+    half = network(8, dtype="mixed_float16")
+    for study in (analysis.propagate, analysis.path_gradients):
+        with pytest.raises(ValueError, match="computes in float16, whose smallest numbers"):
+            study(half, pixels, labels)
+    assert analysis.delete_each(half, pixels, labels).images == 8
+    study = analysis.propagate(network(8, dtype="mixed_bfloat16"), pixels, labels)
+    whole = analysis.propagate(network(8), pixels, labels)
+    np.testing.assert_allclose(study.gradient_norm, whole.gradient_norm, rtol=0.5)
+
+
+@pytest.mark.parametrize("inputs", [lambda x: [x], lambda x: {"pixels": x}])
+def test_the_input_may_be_in_a_list_or_dictionary(inputs, pixels, labels):
+    model = network(8)
+    wrapped = keras.Model(inputs(model.input), model.output)
+    expected = analysis.path_gradients(model, pixels, labels, samples=1)
+    np.testing.assert_allclose(analysis.path_gradients(wrapped, pixels, labels, samples=1).norms, expected.norms)
+    other = keras.Input((32, 32, 3))
+    with pytest.raises(ValueError, match="has 2 inputs: analysis needs a single input of images"):
+        analysis.delete_each(keras.Model([model.input, other], model.output), pixels, labels)
+
+
+def test_pixels_beyond_the_range_are_drawn_as_its_ends(tmp_path):
+    """Bicubic resizing gives a few of them."""
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    drawn = []
+    for low, high in ((0.0, 255.0), (-20.0, 275.0)):
+        images = np.full((1, 32, 32, 3), low)
+        images[:, ::2] = high
+        study = analysis.GradCam("x", "y", np.zeros(1, int), np.zeros(1), np.ones((1, 8, 8)))
+        plots.draw_grad_cam(study, images, tmp_path / "cam.png")
+        drawn.append((tmp_path / "cam.png").read_bytes())
+    assert drawn[0] == drawn[1]
+
+
+def test_plain_networks_are_refused_before_the_other_studies(data, tmp_path, capsys, monkeypatch):
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    monkeypatch.setattr(analysis, "propagate", lambda *a, **k: pytest.fail("a network was studied"))
+    flags = ["--shortcut", "identity", "none", "--data_dir", str(data), "--out", str(tmp_path)]
+    assert main(["analyze", "propagation", "resnet20", *flags]) == 2
+    assert "resnet20-none is a plain network, without shortcuts: leave it out" in capsys.readouterr().err
+
+
+def test_class_folders_of_a_network_whose_dataset_is_streamed(data, tmp_path, capsys):
+    """Such as ImageNet's; without folders of classes its images form no array."""
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    publish(tmp_path / "weights", name="resnet20-imagenette", dataset="imagenette")
+    for name in ("cat", "truck"):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        noise = np.random.default_rng(0).integers(0, 256, (40, 48, 3), dtype="uint8")
+        Image.fromarray(noise).save(tmp_path / "images" / name / "0.png")
+    command = ["analyze", "cam", str(tmp_path / "weights/resnet20-imagenette/1"), "--out", str(tmp_path / "out")]
+    assert main([*command, "--data_dir", str(tmp_path / "images")]) == 0
+    (path,) = (tmp_path / "out").glob("*-cam.csv")
+    assert [row["label"] for row in rows_of(path)] == ["3", "9"]
+    assert main([*command, "--data_dir", str(data)]) == 2
+    assert "pass --data_dir a folder with one folder of images per class" in capsys.readouterr().err
 
 
 def test_a_plain_network_has_no_shortcuts_to_follow(pixels, labels):

@@ -44,6 +44,25 @@ def test_a_format_that_fails_is_reported_and_the_others_finish(tmp_path):
     assert f"- {NAME} as onnx: FileNotFoundError" in text
 
 
+def test_networks_before_a_failed_export_are_in_the_table(tmp_path, monkeypatch, capsys, real_images):
+    pixels, labels = real_images
+    np.savez(tmp_path / "data.npz", x_train=pixels, y_train=labels, x_test=pixels, y_test=labels)
+
+    def export(model, path, format, **options):
+        if model.name == "preact_resnet20":
+            raise ImportError("no runtime\nof this format")
+        return type("Exported", (), {"size": 1_500_000})
+
+    monkeypatch.setattr(keras_resv2, "export", export)
+    monkeypatch.setattr(exports, "EXPORTED", {"onnx": "float32"})
+    monkeypatch.setattr(exports, "IN_KERAS", ())
+    monkeypatch.setattr(exports, "measure", lambda results, arguments: results)
+    command = ["--names", NAME, "preact_resnet20-cifar10", "--data_dir", str(tmp_path / "data.npz")]
+    assert exports.main(command) == 1
+    text = capsys.readouterr().out
+    assert "| onnx | - | 1.50 MB |" in text and "as onnx: no runtime of this format" in text
+
+
 @pytest.mark.parametrize("flags", [["--images", "0"], ["--threads", "0"], ["--rounds", "-1"]])
 def test_bad_input(flags, capsys):
     with pytest.raises(SystemExit):

@@ -70,6 +70,15 @@ def test_each_way_trains_what_it_says_once(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "transfer.md").read_text() == table and len(trained) == 4
 
 
+def test_more_images_than_there_are(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("sklearn.datasets", reason="scikit-learn is not installed")
+    monkeypatch.setattr(transfer, "EPOCHS", {10_000: 1})
+    monkeypatch.setattr("sys.argv", ["transfer", "--data", "digits", "--images", "10000", "--out", str(tmp_path)])
+    with pytest.raises(SystemExit):
+        transfer.main()
+    assert "nothing to measure: the datasets have fewer training images (digits 1,347)" in capsys.readouterr().err
+
+
 def test_the_naive_way_trains_everything(pixels):
     """Batch normalization too, which fine-tuning leaves as it is."""
     model = keras_resv2.ResNet(8, classes=2)

@@ -1,5 +1,6 @@
 """Which folders are splits, which are classes, and which files are read."""
 
+import os
 import pathlib
 import shutil
 import warnings
@@ -107,6 +108,42 @@ def test_some_images_of_a_folder(tmp_path):
     assert read.images[:, 0, 0, 0].tolist() == [0, 4, 8]  # the gray levels that `make` writes
     with pytest.raises(ValueError, match="most=0"):
         keras_resv2.read_folder(tmp_path, (8, 8), most=0)
+
+
+def test_a_class_whose_only_selected_image_is_damaged(tmp_path):
+    """It has others, and may be measured without them; where all are read, every class needs one."""
+    make(tmp_path, *(f"{name}/{i}.png" for name in "ab" for i in range(4)))
+    pathlib.Path(tmp_path, "b", "3.png").write_bytes(b"nothing")
+    read = keras_resv2.read_folder(tmp_path, (8, 8), most=2)
+    assert read.paths == ("a/0.png",) and len(read.damaged) == 1
+    for i in range(3):
+        pathlib.Path(tmp_path, "b", f"{i}.png").write_bytes(b"nothing")
+    with pytest.raises(ValueError, match="b contains no images"):
+        keras_resv2.read_folder(tmp_path, (8, 8))
+    for i in range(4):
+        pathlib.Path(tmp_path, "a", f"{i}.png").write_bytes(b"nothing")
+    with pytest.raises(ValueError, match=r"contains no readable images, for example: .*not a readable image"):
+        keras_resv2.read_folder(tmp_path, (8, 8), most=2)
+
+
+def test_folders_that_cannot_be_listed_are_an_error(tmp_path, monkeypatch):
+    make(tmp_path, "a/0.png", "b/0.png", "b/more/1.png")
+    scandir = os.scandir
+
+    def denied(path):
+        if str(path).endswith("more"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", denied)
+    with pytest.raises(PermissionError, match="more"):
+        keras_resv2.read_folder(tmp_path, (8, 8))
+
+
+def test_images_can_be_changed_in_place(tmp_path):
+    make(tmp_path, "a/0.png")
+    assert keras_resv2.read_image(tmp_path / "a/0.png", (8, 8)).flags.writeable
+    assert keras_resv2.read_image(tmp_path / "a/0.png", (4, 4)).flags.writeable
 
 
 def test_a_class_may_be_called_train(tmp_path):

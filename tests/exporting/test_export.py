@@ -9,6 +9,7 @@ import sys
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 
 import keras_resv2
 from helpers.comparing import run_keras
@@ -424,6 +425,24 @@ def test_bad_arguments_are_refused_before_anything_is_written(tmp_path, monkeypa
     with pytest.raises(ImportError, match=r"pip install onnx onnxruntime"):
         export(model, path, "onnx")
     assert not list(tmp_path.iterdir())
+
+
+def test_damaged_images_are_left_out_of_the_calibration(tmp_path, real_images):
+    """As `finetune` and `evaluate` leave them out."""
+    from keras_resv2.cli.export import _training_images
+
+    card = keras_resv2.pretrained_card(NAME)
+    for i, image in enumerate(real_images[0][:4]):
+        (tmp_path / card.class_names[i % 2]).mkdir(exist_ok=True)
+        Image.fromarray(image).save(tmp_path / card.class_names[i % 2] / f"{i}.png")
+    (tmp_path / card.class_names[0] / "9.png").write_bytes(b"nothing")
+    with pytest.warns(UserWarning, match="9.png is not a readable image: .* It is left out"):
+        found = _training_images(card, str(tmp_path), 500)
+    assert sorted(image.tobytes() for image in found) == sorted(image.tobytes() for image in real_images[0][:4])
+    for path in tmp_path.glob("*/*.png"):
+        path.write_bytes(b"nothing")
+    with pytest.raises(ValueError, match="contains no readable training images, for example"):
+        _training_images(card, str(tmp_path), 500)
 
 
 @needs_tensorflow

@@ -403,3 +403,24 @@ def test_published_networks_make_the_same_mistakes(name, cifar10):
     plain, folded = (find_mistakes(each, slices(images, labels, 500)) for each in (model, fold(model)))
     assert abs(int(plain.sum()) - int(folded.sum())) <= 1
     assert 50 < plain.sum() < 300
+
+
+@pytest.mark.parametrize("activation", ["full_preactivation", "relu_only_preactivation", "original"])
+@pytest.mark.parametrize("shortcut", ["identity", "none"])
+def test_features_of_a_folded_network_are_those_of_the_network_or_refused(activation, shortcut, pixels):
+    """Pre-activation: the first BN is part of the stem, and without additions each BN of the layer before it."""
+    model = randomise(ResNet(8, activation=activation, shortcut=shortcut))
+    folded, refused = fold(model), []
+    for name in ("stem", "stage1", "stage2", "stage3", *(["head"] if activation != "original" else [])):
+        expected = keras_resv2.features(model, [name]).predict(pixels, verbose=0)[name]
+        try:
+            found = keras_resv2.features(folded, [name]).predict(pixels, verbose=0)[name]
+        except ValueError as error:
+            assert "fold afterwards" in str(error)
+            refused.append(name)
+        else:
+            np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
+        afterwards = fold(keras_resv2.features(model, [name])).predict(pixels, verbose=0)[name]
+        np.testing.assert_allclose(afterwards, expected, atol=1e-4 * np.abs(expected).max())
+    every = ["stem", "stage1", "stage2", "stage3"]
+    assert refused == ([] if activation != "full_preactivation" else every if shortcut == "none" else ["stem"])

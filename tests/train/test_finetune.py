@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import pathlib
 import shutil
 import subprocess
 import sys
@@ -237,7 +238,7 @@ def test_what_would_fail_later_is_refused_before_images_are_decoded(flat_folder,
     assert not (tmp_path / "out").exists()
 
 
-def test_a_network_measured_on_images_that_it_was_trained_on(run, flat_folder, image_folder, capsys):
+def test_a_network_measured_on_images_that_it_was_trained_on(run, flat_folder, image_folder, tmp_path, capsys):
     """A folder without test/ may be the one that the network was trained on."""
     from keras_resv2 import cli
 
@@ -246,6 +247,10 @@ def test_a_network_measured_on_images_that_it_was_trained_on(run, flat_folder, i
     assert cli.main(["evaluate", str(run[0]), "--data_dir", str(image_folder), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["may_contain_training_images"] is False and found["images"] == 9
+    for folder, warned in ((flat_folder, True), (image_folder, False)):  # the studies too
+        command = ["analyze", "cam", str(run[0]), "--data_dir", str(folder), "--out", str(tmp_path), "--images", "2"]
+        assert cli.main(command) == 0
+        assert ("There is no folder test/" in capsys.readouterr().err) == warned
 
 
 def test_the_test_images_of_a_fine_tuning_are_recognised(image_folder, tmp_path, capsys):
@@ -283,7 +288,28 @@ def test_parts_of_a_folder_that_has_them(image_folder, tmp_path):
     assert set(data.validation[1]) == {2}
 
 
+def test_the_weights_are_written_before_the_figures(image_folder, tmp_path, capsys, monkeypatch):
+    """An error of matplotlib or Pillow costs only the figures; and the printed command finds these weights."""
+    from keras_resv2 import cli
+    from keras_resv2.transfer import run_report
+
+    def fails(*arguments):
+        raise ValueError("no fonts")
+
+    monkeypatch.setattr(run_report, "draw_mistakes", fails)
+    monkeypatch.chdir(tmp_path)
+    command = ["finetune", "preact_resnet20-cifar10", "--data", str(image_folder), "--epochs", "0"]
+    assert cli.main([*command, "--out", "resnet20-cifar10"]) == cli.BAD_INPUT
+    said = capsys.readouterr()
+    assert "no fonts" in said.err and "keras-resv2 predict ./resnet20-cifar10 IMAGE" in said.out
+    assert keras_resv2.from_pretrained("./resnet20-cifar10").output_shape == (None, 3)
+    assert cli.finetune.place_of(tmp_path / "flowers@lr1") == str(tmp_path / "flowers@lr1")
+    assert cli.finetune.place_of(pathlib.Path("flowers@lr1")) == "./flowers@lr1"
+
+
 def test_unknown_data_says_what_it_may_be(tmp_path):
+    with pytest.raises(ValueError, match="--data_dir is for datasets of tensorflow-datasets"):
+        load_finetune_data(str(tmp_path), str(tmp_path), (8, 8), (0.1, 0.1), 0)
     with pytest.raises(FileNotFoundError, match="is not a folder that exists"):
         load_finetune_data(str(tmp_path / "none"), None, (8, 8), (0.1, 0.1), 0)
     pytest.importorskip("tensorflow_datasets", reason="tensorflow-datasets is not installed")
@@ -330,6 +356,31 @@ def test_tensorflow_datasets(tmp_path):
     assert [len(getattr(data, part)[1]) for part in ("train", "validation", "test")] == [12, 4, 3]
     expected = {image.tobytes() for image in np.repeat(GREY[:3], 3, axis=3)}
     assert {image.tobytes() for image in data.test[0]} == expected
+
+
+def test_damaged_images_of_a_dataset(tmp_path, monkeypatch):
+    from keras_resv2.transfer import finetune_data
+
+    prepare_tfds(tmp_path, {"train": [0, 1] * 8, "test": [1, 0, 1]})
+    decode = finetune_data.decode_image
+
+    monkeypatch.setattr(finetune_data, "decode_image", lambda encoded, place, size: decode(encoded[:20], place, size))
+    with pytest.raises(ValueError, match=r"the split train has no readable images, for example: .* is not a readable"):
+        load_finetune_data("tiny_grey", str(tmp_path), (8, 8), (0.25, 0.25), 0)
+    broken = []
+
+    def first_is_damaged(encoded, place, size):
+        broken.append(place)
+        return decode(encoded[:20] if len(broken) == 1 else encoded, place, size)
+
+    monkeypatch.setattr(finetune_data, "decode_image", first_is_damaged)
+    data = load_finetune_data("tiny_grey", str(tmp_path), (8, 8), (0.25, 0.25), 0)
+    assert len(data.damaged) == 1 and "is not a readable image" in data.damaged[0]
+    assert sum(len(getattr(data, part)[1]) for part in ("train", "validation", "test")) == 18
+    assert len(set(sum(data.names.values(), ()))) == 18
+    broken.clear()
+    with pytest.raises(ValueError, match="is not a readable image"):
+        load_finetune_data("tiny_grey", str(tmp_path), (8, 8), (0.25, 0.25), 0, "raise")
 
 
 @pytest.mark.parametrize("labels, key, words", [

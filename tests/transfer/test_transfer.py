@@ -5,6 +5,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+import warnings
 
 import keras
 import numpy as np
@@ -243,6 +244,19 @@ def test_patience_stops(digits_300, warmup, rows):
         keras_resv2.ResNet(8), train, epochs=9, learning_rate=1e-10, warmup=warmup, patience=2, verbose=0
     )
     assert len(history) == rows  # nothing gets better than the classifier alone
+
+
+def test_no_patience_waits_for_the_first_epoch_that_is_no_better():
+    """As in Keras: not for the end of the warm-up."""
+    callback = BestWeights(keras_resv2.ResNet(8), iter([]), 0)
+    callback.patience = 0
+    stopped = []
+    for waited in (0, 0, 1):
+        callback._network.stop_training, callback._waited = False, waited
+        callback.add = lambda *a: Results(np.zeros(1), np.zeros(1), np.ones(1))
+        callback.on_epoch_end(5, {"loss": 1.0, "accuracy": 0.5})
+        stopped.append(callback._network.stop_training)
+    assert stopped == [False, False, True]
 
 
 def test_warmup_steps():
@@ -593,6 +607,15 @@ def test_classifiers_of_another_kind_are_refused(activation, words, pixels):
         keras_resv2.fine_tune(one, (pixels, LABELS))
 
 
+@pytest.mark.parametrize("last", [keras.ops.softmax, keras.ops.sigmoid, lambda logits: logits / 2.0])
+def test_an_operation_after_the_classifier_is_refused(last, pixels):
+    """It is not among `model.layers`, so that its probabilities would be trained as logits."""
+    logits = keras_resv2.ResNet(8, classes=2, classifier_activation=None)
+    model = keras.Model(logits.input, last(logits.output))
+    with pytest.raises(ValueError, match=r"ends with '.*', not with a Dense layer of class scores"):
+        keras_resv2.fine_tune(model, (pixels, LABELS))
+
+
 def test_a_softmax_layer_after_the_classifier(quick_classifier):
     logits = keras_resv2.ResNet(8, classes=2, classifier_activation=None)
     model = keras.Model(logits.input, keras.layers.Softmax()(logits.output))
@@ -774,6 +797,9 @@ BAD = {
     "no batch": ((IMAGES, LABELS), {"batch_size": None}, ValueError, "batch_size=None must be"),
     "epochs": ((IMAGES, LABELS), {"epochs": -1}, ValueError, "epochs=-1 must be"),
     "patience": ((IMAGES, LABELS), {"patience": "5"}, ValueError, "patience='5' must be"),
+    "no seed": ((IMAGES, LABELS), {"seed": None}, ValueError, "seed=None must be"),
+    "negative seed": ((IMAGES, LABELS), {"seed": -1}, ValueError, "seed=-1 must be"),
+    "images of Pillow": (([Image.new("RGB", (40, 40))] * 8, LABELS), {}, ValueError, r"prepare_images"),
     "rate": ((IMAGES, LABELS), {"learning_rate": -1.0}, ValueError, "learning_rate=-1.0 must be"),
     "schedule": ((IMAGES, LABELS), {"learning_rate": "cosine"}, ValueError, "must be a number above 0"),
     "warm-up": ((IMAGES, LABELS), {"warmup": 2}, ValueError, "warmup=2 must be a fraction"),
@@ -843,6 +869,26 @@ def test_endless_batches_are_refused(pixels):
         keras_resv2.fine_tune(keras_resv2.ResNet(8, classes=2), endless, None)
 
 
+def test_a_distributed_dataset_is_refused(pixels):
+    tf = pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
+    data = tf.data.Dataset.from_tensor_slices((pixels, np.arange(8) % 2)).batch(4)
+    distributed = tf.distribute.MirroredStrategy(["CPU:0"]).experimental_distribute_dataset(data)
+    model = keras_resv2.ResNet(8, classes=2)
+    if callable(getattr(distributed, "cardinality", None)):
+        pytest.skip("with one device this is an ordinary dataset")
+    with pytest.raises(TypeError, match="is a distributed dataset"):
+        keras_resv2.fine_tune(model, distributed, None)
+
+
+def test_a_dataset_of_unknown_size_ends_without_a_warning(pixels, quick_classifier):
+    tf = pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
+    data = tf.data.Dataset.from_tensor_slices((pixels, np.arange(8) % 2)).filter(lambda *_: True).batch(4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        _, history = keras_resv2.fine_tune(keras_resv2.ResNet(8, classes=2), data, None, epochs=2, verbose=0)
+    assert [row["phase"] for row in history] == ["head", "body", "body"]
+
+
 def test_a_model_without_classifier_is_refused(pixels):
     with pytest.raises(ValueError, match="Dense layer"):
         keras_resv2.fine_tune(keras_resv2.ResNet(8, include_top=False), (pixels, np.arange(8) % 2))
@@ -882,6 +928,15 @@ def test_split_is_stratified_and_complete():
     assert sorted(np.concatenate(parts)) == list(range(144))
     assert [np.bincount(labels[part]).tolist() for part in parts] == [[70, 28, 2], [15, 6, 1], [15, 6, 1]]
     assert all(map(np.array_equal, parts, split_images(labels, (0.7, 0.15, 0.15), seed=5)))
+
+
+def test_a_split_takes_class_indices():
+    with pytest.raises(ValueError, match="must be class indices"):
+        split_images(np.eye(3)[np.arange(30) % 3], (0.8, 0.2))
+    with pytest.raises(ValueError, match="must be positive and sum to 1"):
+        split_images(np.arange(30) % 3, (float("nan"), 0.2))
+    column = split_images((np.arange(30) % 3)[:, None], (0.8, 0.2))
+    assert all(map(np.array_equal, column, split_images(np.arange(30) % 3, (0.8, 0.2))))
 
 
 def test_prepare_images_makes_grey_and_other_sizes_fit():
