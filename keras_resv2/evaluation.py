@@ -69,7 +69,7 @@ def resolve_batch_size(batch_size: int | None, image_shape: Sequence[int]) -> in
 
 
 def measure_error(model: Any, images: Any, labels: Any, batch_size: int | None = None) -> float:
-    """Measures the top-1 error with a single view per image.
+    """Measures the single-crop top-1 error, without test-time augmentation.
 
     Args:
         model: a `keras.Model` from pixels to class scores (probabilities or logits), or any object with

@@ -26,7 +26,7 @@ labels = np.array([int(path.stem.split("_")[-1]) for path in paths])
 # Only the shortcut remains of a deleted unit `y = x + F(x)`. The network is not retrained.
 
 # %%
-model = keras_resv2.from_pretrained("preact_resnet20-cifar10")
+model = keras_resv2.from_pretrained("preact_resnet20-cifar10@1")
 study = analysis.delete_each(model, images, labels)
 for unit, error in zip(study.units, study.errors, strict=True):
     print(f"without {unit}: {error:3.0f} % wrong")

@@ -16,7 +16,9 @@ def add_arguments(parser):
     """Adds the command's arguments to an `argparse` parser."""
     parser.add_argument("study", choices=list(STUDIES), help="; ".join(f"{k}: {text}" for k, text in STUDIES.items()))
     parser.add_argument("names", metavar="NAME", nargs="+", help="pretrained network, or architecture with new weights")
-    parser.add_argument("--data_dir", required=True, help="tensorflow-datasets directory, or .npz file")
+    parser.add_argument(
+        "--data_dir", required=True, help="tensorflow-datasets directory, .npz file, or folder of class folders"
+    )
     parser.add_argument("--dataset", help="dataset of an architecture: " + ", ".join(SMALL) + " (default cifar10)")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder for tables (CSV) and figures (PNG)")
     parser.add_argument(

@@ -40,7 +40,7 @@ def add_arguments(parser):
         help="ImageNet networks: shorter side of the resized image and center crop, in pixels, such as 256:224 320:320",
     )
     form = parser.add_mutually_exclusive_group()
-    form.add_argument("--folded", action="store_true", help="use the inference form")
+    form.add_argument("--folded", action="store_true", help="fold batch normalization into the convolutions first")
     form.add_argument("--rolled", action="store_true", help="run units as loops")
 
 

@@ -1,8 +1,8 @@
 """The command line: keras-resv2 COMMAND, see `COMMANDS`.
 
-Exit codes: 0 success; 1 `evaluate` measured an error that disagrees with the card; 2 bad input; 130 Ctrl-C; 141 the
-reader of the output is gone. If only some of several images can be read, `predict` and `embed` process these, report
-the others, and exit with 2.
+Exit codes: 0 success; 1 `evaluate` measured an error that disagrees with the card; 2 bad input; 70 a bug, with a
+traceback; 130 Ctrl-C; 141 the reader of the output is gone. If only some of several images can be read, `predict` and
+`embed` process these, report the others, and exit with 2.
 
 A command is a module with `add_arguments(parser)` and `run(arguments)`, which returns the exit code. Keras is imported
 in `run`, after the arguments have been checked.
@@ -12,6 +12,7 @@ import argparse
 import contextlib
 import os
 import sys
+import traceback
 import warnings
 
 from keras_resv2 import __version__
@@ -20,7 +21,7 @@ from keras_resv2.cli import analyze, convert, embed, evaluate, export, finetune,
 from keras_resv2.cli.terminal import BAD_INPUT
 from keras_resv2.startup import around_import, prepare_streams, print_stderr, stop_output, without_native_messages
 
-INTERRUPTED = 130
+INTERRUPTED, BUG = 130, 70  # as in sysexits.h: Python's own 1 is that of a disagreement
 
 COMMANDS = {
     "list": ("List the pretrained networks.", list),
@@ -38,7 +39,11 @@ COMMANDS = {
 
 
 def main(argv=None):
-    """Runs one command; returns its exit code."""
+    """Runs one command; returns its exit code.
+
+    Args:
+        argv: list of arguments; None for those of the process, whose unexpected exceptions are printed, not raised.
+    """
     prepare_streams()
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # off by default on processors without AVX-512, but faster
     around_import("tensorflow", without_native_messages)
@@ -56,6 +61,11 @@ def main(argv=None):
         return BAD_INPUT
     except KeyboardInterrupt:
         return INTERRUPTED
+    except Exception:
+        if argv is not None:
+            raise
+        print_stderr(traceback.format_exc().rstrip())
+        return BUG
 
 
 @contextlib.contextmanager

@@ -158,8 +158,8 @@ def from_keras_applications(source: Any, architecture: str | None = None, **argu
     """Builds a network with Keras weights: keras.applications, KerasHub, tf2cv or Keras' example cifar10_resnet.
 
     Args:
-        source: path of their .h5 file, of a .weights.h5 file, or the model.
-        architecture: "resnet50" or "preact_resnet50", 101, 152; None to detect it.
+        source: path of a .h5, .weights.h5 or .keras file, of a SavedModel, or of a TensorFlow checkpoint; or the model.
+        architecture: one of `keras_resv2.list_architectures`, or of another depth; None to detect it.
         **arguments: arguments of the builder.
 
     Returns:

@@ -40,7 +40,7 @@ class Card:
             `origin` may omit those of a dataset of the registry.
         image_shape: shape of the training images, (height, width, channels).
         dataset_sha256: SHA-256 of the images and labels of each split.
-        test_error: test error of this file in percent, with a single view per image, in float32.
+        test_error: single-crop test error of this file in percent, in float32.
         test_errors_first_2000: number of misclassified images among the first 2,000 test images, for a quick check.
         test_images: number of test images.
         seed_errors: test error in percent of every run of this recipe, by seed.

@@ -283,6 +283,16 @@ def test_one_damaged_file_does_not_prevent_other_predictions(tmp_path, capsys, i
     assert len(good["predictions"]) == 5
 
 
+def test_a_bug_has_an_exit_code_of_its_own(monkeypatch, capsys):
+    """Python's own is 1, which for `evaluate` means that the error is not that of the card."""
+    monkeypatch.setattr(cli.COMMANDS["list"][1], "run", lambda arguments: {}["missing"])
+    monkeypatch.setattr(sys, "argv", ["keras-resv2", "list"])
+    assert cli.main() == 70
+    assert "KeyError: 'missing'" in capsys.readouterr().err
+    with pytest.raises(KeyError):
+        cli.main(["list"])
+
+
 @pytest.mark.parametrize("encoding", ["cp437", "ascii"])
 def test_a_console_of_another_code_page(tmp_path, image_path, monkeypatch, encoding):
     """Names that cannot be printed are escaped, and the results are not lost."""
