@@ -18,6 +18,7 @@ from keras_resv2.storage.card_schema import check_class_names
 from keras_resv2.transfer.input_spec import InputSpec, class_probabilities, loss_weights
 
 BATCH = 256
+MANY = 50_000  # batches from the caller: more than an epoch of ImageNet in batches of 32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +81,11 @@ class LabelledImages:
             images, labels, weights = self.validate(batch)
             if number == 0:
                 self.spec.check_pixels(self.argument, images)
+            if number == MANY:
+                warn_caller(
+                    f"{self.argument}: {MANY:,} batches have been read. If this dataset never ends, neither does "
+                    "fine_tune: pass one pass over the images."
+                )
             yield images, labels, weights
 
     def validate(self, batch: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:

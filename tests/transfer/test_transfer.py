@@ -17,6 +17,7 @@ from keras_resv2.models.pixels import takes_raw_pixels
 from keras_resv2.transfer import cross_validation, split_images
 from keras_resv2.transfer.augmentation import AugmentedBatches
 from keras_resv2.transfer.callbacks import BestWeights
+from keras_resv2.transfer.checks import input_spec_of
 from keras_resv2.transfer.class_weights import balance
 from keras_resv2.transfer.discriminative_learning_rates import DiscriminativeAdam, learning_rate_factors
 from keras_resv2.transfer.freezing import check_batch_norm_trains, set_batch_norm
@@ -867,6 +868,23 @@ def test_endless_batches_are_refused(pixels):
     endless = tf.data.Dataset.from_tensor_slices((pixels, np.arange(8) % 2)).batch(4).repeat()
     with pytest.raises(ValueError, match="never ends"):
         keras_resv2.fine_tune(keras_resv2.ResNet(8, classes=2), endless, None)
+
+
+def test_endless_generators_are_reported(pixels, monkeypatch):
+    """Of a generator TensorFlow does not know whether it ends."""
+    tf = pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
+    monkeypatch.setattr("keras_resv2.transfer.inputs.MANY", 3)
+
+    def endless():
+        while True:
+            yield pixels, LABELS
+
+    data = tf.data.Dataset.from_generator(endless, output_types=("uint8", "int64"))
+    model = keras_resv2.ResNet(8, classes=2)
+    with pytest.warns(UserWarning, match="train: 3 batches have been read. If this dataset never ends"):
+        batches = open_inputs(data, None, input_spec_of(model), 0)[0].batches()
+        for _ in range(4):
+            next(batches)
 
 
 def test_a_distributed_dataset_is_refused(pixels):
