@@ -114,7 +114,10 @@ def find_card(name: str | os.PathLike) -> Card:
     if version is None:
         version = max(versions)
     if version not in versions:
-        raise ValueError(f"{base} has no version {version}; available: {', '.join(f'{base}@{v}' for v in versions)}.")
+        available = ", ".join(f"{base}@{v}" for v in versions)
+        older = version < max(versions)
+        hint = " Replaced versions are in weights/ of the repository: pass the path of one." if older else ""
+        raise ValueError(f"{base} has no version {version}; available: {available}.{hint}")
     return _check_alone(check_place(read_card(versions[version])))
 
 
