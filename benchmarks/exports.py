@@ -15,6 +15,7 @@ import time
 from benchmarks.machine import load_average, versions
 from benchmarks.measure import taking_turns
 from benchmarks.process import Worker, WorkerError, worker_environment
+from keras_resv2.argument_checks import one_line
 from keras_resv2.data import load_split
 from keras_resv2.files import check_parent
 from keras_resv2.pretrained import pretrained_card
@@ -79,7 +80,7 @@ def main(argv=None):
             with tempfile.TemporaryDirectory() as folder:
                 results += measure(write_forms(name, arguments.data_dir, folder), arguments)
     except (ValueError, OSError, ImportError, WorkerError) as error:
-        print(f"python -m benchmarks.exports: error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"python -m benchmarks.exports: error: {one_line(error)}", file=sys.stderr)
         return 2
     text = as_markdown(results, machine, arguments, " ".join(["python -m benchmarks.exports", *(argv or sys.argv[1:])]))
     print(text, end="")
@@ -125,7 +126,7 @@ def write_forms(name, data_dir, folder):
         try:
             exported = keras_resv2.export(model, path, form.partition(" ")[0], precision=precision, **options)
         except (ValueError, OSError, ImportError) as error:  # the others are measured all the same
-            results.append(Result(name, form, path, 0, **of_network, error=" ".join(str(error).split())))
+            results.append(Result(name, form, path, 0, **of_network, error=one_line(error)))
         else:
             results.append(Result(name, form, path, exported.size, **of_network))
     return results

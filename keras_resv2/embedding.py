@@ -2,7 +2,6 @@
 
 import functools
 import os
-import pathlib
 import weakref
 from collections.abc import Sequence
 
@@ -14,6 +13,7 @@ from keras_resv2.evaluation import check_images, predictions, slices
 from keras_resv2.files import atomic_write
 from keras_resv2.hub import PREFIX
 from keras_resv2.pretrained import from_pretrained, pretrained_card
+from keras_resv2.storage.local import pinned_name
 from keras_resv2.transfer import body_of
 
 FAR = 3  # ratio of the numbers of pixels
@@ -94,9 +94,7 @@ def _check_size(card, images):
 
 def _pretrained_body(name, card):
     settings = keras.config.dtype_policy().name, keras.config.floatx(), keras.config.image_data_format()
-    # A path with the name of published weights is a folder, which `from_pretrained` knows by its type.
-    name = pathlib.Path(name) if isinstance(name, os.PathLike) else name
-    return _open_body(name, str(card.folder), card.full_name, card.sha256, settings)
+    return _open_body(pinned_name(name, card), str(card.folder), card.full_name, card.sha256, settings)
 
 
 @functools.lru_cache(maxsize=2)

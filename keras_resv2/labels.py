@@ -112,9 +112,9 @@ def may_contain_training_images(card: Card, data_dir: str | os.PathLike | None) 
     Args:
         card, data_dir: see `dataset_of`.
     """
-    if data_dir is None or not os.path.isdir(data_dir) or dataset_of(card, data_dir).tfds:
+    if (card.origin or {}).get("layout") != "fine-tuned" or data_dir is None or not os.path.isdir(data_dir):
         return False
-    return (card.origin or {}).get("layout") == "fine-tuned" and TEST not in find_splits(data_dir)
+    return not dataset_of(card, data_dir).tfds and TEST not in find_splits(data_dir)
 
 
 def load_images(

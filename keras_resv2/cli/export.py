@@ -5,7 +5,7 @@ import numpy as np
 from keras_resv2.argument_checks import some, warn_caller
 from keras_resv2.cli.terminal import print_json, start_backend
 from keras_resv2.data.arrays import sample_positions
-from keras_resv2.data.images import decode_image
+from keras_resv2.data.sources import decode_readable
 from keras_resv2.data.splits import TRAIN, evenly_spaced
 from keras_resv2.exporting import PRECISIONS
 from keras_resv2.exporting.formats import FORMATS
@@ -106,12 +106,8 @@ def _training_images(card, data_dir, count):
     if source is None:
         images, labels = load_images(card, TRAIN, data_dir)
         return images[sample_positions(labels, count)]
-    images, problems = [], []
-    for i in evenly_spaced(len(source), count).tolist():  # folders are sorted by class
-        try:
-            images.append(decode_image(source[i][0], source.place(i), **card.image_options))
-        except ValueError as error:
-            problems.append(str(error))
+    positions = evenly_spaced(len(source), count)  # folders are sorted by class
+    images, _, problems = decode_readable(source, positions, **card.image_options)
     if not images:
         raise ValueError(f"{data_dir} contains no readable training images, for example: {some(problems)}")
     for problem in problems:

@@ -7,10 +7,14 @@ decodes the images of all datasets and converts every color mode to RGB.
 import hashlib
 import math
 import os
+from collections.abc import Iterable
 from typing import Any, Protocol
+
+import numpy as np
 
 from keras_resv2.argument_checks import check_choice
 from keras_resv2.data.folders import FolderSource
+from keras_resv2.data.images import decode_image
 from keras_resv2.data.registry import DATASETS
 from keras_resv2.data.tfds_records import TfdsRecords, open_builder
 
@@ -82,6 +86,38 @@ class CachedSource:
         if kept is None:
             kept = self._kept[i] = self._source[i]
         return kept
+
+
+def decode_readable(
+    source: Source, positions: Iterable[int], damaged: str = "skip", **options: Any
+) -> tuple[list[np.ndarray], dict[int, Any], list[str]]:
+    """Decodes the images at some positions of a source, except for those that are damaged.
+
+    Args:
+        source: a source, see `open_source`.
+        positions: numbers of the images.
+        damaged: how to handle a damaged image: "skip" it, or "raise" its error.
+        **options: arguments of `keras_resv2.data.images.decode_image`.
+
+    Returns:
+        ``(images, labels, problems)``: images, uint8 ``(height, width, 3)``; a dictionary from their positions to their
+        labels; and messages about damaged images.
+
+    Raises:
+        ValueError: if an image is damaged and `damaged` is "raise".
+    """
+    images, labels, problems = [], {}, []
+    for i in map(int, positions):
+        encoded, label = source[i]
+        try:
+            images.append(decode_image(encoded, source.place(i), **options))
+        except ValueError as error:
+            if damaged == "raise":
+                raise
+            problems.append(str(error))
+        else:
+            labels[i] = label
+    return images, labels, problems
 
 
 def source_fingerprint(source: Source) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 
 from keras_resv2.data import assign_splits, find_splits, read_folder, split_images
 from keras_resv2.data.folders import scan_classes
-from keras_resv2.data.images import decode_image
+from keras_resv2.data.sources import decode_readable
 from keras_resv2.data.splits import TEST, TRAIN, VALIDATION, names_a_split
 from keras_resv2.data.tfds_records import TfdsRecords, open_builder
 from keras_resv2.storage.card_schema import check_class_names
@@ -173,18 +173,8 @@ def _read_tfds(name, data_dir, size, damaged):
 
 def _decode(source, name, size, damaged):
     """Returns images, labels and names of a split, and messages about damaged images, which are left out."""
-    images, labels, names, problems = [], [], [], []
-    for i in range(len(source)):
-        encoded, label = source[i]
-        try:
-            images.append(decode_image(encoded, source.place(i), size))
-        except ValueError as error:
-            if damaged == "raise":
-                raise
-            problems.append(str(error))
-            continue
-        labels.append(label)
-        names.append(f"{name}/{i}")
+    images, labels, problems = decode_readable(source, range(len(source)), damaged, size=size)
     if not images:
         raise ValueError(f"the split {name} has no readable images, for example: {problems[0]}")
-    return np.stack(images), np.array(labels, "int32"), names, problems
+    names = [f"{name}/{i}" for i in labels]
+    return np.stack(images), np.array(list(labels.values()), "int32"), names, problems

@@ -19,9 +19,9 @@ def classifier_of(model: keras.Model) -> keras.layers.Dense:
     Raises:
         ValueError: if the model ends with another layer, or is neither functional nor sequential with an input shape.
     """
-    output, _, _ = check_functional(model).outputs[0]._keras_history
-    *before, last = model.layers
-    last = last if output is last else output  # an operation such as keras.ops.softmax is not among the layers
+    # Not the last of `model.layers`, among which operations such as keras.ops.softmax are not.
+    last, _, _ = check_functional(model).outputs[0]._keras_history
+    *before, _ = model.layers
     softmax = isinstance(last, (keras.layers.Softmax, keras.layers.Activation)) and activation_name(last) == "softmax"
     layer = before[-1] if softmax and before else last
     if not isinstance(layer, keras.layers.Dense):

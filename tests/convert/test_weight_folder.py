@@ -255,11 +255,12 @@ def test_a_network_that_was_fine_tuned_at_another_size_is_evaluated(file, tuned_
 
 def test_only_calibration_images_are_decoded_from_disk(folders, monkeypatch):
     from keras_resv2.cli import export
+    from keras_resv2.data import sources
 
     card, decoded = keras_resv2.pretrained_card("resnet20-cifar10"), []
-    decode = export.decode_image
+    decode = sources.decode_image
     monkeypatch.setattr(
-        export, "decode_image", lambda *given, **options: decoded.append(given[1]) or decode(*given, **options)
+        sources, "decode_image", lambda *given, **options: decoded.append(given[1]) or decode(*given, **options)
     )
     found = export._training_images(card, str(folders), 2)
     assert found.shape == (2, 32, 32, 3) and [place.split("/")[-2:] for place in decoded] == [

@@ -359,12 +359,12 @@ def test_tensorflow_datasets(tmp_path):
 
 
 def test_damaged_images_of_a_dataset(tmp_path, monkeypatch):
-    from keras_resv2.transfer import finetune_data
+    from keras_resv2.data import sources
 
     prepare_tfds(tmp_path, {"train": [0, 1] * 8, "test": [1, 0, 1]})
-    decode = finetune_data.decode_image
+    decode = sources.decode_image
 
-    monkeypatch.setattr(finetune_data, "decode_image", lambda encoded, place, size: decode(encoded[:20], place, size))
+    monkeypatch.setattr(sources, "decode_image", lambda encoded, place, size: decode(encoded[:20], place, size))
     with pytest.raises(ValueError, match=r"the split train has no readable images, for example: .* is not a readable"):
         load_finetune_data("tiny_grey", str(tmp_path), (8, 8), (0.25, 0.25), 0)
     broken = []
@@ -373,7 +373,7 @@ def test_damaged_images_of_a_dataset(tmp_path, monkeypatch):
         broken.append(place)
         return decode(encoded[:20] if len(broken) == 1 else encoded, place, size)
 
-    monkeypatch.setattr(finetune_data, "decode_image", first_is_damaged)
+    monkeypatch.setattr(sources, "decode_image", first_is_damaged)
     data = load_finetune_data("tiny_grey", str(tmp_path), (8, 8), (0.25, 0.25), 0)
     assert len(data.damaged) == 1 and "is not a readable image" in data.damaged[0]
     assert sum(len(getattr(data, part)[1]) for part in ("train", "validation", "test")) == 18
